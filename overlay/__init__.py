@@ -1,0 +1,1 @@
+"""Decides: bytes and events in, bytes and effects out. No clock, no socket, no randomness."""

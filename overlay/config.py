@@ -1,0 +1,118 @@
+"""Settings of the core: one frozen object per subsystem, with unit, reason and trade-off.
+
+Core code never reads a file or an environment variable. `node.config` turns TOML, variables and
+flags into these objects; tests and the simulator make them directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When sessions and gossip act. Session values follow WireGuard's paper, section 6.1."""
+
+    rekey_after: float = 120.0
+    """A session older than this is replaced by its initiator."""
+
+    reject_after: float = 180.0
+    """No session is used past this age, whatever happens."""
+
+    handshake_retry: float = 1.0
+    """First wait for a response; doubles up to `handshake_retry_max`. WireGuard waits 5 s; a pod
+    network is expected to carry traffic again within 3 s of a restart."""
+
+    handshake_retry_max: float = 5.0
+
+    handshake_give_up: float = 20.0
+    """After this long without a response the queued packets are dropped and the peer reported."""
+
+    gossip_interval: float = 1.0
+    """Between digest exchanges with a random member."""
+
+    probe_interval: float = 2.0
+    """Between liveness probes of each member; also what keeps a NAT binding open."""
+
+    suspect_after: float = 6.0
+    """Silent this long: suspect. Three probes have then been lost."""
+
+    dead_after: float = 30.0
+    """Silent this long: dead. Its routes stay; only its owner or an operator removes them."""
+
+    reassembly_after: float = 1.0
+    """Segments of a burst that is incomplete for this long are dropped."""
+
+    request_retry: float = 0.5
+    """Between repetitions of an unanswered request (a block, a join)."""
+
+    leave_after: float = 3.0
+    """A leaving node waits at most this long for members to confirm."""
+
+    path_probe_retry: float = 0.5
+    """Between path MTU probes of one size."""
+
+    path_confirm_interval: float = 30.0
+    """Between confirmations that the present segment size still passes."""
+
+    path_raise_interval: float = 600.0
+    """Between attempts to find a larger path MTU (RFC 8899, PMTU_RAISE_TIMER)."""
+
+    @classmethod
+    def quick(cls) -> Self:
+        """For tests on virtual time that want many rekeys in few events."""
+        return cls(rekey_after=12.0, reject_after=18.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Everything that is bounded, and which growth each bound prevents."""
+
+    queued_packets: int = 256
+    """Packets waiting for a session, per peer. A TCP start fits; a flood to a dead peer does not
+    hold memory."""
+
+    queued_bytes: int = 1 << 20
+    """The same in bytes: a super-packet is 62 KB, so counting packets alone would allow 16 MB."""
+
+    reassembly_per_session: int = 64
+    """Incomplete bursts remembered per session (64 bursts are at most 4 MB)."""
+
+    reassembly_total: int = 512
+    """Incomplete bursts remembered in all."""
+
+    control_message: int = 60_000
+    """Largest control message: one must fit a burst."""
+
+    record: int = 48_000
+    """Largest node record; 254 pods with long names fit."""
+
+    items: int = 20_000
+    """Gossip items (records and deeds) kept in all. A member cannot fill memory with inventions."""
+
+    deed_chain: int = 128
+    """Transfers in one block's chain of title."""
+
+    handshakes_per_second: int = 200
+    """Initiations answered per second before cookies are demanded."""
+
+    half_open: int = 256
+    """Responder handshakes not yet confirmed by data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one engine."""
+
+    timing: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
+    mtu: int = 1500
+    """Inner MTU of pods and the TUN, whatever the underlay carries."""
+
+    underlay_mtu: int = 1500
+    """Largest underlay packet worth probing for; the interface's MTU where it is known."""
+
+    prefer_aes: bool = True
+    """Whether this machine has AES instructions; ChaCha20-Poly1305 is chosen where one end lacks
+    them."""

@@ -1,0 +1,113 @@
+"""What a machine wants done: frozen values, executed in order by the driver or the simulator.
+
+The core decides, the driver acts. A verb returns a list of these; tests compare lists with `==`.
+The packet path does not use them (see `overlay.forwarding`): it works on buffers, in bursts.
+
+Order is a promise: the driver executes a list front to back, and when a `Persist` fails it
+discards what follows it in the same list and tells the engine. That is how "stored before it is
+announced" is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from overlay.types import Endpoint, NodeId
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Hand `datagram` to UDP. With `segment_size`, the kernel cuts it into datagrams of that size.
+
+    Losing it is allowed: whoever asked for it repeats until answered.
+    """
+
+    endpoint: Endpoint
+    datagram: bytes
+    segment_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Seal the encoded control `message` for `node` and send it. Executed by the engine itself.
+
+    Sub-machines do not know sessions; without a session the message starts one and waits.
+    """
+
+    node: NodeId
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Replace the stored state of the node, durably, before anything that follows."""
+
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUp:
+    """A session with `node` is ready for data; packets may be sealed under its current keypair."""
+
+    node: NodeId
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDown:
+    """The last session with `node` ended, or its handshake was given up; `why` is one clause."""
+
+    node: NodeId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """Routes, blocks, pods or addresses changed: the kernel may need to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswered:
+    """The reply to a requested liveness probe (`muslin ping`) arrived."""
+
+    node: NodeId
+    token: int
+    rtt: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The node has handed everything back; `confirmed` members have said that they know it."""
+
+    confirmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something an operator or developer may want in the log. Never contains secrets.
+
+    Attributes:
+        event: dotted lower case (`session.established`).
+        fields: key=value details, names as in `node.logs`.
+        debug: only of interest to developers.
+    """
+
+    event: str
+    fields: Mapping[str, Scalar] = field(default_factory=dict)
+    debug: bool = False
+
+
+Effect = (
+    SendDatagram
+    | SendControl
+    | Persist
+    | SessionUp
+    | SessionDown
+    | NetworkChanged
+    | ProbeAnswered
+    | Left
+    | Report
+)

@@ -1,0 +1,86 @@
+"""The two key pairs of a node, and the one way to sign.
+
+Ed25519 signs records, deeds and certificates and *is* the node's identity; X25519 is the static
+key of its Noise handshakes. Both are made from 32-byte seeds that the caller draws, because the
+core has no randomness of its own.
+
+Every signature covers a context string as well as the message, so that a signature over one kind
+of object can never pass for another.
+
+References:
+    RFC 8032 (Ed25519), RFC 7748 (X25519).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from overlay.errors import AuthError
+from overlay.types import NodeId
+
+KEY_SIZE: Final = 32
+SIGNATURE_SIZE: Final = 64
+
+
+class SigningKey:
+    """An Ed25519 private key.
+
+    Args:
+        seed: 32 bytes, the RFC 8032 private key.
+    """
+
+    __slots__ = ("_private", "public", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        self.seed = seed
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = NodeId(self._private.public_key().public_bytes_raw())
+
+    def sign(self, context: str, message: bytes) -> bytes:
+        """A 64-byte signature over `message`, valid only in `context`."""
+        return self._private.sign(_bound(context, message))
+
+
+def verify(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` is `public`'s over `message` in `context`. Never raises on bad input."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _bound(context, message))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _bound(context: str, message: bytes) -> bytes:
+    # The zero byte cannot occur in a context, so (context, message) is encoded injectively.
+    return b"muslin " + context.encode() + b"\0" + message
+
+
+class StaticKey:
+    """An X25519 private key.
+
+    Args:
+        seed: 32 bytes, clamped by the library as RFC 7748 asks.
+    """
+
+    __slots__ = ("_private", "public", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        self.seed = seed
+        self._private = X25519PrivateKey.from_private_bytes(seed)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def exchange(self, public: bytes) -> bytes:
+        """The 32-byte shared secret with `public`.
+
+        Raises:
+            AuthError: `public` is not a key, or of low order (the secret would be all zero;
+                RFC 7748, section 6.1). Nothing else.
+        """
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError as error:
+            raise AuthError("a public key of low order or wrong size") from error

@@ -1,0 +1,161 @@
+"""What an engine shows of itself: plain values for tables, JSON, kernel state and tests.
+
+`Engine.snapshot()` builds a `Snapshot`; nothing in it aliases live state. Field names are the JSON
+keys that users see where the two coincide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from overlay.types import Address, Endpoint, NodeId, Prefix
+
+
+class NodeState(StrEnum):
+    """What this node thinks of a member, from its own evidence (never from hearsay alone)."""
+
+    READY = "ready"  #: heard within `suspect_after`
+    SUSPECT = "suspect"  #: silent for `suspect_after`
+    DEAD = "dead"  #: silent for `dead_after`
+    LEFT = "left"  #: said good-bye itself
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One member as this node sees it."""
+
+    id: NodeId
+    name: str
+    state: NodeState
+    local: bool
+    address: Address | None
+    """Its address in the pod network; None until it owns a block."""
+    address6: Address | None
+    endpoint: Endpoint | None
+    blocks: tuple[Prefix, ...]
+    pods: int
+    version: str
+    """Software version from its record."""
+    path: str
+    """`local`, `direct` or `none`: whether a session is up."""
+    rtt: float | None
+    loss: float | None
+    """Share of the last probes that stayed unanswered, 0.0 to 1.0."""
+    seen: float | None
+    """Seconds since it was last heard; 0.0 for the local node, None if never."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod anywhere in the cluster."""
+
+    name: str
+    node: str
+    address: Address
+    address6: Address | None
+    netns: str
+    """Path of its namespace; empty for pods of other nodes."""
+    state: str
+    """`ready`, or the state of its node when that is not ready."""
+    since: float
+    """Unix seconds of its creation."""
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """One entry of the route table."""
+
+    prefix: Prefix
+    node: str
+    via: Endpoint | None
+    origin: str
+    """`block`: derived from the ownership of an address block."""
+    since: float
+    """Monotonic seconds when it appeared."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session with a peer."""
+
+    node: str
+    endpoint: Endpoint | None
+    cipher: str
+    established: float
+    """Monotonic seconds of the first handshake since the peer was last unreachable."""
+    rekeyed: float
+    """Monotonic seconds of the last handshake."""
+    mtu: int
+    """Path MTU in use: the largest underlay packet this node sends to the peer."""
+    tx_bytes: int
+    rx_bytes: int
+    drops: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockView:
+    """A run of blocks with one owner and one state, as an aligned prefix."""
+
+    prefix: Prefix
+    prefix6: Prefix | None
+    node: str
+    blocks: int
+    state: str
+    """`in-use` (one block, routed) or `free` (owned, not routed, given to nodes that join)."""
+    pods: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """Every thing read ends in exactly one counter.
+
+    At rest `received == sent + queued + sum(drops.values())`. Shown to users as `in`, `out`,
+    `queued`, `drops`.
+    """
+
+    received: int
+    sent: int
+    queued: int
+    drops: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps the node from being well.
+
+    Attributes:
+        code: stable, dashed (`no-block`).
+        what: what is wrong; why: the cause as far as known; fix: what to do.
+    """
+
+    code: str
+    what: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything an engine shows of itself at one moment."""
+
+    now: float
+    name: str
+    cluster: str
+    """Cluster id, hex."""
+    cidr: Prefix
+    cidr6: Prefix | None
+    address: Address | None
+    address6: Address | None
+    nodes: tuple[NodeView, ...]
+    pods: tuple[PodView, ...]
+    routes: tuple[RouteView, ...]
+    sessions: tuple[SessionView, ...]
+    blocks: tuple[BlockView, ...]
+    own_prefixes: tuple[Prefix, ...]
+    """Blocks this node uses, both families: what its kernel answers `unreachable` for when no
+    pod has the address."""
+    ledger: LedgerView
+    problems: tuple[Problem, ...] = field(default=())

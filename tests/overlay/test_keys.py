@@ -1,0 +1,104 @@
+"""Both key pairs: vectors, contexts, and secrets that stay out of texts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overlay.errors import AuthError
+from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, StaticKey, verify
+
+SEED = bytes(range(32))
+
+
+def test_x25519_vectors_give_the_published_secret_or_are_refused(vectors):
+    """Wycheproof marks a zero secret `acceptable`; RFC 7748 lets us refuse it, and we do."""
+    groups = json.loads((vectors / "wycheproof_x25519.json").read_text())["testGroups"]
+    cases = [case for group in groups for case in group["tests"]]
+    assert len(cases) > 500
+    for case in cases:
+        key = StaticKey(bytes.fromhex(case["private"]))
+        public, shared = bytes.fromhex(case["public"]), bytes.fromhex(case["shared"])
+        if not any(shared):
+            with pytest.raises(AuthError):
+                key.exchange(public)
+        else:
+            assert key.exchange(public) == shared, case["tcId"]
+
+
+def test_ed25519_vectors_hold_for_the_calls_that_verify_makes(vectors):
+    """`verify` binds a context into the message, so no published signature fits it.
+
+    The vectors run through the very calls that `verify` makes after binding, on the key and the
+    signature as they come; that the binding itself is right is a test of its own.
+    """
+    groups = json.loads((vectors / "wycheproof_ed25519.json").read_text())["testGroups"]
+    cases = [(group, case) for group in groups for case in group["tests"]]
+    assert len(cases) > 100
+    for group, case in cases:
+        public = bytes.fromhex(group["publicKey"]["pk"])
+        message, signature = bytes.fromhex(case["msg"]), bytes.fromhex(case["sig"])
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+            valid = True
+        except (InvalidSignature, ValueError):
+            valid = False
+        assert valid == (case["result"] == "valid"), case["tcId"]
+
+
+def test_a_signature_covers_the_documented_bytes():
+    key = SigningKey(SEED)
+    signature = key.sign("deed", b"message")
+    Ed25519PublicKey.from_public_bytes(key.public).verify(signature, b"muslin deed\0message")
+    assert len(signature) == SIGNATURE_SIZE
+    assert len(key.public) == KEY_SIZE
+
+
+@given(message=st.binary(max_size=100), context=st.sampled_from(["deed", "record", "join"]))
+@settings(max_examples=25)
+def test_a_signature_holds_for_its_context_message_and_key_only(message, context):
+    key, other = SigningKey(SEED), SigningKey(SEED[::-1])
+    signature = key.sign(context, message)
+    assert verify(key.public, context, message, signature)
+    assert not verify(key.public, context + "x", message, signature)
+    assert not verify(key.public, context, message + b"x", signature)
+    assert not verify(other.public, context, message, signature)
+    assert not verify(key.public, context, message, signature[:-1] + b"\xff")
+
+
+def test_text_cannot_move_between_context_and_message():
+    key = SigningKey(SEED)
+    assert not verify(key.public, "a", b"b", key.sign("ab", b""))
+    assert not verify(key.public, "ab", b"", key.sign("a", b"b"))
+
+
+@pytest.mark.parametrize(
+    ("public", "signature"), [(b"", b""), (bytes(31), bytes(64)), (bytes(33), bytes(64))]
+)
+def test_verify_answers_no_to_things_that_are_no_keys(public, signature):
+    assert not verify(public, "deed", b"", signature)
+    assert not verify(SigningKey(SEED).public, "deed", b"", signature[:63])
+
+
+def test_both_ends_of_an_exchange_get_the_same_secret():
+    one, two = StaticKey(SEED), StaticKey(SEED[::-1])
+    assert one.exchange(two.public) == two.exchange(one.public)
+    assert one.exchange(two.public) != one.exchange(one.public)
+
+
+@pytest.mark.parametrize("public", [b"", bytes(31), bytes(33), bytes(32), b"\x01" + bytes(31)])
+def test_a_public_key_of_low_order_or_wrong_size_is_refused(public):
+    with pytest.raises(AuthError):
+        StaticKey(SEED).exchange(public)
+
+
+def test_the_same_seed_makes_the_same_keys_and_no_text_shows_it():
+    for kind in (SigningKey, StaticKey):
+        assert kind(SEED).public == kind(SEED).public
+        assert SEED.hex() not in repr(kind(SEED))
+        assert repr(SEED)[2:-1] not in repr(kind(SEED))
