@@ -1,0 +1,1 @@
+"""Bytes <-> values: everything that travels between nodes or through the TUN."""

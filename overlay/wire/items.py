@@ -1,0 +1,75 @@
+"""Items: what gossip replicates without understanding it.
+
+    key      b"n" + node id 32      a node's record; `version` is boot << 32 | n
+             b"b" + u32 block       the deeds of an address block; `version` is their number
+    version  grows with every change, never falls
+    body     opaque bytes; whoever admits an item checks the signatures inside
+
+Of two items with one key the greater (version, body) wins, everywhere and in any order: comparing
+the body as well makes the choice total, even against a writer that signs two bodies under one
+version.
+
+References:
+    Demers et al. 1987, "Epidemic Algorithms for Replicated Database Maintenance": anti-entropy
+    by comparing (key, stamp) lists first and sending only what differs.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2s
+from typing import Final, NamedTuple
+
+from overlay.config import Limits
+from overlay.wire.packing import Fields
+
+KEY_LIMIT: Final = 40
+"""Bytes of a key: one letter and a 32-byte identity, with room for a kind not yet known."""
+
+BODY_LIMIT: Final = Limits().control_message - 100
+"""Bytes of a body: one item, with its key, version and the message around it, fits a message."""
+
+FINGERPRINT_SIZE: Final = 8
+"""64 bits tell apart two bodies of one key by accident; against forgers there are signatures."""
+
+
+class Item(NamedTuple):
+    """One replicated value.
+
+    Attributes:
+        key: 1 to `KEY_LIMIT` bytes.
+        version: 0 <= version < 2**64.
+        body: at most `BODY_LIMIT` bytes.
+    """
+
+    key: bytes
+    version: int
+    body: bytes
+
+
+def fingerprint(item: Item) -> bytes:
+    """Eight bytes that differ between items of one key that differ (key not included).
+
+    >>> fingerprint(Item(b"b" + bytes(4), 1, b"deeds")).hex()
+    'ef96dfb7072e7f0e'
+    """
+    stamped = item.version.to_bytes(8, "big") + item.body
+    return blake2s(stamped, digest_size=FINGERPRINT_SIZE).digest()
+
+
+def item_untrusted(value: object) -> Item:
+    """The item that a decoded [key, version, body] array holds.
+
+    Raises:
+        WireError: wrong shape or over a limit. Nothing else.
+    """
+    fields = Fields(value, "item", 3)
+    return Item(key_untrusted(fields, 0), fields.integer(1), fields.bytes(2, limit=BODY_LIMIT))
+
+
+def key_untrusted(fields: Fields, index: int) -> bytes:
+    """The item key at `index`.
+
+    Raises:
+        WireError: no byte string, empty, or over `KEY_LIMIT`. Nothing else.
+    """
+    return fields.bytes(index, limit=KEY_LIMIT, least=1)

@@ -1,0 +1,222 @@
+"""Control messages."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.errors import CapacityError, WireError
+from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
+from overlay.wire.cluster import CLUSTER_MAX
+from overlay.wire.control import (
+    CODE_LIMIT,
+    ITEMS_LIMIT,
+    MESSAGE_LIMIT,
+    TEXT_LIMIT,
+    BlockRequest,
+    Delta,
+    Digest,
+    DigestEntry,
+    Goodbye,
+    JoinGrant,
+    JoinRequest,
+    Message,
+    PathProbe,
+    PathProbeReply,
+    Probe,
+    ProbeReply,
+    Refusal,
+    Summary,
+    Want,
+    decode_untrusted,
+    encode,
+)
+from overlay.wire.items import BODY_LIMIT, KEY_LIMIT, Item
+from overlay.wire.packing import U16, U32, U64, pack, unpack_untrusted
+from tests.support.pcap import all_frames
+
+ITEM = Item(b"b\0\0\0\1", 3, b"xyz")
+ITEM_HEX = "93c405620000000103c40378797a"
+
+GOLDEN = [
+    (Probe(7), "920107"),
+    (ProbeReply(2**40), "9202cf0000010000000000"),
+    (PathProbe(1400, b"\0\0"), "9303cd0578c4020000"),
+    (PathProbeReply(1400), "9204cd0578"),
+    (Summary(b"rootroot", 12), "9305c408726f6f74726f6f740c"),
+    (
+        Digest((DigestEntry(b"b\0\0\0\1", 3, b"fingerpr"),), complete=True),
+        "93069193c405620000000103c40866696e6765727072c3",
+    ),
+    (Digest((), complete=False), "930690c2"),
+    (Want((b"k", b"nn")), "920792c4016bc4026e6e"),
+    (Want(()), "920790"),
+    (Delta((ITEM,)), "920891" + ITEM_HEX),
+    (BlockRequest(9), "920909"),
+    (Refusal(9, "no-block", "all in use"), "940a09a86e6f2d626c6f636baa616c6c20696e20757365"),
+    (
+        JoinRequest(1, "vm2", b"s" * 32, b"g" * 64),
+        "950b01a3766d32c420" + "73" * 32 + "c440" + "67" * 64,
+    ),
+    (
+        JoinGrant(1, b"cert", b"cluster", b"p" * 32, (ITEM,)),
+        "960c01c40463657274c407636c7573746572c420" + "70" * 32 + "91" + ITEM_HEX,
+    ),
+    (Goodbye(), "910d"),
+]
+"""One line per message, as in the protocol document."""
+
+
+def exactly(size: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=size, max_size=size)
+
+
+def printable(limit: int) -> st.SearchStrategy[str]:
+    return st.text(max_size=limit).filter(str.isprintable)
+
+
+NUMBERS = st.integers(0, U64)
+KEYS = st.binary(min_size=1, max_size=KEY_LIMIT)
+ITEMS = st.lists(st.builds(Item, KEYS, NUMBERS, st.binary(max_size=50)), max_size=5).map(tuple)
+ENTRIES = st.lists(st.builds(DigestEntry, KEYS, NUMBERS, exactly(8)), max_size=5).map(tuple)
+MESSAGES = st.one_of(
+    st.builds(Probe, NUMBERS),
+    st.builds(ProbeReply, NUMBERS),
+    st.builds(PathProbe, st.integers(0, U16), st.binary(max_size=200)),
+    st.builds(PathProbeReply, st.integers(0, U16)),
+    st.builds(Summary, exactly(8), st.integers(0, U32)),
+    st.builds(Digest, ENTRIES, complete=st.booleans()),
+    st.builds(Want, st.lists(KEYS, max_size=5).map(tuple)),
+    st.builds(Delta, ITEMS),
+    st.builds(BlockRequest, NUMBERS),
+    st.builds(Refusal, NUMBERS, printable(CODE_LIMIT), printable(TEXT_LIMIT)),
+    st.builds(JoinRequest, NUMBERS, printable(NAME_MAX), exactly(32), exactly(64)),
+    st.builds(
+        JoinGrant, NUMBERS, st.binary(max_size=99), st.binary(max_size=99), exactly(32), ITEMS
+    ),
+    st.just(Goodbye()),
+)
+
+
+@pytest.mark.parametrize(("message", "packed"), GOLDEN, ids=lambda v: type(v).__name__)
+def test_message_is_these_bytes(message, packed):
+    assert encode(message).hex() == packed
+    assert decode_untrusted(bytes.fromhex(packed)) == message
+
+
+def test_every_message_has_golden_bytes():
+    assert {type(message) for message, _ in GOLDEN} == set(get_args(Message))
+
+
+def test_numbers_are_one_to_thirteen():
+    numbers = {unpack_untrusted(encode(message), 999)[0] for message, _ in GOLDEN}
+    assert numbers == set(range(1, 14))
+
+
+@given(MESSAGES)
+def test_messages_survive_the_wire(message):
+    decoded = decode_untrusted(memoryview(encode(message)))
+    assert decoded == message
+    assert type(decoded) is type(message)
+
+
+@given(MESSAGES)
+def test_later_fields_are_ignored(message):
+    values = unpack_untrusted(encode(message), MESSAGE_LIMIT)
+    assert decode_untrusted(pack([*values, "new", 1])) == message
+
+
+@given(MESSAGES, st.data())
+def test_missing_fields_are_refused(message, data):
+    values = unpack_untrusted(encode(message), MESSAGE_LIMIT)
+    with pytest.raises(WireError):
+        decode_untrusted(pack(values[: data.draw(st.integers(0, len(values) - 1))]))
+
+
+@given(MESSAGES, st.data())
+def test_field_of_a_wrong_type_is_refused(message, data):
+    values = unpack_untrusted(encode(message), MESSAGE_LIMIT)
+    place = data.draw(st.integers(0, len(values) - 1))
+    values[place] = {}  # no field of any message is a map
+    with pytest.raises(WireError):
+        decode_untrusted(pack(values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0],
+        [14],
+        [True, 7],
+        ["1", 7],
+        [1, True],
+        [1, -1],
+        [3, 65536, b""],
+        [5, b"1234567", 0],
+        [5, b"12345678", 2**32],
+        [6, [[b"k", 1, b"1234567"]], True],
+        [6, [[b"", 1, b"12345678"]], True],
+        [6, [[b"k", 1]], True],
+        [6, [], 1],
+        [7, [bytes(KEY_LIMIT + 1)]],
+        [7, [b""]],
+        [7, ["key"]],
+        [7, [b"k"] * (ITEMS_LIMIT + 1)],
+        [8, [[b"k", 1, "body"]]],
+        [8, b"items"],
+        [10, 1, "c" * (CODE_LIMIT + 1), ""],
+        [10, 1, "code", "t" * (TEXT_LIMIT + 1)],
+        [10, 1, "code", "two\nlines"],
+        [11, 1, "n" * (NAME_MAX + 1), bytes(32), bytes(64)],
+        [11, 1, "name", bytes(31), bytes(64)],
+        [11, 1, "name", bytes(32), bytes(65)],
+        [12, 1, bytes(CERTIFICATE_MAX + 1), b"", bytes(32), []],
+        [12, 1, b"", bytes(CLUSTER_MAX + 1), bytes(32), []],
+        [12, 1, b"", b"", bytes(33), []],
+        [12, 1, b"", b"", bytes(32), [[b"k", 1]]],
+    ],
+)
+def test_malformed_message_is_refused(values):
+    with pytest.raises(WireError):
+        decode_untrusted(pack(values))
+
+
+def test_largest_item_fits_a_message():
+    delta = Delta((Item(bytes(KEY_LIMIT), U64, bytes(BODY_LIMIT)),))
+    assert decode_untrusted(encode(delta)) == delta
+
+
+def test_largest_digest_fits_the_limit_of_entries():
+    smallest = DigestEntry(b"k", 1, bytes(8))
+    assert MESSAGE_LIMIT // len(pack(smallest)) <= ITEMS_LIMIT
+
+
+def test_message_over_the_limit_is_neither_sent_nor_read():
+    probe = PathProbe(0, bytes(MESSAGE_LIMIT))
+    with pytest.raises(CapacityError, match="PathProbe") as caught:
+        encode(probe)
+    assert caught.value.limit == "control_message"
+    with pytest.raises(WireError, match="over the limit"):
+        decode_untrusted(pack([3, 0, probe.padding]))
+
+
+def test_secret_and_padding_stay_out_of_repr():
+    assert "ppp" not in repr(JoinGrant(1, b"", b"", b"p" * 32, ()))
+    assert "padding" not in repr(PathProbe(1, b"x"))
+
+
+@given(st.binary(max_size=100) | st.lists(st.integers(0, 14) | st.binary(), max_size=4).map(pack))
+def test_random_bytes_are_decoded_or_refused(data):
+    with suppress(WireError):
+        decode_untrusted(data)
+
+
+def test_captures_are_decoded_or_refused(vectors: Path):
+    for frame in all_frames(vectors / "pcaps"):
+        with suppress(WireError):
+            decode_untrusted(frame)

@@ -1,0 +1,190 @@
+"""A small cluster as an engine would show it, and a daemon that only remembers what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from node.control.present import DaemonFacts
+from node.errors import NodeError
+from overlay.effects import Effect, Left, Persist, ProbeAnswered, Report
+from overlay.errors import RefusedError
+from overlay.types import Address, Endpoint, NodeId
+from overlay.views import (
+    BlockView,
+    LedgerView,
+    NodeState,
+    NodeView,
+    PodView,
+    Problem,
+    RouteView,
+    SessionView,
+    Snapshot,
+)
+
+NODE1 = NodeId(bytes([1]) * 32)
+NODE2 = NodeId(bytes([2]) * 32)
+PEER = Endpoint("192.0.2.2", 6875)
+
+PROBLEM = Problem("no-block", "no address block", "no member gave one", "wait, or look at status")
+
+
+def node_view(number: int, **changes: object) -> NodeView:
+    """Node `number`; 1 is the local one."""
+    view = NodeView(
+        id=NodeId(bytes([number]) * 32),
+        name=f"node{number}",
+        state=NodeState.READY,
+        local=number == 1,
+        address=ip_address(f"10.244.{number - 1}.1"),
+        address6=ip_address(f"fd00:0:0:{number - 1}::1"),
+        endpoint=None if number == 1 else PEER,
+        blocks=(ip_network(f"10.244.{number - 1}.0/24"),),
+        pods=1,
+        version="0.1.0",
+        path="local" if number == 1 else "direct",
+        rtt=None if number == 1 else 0.0004217,
+        loss=None if number == 1 else 0.0,
+        seen=0.0 if number == 1 else 1.25,
+    )
+    return replace(view, **changes)
+
+
+def pod_view(name: str, number: int, host: int = 2) -> PodView:
+    """A pod of node `number`."""
+    return PodView(
+        name=name,
+        node=f"node{number}",
+        address=ip_address(f"10.244.{number - 1}.{host}"),
+        address6=ip_address(f"fd00:0:0:{number - 1}::{host:x}"),
+        netns=f"/run/netns/muslin-node1-{name}" if number == 1 else "",
+        state="ready",
+        since=1_700_000_000.0,
+        local=number == 1,
+    )
+
+
+def snapshot(**changes: object) -> Snapshot:
+    """Two nodes with one pod each."""
+    shot = Snapshot(
+        now=100.0,
+        name="node1",
+        cluster="00112233aabbccdd",
+        cidr=ip_network("10.244.0.0/16"),
+        cidr6=ip_network("fd00::/48"),
+        address=ip_address("10.244.0.1"),
+        address6=ip_address("fd00::1"),
+        nodes=(node_view(1), node_view(2)),
+        pods=(pod_view("web", 1), pod_view("db", 2)),
+        routes=(
+            RouteView(ip_network("10.244.1.0/24"), "node2", PEER, "block", 40.0),
+            RouteView(ip_network("fd00:0:0:1::/64"), "node2", PEER, "block", 40.0),
+        ),
+        sessions=(
+            SessionView("node2", PEER, "aes-256-gcm", 50.0, 90.0, 1400, 5000, 700, {"replayed": 2}),
+        ),
+        blocks=(
+            BlockView(ip_network("10.244.0.0/24"), None, "node1", 1, "in-use", 1),
+            BlockView(ip_network("10.244.2.0/23"), None, "node1", 2, "free", 0),
+        ),
+        own_prefixes=(ip_network("10.244.0.0/24"),),
+        ledger=LedgerView(10, 7, 1, {"no_route": 2, "bad_tag": 0}),
+    )
+    return replace(shot, **changes)
+
+
+FACTS = DaemonFacts(
+    epoch=1_700_000_000.0,
+    started=10.0,
+    pid=42,
+    version="0.1.0",
+    offloads=("udp_gso",),
+)
+
+
+class FakeEngine:
+    """Keeps pods and answers with effects; records what was called."""
+
+    def __init__(self) -> None:
+        self.shot = snapshot()
+        self.calls: list[tuple[object, ...]] = []
+
+    def snapshot(self, now: float) -> Snapshot:
+        return replace(self.shot, now=now)
+
+    def add_pod(
+        self, name: str, netns: str, address: Address | None, now: float
+    ) -> tuple[PodView, list[Effect]]:
+        self.calls.append(("add_pod", name, netns, address))
+        if any(pod.name == name and pod.local for pod in self.shot.pods):
+            raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
+        pod = replace(pod_view(name, 1, 9), netns=netns)
+        self.shot = replace(self.shot, pods=(*self.shot.pods, pod))
+        return pod, [Persist(b"added")]
+
+    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        self.calls.append(("remove_pod", name))
+        pod = next(pod for pod in self.shot.pods if pod.name == name and pod.local)
+        pods = tuple(other for other in self.shot.pods if other is not pod)
+        self.shot = replace(self.shot, pods=pods)
+        return pod, [Persist(b"removed")]
+
+    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+        return f"muslin1-{ttl:g}", [Persist(b"token")]
+
+    def leave(self, now: float) -> list[Effect]:
+        return [Persist(b"leaving"), Left(1)]
+
+    def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
+        return [ProbeAnswered(node, token, 0.0005)] if node == NODE2 else []
+
+
+class FakeDaemon:
+    """A daemon without a machine around it."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.handlers: object = None
+        self.disk_full = False
+        self.attach_error: NodeError | None = None
+        self.attached: list[str] = []
+        self.stored: list[bytes] = []
+        self.echo: float | None = 0.001
+        self.stopping = False
+        self.lose_probes = False
+
+    def now(self) -> float:
+        return 100.0
+
+    def facts(self) -> DaemonFacts:
+        return FACTS
+
+    def perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Persist(state):
+                    if self.disk_full:
+                        raise NodeError("no space left on device", code="not-stored")
+                    self.stored.append(state)
+                case ProbeAnswered():
+                    if not self.lose_probes:
+                        self.handlers.probe_answered(effect)
+                case Left():
+                    self.handlers.left(effect)
+                case Report():
+                    pass
+
+    async def attach_pod(self, pod: PodView) -> None:
+        if self.attach_error is not None:
+            raise self.attach_error
+        self.attached.append(pod.name)
+
+    async def detach_pod(self, name: str) -> None:
+        if name in self.attached:
+            self.attached.remove(name)
+
+    async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
+        return self.echo
+
+    def request_stop(self) -> None:
+        self.stopping = True
