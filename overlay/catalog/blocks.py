@@ -1,0 +1,129 @@
+"""Who owns what of the cluster's range, as few rows as say it.
+
+Blocks in use have a row each. Free ones are many, and neighbours mostly have one owner, so a run
+of them becomes the least number of aligned prefixes:
+
+    blocks   0      1  2  3  4  5  6  7      8 ...
+    owner    a      a  a  a  a  b  b  b      a ...
+             in use +- free -+  +--------------
+    rows     0      1  2-3   4  5  6-7       8 ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from overlay.catalog.records import NodeRecord
+from overlay.ipam.deeds import Titles
+from overlay.ipam.plan import BlockPlan
+from overlay.types import BlockIndex, NodeId, Prefix, short_id
+from overlay.views import BlockView
+
+
+class Run(NamedTuple):
+    """Neighbouring blocks of one owner, all free or one in use."""
+
+    start: int
+    stop: int
+    owner: NodeId
+    in_use: bool
+
+
+def block_views(
+    plan: BlockPlan, titles: Titles, nodes: Mapping[NodeId, NodeRecord], genesis: NodeId
+) -> tuple[BlockView, ...]:
+    """Every block of the cluster, in order, as few rows as possible.
+
+    Args:
+        plan: the cluster's blocks.
+        titles: who owns them.
+        nodes: the records, which say what is in use.
+        genesis: the owner of blocks that never moved.
+    """
+    used = blocks_used(nodes, titles)
+    return tuple(
+        _view(plan, nodes, part, used.get(BlockIndex(part.start), 0))
+        for run in runs(plan.blocks, titles, used, genesis)
+        for part in aligned(run)
+    )
+
+
+def blocks_used(nodes: Mapping[NodeId, NodeRecord], titles: Titles) -> dict[BlockIndex, int]:
+    """The blocks that are routed, each with the number of its pods."""
+    used = {}
+    for node, record in nodes.items():
+        for block in record.blocks_in_use:
+            if titles.owner(block) == node:
+                used[block] = sum(pod.block == block for pod in record.pods)
+    return used
+
+
+def runs(
+    blocks: int, titles: Titles, used: Mapping[BlockIndex, int], genesis: NodeId
+) -> Iterator[Run]:
+    """All blocks as maximal runs, in order.
+
+    Looks only at blocks that have moved or are in use, because there may be 65,536 in all.
+    """
+    special = {chain[0].block for chain in titles.chains()} | used.keys()
+    run = Run(0, 0, genesis, in_use=False)
+    for block in sorted(special):
+        for following in (
+            Run(run.stop, block, genesis, in_use=False),
+            Run(block, block + 1, titles.owner(block), in_use=block in used),
+        ):
+            if joined := _join(run, following):
+                run = joined
+            else:
+                yield run
+                run = following
+    last = Run(run.stop, blocks, genesis, in_use=False)
+    if joined := _join(run, last):
+        yield joined
+    else:
+        yield from (run, last)
+
+
+def _join(run: Run, following: Run) -> Run | None:
+    """Both as one, where one is empty or they are alike."""
+    if following.start == following.stop:
+        return run
+    if run.start == run.stop:
+        return following
+    if run.in_use or following.in_use or run.owner != following.owner:
+        return None
+    return run._replace(stop=following.stop)
+
+
+def aligned(run: Run) -> Iterator[Run]:
+    """`run` as the fewest runs that are prefixes: a power of two long, starting at a multiple.
+
+    >>> [(part.start, part.stop) for part in aligned(Run(1, 8, NodeId(bytes(32)), False))]
+    [(1, 2), (2, 4), (4, 8)]
+    """
+    start = run.start
+    while start < run.stop:
+        size = 1 << ((run.stop - start).bit_length() - 1)
+        if start:
+            size = min(size, start & -start)
+        yield run._replace(start=start, stop=start + size)
+        start += size
+
+
+def _view(plan: BlockPlan, nodes: Mapping[NodeId, NodeRecord], run: Run, pods: int) -> BlockView:
+    record = nodes.get(run.owner)
+    size = run.stop - run.start
+    start = BlockIndex(run.start)
+    return BlockView(
+        prefix=_widen(plan.prefix4(start), size),
+        prefix6=None if (prefix6 := plan.prefix6(start)) is None else _widen(prefix6, size),
+        node=short_id(run.owner) if record is None else record.name,
+        blocks=size,
+        state="in-use" if run.in_use else "free",
+        pods=pods,
+    )
+
+
+def _widen(prefix: Prefix, blocks: int) -> Prefix:
+    return prefix.supernet(prefixlen_diff=blocks.bit_length() - 1)

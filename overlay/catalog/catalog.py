@@ -1,0 +1,259 @@
+"""What the cluster knows, as this node sees it: gossip's opaque items, understood.
+
+    item b"n".. --> record --+                      nodes, names, pods
+                             +--> who may use what --> routes, ranges, blocks
+    item b"b".. --> titles --+
+
+A block is routed to a node iff the node's record lists it in use *and* the titles say that the
+node owns it. Both are needed, and either may arrive first: everything else here is derived from
+the two, so any order of the same items gives the same catalog.
+
+Why both: the title alone would route traffic to nodes that do not expect it (free blocks are
+owned too); the record alone would let any member claim addresses of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from overlay.catalog.blocks import block_views, blocks_used
+from overlay.catalog.records import (
+    NodeRecord,
+    PodEntry,
+    block_of_key,
+    decode_record_untrusted,
+    node_of_key,
+    open_record_untrusted,
+)
+from overlay.config import Limits
+from overlay.errors import AuthError, CapacityError, StateError, WireError
+from overlay.ipam.deeds import Titles, decode_chain_untrusted
+from overlay.ipam.plan import BlockPlan
+from overlay.types import BlockIndex, NodeId, Prefix
+from overlay.views import BlockView
+from overlay.wire.cluster import Cluster
+from overlay.wire.items import Item
+
+Route = tuple[Prefix, NodeId]
+
+
+class _Routing(NamedTuple):
+    """What follows from records and titles together, and of which generation it is."""
+
+    generation: int
+    routes: tuple[Route, ...]
+    ranges: Mapping[NodeId, tuple[Prefix, ...]]
+
+
+class Catalog:
+    """Records and titles of one cluster.
+
+    Error contract: nothing here raises for what a peer sent. What does not hold is not admitted,
+    and changes nothing.
+
+    Args:
+        cluster: whose items these are.
+        plan: its blocks.
+        limits: `record` and `deed_chain` bound single items.
+
+    Attributes:
+        nodes: the newest record of each node, tombstones included. To be read only.
+        titles: who owns which block.
+        generation: grows whenever `routes` may have changed.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_cluster",
+        "_items",
+        "_limits",
+        "_plan",
+        "_prefixes",
+        "_routing",
+        "generation",
+        "nodes",
+        "titles",
+    )
+
+    def __init__(self, cluster: Cluster, plan: BlockPlan, limits: Limits) -> None:
+        self._cluster = cluster
+        self._plan = plan
+        self._limits = limits
+        self._items: dict[bytes, Item] = {}
+        # Records between `admit` and `apply`, so that each is decoded only once.
+        self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
+        self._prefixes: dict[BlockIndex, tuple[Prefix, ...]] = {}
+        self._routing = _Routing(0, (), {})
+        self.nodes: dict[NodeId, NodeRecord] = {}
+        self.titles = Titles(cluster, limits)
+        self.generation = 0
+
+    # -- items in ----------------------------------------------------------------------------------
+
+    def admit(self, item: Item, wall: float) -> bool:
+        """Whether an item from elsewhere is what it claims to be. For `gossip.Store`.
+
+        A record must be signed by its node, and its certificate valid at `wall` (Unix seconds).
+        So a node whose certificate has expired stays known where its last record is held, but
+        can announce nothing new. A chain of deeds must be valid, and better than the one known.
+        Checking a chain and merging it are one act of the ledger: it is in force from here on.
+        Items of any other kind are refused.
+        """
+        block = block_of_key(item.key)
+        try:
+            if block is not None:
+                return self._admit_chain(block, item)
+            return self._admit_record(item, wall)
+        except (WireError, AuthError, CapacityError):
+            return False
+
+    def apply(self, item: Item) -> bool:
+        """Let an item take effect that was admitted, or that this node made itself.
+
+        Returns:
+            Whether anything changed. False for one that is older than what is known, and for one
+            that does not decode.
+        """
+        held = self._items.get(item.key)
+        if held is not None and (item.version, item.body) <= (held.version, held.body):
+            return False
+        try:
+            if block_of_key(item.key) is not None:
+                self._apply_chain(item)
+            else:
+                self._apply_record(item)
+        except (WireError, AuthError, CapacityError):
+            return False
+        self._items[item.key] = item
+        return True
+
+    def block_of(self, item: Item) -> BlockIndex:
+        """The block that an item of deeds is about.
+
+        Raises:
+            StateError: it is another kind of item. Nothing else.
+        """
+        block = block_of_key(item.key)
+        if block is None:
+            raise StateError("an item of deeds is needed")
+        return block
+
+    def _admit_record(self, item: Item, wall: float) -> bool:
+        node = node_of_key(item.key)
+        if node is None:
+            return False
+        before = self.nodes.get(node)
+        record = open_record_untrusted(
+            item,
+            self._cluster,
+            self._plan,
+            self._limits,
+            wall=wall,
+            known=None if before is None else before.certificate,
+        )
+        self._admitted[item.key] = (item, record)
+        return True
+
+    def _admit_chain(self, block: BlockIndex, item: Item) -> bool:
+        chain = decode_chain_untrusted(item.body, self._cluster)
+        if chain[0].block != block or len(chain) != item.version:
+            return False
+        return self.titles.admit(item.body) or self.titles.chain(block) == chain
+
+    def _apply_record(self, item: Item) -> None:
+        admitted, record = self._admitted.pop(item.key, (None, None))
+        if record is None or admitted != item:
+            record = decode_record_untrusted(item, self._cluster, self._plan, self._limits)
+        before = self.nodes.get(record.node)
+        if before is None or before.blocks_in_use != record.blocks_in_use:
+            self.generation += 1
+        self.nodes[record.node] = record
+
+    def _apply_chain(self, item: Item) -> None:
+        # Usually the ledger has it by now: from `admit`, or because this node signed the deed.
+        self.titles.admit(item.body)
+        self.generation += 1
+
+    # -- views out ---------------------------------------------------------------------------------
+
+    def by_name(self, name: str) -> NodeRecord | None:
+        """The node with this name.
+
+        A name may be certified again after its node has left: the newest certificate decides.
+        """
+        named = (record for record in self.nodes.values() if record.name == name)
+        return max(named, key=lambda record: record.certificate.serial, default=None)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Which node each block in use is routed to, both families, in order of blocks."""
+        return self._current_routing().routes
+
+    def ranges_of(self, node: NodeId) -> tuple[Prefix, ...]:
+        """The prefixes that are routed to `node`: all that it may send from."""
+        return self._current_routing().ranges.get(node, ())
+
+    def pods(self) -> tuple[tuple[NodeId, PodEntry], ...]:
+        """All pods at addresses that are routed to their node, by names of node and pod."""
+        return tuple(
+            (record.node, pod)
+            for record in sorted(self.nodes.values(), key=lambda record: (record.name, record.node))
+            for pod in sorted(record.pods, key=lambda pod: pod.name)
+            if self.titles.owner(pod.block) == record.node
+        )
+
+    def block_views(self) -> tuple[BlockView, ...]:
+        """Every block of the cluster, with its owner and state, as few rows as possible."""
+        return block_views(self._plan, self.titles, self.nodes, self._cluster.genesis)
+
+    def choose_giver(
+        self, exclude: Collection[NodeId], alive: Callable[[NodeId], bool]
+    ) -> NodeId | None:
+        """The node to ask for a block: the one with most free blocks; None if none has any.
+
+        Args:
+            exclude: nodes not to be asked.
+            alive: whether a node is worth asking.
+        """
+        givers = (
+            (record.free_blocks, node)
+            for node, record in self.nodes.items()
+            if record.free_blocks and node not in exclude and alive(node)
+        )
+        return max(givers, default=(0, None))[1]
+
+    def check_invariants(self) -> None:
+        """Assert that the parts agree. For tests."""
+        self.titles.check_invariants()
+        assert self._current_routing() == self._derive_routing()
+        for node, record in self.nodes.items():
+            assert record.node == node
+            assert not (record.left and (record.blocks_in_use or record.free_blocks or record.pods))
+            for prefix in self.ranges_of(node):
+                block = self._plan.index_of(prefix.network_address)
+                assert block in record.blocks_in_use
+                assert self.titles.owner(block) == node
+
+    def _current_routing(self) -> _Routing:
+        if self._routing.generation != self.generation:
+            self._routing = self._derive_routing()
+        return self._routing
+
+    def _derive_routing(self) -> _Routing:
+        routes: list[Route] = []
+        ranges: dict[NodeId, tuple[Prefix, ...]] = {}
+        for block in sorted(blocks_used(self.nodes, self.titles)):
+            owner = self.titles.owner(block)
+            prefixes = self._prefixes_of(block)
+            routes += [(prefix, owner) for prefix in prefixes]
+            ranges[owner] = ranges.get(owner, ()) + prefixes
+        return _Routing(self.generation, tuple(routes), ranges)
+
+    def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
+        prefixes = self._prefixes.get(block)
+        if prefixes is None:
+            prefix6 = self._plan.prefix6(block)
+            prefix4 = self._plan.prefix4(block)
+            prefixes = (prefix4,) if prefix6 is None else (prefix4, prefix6)
+            self._prefixes[block] = prefixes
+        return prefixes

@@ -1,0 +1,328 @@
+"""Node records: what a node says of itself, signed, so that anybody may pass it on.
+
+One gossip item per node. Only the node can write it, because its key *is* the item's key:
+
+    key      b"n" || node id 32                (b"b" || u32 block: the deeds of a block)
+    version  boot << 32 | n: grows across restarts without a clock
+    body     signature 64 || content
+    content  [1, version, certificate, left, is_authority, software,
+              [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...]]
+
+The signature (by the node, in context `record`) covers the content as sent. So fields that this
+version does not know can be appended later, and older nodes still check and pass on the whole.
+The version stands inside as well: an item with a falsified version proves nothing.
+
+A record with `left` ends after that field. It is a tombstone: the node is gone, its name may be
+certified again, and its old records must not come back to life.
+
+References:
+    Demers et al. 1987, section 2: deletion needs death certificates, or anti-entropy resurrects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from overlay.config import Limits
+from overlay.drops import DropReason
+from overlay.errors import AuthError, CapacityError, ConfigError, WireError
+from overlay.ipam.plan import BlockPlan
+from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, verify
+from overlay.types import BlockIndex, Endpoint, NodeId
+from overlay.wire.certificate import (
+    CERTIFICATE_MAX,
+    NAME_MAX,
+    Certificate,
+    Identity,
+    check_name,
+)
+from overlay.wire.cluster import Cluster
+from overlay.wire.items import Item
+from overlay.wire.packing import MAX_TIME, U16, Fields, pack
+
+# -- specification ---------------------------------------------------------------------------------
+
+ENDPOINTS_MAX: Final = 16
+"""Underlay addresses of one node. Others may try them all, so a record must not be able to aim
+a cluster's handshakes at a list of strangers."""
+
+SOFTWARE_MAX: Final = 64
+"""Characters of the software version."""
+
+RECORD_LIMIT: Final = Limits().record
+"""Bytes of a record, signature included, unless the settings say otherwise."""
+
+_FORMAT: Final = 1
+_CONTEXT: Final = "record"
+_HOST_MAX: Final = 45
+"""Characters of an IPv6 address in its longest form."""
+_TOMBSTONE_FIELDS: Final = 4
+_FIELDS: Final = 10
+_BOOT_SHIFT: Final = 32
+
+
+_NODE_PREFIX: Final = b"n"
+_DEED_PREFIX: Final = b"b"
+_DEED_KEY_SIZE: Final = 5
+
+
+def node_key(node: NodeId) -> bytes:
+    """The item key of a node's record."""
+    return _NODE_PREFIX + node
+
+
+def node_of_key(key: bytes) -> NodeId | None:
+    """Whose record has this key; None if it is no record's.
+
+    >>> node_of_key(node_key(NodeId(bytes(32)))) == bytes(32)
+    True
+    """
+    if key[:1] != _NODE_PREFIX or len(key) != 1 + KEY_SIZE:
+        return None
+    return NodeId(key[1:])
+
+
+def deed_key(block: BlockIndex) -> bytes:
+    """The item key of a block's deeds (`overlay.ipam.deeds`).
+
+    >>> block_of_key(deed_key(BlockIndex(258)))
+    258
+    """
+    return _DEED_PREFIX + block.to_bytes(_DEED_KEY_SIZE - 1, "big")
+
+
+def block_of_key(key: bytes) -> BlockIndex | None:
+    """The block whose deeds have this key; None if there is none."""
+    if key[:1] != _DEED_PREFIX or len(key) != _DEED_KEY_SIZE:
+        return None
+    return BlockIndex(int.from_bytes(key[1:], "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class PodEntry:
+    """One pod of the node that signed the record."""
+
+    name: str
+    """Unique within the node."""
+    block: BlockIndex
+    host: int
+    """Host number in the block: its IPv4 and its IPv6 address."""
+    since: int
+    """Unix seconds of its creation."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One version of what a node says of itself."""
+
+    certificate: Certificate
+    version: int
+    """0 <= version < 2**64, boot counter in the upper half."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Where it may be reached, best first. Empty: others learn it from its datagrams."""
+    blocks_in_use: tuple[BlockIndex, ...] = ()
+    """Blocks it wants traffic for; the first one holds the node's own address."""
+    free_blocks: int = 0
+    """Blocks it owns, does not use, and would give to a node that joins."""
+    pods: tuple[PodEntry, ...] = ()
+    software: str = ""
+    is_authority: bool = False
+    """Whether it can certify nodes that join."""
+    left: bool = False
+    """It has left the cluster. Everything above but certificate and version is empty then."""
+
+    @property
+    def node(self) -> NodeId:
+        """Whose record it is."""
+        return self.certificate.node
+
+    @property
+    def name(self) -> str:
+        """The node's name, as certified."""
+        return self.certificate.name
+
+    @property
+    def boot(self) -> int:
+        """How often the node had started when it wrote this."""
+        return self.version >> _BOOT_SHIFT
+
+
+def sign_record(
+    identity: Identity,
+    *,
+    version: int,
+    endpoints: Sequence[Endpoint] = (),
+    blocks_in_use: Sequence[BlockIndex] = (),
+    free_blocks: int = 0,
+    pods: Sequence[PodEntry] = (),
+    software: str = "",
+    is_authority: bool = False,
+    left: bool = False,
+    limit: int = RECORD_LIMIT,
+) -> Item:
+    """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
+
+    With `left`, everything but identity and version is left out. `limit` is `Limits.record`.
+
+    Raises:
+        CapacityError: the record is larger than `limit` (`record`). Nothing else.
+    """
+    fields: list[object] = [_FORMAT, version, identity.certificate.encode(), left]
+    if not left:
+        fields += [is_authority, software, endpoints, blocks_in_use, free_blocks]
+        fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in pods])
+    content = pack(fields)
+    if SIGNATURE_SIZE + len(content) > limit:
+        raise CapacityError(f"the node's record has {len(content)} bytes", "record")
+    body = identity.signing.sign(_CONTEXT, content) + content
+    return Item(node_key(identity.node), version, body)
+
+
+def open_record_untrusted(
+    item: Item,
+    cluster: Cluster,
+    plan: BlockPlan,
+    limits: Limits,
+    *,
+    wall: float,
+    known: Certificate | None = None,
+) -> NodeRecord:
+    """Read a record and check everything that makes it its node's own.
+
+    Args:
+        item: an item under some node's key.
+        cluster: whose authority must have certified the node.
+        plan: the cluster's blocks.
+        limits: `record` bounds the size.
+        wall: Unix seconds, for the validity of the certificate.
+        known: a certificate of this cluster that was verified before. If the record carries the
+            same, the authority's signature is not checked again; its expiry is.
+
+    Raises:
+        WireError: the item is not the shape of a record.
+        AuthError: the certificate or the signature does not hold (BAD_CERTIFICATE). Nothing else.
+    """
+    record = decode_record_untrusted(item, cluster, plan, limits)
+    certificate = record.certificate
+    if certificate != known:
+        certificate.verify(cluster, wall)
+    elif wall >= certificate.not_after:
+        raise _bad(f"the certificate of {record.name} has expired")
+    content = item.body[SIGNATURE_SIZE:]
+    if not verify(record.node, _CONTEXT, content, item.body[:SIGNATURE_SIZE]):
+        raise _bad(f"the record of {record.name} is not signed by it")
+    return record
+
+
+def decode_record_untrusted(
+    item: Item, cluster: Cluster, plan: BlockPlan, limits: Limits
+) -> NodeRecord:
+    """Read a record without checking who wrote it: for items that were admitted before.
+
+    Endpoints that must not be used are left out (see `usable_endpoint`).
+
+    Raises:
+        WireError: over the limit, wrong shape, for another key or version than the item's, or
+            with contents that contradict each other. Nothing else.
+    """
+    if len(item.body) > limits.record:
+        raise WireError(f"record: {len(item.body)} bytes are over the limit of {limits.record}")
+    content = Fields.unpack_untrusted(
+        item.body[SIGNATURE_SIZE:],
+        limits.record,
+        "record",
+        count=_TOMBSTONE_FIELDS,
+        version=_FORMAT,
+    )
+    certificate = Certificate.decode_untrusted(content.bytes(2, limit=CERTIFICATE_MAX))
+    if content.integer(1) != item.version or node_key(certificate.node) != item.key:
+        raise WireError("record: key or version is not the item's")
+    if content.boolean(3):
+        return NodeRecord(certificate, item.version, left=True)
+    if len(content) < _FIELDS:
+        raise WireError(f"record: {len(content)} fields where {_FIELDS} are needed")
+    blocks = _blocks(content, plan)
+    return NodeRecord(
+        certificate=certificate,
+        version=item.version,
+        is_authority=content.boolean(4),
+        software=content.text(5, SOFTWARE_MAX),
+        endpoints=_endpoints(content, cluster),
+        blocks_in_use=blocks,
+        free_blocks=content.integer(8, 0, plan.blocks),
+        pods=_pods(content, plan, blocks),
+    )
+
+
+def usable_endpoint(endpoint: Endpoint, cluster: Cluster) -> bool:
+    """Whether datagrams may be sent to `endpoint` at all.
+
+    Not into the cluster's own ranges: the overlay would carry itself. Not to a group or to
+    no address: one datagram would reach many, or whoever the kernel pleases.
+
+    Args:
+        endpoint: a numeric address and a port.
+        cluster: whose ranges are avoided.
+    """
+    address = ip_address(endpoint.host)
+    if address.is_multicast or address.is_unspecified:
+        return False
+    return address not in cluster.cidr and (cluster.cidr6 is None or address not in cluster.cidr6)
+
+
+def _endpoints(content: Fields, cluster: Cluster) -> tuple[Endpoint, ...]:
+    endpoints = [_endpoint(value) for value in content.sequence(6, ENDPOINTS_MAX)]
+    return tuple(endpoint for endpoint in endpoints if usable_endpoint(endpoint, cluster))
+
+
+def _endpoint(value: object) -> Endpoint:
+    fields = Fields(value, "record: endpoint", 2)
+    host = fields.text(0, _HOST_MAX)
+    try:
+        return Endpoint.of(host, fields.integer(1, 1, U16))
+    except ValueError as error:
+        raise WireError(f"record: {host!r} is no numeric address") from error
+
+
+def _blocks(content: Fields, plan: BlockPlan) -> tuple[BlockIndex, ...]:
+    listed = content.fields(7, "blocks")
+    if len(listed) > plan.blocks:
+        raise WireError("record: more blocks than the cluster has")
+    last = plan.blocks - 1
+    blocks = tuple(BlockIndex(listed.integer(at, 0, last)) for at in range(len(listed)))
+    _check_distinct(blocks, "block")
+    return blocks
+
+
+def _pods(content: Fields, plan: BlockPlan, blocks: Collection[BlockIndex]) -> tuple[PodEntry, ...]:
+    limit = len(blocks) * plan.capacity
+    used = frozenset(blocks)
+    pods = tuple(_pod(value, plan, used) for value in content.sequence(9, limit))
+    _check_distinct([pod.name for pod in pods], "pod name")
+    _check_distinct([(pod.block, pod.host) for pod in pods], "pod address")
+    return pods
+
+
+def _pod(value: object, plan: BlockPlan, blocks: Collection[int]) -> PodEntry:
+    fields = Fields(value, "record: pod", 4)
+    try:
+        name = check_name(fields.text(0, NAME_MAX))
+    except ConfigError as error:
+        raise WireError(f"record: pod: {error}") from error
+    block = BlockIndex(fields.integer(1))
+    host = fields.integer(2)
+    if block not in blocks or not plan.is_pod_host(host):
+        raise WireError(f"record: pod {name}: host {host} of block {block} is not to be had")
+    return PodEntry(name, block, host, fields.integer(3, 0, MAX_TIME))
+
+
+def _check_distinct(values: Collection[object], what: str) -> None:
+    if len(frozenset(values)) != len(values):
+        raise WireError(f"record: a {what} occurs twice")
+
+
+def _bad(message: str) -> AuthError:
+    return AuthError(message, DropReason.BAD_CERTIFICATE)

@@ -1,0 +1,321 @@
+"""Records and deeds give the same catalog in any order, and only true ones count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overlay.catalog.catalog import Catalog
+from overlay.catalog.records import NodeRecord, PodEntry, deed_key, node_key, sign_record
+from overlay.errors import StateError
+from overlay.gossip.store import Store
+from overlay.ipam.deeds import encode_chain, sign_deed
+from overlay.ipam.plan import BlockPlan
+from overlay.keys import SigningKey
+from overlay.wire.certificate import Certificate
+from overlay.wire.items import Item
+
+from .world import CLUSTER, LIMITS, PLAN, WALL, YEAR, identity, keys_of, node
+
+
+def deeds(block, *names, upto=None):
+    """The item of a block that went from node1 to each of `names` in turn."""
+    chain = []
+    for giver, taker in zip(("node1", *names), names, strict=False):
+        chain.append(
+            sign_deed(
+                keys_of(giver)[0],
+                cluster=CLUSTER.id,
+                block=block,
+                sequence=len(chain) + 1,
+                taker=node(taker),
+            )
+        )
+    chain = chain[:upto]
+    return Item(deed_key(block), len(chain), encode_chain(chain))
+
+
+def record(name, version=1, **fields):
+    return sign_record(identity(name), version=version, **fields)
+
+
+def make(items=(), limits=LIMITS, cluster=CLUSTER, wall=WALL):
+    catalog = Catalog(cluster, BlockPlan(cluster), limits)
+    store = Store(lambda item: catalog.admit(item, wall), limits)
+    learn(catalog, store, items)
+    return catalog, store
+
+
+def learn(catalog, store, items):
+    """What the engine does with a delta."""
+    for item in store.merge(items):
+        catalog.apply(item)
+    catalog.check_invariants()
+
+
+def view(catalog):
+    """Everything a catalog says, to compare two."""
+    return (
+        catalog.nodes,
+        catalog.routes(),
+        {name: catalog.ranges_of(node(name)) for name in ("node1", "bob", "carol")},
+        catalog.block_views(),
+        catalog.pods(),
+        [catalog.titles.owner(block) for block in range(PLAN.blocks)],
+    )
+
+
+def networks(*texts):
+    return tuple(ip_network(text) for text in texts)
+
+
+WEB = PodEntry("web", 3, 2, WALL)
+POOL = [
+    record("node1", 1, blocks_in_use=(0,), free_blocks=15),
+    record("node1", 2, blocks_in_use=(0,), free_blocks=13),
+    record("bob", 1),
+    record("bob", 2, blocks_in_use=(3,), pods=(WEB,)),
+    record("bob", 3, left=True),
+    record("carol", 1, blocks_in_use=(3, 4)),
+    record("carol", 1, blocks_in_use=(4,)),
+    deeds(3, "bob"),
+    deeds(3, "bob", "carol"),
+    deeds(4, "carol"),
+    deeds(5, "bob", "carol", "bob"),
+]
+
+
+@settings(max_examples=40)
+@given(st.permutations(POOL), st.integers(0, len(POOL)), st.randoms(use_true_random=False))
+def test_any_order_of_the_same_items_gives_the_same_catalog(items, split, rng):
+    expected, store = make(POOL)
+    catalog, other = make(items[:split])
+    again = [*items, rng.choice(items)]
+    learn(catalog, other, again[split:])
+    assert view(catalog) == view(expected)
+    assert store.root() == other.root()
+
+
+def test_a_block_is_routed_when_record_and_title_agree():
+    items = [record("bob", 1, blocks_in_use=(3,)), deeds(3, "bob")]
+    prefixes = networks("10.244.3.0/24", "fd4d:75:0:3::/64")
+    for first, second in (items, reversed(items)):
+        catalog, store = make([first])
+        assert catalog.routes() == ()
+        learn(catalog, store, [second])
+        assert catalog.routes() == tuple((prefix, node("bob")) for prefix in prefixes)
+        assert catalog.ranges_of(node("bob")) == prefixes
+        assert catalog.ranges_of(node("node1")) == ()
+
+
+def test_a_member_cannot_claim_the_block_of_another():
+    catalog, _ = make(
+        [record("node1", 1, blocks_in_use=(0,)), record("bob", 1, blocks_in_use=(0,))]
+    )
+    assert dict(catalog.routes()) == dict.fromkeys(
+        networks("10.244.0.0/24", "fd4d:75::/64"), node("node1")
+    )
+    assert catalog.ranges_of(node("bob")) == ()
+
+
+def test_routes_of_a_node_vanish_when_it_leaves_and_it_stays_known():
+    catalog, store = make([record("bob", 1, blocks_in_use=(3,), pods=(WEB,)), deeds(3, "bob")])
+    assert len(catalog.routes()) == 2
+    assert catalog.pods() == ((node("bob"), WEB),)
+    learn(catalog, store, [record("bob", 2, left=True)])
+    assert catalog.routes() == ()
+    assert catalog.pods() == ()
+    assert catalog.nodes[node("bob")].left
+
+
+def test_routes_follow_the_title_when_a_block_moves():
+    catalog, store = make(
+        [
+            record("bob", 1, blocks_in_use=(3,)),
+            record("carol", 1, blocks_in_use=(3,)),
+            deeds(3, "bob"),
+        ]
+    )
+    assert {owner for _, owner in catalog.routes()} == {node("bob")}
+    learn(catalog, store, [deeds(3, "bob", "carol")])
+    assert {owner for _, owner in catalog.routes()} == {node("carol")}
+
+
+def test_without_ipv6_there_are_ipv4_routes_only():
+    plain = replace(CLUSTER, cidr6=None)
+    catalog, _ = make([record("node1", 1, blocks_in_use=(0,))], cluster=plain)
+    assert catalog.routes() == ((ip_network("10.244.0.0/24"), node("node1")),)
+    assert catalog.block_views()[0].prefix6 is None
+
+
+def test_pods_are_listed_by_node_and_name_where_they_are_routed():
+    pods = (PodEntry("web", 3, 2, WALL), PodEntry("db", 3, 3, WALL), PodEntry("x", 9, 2, WALL))
+    catalog, _ = make(
+        [
+            record("bob", 1, blocks_in_use=(3, 9), pods=pods),
+            record("alice", 1, blocks_in_use=(4,), pods=(PodEntry("a", 4, 2, WALL),)),
+            deeds(3, "bob"),
+            deeds(4, "alice"),
+        ]
+    )
+    assert [pod.name for _, pod in catalog.pods()] == ["a", "db", "web"]
+
+
+def test_the_generation_grows_exactly_when_routes_may_change():
+    catalog, store = make([record("bob", 1, blocks_in_use=(3,)), deeds(3, "bob")])
+    generation, routes = catalog.generation, catalog.routes()
+    learn(catalog, store, [record("bob", 2, blocks_in_use=(3,), pods=(WEB,))])
+    assert catalog.generation == generation
+    assert catalog.routes() is routes
+    for item in (record("bob", 3, blocks_in_use=()), deeds(3, "bob", "carol"), record("carol", 1)):
+        before = catalog.generation
+        learn(catalog, store, [item])
+        assert catalog.generation > before
+
+
+# -- what is not admitted -------------------------------------------------------------------------
+
+
+FORGED = SigningKey(b"X" * 32)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item(b"x", 1, b""),
+        Item(b"n" + bytes(31), 1, b""),
+        Item(node_key(node("bob")), 1, b""),
+        record("bob")._replace(version=2),
+        record("bob")._replace(key=node_key(node("carol"))),
+        sign_record(identity("bob", authority=FORGED), version=1),
+        sign_record(identity("bob", lasts=0), version=1),
+        Item(deed_key(3), 1, b""),
+        deeds(3, "bob")._replace(version=2),
+        deeds(3, "bob")._replace(key=deed_key(4)),
+        deeds(16, "bob"),
+        deeds(3, "bob", "carol")._replace(body=deeds(3, "bob", "carol").body[:-1] + b"\0"),
+    ],
+)
+def test_what_does_not_hold_is_not_admitted_and_changes_nothing(item):
+    catalog, store = make()
+    empty = view(make()[0])
+    learn(catalog, store, [item])
+    assert (view(catalog), catalog.generation) == (empty, 0)
+    assert (len(store), store.refused) == (0, 1)
+
+
+def test_a_chain_over_the_limit_is_not_admitted():
+    catalog, store = make(limits=replace(LIMITS, deed_chain=2))
+    learn(catalog, store, [deeds(3, "bob", "carol", "bob")])
+    assert store.refused == 1
+    learn(catalog, store, [deeds(3, "bob", "carol")])
+    assert catalog.titles.owner(3) == node("carol")
+
+
+def test_a_chain_that_a_better_one_has_overtaken_is_not_admitted():
+    catalog, _ = make([deeds(3, "bob", "carol")])
+    assert not catalog.admit(deeds(3, "bob"), WALL)
+    assert catalog.admit(deeds(3, "bob", "carol"), WALL)
+
+
+def test_a_node_with_an_expired_certificate_stays_known_but_announces_nothing_new():
+    catalog, store = make([record("node1", 1, blocks_in_use=(0,))])
+    later = Store(lambda item: catalog.admit(item, WALL + YEAR), LIMITS)
+    later.put(store.get(node_key(node("node1"))))
+    learn(catalog, later, [record("node1", 2)])
+    assert later.refused == 1
+    assert catalog.nodes[node("node1")].version == 1
+    assert len(catalog.routes()) == 2
+
+
+def test_the_authority_s_signature_is_checked_once_per_certificate(monkeypatch):
+    """Half of what a new version of a record costs to check is saved."""
+    checked = []
+    verify = Certificate.verify
+    monkeypatch.setattr(
+        Certificate, "verify", lambda one, *rest: (checked.append(one.serial), verify(one, *rest))
+    )
+    catalog, store = make([record("bob", 1)])
+    learn(catalog, store, [record("bob", 2)])
+    assert checked == [1]
+    learn(catalog, store, [sign_record(identity("bob", serial=2), version=3)])
+    assert checked == [1, 2]
+    assert catalog.nodes[node("bob")].version == 3
+
+
+def test_a_renewed_certificate_replaces_the_old_one():
+    catalog, store = make([record("bob", 1)])
+    renewed = identity("bob", serial=2)
+    learn(catalog, store, [sign_record(renewed, version=2)])
+    assert catalog.nodes[node("bob")].certificate == renewed.certificate
+
+
+# -- own items ------------------------------------------------------------------------------------
+
+
+def test_an_own_item_takes_effect_without_being_admitted():
+    catalog, _ = make()
+    item = record("node1", 1, blocks_in_use=(0,))
+    assert catalog.apply(item)
+    assert not catalog.apply(item)
+    assert len(catalog.routes()) == 2
+
+
+def test_an_own_deed_takes_effect_also_if_the_ledger_has_it_already():
+    catalog, _ = make([record("bob", 1, blocks_in_use=(3,))])
+    assert catalog.routes() == ()
+    item = deeds(3, "bob")
+    catalog.titles.admit(item.body)
+    assert catalog.apply(item)
+    assert len(catalog.routes()) == 2
+    assert catalog.block_of(item) == 3
+    with pytest.raises(StateError):
+        catalog.block_of(record("bob"))
+
+
+def test_an_item_that_is_older_or_does_not_decode_is_not_applied():
+    catalog, _ = make([record("bob", 2), deeds(3, "bob", "carol")])
+    for item in (record("bob", 1), deeds(3, "bob"), record("carol")._replace(body=b"")):
+        assert not catalog.apply(item)
+    assert not catalog.apply(deeds(4, "bob")._replace(body=b""))
+    assert not catalog.apply(Item(b"x", 1, b""))
+
+
+def test_what_was_admitted_under_a_key_does_not_pass_for_another_item():
+    catalog, _ = make()
+    assert catalog.admit(record("bob", 1, software="a"), WALL)
+    assert catalog.apply(record("bob", 2, software="b"))
+    assert catalog.nodes[node("bob")].software == "b"
+
+
+# -- questions ------------------------------------------------------------------------------------
+
+
+def test_a_name_means_the_node_that_has_it_now():
+    old, new = identity("bob", key="old"), identity("bob", key="new", serial=2)
+    left = sign_record(old, version=9, left=True)
+    catalog, store = make([left])
+    assert catalog.by_name("bob").left
+    learn(catalog, store, [sign_record(new, version=1)])
+    assert catalog.by_name("bob") == NodeRecord(new.certificate, 1)
+    assert catalog.by_name("nobody") is None
+
+
+def test_the_giver_is_the_living_node_with_most_free_blocks():
+    catalog, _ = make(
+        [
+            record("node1", 1, free_blocks=9),
+            record("bob", 1, free_blocks=16),
+            record("carol", 1, free_blocks=3),
+            record("dave", 1, free_blocks=0),
+        ]
+    )
+    alive = {node("node1"), node("carol"), node("dave")}
+    assert catalog.choose_giver((), lambda _: True) == node("bob")
+    assert catalog.choose_giver((), alive.__contains__) == node("node1")
+    assert catalog.choose_giver({node("node1")}, alive.__contains__) == node("carol")
+    assert catalog.choose_giver({node("node1"), node("carol")}, alive.__contains__) is None
