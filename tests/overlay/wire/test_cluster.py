@@ -16,7 +16,6 @@ from overlay.errors import AuthError, ConfigError, WireError
 from overlay.wire.cluster import CLUSTER_MAX, Cluster, check_ranges, fingerprint_of, random_ula
 from tests.support.clusters import AUTHORITY, make_cluster
 
-
 NAMES = ["version", "id", "authority", "genesis", "cidr", "cidr6", "block_prefix"]
 NAMES += ["created", "signature"]
 

@@ -75,10 +75,13 @@ def test_any_endpoints_survive(endpoints: list[Endpoint]) -> None:
 def test_any_single_wrong_character_is_noticed(endpoints: int) -> None:
     """Also the last one, of which base64 ignores some bits, depending on the length."""
     text = str(replace(TOKEN, endpoints=(Endpoint("192.0.2.1", 9),) * endpoints))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    wrong = [text[:-1] + letter for letter in alphabet if letter != text[-1]]
     for at in range(8, len(text)):
-        wrong = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        wrong.append(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
+    for line_with_error in wrong:
         with pytest.raises(ConfigError, match="damaged"):
-            JoinToken.parse(wrong)
+            JoinToken.parse(line_with_error)
 
 
 def test_a_cut_line_is_damaged() -> None:

@@ -1,0 +1,109 @@
+"""Session indexes: the 32-bit numbers by which others address our keypairs and handshakes.
+
+An index names a handshake from the initiation on and its keypair from the response on. Indexes
+are random, so that they tell an observer nothing (not even how many sessions there are), and
+unique, because the receiver index of a datagram is all that says which key may open it.
+
+    index ---> pending     an initiation of ours that waits for its response
+          +--> keypairs    finished handshakes; the packet path looks up here
+                 |
+                 +--> half open: keypairs no one has vouched for yet, oldest first, at most `limit`
+
+References:
+    WireGuard paper (Donenfeld 2017), section 5.4.2: `sender` is random at each handshake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from overlay.session.transport import Keypair
+from overlay.types import Entropy
+
+_INDEX_SIZE: Final = 4
+
+Pending = TypeVar("Pending")
+
+
+@dataclass(frozen=True, slots=True)
+class HalfOpen:
+    """A keypair of a responder that waits to be confirmed, or that belongs to a joiner."""
+
+    keypair: Keypair
+    ephemeral: bytes
+    """The initiator's ephemeral key: recognises a replay of its initiation."""
+
+
+class IndexTable(Generic[Pending]):
+    """All local indexes of one node, and what each of them names.
+
+    Args:
+        entropy: makes the indexes.
+        limit: half-open keypairs kept at most.
+
+    Attributes:
+        keypairs: by local index. The same dictionary for the life of the table.
+        pending: by local index.
+    """
+
+    __slots__ = ("_entropy", "_half_open", "_limit", "keypairs", "pending")
+
+    def __init__(self, entropy: Entropy, limit: int) -> None:
+        self._entropy = entropy
+        self._limit = limit
+        self._half_open: dict[int, HalfOpen] = {}
+        self.keypairs: dict[int, Keypair] = {}
+        self.pending: dict[int, Pending] = {}
+
+    def draw(self) -> int:
+        """An index that names nothing yet. Never 0, which initiations carry as their receiver."""
+        while True:
+            index = int.from_bytes(self._entropy(_INDEX_SIZE), "big")
+            if index and index not in self.keypairs and index not in self.pending:
+                return index
+
+    def add(self, keypair: Keypair) -> None:
+        """Let `keypair` be found by its local index."""
+        self.keypairs[keypair.local_index] = keypair
+
+    def add_half_open(self, keypair: Keypair, ephemeral: bytes) -> Keypair | None:
+        """The same for a keypair that is not confirmed.
+
+        Returns:
+            The oldest half-open keypair, if there are too many now; the caller drops it.
+        """
+        self.add(keypair)
+        self._half_open[keypair.local_index] = HalfOpen(keypair, ephemeral)
+        return self.oldest_half_open() if len(self._half_open) > self._limit else None
+
+    def confirm(self, keypair: Keypair) -> None:
+        """`keypair` is half open no longer."""
+        self._half_open.pop(keypair.local_index, None)
+
+    def release(self, index: int) -> None:
+        """`index` names nothing any more."""
+        self.keypairs.pop(index, None)
+        self.pending.pop(index, None)
+        self._half_open.pop(index, None)
+
+    def half_open(self) -> Iterator[HalfOpen]:
+        """All half-open keypairs, oldest first."""
+        return iter(self._half_open.values())
+
+    def oldest_half_open(self) -> Keypair | None:
+        """The half-open keypair that expires first."""
+        oldest = next(self.half_open(), None)
+        return oldest.keypair if oldest is not None else None
+
+    def snapshot(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Indexes of keypairs, of pending handshakes, and of half-open keypairs."""
+        return tuple(self.keypairs), tuple(self.pending), tuple(self._half_open)
+
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` if the three parts contradict each other."""
+        assert not self.keypairs.keys() & self.pending.keys()
+        assert self._half_open.keys() <= self.keypairs.keys()
+        assert len(self._half_open) <= self._limit
+        assert all(keypair.local_index == index for index, keypair in self.keypairs.items())

@@ -1,0 +1,343 @@
+"""The session with one remote node: starting, repeating, replacing and ending handshakes.
+
+                      start                       response
+         (nothing) ----------> connecting ---------------------> up <----+
+             ^                  |  ^   |                         |  |    | response, or first
+             |          give up |  +---+ retry: 1, 2, 4, 5 s     |  +----+ burst under `next`
+             +------------------+                                |
+             +---------------------------------------------------+
+                 keys expired with no handshake running, or closed
+
+While it is up, a handshake may run beside it (the rekey); the old keypair seals until the new one
+is current. The way from nothing to up may also be the responder's: an initiation of the remote
+node is answered, and its first burst confirms the keypair. Which keypair is used for what is the
+subject of `overlay.session.keyring`; when things happen, of `overlay.session.timing`.
+
+References:
+    WireGuard paper (Donenfeld 2017), sections 5.1 (the stamp) and 6.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from overlay.config import Timing
+from overlay.drops import DropReason
+from overlay.effects import Effect, Report, SendDatagram, SessionDown, SessionUp
+from overlay.errors import AuthError
+from overlay.session import timing as when
+from overlay.session.cookie import MacMaker
+from overlay.session.handshake import Attempt
+from overlay.session.index import IndexTable
+from overlay.session.keyring import Keyring
+from overlay.session.suites import suite_name
+from overlay.session.transport import Keypair
+from overlay.types import Endpoint, Entropy, NodeId, short_id
+from overlay.wire.certificate import Identity
+from overlay.wire.handshake import CookieReply, MemberHello, Response
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """What all peers of a node share: who we are, and where indexes and randomness come from."""
+
+    identity: Identity
+    psk: bytes = field(repr=False)
+    timing: Timing
+    suites: tuple[int, ...]
+    """Offered in initiations, best first."""
+    stamps: Iterator[int]
+    """Each greater than all before, also across restarts."""
+    table: IndexTable[PeerSession]
+    entropy: Entropy
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSnapshot:
+    """All state of one peer, without its keys."""
+
+    node: NodeId
+    static: bytes
+    endpoint: Endpoint | None
+    observed: Endpoint | None
+    stamp: int
+    keypairs: tuple[tuple[int, bool, int] | None, ...]
+    """Previous, current, next: local index, confirmed, bursts sent."""
+    attempt: int | None
+    tries: int
+    cookie_until: float
+    established_at: float | None
+    deadlines: tuple[float | None, ...]
+
+
+class PeerSession:
+    """The session with one remote node, or the attempt to have one.
+
+    Error contract: a method that raises has changed nothing.
+
+    Args:
+        local: what all peers share.
+        node: whom this is about.
+        static: its X25519 public key.
+
+    Attributes:
+        static: as given, or as introduced later.
+        keyring: the keypairs.
+        endpoint: where initiations are sent.
+        observed: our own address as this node saw it when it last answered a handshake.
+        stamp: the highest stamp seen in an initiation of this node; -1 before the first.
+        established_at: when the session came up; None while there is none.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_give_up_at",
+        "_local",
+        "_macs",
+        "_rekey_at",
+        "_retry_at",
+        "_sent_before",
+        "_tries",
+        "endpoint",
+        "established_at",
+        "keyring",
+        "node",
+        "observed",
+        "stamp",
+        "static",
+    )
+
+    def __init__(self, local: LocalNode, node: NodeId, static: bytes) -> None:
+        self.node = node
+        self.static = static
+        self.keyring = Keyring(local.table, wins_ties=local.identity.node < node)
+        self.endpoint: Endpoint | None = None
+        self.observed: Endpoint | None = None
+        self.stamp = -1
+        self.established_at: float | None = None
+        self._local = local
+        self._macs = MacMaker(static)
+        self._attempt: Attempt | None = None
+        self._tries = 0
+        self._retry_at = 0.0
+        self._give_up_at = 0.0
+        self._rekey_at: float | None = None
+        self._sent_before: int | None = None
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an initiation of ours waits for its response."""
+        return self._attempt is not None
+
+    def introduce(self, static: bytes) -> None:
+        """The node has a new static key; the next initiation uses it."""
+        self.static = static
+        self._macs = MacMaker(static)
+
+    # -- as the initiator --------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Effect]:
+        """Begin a handshake now, unless one is running. `endpoint` must be known."""
+        if self._attempt is not None:
+            return []
+        current = self.keyring.current
+        session_until = current.expires_at if current is not None else None
+        self._give_up_at = when.give_up_at(now, session_until, self._local.timing)
+        self._tries = 0
+        self._rekey_at = None
+        return self._send_initiation(now)
+
+    def _send_initiation(self, now: float) -> list[Effect]:
+        local, endpoint = self._local, self.endpoint
+        assert endpoint is not None, "nobody starts a handshake without an endpoint"
+        self._cancel_attempt()
+        stamp, certificate = next(local.stamps), local.identity.certificate.encode()
+        attempt = Attempt(
+            static=local.identity.static,
+            remote_static=self.static,
+            psk=local.psk,
+            hello=MemberHello(stamp, certificate, local.suites),
+            index=local.table.draw(),
+            entropy=local.entropy,
+        )
+        local.table.pending[attempt.index] = self
+        self._attempt = attempt
+        self._tries += 1
+        self._retry_at = now + when.retry_delay(self._tries, local.rng.random(), local.timing)
+        return [SendDatagram(endpoint, self._macs.with_macs(attempt.datagram, now))]
+
+    def on_response_untrusted(
+        self, response: Response, source: Endpoint, now: float
+    ) -> list[Effect]:
+        """The response to our last initiation; its receiver index was looked up.
+
+        Raises:
+            AuthError: it does not verify.
+            WireError: what is in it does not parse. Nothing else.
+        """
+        assert self._attempt is not None, "the index of an attempt ends with it"
+        keypair, observed = self._attempt.finish_untrusted(
+            response,
+            node=self.node,
+            now=now,
+            expires_at=when.expires_at(now, self._local.timing),
+        )
+        self._cancel_attempt()
+        self.observed = observed
+        self.keyring.complete(keypair)
+        return self._on_new_current(keypair, source, now)
+
+    def on_cookie_untrusted(self, reply: CookieReply, now: float) -> list[Effect]:
+        """A cookie for our next initiation, which goes out when it was due anyway.
+
+        Raises:
+            AuthError: it does not answer our last initiation. Nothing else.
+        """
+        self._macs.read_cookie_untrusted(reply, now)
+        return []
+
+    def _cancel_attempt(self) -> None:
+        if self._attempt is not None:
+            self._local.table.release(self._attempt.index)
+            self._attempt = None
+
+    # -- as the responder --------------------------------------------------------------------------
+
+    def check_stamp(self, stamp: int) -> None:
+        """Whether an initiation with `stamp` is newer than all before.
+
+        Raises:
+            AuthError: it is not (REPLAYED). Nothing else.
+        """
+        if stamp <= self.stamp:
+            raise AuthError("an initiation that is not newer than the last", DropReason.REPLAYED)
+
+    def accept(self, keypair: Keypair, stamp: int) -> None:
+        """An initiation of the node was answered; `keypair` waits to be confirmed."""
+        self.stamp = stamp
+        self.keyring.accept(keypair)
+
+    def on_opened(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
+        """A burst under `keypair`, which was not confirmed, has authenticated."""
+        if not self.keyring.confirm(keypair):
+            return []
+        self._cancel_attempt()
+        return self._on_new_current(keypair, source, now)
+
+    # -- up and down -------------------------------------------------------------------------------
+
+    def _on_new_current(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
+        self.endpoint = source
+        self._rekey_at = when.rekey_at(keypair.created_at, self._local.timing)
+        self._sent_before = None
+        effects: list[Effect] = [SessionUp(self.node, source)]
+        if self.established_at is None:
+            self.established_at = now
+            fields = {
+                "peer": short_id(self.node),
+                "endpoint": str(source),
+                "cipher": suite_name(keypair.suite),
+            }
+            effects.append(Report("session.established", fields))
+        return effects
+
+    def close(self, why: str) -> list[Effect]:
+        """Forget all keys and stop trying."""
+        was_something = self.established_at is not None or self.connecting
+        self.clear()
+        return self._end(why) if was_something else []
+
+    def clear(self) -> None:
+        """Drop every keypair and the running handshake; say nothing."""
+        self._cancel_attempt()
+        self.keyring.clear()
+        self._rekey_at = None
+
+    def _end(self, why: str) -> list[Effect]:
+        effects: list[Effect] = [SessionDown(self.node, why)]
+        if self.established_at is not None:
+            effects.append(Report("session.ended", {"peer": short_id(self.node), "why": why}))
+        self.established_at = None
+        return effects
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def deadlines(self) -> tuple[float | None, ...]:
+        """When something is due: previous expires, current expires, rekey, retry, give up."""
+        previous, current, _ = self.keyring.held()
+        trying = self._attempt is not None
+        return (
+            previous.expires_at if previous is not None else None,
+            current.expires_at if current is not None else None,
+            self._rekey_at,
+            self._retry_at if trying else None,
+            self._give_up_at if trying else None,
+        )
+
+    def next_deadline(self) -> float | None:
+        """The earliest of `deadlines`."""
+        return min((at for at in self.deadlines() if at is not None), default=None)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Do what is due; nothing if called early."""
+        self.keyring.expire(now)
+        current = self.keyring.current
+        if current is None:
+            self._rekey_at = None
+        if self._attempt is not None:
+            return self._on_attempt_due(now)
+        if current is None:
+            return self._end("the keys expired") if self.established_at is not None else []
+        if self._rekey_at is not None and now >= self._rekey_at:
+            return self._on_rekey_due(current, now)
+        return []
+
+    def _on_attempt_due(self, now: float) -> list[Effect]:
+        if now >= self._give_up_at:
+            # A handshake outlives the keypair it replaces, so nothing is left that could be used.
+            self._cancel_attempt()
+            return self._end("no answer to the handshake")
+        return self._send_initiation(now) if now >= self._retry_at else []
+
+    def _on_rekey_due(self, current: Keypair, now: float) -> list[Effect]:
+        if current.initiator:
+            return self.start(now)
+        if self._sent_before is None:
+            # The initiator should act now. Note what we have sent so far: if that has grown by
+            # the time of the fallback, the session is in use and must not end.
+            self._sent_before = current.counter
+            self._rekey_at = when.fallback_rekey_at(current.created_at, self._local.timing)
+            return []
+        self._rekey_at = None
+        return self.start(now) if current.counter > self._sent_before else []
+
+    def snapshot(self) -> PeerSnapshot:
+        """All state, comparable with `==`."""
+        return PeerSnapshot(
+            node=self.node,
+            static=self.static,
+            endpoint=self.endpoint,
+            observed=self.observed,
+            stamp=self.stamp,
+            keypairs=tuple(
+                (keypair.local_index, keypair.confirmed, keypair.counter) if keypair else None
+                for keypair in self.keyring.held()
+            ),
+            attempt=self._attempt.index if self._attempt is not None else None,
+            tries=self._tries,
+            cookie_until=self._macs.cookie_until,
+            established_at=self.established_at,
+            deadlines=self.deadlines(),
+        )
+
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` if keypairs, index table and state contradict each other."""
+        held = [keypair for keypair in self.keyring.held() if keypair is not None]
+        assert all(self._local.table.keypairs[keypair.local_index] is keypair for keypair in held)
+        assert len({keypair.local_index for keypair in held}) == len(held)
+        current = self.keyring.current
+        assert current is None or (current.confirmed and self.established_at is not None)
+        assert current is None or self._attempt is None or self._give_up_at >= current.expires_at

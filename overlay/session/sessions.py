@@ -1,0 +1,359 @@
+"""All sessions of one node: where handshake datagrams arrive and deadlines come together.
+
+    initiation      gate (`overlay.session.gate`) -> newer than the last? -> half open, response
+    response        mac1 -> do we wait for it?    -> Noise -> current keypair, SessionUp
+    cookie reply    do we wait for it?            -> its tag -> kept for the next initiation
+    first burst under a half-open keypair         -> current keypair, SessionUp
+
+A datagram that fails any of these has changed nothing, and gets no answer.
+
+Even an authentic initiation changes neither where packets go nor what seals them: its sender may
+have moved on, and the datagram may have been caught and sent again from elsewhere. Only the first
+burst under the new keypair does (`on_opened`).
+
+A joiner has no certificate; its token's secret is the pre-shared key of its handshake. Its keypair
+belongs to no peer: it counts as half open even when confirmed, so that what strangers with a token
+can hold stays bounded.
+
+References:
+    WireGuard paper (Donenfeld 2017), sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from overlay.config import Settings
+from overlay.drops import DropReason
+from overlay.effects import Effect, SendDatagram
+from overlay.errors import AuthError, StateError, WireError
+from overlay.session import timing as when
+from overlay.session.cookie import MacMaker
+from overlay.session.gate import Gate
+from overlay.session.handshake import Admission, Received, answer
+from overlay.session.index import IndexTable
+from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
+from overlay.session.suites import offered_suites
+from overlay.session.transport import Keypair
+from overlay.types import Endpoint, Entropy, NodeId
+from overlay.wire import header
+from overlay.wire.certificate import Identity
+from overlay.wire.cluster import Cluster
+from overlay.wire.handshake import CookieReply, Initiation, Response
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsSnapshot:
+    """All state of a node's sessions, without keys. Equal before and after a refused datagram."""
+
+    peers: tuple[PeerSnapshot, ...]
+    indexes: tuple[tuple[int, ...], ...]
+    """Of keypairs, of pending handshakes, of half-open keypairs."""
+    joiners: tuple[tuple[int, bytes, bool], ...]
+    """Of half-open keypairs that belong to joiners: index, token id, confirmed."""
+    next_deadline: float | None
+
+
+class Sessions:
+    """The sessions of one node with all others.
+
+    Error contract: `on_handshake_untrusted` changes nothing when it raises.
+
+    Args:
+        identity: our keys and certificate.
+        cluster: whose authority must have signed certificates.
+        psk: the cluster's pre-shared key, 32 bytes.
+        boot: grows by one at every start of the node, 0 <= boot < 2**32.
+        settings: timing, limits, and whether AES is preferred.
+        epoch: Unix seconds at monotonic zero; certificates have Unix times.
+        entropy: makes keys, indexes and cookies.
+        rng: makes jitter, nothing else.
+        token_secret: the secret of the join token with a given id, if it is still good.
+
+    Attributes:
+        keypairs: by local index, for the packet path. The same dictionary for ever.
+        cookies_sent: initiations that were answered with a cookie instead (UNDER_LOAD).
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        cluster: Cluster,
+        psk: bytes,
+        boot: int,
+        settings: Settings,
+        epoch: float,
+        entropy: Entropy,
+        rng: random.Random,
+        token_secret: Callable[[bytes], bytes | None],
+    ) -> None:
+        table: IndexTable[PeerSession] = IndexTable(entropy, settings.limits.half_open)
+        self.keypairs: Mapping[int, Keypair] = table.keypairs
+        self.cookies_sent = 0
+        self._local = LocalNode(
+            identity=identity,
+            psk=psk,
+            timing=settings.timing,
+            suites=offered_suites(prefer_aes=settings.prefer_aes),
+            stamps=count(boot << 32),
+            table=table,
+            entropy=entropy,
+            rng=rng,
+        )
+        self._table = table
+        self._gate = Gate(
+            identity=identity,
+            cluster=cluster,
+            psk=psk,
+            settings=settings,
+            epoch=epoch,
+            entropy=entropy,
+            token_secret=token_secret,
+        )
+        self._peers: dict[NodeId, PeerSession] = {}
+        self._deadline: float | None = None
+        self._deadline_is_stale = False
+
+    # -- what the engine asks for ------------------------------------------------------------------
+
+    def introduce(self, node: NodeId, static: bytes) -> None:
+        """Make `node` known with its static key, from a verified certificate. May be repeated.
+
+        Raises:
+            AuthError: the key is of low order; no handshake with it could succeed.
+            StateError: `node` is this node. Nothing else.
+        """
+        if node == self._local.identity.node:
+            raise StateError("a node has no session with itself")
+        peer = self._peers.get(node)
+        if peer is not None and peer.static == static:
+            return
+        self._local.identity.static.exchange(static)
+        if peer is not None:
+            peer.introduce(static)
+        else:
+            self._add_peer(node, static)
+
+    def forget(self, node: NodeId, now: float) -> None:
+        """Drop everything about `node`, silently."""
+        peer = self._peers.pop(node, None)
+        if peer is not None:
+            peer.clear()
+            self._deadline_is_stale = True
+
+    def connect(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
+        """Start a handshake with `node`, unless one runs or the session is up.
+
+        The endpoint is remembered in any case: a running handshake is repeated there, and the
+        next rekey goes there. Call it too when an authentic burst came from a new address.
+
+        Raises:
+            StateError: `node` was not introduced. Nothing else.
+        """
+        peer = self._known(node)
+        peer.endpoint = endpoint
+        if self.sending_keypair(node, now) is not None:
+            return []
+        return self._changed(peer.start(now))
+
+    def renew(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
+        """Start a handshake even though the session is up: the peer no longer answers.
+
+        It may have restarted and lost its keys. What it still has stays usable meanwhile.
+
+        Raises:
+            StateError: `node` was not introduced. Nothing else.
+        """
+        peer = self._known(node)
+        peer.endpoint = endpoint
+        return self._changed(peer.start(now))
+
+    def close(self, node: NodeId, now: float) -> list[Effect]:
+        """`node` said goodbye: its keys are gone, so ours are of no use."""
+        peer = self._peers.get(node)
+        return self._changed(peer.close("the peer said goodbye")) if peer is not None else []
+
+    def sending_keypair(self, node: NodeId, now: float) -> Keypair | None:
+        """The keypair that seals bursts to `node`; None if there is no usable one."""
+        peer = self._peers.get(node)
+        current = peer.keyring.current if peer is not None else None
+        return current if current is not None and current.usable(now) else None
+
+    def is_connecting(self, node: NodeId) -> bool:
+        """Whether a handshake of ours with `node` waits for its response."""
+        peer = self._peers.get(node)
+        return peer is not None and peer.connecting
+
+    def established_at(self, node: NodeId) -> float | None:
+        """When the session with `node` came up; None while there is none."""
+        peer = self._peers.get(node)
+        return peer.established_at if peer is not None else None
+
+    def rekeyed_at(self, node: NodeId) -> float | None:
+        """When the current keypair with `node` was made; None without one."""
+        peer = self._peers.get(node)
+        current = peer.keyring.current if peer is not None else None
+        return current.created_at if current is not None else None
+
+    def observed_endpoint(self, node: NodeId) -> Endpoint | None:
+        """Our own address as `node` saw it when it last answered a handshake of ours."""
+        peer = self._peers.get(node)
+        return peer.observed if peer is not None else None
+
+    def _add_peer(self, node: NodeId, static: bytes) -> None:
+        self._peers[node] = PeerSession(self._local, node, static)
+
+    def _known(self, node: NodeId) -> PeerSession:
+        peer = self._peers.get(node)
+        if peer is None:
+            raise StateError("connect to a node that was not introduced")
+        return peer
+
+    # -- datagrams ---------------------------------------------------------------------------------
+
+    def on_handshake_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        """An initiation, a response or a cookie reply.
+
+        Raises:
+            AuthError: it does not prove what it must; `reason` says what it counts as.
+            WireError: it does not parse, or is none of the three. Nothing else.
+        """
+        match header.Header.decode_untrusted(datagram).type:
+            case header.TYPE_INITIATION:
+                return self._on_initiation_untrusted(datagram, source, now)
+            case header.TYPE_RESPONSE:
+                return self._on_response_untrusted(datagram, source, now)
+            case header.TYPE_COOKIE_REPLY:
+                return self._on_cookie_untrusted(datagram, now)
+            case other:
+                raise WireError(f"type {other} is no handshake message")
+
+    def _on_initiation_untrusted(
+        self, datagram: bytes, source: Endpoint, now: float
+    ) -> list[Effect]:
+        message = Initiation.decode_untrusted(datagram)
+        self._gate.check_mac1(datagram)
+        reply = self._gate.demand_cookie(datagram, message.sender, source, now)
+        if reply is not None:
+            self.cookies_sent += 1
+            return [SendDatagram(source, reply)]
+        received, admission = self._gate.admit_untrusted(message, now)
+        self._refuse_replay(received, admission)
+        return self._changed(self._answer(received, admission, source, now))
+
+    def _refuse_replay(self, received: Received, admission: Admission) -> None:
+        if admission.node is not None:
+            peer = self._peers.get(admission.node)
+            if peer is not None:
+                peer.check_stamp(admission.stamp)
+            return
+        # Joiners keep no stamp. A replay is recognised while what it repeats is remembered; after
+        # that it costs one half-open keypair, which nobody can use.
+        ephemeral = received.message.ephemeral
+        if any(half_open.ephemeral == ephemeral for half_open in self._table.half_open()):
+            raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
+
+    def _answer(
+        self, received: Received, admission: Admission, source: Endpoint, now: float
+    ) -> list[Effect]:
+        response, keypair = answer(
+            received,
+            admission,
+            index=self._table.draw(),
+            observed=source,
+            entropy=self._local.entropy,
+            now=now,
+            expires_at=when.expires_at(now, self._local.timing),
+        )
+        pushed_out = self._table.add_half_open(keypair, received.message.ephemeral)
+        if pushed_out is not None:
+            self._drop_half_open(pushed_out)
+        if admission.node is not None:
+            if admission.node not in self._peers:
+                self._add_peer(admission.node, received.remote_static)
+            self._peers[admission.node].accept(keypair, admission.stamp)
+        datagram = MacMaker(received.remote_static).with_macs(response, now)
+        return [SendDatagram(source, datagram)]
+
+    def _on_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        response = Response.decode_untrusted(datagram)
+        self._gate.check_mac1(datagram)
+        peer = self._waiting(response.receiver)
+        return self._changed(peer.on_response_untrusted(response, source, now))
+
+    def _on_cookie_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
+        reply = CookieReply.decode_untrusted(datagram)
+        return self._waiting(reply.receiver).on_cookie_untrusted(reply, now)
+
+    def _waiting(self, index: int) -> PeerSession:
+        peer = self._table.pending.get(index)
+        if peer is None:
+            raise AuthError("an answer to nothing we sent", DropReason.UNKNOWN_INDEX)
+        return peer
+
+    def on_opened(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
+        """A burst under `keypair` has authenticated, and `keypair.confirmed` is false."""
+        if keypair.node is None:
+            keypair.confirmed = True
+            return []
+        peer = self._peers.get(keypair.node)
+        return self._changed(peer.on_opened(keypair, source, now)) if peer is not None else []
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` wants to be called; None if nothing is due ever.
+
+        Remembered between changes, because the driver asks after every burst.
+        """
+        if self._deadline_is_stale:
+            deadlines = [peer.next_deadline() for peer in self._peers.values()]
+            oldest = self._table.oldest_half_open()
+            deadlines.append(oldest.expires_at if oldest is not None else None)
+            self._deadline = min((at for at in deadlines if at is not None), default=None)
+            self._deadline_is_stale = False
+        return self._deadline
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Repeat, replace, expire and give up what is due at `now`; nothing if called early."""
+        while (oldest := self._table.oldest_half_open()) is not None and now >= oldest.expires_at:
+            self._drop_half_open(oldest)
+        effects: list[Effect] = []
+        for peer in self._peers.values():
+            at = peer.next_deadline()
+            if at is not None and now >= at:
+                effects += peer.on_deadline(now)
+        return self._changed(effects)
+
+    def _drop_half_open(self, keypair: Keypair) -> None:
+        peer = self._peers.get(keypair.node) if keypair.node is not None else None
+        if peer is not None:
+            peer.keyring.drop_next(keypair)
+        self._table.release(keypair.local_index)
+
+    def _changed(self, effects: list[Effect]) -> list[Effect]:
+        self._deadline_is_stale = True
+        return effects
+
+    def snapshot(self) -> SessionsSnapshot:
+        """All state, comparable with `==`."""
+        return SessionsSnapshot(
+            peers=tuple(peer.snapshot() for peer in self._peers.values()),
+            indexes=self._table.snapshot(),
+            joiners=tuple(
+                (keypair.local_index, keypair.joiner_token, keypair.confirmed)
+                for keypair in (half_open.keypair for half_open in self._table.half_open())
+                if keypair.joiner_token is not None
+            ),
+            next_deadline=self.next_deadline(),
+        )
+
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` if peers and index table contradict each other."""
+        self._table.check_invariants()
+        for peer in self._peers.values():
+            peer.check_invariants()

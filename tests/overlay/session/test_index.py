@@ -1,0 +1,84 @@
+"""The index table: unique indexes, and what each of them names."""
+
+from __future__ import annotations
+
+import random
+
+from overlay.session.index import IndexTable
+from overlay.session.suites import Suite
+from overlay.session.transport import Keypair
+
+
+def keypair(index: int, at: float = 0.0) -> Keypair:
+    return Keypair(
+        (b"a" * 32, b"b" * 32),
+        suite=Suite.AES_256_GCM,
+        local_index=index,
+        remote_index=0,
+        initiator=False,
+        created_at=at,
+        expires_at=at + 180,
+    )
+
+
+def scripted(*values: int) -> IndexTable[str]:
+    queue = [value.to_bytes(4, "big") for value in values]
+    return IndexTable(lambda _: queue.pop(0), limit=2)
+
+
+def test_an_index_is_never_zero_and_never_names_two_things():
+    table = scripted(0, 5, 6, 7)
+    table.add(keypair(5))
+    table.pending[6] = "attempt"
+    assert table.draw() == 7
+
+
+def test_indexes_use_all_32_bits():
+    table: IndexTable[str] = IndexTable(random.Random(1).randbytes, limit=2)
+    drawn = [table.draw() for _ in range(200)]
+    assert max(drawn) > 0xF000_0000
+    assert min(drawn) < 0x1000_0000
+
+
+def test_the_dictionary_of_keypairs_stays_the_same_object():
+    table = scripted()
+    seen = table.keypairs
+    table.add(keypair(1))
+    table.release(1)
+    table.add(keypair(2))
+    assert table.keypairs is seen
+    assert list(seen) == [2]
+
+
+def test_beyond_the_limit_the_oldest_half_open_keypair_is_named():
+    table = scripted()
+    first, second, third = keypair(1, 0.0), keypair(2, 1.0), keypair(3, 2.0)
+    assert table.add_half_open(first, b"e1") is None
+    assert table.add_half_open(second, b"e2") is None
+    assert table.add_half_open(third, b"e3") is first
+    table.release(1)
+    assert table.oldest_half_open() is second
+    assert [entry.ephemeral for entry in table.half_open()] == [b"e2", b"e3"]
+    table.check_invariants()
+
+
+def test_a_confirmed_keypair_stays_but_is_half_open_no_longer():
+    table = scripted()
+    table.add_half_open(keypair(1), b"e")
+    table.confirm(table.keypairs[1])
+    table.confirm(table.keypairs[1])
+    assert table.oldest_half_open() is None
+    assert table.snapshot() == ((1,), (), ())
+
+
+def test_releasing_makes_an_index_free_whatever_it_named():
+    table = scripted(9, 9, 9)
+    for fill in (
+        lambda: table.pending.__setitem__(9, "attempt"),
+        lambda: table.add(keypair(9)),
+        lambda: table.add_half_open(keypair(9), b"e"),
+    ):
+        fill()
+        table.release(9)
+        assert table.draw() == 9
+    table.release(9)

@@ -1,0 +1,317 @@
+"""Tests of overlay.admission."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import msgpack
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from overlay.admission import (
+    BACKDATED,
+    CERTIFICATE_LIFETIME,
+    MAX_TOKENS,
+    REMEMBERED_AFTER,
+    Decision,
+    MintedToken,
+    Registrar,
+    TokenBook,
+    join_signed_bytes,
+)
+from overlay.errors import RefusedError, WireError
+from overlay.types import Endpoint
+from overlay.wire.certificate import Certificate
+from overlay.wire.control import JoinGrant, JoinRequest, Refusal
+from overlay.wire.items import Item
+from overlay.wire.token import JoinToken
+from tests.support.clusters import (
+    AUTHORITY,
+    WALL,
+    make_cluster,
+    make_identity,
+    signing_key,
+    static_key,
+)
+
+CLUSTER = make_cluster()
+PSK = b"p" * 32
+ITEMS = (Item(b"n" * 33, 1, b"record"),)
+
+
+def registrar_of(tokens: bytes = b"", names: bytes = b"") -> Registrar:
+    return Registrar(AUTHORITY, cluster=CLUSTER, psk=PSK, tokens=tokens, names=names)
+
+
+def mint(registrar: Registrar, ttl: float = 3600.0, wall: float = WALL, seed: int = 1) -> JoinToken:
+    return registrar.tokens.mint(
+        ttl,
+        member=make_identity(0, CLUSTER),
+        cluster=CLUSTER,
+        endpoints=(Endpoint("192.0.2.1", 6875),),
+        entropy=random.Random(seed).randbytes,
+        wall=wall,
+    )
+
+
+def ask(
+    registrar: Registrar,
+    token: bytes,
+    number: int = 1,
+    name: str = "",
+    *,
+    gone: tuple[str, ...] = (),
+    wall: float = WALL,
+    **changes: object,
+) -> Decision:
+    """What the registrar says to node `number`."""
+    static, name = static_key(number).public, name or f"node{number}"
+    signature = signing_key(number).sign("join", token + static + name.encode())
+    request = JoinRequest(request=77, name=name, static=static, signature=signature)
+    return registrar.on_join_request(
+        replace(request, **changes),
+        token=token,
+        joiner=signing_key(number).public,
+        items=ITEMS,
+        gone=frozenset(gone),
+        wall=wall,
+    )
+
+
+def certificate_of(decision: Decision) -> Certificate:
+    assert isinstance(decision.answer, JoinGrant)
+    certificate = Certificate.decode_untrusted(decision.answer.certificate)
+    certificate.verify(CLUSTER, WALL)
+    return certificate
+
+
+def code_of(decision: Decision) -> str:
+    assert isinstance(decision.answer, Refusal)
+    assert decision.answer.request == 77
+    assert not decision.changed
+    return decision.answer.code
+
+
+# -- granting ----------------------------------------------------------------------------------
+
+
+def test_a_request_with_a_fresh_token_is_granted() -> None:
+    registrar = registrar_of()
+    decision = ask(registrar, mint(registrar).id)
+    assert decision.changed
+    grant = decision.answer
+    assert isinstance(grant, JoinGrant)
+    assert (grant.request, grant.cluster, grant.psk, grant.items) == (
+        77,
+        CLUSTER.encode(),
+        PSK,
+        ITEMS,
+    )
+    certificate = certificate_of(decision)
+    assert (certificate.node, certificate.static) == (signing_key(1).public, static_key(1).public)
+    assert certificate.name == "node1"
+    assert certificate.not_before == WALL - BACKDATED
+    assert certificate.not_after == WALL + CERTIFICATE_LIFETIME
+
+
+def test_serials_grow_and_never_meet_the_founders() -> None:
+    registrar = registrar_of()
+    serials = [
+        certificate_of(ask(registrar, mint(registrar, seed=n).id, n)).serial for n in (1, 2, 3)
+    ]
+    assert serials == [2, 3, 4]
+
+
+def test_the_same_node_asking_again_gets_the_same_certificate() -> None:
+    registrar = registrar_of()
+    token = mint(registrar).id
+    first = ask(registrar, token)
+    again = ask(registrar, token, wall=WALL + 5000.0)
+    assert again.answer == first.answer
+    assert not again.changed
+
+
+def test_the_signature_covers_token_key_and_name() -> None:
+    assert join_signed_bytes(b"t" * 16, b"k" * 32, "vm1") == b"t" * 16 + b"k" * 32 + b"vm1"
+
+
+# -- refusing ----------------------------------------------------------------------------------
+
+
+def test_another_node_with_a_used_token_is_refused() -> None:
+    registrar = registrar_of()
+    token = mint(registrar).id
+    ask(registrar, token, 1)
+    assert code_of(ask(registrar, token, 2)) == "token-used"
+
+
+def test_a_token_ends_at_its_expiry() -> None:
+    registrar = registrar_of()
+    token = mint(registrar, ttl=60.0).id
+    assert code_of(ask(registrar, token, wall=WALL + 60.0)) == "token-expired"
+    assert ask(registrar, token, wall=WALL + 59.0).changed
+
+
+def test_a_token_nobody_minted_is_refused() -> None:
+    assert code_of(ask(registrar_of(), bytes(16))) == "token-unknown"
+
+
+@pytest.mark.parametrize("change", [{"static": bytes(32)}, {"signature": bytes(64)}])
+def test_a_request_that_was_altered_is_refused(change: dict[str, object]) -> None:
+    registrar = registrar_of()
+    assert code_of(ask(registrar, mint(registrar).id, **change)) == "bad-signature"
+
+
+def test_a_signature_over_another_token_or_name_is_refused() -> None:
+    registrar = registrar_of()
+    token, other = mint(registrar).id, mint(registrar, seed=2).id
+    for signed in (
+        join_signed_bytes(other, static_key(1).public, "node1"),
+        join_signed_bytes(token, static_key(1).public, "node2"),
+    ):
+        signature = signing_key(1).sign("join", signed)
+        assert code_of(ask(registrar, token, signature=signature)) == "bad-signature"
+
+
+@pytest.mark.parametrize("name", ["Upper", "a_b", "-a"])
+def test_a_name_that_is_no_name_is_refused_and_the_token_stays_good(name: str) -> None:
+    registrar = registrar_of()
+    token = mint(registrar).id
+    assert code_of(ask(registrar, token, name=name)) == "bad-name"
+    assert ask(registrar, token).changed
+
+
+def test_a_name_of_a_living_node_is_refused() -> None:
+    registrar = registrar_of()
+    registrar.reserve("founder", signing_key(0).public)
+    assert code_of(ask(registrar, mint(registrar).id, 1, "founder")) == "name-taken"
+    ask(registrar, mint(registrar, seed=2).id, 1, "vm1")
+    assert code_of(ask(registrar, mint(registrar, seed=3).id, 2, "vm1")) == "name-taken"
+
+
+def test_a_name_is_free_again_when_its_node_has_left() -> None:
+    registrar = registrar_of()
+    ask(registrar, mint(registrar).id, 1, "vm1")
+    decision = ask(registrar, mint(registrar, seed=2).id, 2, "vm1", gone=("vm1",))
+    assert certificate_of(decision).node == signing_key(2).public
+
+
+def test_a_node_may_get_its_own_name_again() -> None:
+    registrar = registrar_of()
+    ask(registrar, mint(registrar).id, 1, "vm1")
+    assert ask(registrar, mint(registrar, seed=2).id, 1, "vm1").changed
+
+
+def test_a_refused_request_changes_nothing() -> None:
+    registrar = registrar_of()
+    token = mint(registrar).id
+    before = (registrar.encode(), registrar.tokens.encode())
+    ask(registrar, token, name="Upper")
+    ask(registrar, token, signature=bytes(64))
+    ask(registrar, bytes(16))
+    assert (registrar.encode(), registrar.tokens.encode()) == before
+
+
+# -- the book ----------------------------------------------------------------------------------
+
+
+def test_a_token_carries_what_the_joiner_needs() -> None:
+    registrar = registrar_of()
+    token = mint(registrar, ttl=60.0)
+    assert token.authority_fingerprint == CLUSTER.authority_fingerprint
+    assert (token.member, token.static) == (signing_key(0).public, static_key(0).public)
+    assert token.expires == WALL + 60
+    assert registrar.tokens.secret(token.id, WALL) == token.secret
+
+
+def test_a_token_is_remembered_for_a_day_after_its_expiry() -> None:
+    registrar = registrar_of()
+    token = mint(registrar, ttl=60.0)
+    book = registrar.tokens
+    assert book.secret(token.id, WALL + 60 + REMEMBERED_AFTER) == token.secret
+    assert book.secret(token.id, WALL + 61 + REMEMBERED_AFTER) is None
+    assert book.get(token.id) is None
+
+
+def test_the_book_is_bounded() -> None:
+    tokens = [MintedToken(n.to_bytes(16, "big"), bytes(32), WALL) for n in range(MAX_TOKENS)]
+    registrar = registrar_of()
+    registrar.tokens = TokenBook(tokens)
+    with pytest.raises(RefusedError) as caught:
+        mint(registrar)
+    assert caught.value.code == "too-many-tokens"
+    assert mint(registrar, wall=WALL + REMEMBERED_AFTER + 1)
+
+
+def test_everything_survives_a_restart() -> None:
+    registrar = registrar_of()
+    used, fresh = mint(registrar).id, mint(registrar, seed=2).id
+    first = ask(registrar, used, 1)
+    restarted = registrar_of(registrar.tokens.encode(), registrar.encode())
+    assert ask(restarted, used, 1).answer == first.answer
+    assert code_of(ask(restarted, used, 2)) == "token-used"
+    assert code_of(ask(restarted, fresh, 2, "node1")) == "name-taken"
+    assert certificate_of(ask(restarted, fresh, 2)).serial == 3
+
+
+def test_a_secret_is_not_shown_when_printed() -> None:
+    assert "secret" not in repr(MintedToken(bytes(16), b"secret" * 5, 0))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"\xc1", msgpack.packb([9, []]), msgpack.packb([1, [[bytes(15), bytes(32), 0, b"", b""]]])],
+)
+def test_a_damaged_book_is_refused(stored: bytes) -> None:
+    with pytest.raises(WireError):
+        TokenBook.decode(stored)
+
+
+@pytest.mark.parametrize("stored", [b"\xc1", msgpack.packb([1, 1, [["name"]]])])
+def test_damaged_names_are_refused(stored: bytes) -> None:
+    with pytest.raises(WireError):
+        registrar_of(names=stored)
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    """Nodes ask in any order, restarts in between; a name and a token each serve one node."""
+
+    numbers = st.integers(1, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registrar = registrar_of()
+        self.tokens = [mint(self.registrar, seed=seed).id for seed in range(4)]
+        self.users: dict[bytes, int] = {}
+        self.names: dict[str, int] = {}
+        self.serials: list[int] = []
+
+    @rule(token=st.integers(0, 3), number=numbers, name=st.sampled_from(["a", "b", "c"]))
+    def join(self, token: int, number: int, name: str) -> None:
+        chosen = self.tokens[token]
+        decision = ask(self.registrar, chosen, number, name)
+        if chosen in self.users:
+            granted = self.users[chosen] == number
+            assert not decision.changed
+        else:
+            granted = self.names.get(name, number) == number
+            assert decision.changed == granted
+        assert isinstance(decision.answer, JoinGrant) == granted
+        if decision.changed:
+            self.users[chosen] = self.names[name] = number
+            self.serials.append(certificate_of(decision).serial)
+
+    @rule()
+    def restart(self) -> None:
+        self.registrar = registrar_of(self.registrar.tokens.encode(), self.registrar.encode())
+
+    @invariant()
+    def serials_are_unique(self) -> None:
+        assert self.serials == sorted(set(self.serials))
+
+
+TestAdmissionMachine = AdmissionMachine.TestCase
+TestAdmissionMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from overlay.drops import DropReason
+from overlay.wire.burst import MAX_CIPHERTEXT
+from overlay.wire.header import MAX_SEGMENTS, TYPE_DATA, Header
+from overlay.wire.reassembly import Reassembly, Taken
+
+LIFE = 1.0
+
+
+def table(*, per_session: int = 64, total: int = 512) -> Reassembly:
+    return Reassembly(per_session=per_session, total=total, expires_after=LIFE)
+
+
+def take(
+    reassembly: Reassembly,
+    *,
+    index: int,
+    last: int,
+    receiver: int = 1,
+    counter: int = 1,
+    piece: bytes = b"x",
+    now: float = 0.0,
+) -> Taken:
+    header = Header(TYPE_DATA, index, last, 0, receiver, counter)
+    taken = reassembly.take(header, memoryview(piece), now)
+    reassembly.check_invariants()
+    return taken
+
+
+# -- putting together ------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 64).flatmap(lambda count: st.permutations(range(count))))
+def test_segments_in_any_order_give_the_ciphertext(order: list[int]):
+    reassembly = table()
+    parts = [bytes([index]) * (index + 1) for index in range(len(order))]
+    taken = [
+        take(reassembly, index=index, last=len(order) - 1, piece=parts[index]) for index in order
+    ]
+    assert taken[-1] == Taken(b"".join(parts), len(order))
+    assert taken[:-1] == [Taken()] * (len(order) - 1)
+    assert reassembly.held == 0
+    assert reassembly.next_deadline() is None
+
+
+@given(st.data(), st.integers(2, 6), st.integers(1, 4))
+def test_interleaved_bursts_with_repetitions_come_out_once_each(data, count: int, bursts: int):
+    reassembly = table()
+    segments = [(counter, index) for counter in range(bursts) for index in range(count)]
+    order = data.draw(st.permutations(segments))
+    whole: dict[int, bytes] = {}
+    for counter, index in order:
+        piece = bytes([counter, index])
+        before = reassembly.held
+        taken = take(reassembly, index=index, last=count - 1, counter=counter, piece=piece)
+        if taken.ciphertext is not None:
+            assert counter not in whole
+            whole[counter] = taken.ciphertext
+            continue
+        again = take(reassembly, index=index, last=count - 1, counter=counter, piece=b"else")
+        assert again == Taken(drop=DropReason.DUPLICATE_SEGMENT)
+        assert reassembly.held == before + 1
+    assert whole == {
+        counter: b"".join(bytes([counter, index]) for index in range(count))
+        for counter in range(bursts)
+    }
+
+
+def test_the_same_counter_under_another_session_is_another_burst():
+    reassembly = table()
+    take(reassembly, index=0, last=1, receiver=1, piece=b"a")
+    take(reassembly, index=0, last=1, receiver=2, piece=b"b")
+    assert take(reassembly, index=1, last=1, receiver=2, piece=b"B").ciphertext == b"bB"
+    assert take(reassembly, index=1, last=1, receiver=1, piece=b"A").ciphertext == b"aA"
+
+
+def test_the_buffer_of_a_segment_may_be_reused_at_once():
+    reassembly = table()
+    buffer = bytearray(b"ab")
+    reassembly.take(Header(TYPE_DATA, 0, 1, 0, 1, 1), memoryview(buffer), 0.0)
+    buffer[:] = b"AB"
+    assert take(reassembly, index=1, last=1, piece=b"c").ciphertext == b"abc"
+
+
+# -- what contradicts is refused -------------------------------------------------------------------
+
+
+def test_a_segment_with_another_last_is_refused_and_changes_nothing():
+    reassembly = table()
+    take(reassembly, index=0, last=1, piece=b"a")
+    assert take(reassembly, index=1, last=2).drop is DropReason.BAD_HEADER
+    assert take(reassembly, index=1, last=1, piece=b"b").ciphertext == b"ab"
+
+
+def test_segments_larger_than_any_burst_do_not_fill_memory():
+    """64 segments of 64 KB would be 4 MB per burst, and 2 GB for a full table."""
+    reassembly = table()
+    huge = bytes(65_507)
+    taken = [
+        take(reassembly, index=index, last=MAX_SEGMENTS - 1, piece=huge)
+        for index in range(MAX_SEGMENTS)
+    ]
+    assert taken[0] == Taken()
+    assert taken[1:] == [Taken(drop=DropReason.BAD_HEADER)] * (MAX_SEGMENTS - 1)
+
+
+def test_the_largest_burst_is_taken():
+    reassembly = table()
+    half = bytes(MAX_CIPHERTEXT // 2)
+    take(reassembly, index=0, last=1, piece=half)
+    assert take(reassembly, index=1, last=1, piece=half).ciphertext == bytes(MAX_CIPHERTEXT)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def test_a_session_over_its_bound_pushes_out_its_own_oldest_burst():
+    reassembly = table(per_session=2, total=10)
+    take(reassembly, index=0, last=2, receiver=9, counter=0)
+    take(reassembly, index=0, last=2, receiver=1, counter=1)
+    take(reassembly, index=1, last=2, receiver=1, counter=1)
+    take(reassembly, index=0, last=2, receiver=1, counter=2)
+    assert take(reassembly, index=0, last=2, receiver=1, counter=3) == Taken(evicted=2)
+    assert reassembly.held == 3
+    # The other session, though older, lost nothing.
+    take(reassembly, index=1, last=2, receiver=9, counter=0)
+    assert take(reassembly, index=2, last=2, receiver=9, counter=0).ciphertext == b"xxx"
+
+
+def test_a_full_table_pushes_out_the_oldest_burst_of_all():
+    reassembly = table(per_session=2, total=2)
+    take(reassembly, index=0, last=1, receiver=1)
+    take(reassembly, index=0, last=1, receiver=2)
+    assert take(reassembly, index=0, last=1, receiver=3) == Taken(evicted=1)
+    assert take(reassembly, index=1, last=1, receiver=2).ciphertext == b"xx"
+
+
+def test_a_segment_of_a_known_burst_pushes_nothing_out():
+    reassembly = table(per_session=1, total=1)
+    take(reassembly, index=0, last=1)
+    assert take(reassembly, index=1, last=1) == Taken(b"xx", 2)
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_a_burst_expires_at_its_deadline_and_not_before():
+    reassembly = table()
+    take(reassembly, index=0, last=2, now=5.0)
+    take(reassembly, index=1, last=2, now=5.9)
+    take(reassembly, index=0, last=2, counter=2, now=5.5)
+    assert reassembly.next_deadline() == 5.0 + LIFE
+    assert reassembly.expire(5.999) == 0
+    assert reassembly.expire(6.0) == 2
+    assert reassembly.next_deadline() == 5.5 + LIFE
+    assert reassembly.expire(100.0) == 1
+    assert reassembly.held == 0
+    assert reassembly.next_deadline() is None
+    assert reassembly.expire(101.0) == 0
+
+
+# -- everything at once, against a model -----------------------------------------------------------
+
+PER_SESSION, TOTAL = 2, 4
+
+
+class Machine(RuleBasedStateMachine):
+    """The table against a list of (key, last, held pieces, expiry), oldest first."""
+
+    @initialize()
+    def start(self) -> None:
+        self.table = table(per_session=PER_SESSION, total=TOTAL)
+        self.model: list[tuple[tuple[int, int], int, dict[int, bytes], float]] = []
+        self.now = 0.0
+        self.taken = self.gone = 0
+
+    @rule(
+        receiver=st.integers(0, 2),
+        counter=st.integers(0, 4),
+        last=st.sampled_from([1, 1, 1, 2]),
+        index=st.integers(0, 2),
+        piece=st.binary(max_size=3) | st.just(bytes(40_000)),
+    )
+    def take(self, receiver: int, counter: int, last: int, index: int, piece: bytes) -> None:
+        index = min(index, last)
+        self.taken += 1
+        header = Header(TYPE_DATA, index, last, 0, receiver, counter)
+        taken = self.table.take(header, memoryview(piece), self.now)
+        assert taken == self.expected((receiver, counter), index, last, piece)
+        self.gone += taken.evicted + taken.segments + (taken.drop is not None)
+
+    def expected(self, key: tuple[int, int], index: int, last: int, piece: bytes) -> Taken:
+        burst = next((burst for burst in self.model if burst[0] == key), None)
+        evicted = 0
+        if burst is None:
+            evicted = self.make_room(key[0])
+            burst = (key, last, {}, self.now + LIFE)
+            self.model.append(burst)
+        held = burst[2]
+        if burst[1] != last:
+            return Taken(drop=DropReason.BAD_HEADER)
+        if index in held:
+            return Taken(drop=DropReason.DUPLICATE_SEGMENT)
+        if sum(map(len, held.values())) + len(piece) > MAX_CIPHERTEXT:
+            return Taken(drop=DropReason.BAD_HEADER)
+        held[index] = piece
+        if len(held) <= last:
+            return Taken(evicted=evicted)
+        self.model.remove(burst)
+        return Taken(b"".join(held[at] for at in range(last + 1)), last + 1, evicted=evicted)
+
+    def make_room(self, receiver: int) -> int:
+        own = [burst for burst in self.model if burst[0][0] == receiver]
+        if len(own) >= PER_SESSION:
+            victim = own[0]
+        elif len(self.model) >= TOTAL:
+            victim = self.model[0]
+        else:
+            return 0
+        self.model.remove(victim)
+        return len(victim[2])
+
+    @rule(after=st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0]))
+    def expire(self, after: float) -> None:
+        self.now += after
+        lost = sum(len(burst[2]) for burst in self.model if burst[3] <= self.now)
+        self.model = [burst for burst in self.model if burst[3] > self.now]
+        assert self.table.expire(self.now) == lost
+        self.gone += lost
+
+    @invariant()
+    def agrees(self) -> None:
+        if not hasattr(self, "table"):
+            return
+        self.table.check_invariants()
+        assert self.table.held == sum(len(burst[2]) for burst in self.model)
+        assert self.taken == self.gone + self.table.held
+        assert self.table.next_deadline() == (self.model[0][3] if self.model else None)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
