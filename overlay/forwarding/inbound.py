@@ -1,0 +1,296 @@
+"""Underlay to TUN: open, check, deliver. Functions stand in the order a datagram meets them.
+
+Before the AEAD tag verified, nothing but bounded memory in the reassembly table and counters may
+change; see the receive checks in `overlay.forwarding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from overlay.drops import DropReason
+from overlay.errors import AuthError, WireError
+from overlay.forwarding.flow import MAX_FLOWS, Routes, flow_untrusted, owners
+from overlay.forwarding.ledger import Ledger
+from overlay.forwarding.path import PeerPath
+from overlay.session.transport import Keypair
+from overlay.types import Endpoint, NodeId
+from overlay.wire.burst import TAG_SIZE, BlockKind, Gatherer, blocks_untrusted, is_run_untrusted
+from overlay.wire.header import (
+    HEADER,
+    HEADER_SIZE,
+    MAX_SEGMENTS,
+    TYPE_COOKIE_REPLY,
+    TYPE_DATA,
+    TYPE_INITIATION,
+    TYPE_RESPONSE,
+    Header,
+)
+from overlay.wire.reassembly import Reassembly
+from overlay.wire.virtio import NO_OFFLOAD, VIRTIO_HEADER_SIZE
+
+Deliver = Callable[[memoryview], bool]
+"""`deliver(packet)`: write a virtio_net_hdr and an IP packet to the TUN. False when refused."""
+
+_HANDSHAKES: Final = (TYPE_INITIATION, TYPE_RESPONSE, TYPE_COOKIE_REPLY)
+
+
+class Handshake(NamedTuple):
+    """A handshake datagram for the sessions. The engine counts its fate."""
+
+    datagram: bytes
+
+
+class Control(NamedTuple):
+    """A control message that arrived under `keypair`. The engine counts its fate."""
+
+    keypair: Keypair
+    message: bytes
+
+
+class Proven(NamedTuple):
+    """The first burst under `keypair` authenticated: its owner has the session."""
+
+    keypair: Keypair
+
+
+class Moved(NamedTuple):
+    """The peer of `keypair` sent an authentic burst from a new address."""
+
+    keypair: Keypair
+
+
+Arrival = Handshake | Control | Proven | Moved
+
+
+class Inbound:
+    """The inbound half of one node.
+
+    Args:
+        local: the node itself.
+        routes: address -> node, the same table as outbound.
+        peers: node -> path, kept by the engine.
+        keypairs: local index -> keypair, kept by the sessions.
+        ledger: where everything is counted.
+        deliver: writes to the TUN.
+        reassembly: table for bursts that arrive in pieces.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: NodeId,
+        routes: Routes,
+        peers: dict[NodeId, PeerPath],
+        keypairs: Mapping[int, Keypair],
+        ledger: Ledger,
+        deliver: Deliver,
+        reassembly: Reassembly,
+    ) -> None:
+        self._local = local
+        self._routes = routes
+        self._peers = peers
+        self._keypairs = keypairs
+        self._ledger = ledger
+        self._deliver = deliver
+        self._reassembly = reassembly
+        self._gatherer = Gatherer()
+        self._plaintext = memoryview(bytearray(1 << 17))
+        self._flows: dict[bytes, PeerPath] = {}
+        # The read being worked on, so that its parts need not travel through every call.
+        self._source = Endpoint("", 0)
+        self._now = 0.0
+        self._arrivals: list[Arrival] = []
+
+    # -- 1. one read from the socket -------------------------------------------------------------
+
+    def on_datagrams_untrusted(
+        self, buffer: memoryview, step: int, source: Endpoint, now: float
+    ) -> list[Arrival]:
+        """Take what one `recvmsg` returned.
+
+        Args:
+            buffer: one datagram, or several back to back (UDP_GRO).
+            step: size of each but the last; 0 or the whole length when there is one.
+            source: where they came from; believed only after authentication.
+            now: monotonic seconds.
+
+        Returns:
+            What the engine has to act on; usually nothing.
+        """
+        self._source, self._now, self._arrivals = source, now, []
+        size = len(buffer)
+        step = step or size
+        position = 0
+        while position < size:
+            position = self._next(buffer, position, step)
+        if not size:
+            self._ledger.datagrams_in += 1
+            self._ledger.drop(DropReason.TRUNCATED)
+        return self._arrivals
+
+    def _next(self, buffer: memoryview, start: int, step: int) -> int:
+        """Handle the burst, or the single datagram, at `start`; returns where the next begins."""
+        end = min(start + step, len(buffer))
+        header = self._header_untrusted(buffer[start:end])
+        if header is None:
+            return end
+        keypair = self._admissible(header)
+        if isinstance(keypair, DropReason):
+            self._ledger.drop(keypair)
+            return end
+        if not header.last:
+            ciphertext = buffer[start + HEADER_SIZE : end]
+        elif self._is_whole(header, buffer, start, step):
+            end = min(start + (header.last + 1) * step, len(buffer))
+            self._ledger.datagrams_in += header.last
+            ciphertext = self._gatherer.gather(buffer, start, step, end)
+        else:
+            self._piece(keypair, header, buffer[start:end])
+            return end
+        self._open(keypair, header, buffer[start : start + HEADER_SIZE], ciphertext)
+        return end
+
+    def _header_untrusted(self, datagram: memoryview) -> Header | None:
+        self._ledger.datagrams_in += 1
+        if len(datagram) <= HEADER_SIZE:
+            self._ledger.drop(DropReason.TRUNCATED)
+            return None
+        header = Header(*HEADER.unpack_from(datagram))
+        if header.type == TYPE_DATA:
+            return header
+        if header.type in _HANDSHAKES:
+            self._arrivals.append(Handshake(bytes(datagram)))
+        else:
+            self._ledger.drop(DropReason.UNKNOWN_TYPE)
+        return None
+
+    def _admissible(self, header: Header) -> Keypair | DropReason:
+        """The cheap checks, in the design's order: index known, counter in the window."""
+        if header.index > header.last or header.last >= MAX_SEGMENTS or header.lane:
+            return DropReason.BAD_HEADER
+        keypair = self._keypairs.get(header.receiver)
+        if keypair is None or not keypair.usable(self._now):
+            return DropReason.UNKNOWN_INDEX
+        if not keypair.replay.check(header.counter):
+            return DropReason.REPLAYED
+        return keypair
+
+    @staticmethod
+    def _is_whole(header: Header, buffer: memoryview, start: int, step: int) -> bool:
+        """Whether all segments of the burst lie at `start`, in order."""
+        last_at = start + header.last * step
+        if header.index or last_at + HEADER_SIZE >= len(buffer):
+            return False
+        return is_run_untrusted(buffer, start, step, header.last + 1)
+
+    # -- 2. in pieces ----------------------------------------------------------------------------
+
+    def _piece(self, keypair: Keypair, header: Header, datagram: memoryview) -> None:
+        table, ledger = self._reassembly, self._ledger
+        taken = table.take(header, datagram[HEADER_SIZE:], self._now)
+        ledger.queued_segments = table.held
+        if taken.evicted:
+            ledger.drop(DropReason.REASSEMBLY_FULL, taken.evicted)
+        if taken.drop is not None:
+            ledger.drop(taken.drop)
+        if taken.ciphertext is not None:
+            associated = memoryview(HEADER.pack(*header._replace(index=0)))
+            self._open(keypair, header, associated, memoryview(taken.ciphertext))
+
+    def expire(self, now: float) -> None:
+        """Give up bursts whose missing segments did not come."""
+        lost = self._reassembly.expire(now)
+        self._ledger.queued_segments = self._reassembly.held
+        if lost:
+            self._ledger.drop(DropReason.REASSEMBLY_EXPIRED, lost)
+
+    # -- 3. opening ------------------------------------------------------------------------------
+
+    def _open(
+        self, keypair: Keypair, header: Header, associated: memoryview, ciphertext: memoryview
+    ) -> None:
+        segments = header.last + 1
+        size = len(ciphertext) - TAG_SIZE
+        if size < 0:
+            self._ledger.drop(DropReason.TRUNCATED, segments)
+            return
+        plaintext = self._plaintext[:size]
+        try:
+            keypair.open_into(header.counter, ciphertext, associated, plaintext)
+        except AuthError:
+            self._ledger.drop(DropReason.BAD_TAG, segments)
+            return
+        keypair.replay.accept(header.counter)
+        self._ledger.consumed_out += segments
+        if not keypair.confirmed:
+            self._arrivals.append(Proven(keypair))
+        peer = self._peers.get(keypair.node) if keypair.node is not None else None
+        if peer is not None:
+            peer.heard_at = self._now
+            peer.rx_bytes += len(ciphertext) + segments * HEADER_SIZE
+            if peer.endpoint != self._source:
+                self._arrivals.append(Moved(keypair))
+        self._blocks(keypair, peer, plaintext)
+
+    # -- 4. and 5. packets -----------------------------------------------------------------------
+
+    def _blocks(self, keypair: Keypair, peer: PeerPath | None, plaintext: memoryview) -> None:
+        ledger = self._ledger
+        try:
+            for kind, body in blocks_untrusted(plaintext):
+                ledger.opened_in += 1
+                if kind == BlockKind.OFFLOADED:
+                    self._packet(peer, body)
+                elif kind == BlockKind.CONTROL:
+                    self._arrivals.append(Control(keypair, bytes(body)))
+                elif kind == BlockKind.PACKET:
+                    self._packet(peer, memoryview(NO_OFFLOAD + bytes(body)))
+                else:
+                    self._lose(peer, DropReason.UNKNOWN_BLOCK)
+        except WireError:
+            ledger.opened_in += 1
+            self._lose(peer, DropReason.BAD_BLOCK)
+
+    def _packet(self, peer: PeerPath | None, packet: memoryview) -> None:
+        if peer is None:
+            self._lose(peer, DropReason.SPOOFED_SOURCE)  # a joiner has no addresses yet
+            return
+        flow = flow_untrusted(packet, VIRTIO_HEADER_SIZE, len(packet))
+        if flow is None:
+            self._lose(peer, DropReason.MALFORMED)
+        elif self._flows.get(flow) is peer or self._admit(peer, flow):
+            if self._deliver(packet):
+                self._ledger.tun_out += 1
+            else:
+                self._lose(peer, DropReason.DELIVERY_FAILED)
+
+    def _admit(self, peer: PeerPath, flow: bytes) -> bool:
+        """The slow path, once per flow: may this peer send this, and is it for us?"""
+        sender, owner = owners(self._routes, flow)
+        if sender != peer.node:
+            self._lose(peer, DropReason.SPOOFED_SOURCE)
+            return False
+        if owner != self._local:
+            self._lose(peer, DropReason.NOT_OURS)
+            return False
+        if len(self._flows) >= MAX_FLOWS:
+            self._flows.clear()
+        self._flows[flow] = peer
+        return True
+
+    def forget_flows(self) -> None:
+        """Routes changed: check every flow again."""
+        self._flows.clear()
+
+    def check_invariants(self) -> None:
+        """Assert what must always hold; called by tests after each step."""
+        assert len(self._flows) <= MAX_FLOWS
+        assert self._ledger.queued_segments == self._reassembly.held
+        self._reassembly.check_invariants()
+
+    def _lose(self, peer: PeerPath | None, reason: DropReason) -> None:
+        self._ledger.drop(reason)
+        if peer is not None:
+            peer.drops[reason] = peer.drops.get(reason, 0) + 1

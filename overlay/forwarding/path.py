@@ -1,0 +1,78 @@
+"""What the packet path needs to know of one peer, in one object of plain attributes.
+
+The engine keeps it up to date (session, endpoint, segment size); the packet path only reads those
+and keeps its own counters, its packing buffer and the queue of packets that wait for a session.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from overlay.drops import DropReason
+from overlay.session.transport import Keypair
+from overlay.types import Endpoint, NodeId
+from overlay.wire.burst import PACKED_BURST, segment_payload
+
+BASE_PATH_MTU: Final = 1280
+"""Assumed until a probe was answered: IPv6's minimum, which every real path carries."""
+
+
+class PeerPath:
+    """One peer, as forwarding sees it.
+
+    Attributes:
+        node: whose path this is.
+        endpoint: where its datagrams go; None until one is known.
+        keypair: seals for it; None without a session.
+        payload: ciphertext bytes per segment on the present path.
+        fill: bytes packed and not yet sealed; `packed` counts those packets.
+        queue: blocks waiting for a session.
+        heard_at: when a burst of it was last authenticated.
+        drops: why things to or from this peer were lost.
+    """
+
+    __slots__ = (
+        "buffer",
+        "drops",
+        "endpoint",
+        "fill",
+        "heard_at",
+        "keypair",
+        "node",
+        "packed",
+        "path_mtu",
+        "payload",
+        "queue",
+        "queued_bytes",
+        "rx_bytes",
+        "tx_bytes",
+    )
+
+    def __init__(self, node: NodeId) -> None:
+        self.node = node
+        self.endpoint: Endpoint | None = None
+        self.keypair: Keypair | None = None
+        self.path_mtu = BASE_PATH_MTU
+        self.payload = segment_payload(BASE_PATH_MTU, 48)
+        self.buffer: memoryview | None = None
+        self.fill = 0
+        self.packed = 0
+        self.queue: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self.heard_at: float | None = None
+        self.tx_bytes = 0
+        self.rx_bytes = 0
+        self.drops: dict[DropReason, int] = {}
+
+    def use(self, endpoint: Endpoint | None, path_mtu: int) -> None:
+        """Send to `endpoint` from now on, in IP packets of at most `path_mtu` bytes."""
+        self.endpoint = endpoint
+        self.path_mtu = path_mtu
+        self.payload = segment_payload(path_mtu, endpoint.ip_overhead if endpoint else 48)
+
+    def packing_buffer(self) -> memoryview:
+        """Where small packets are packed; made when first needed, most peers of a node are idle."""
+        if self.buffer is None:
+            self.buffer = memoryview(bytearray(PACKED_BURST))
+        return self.buffer

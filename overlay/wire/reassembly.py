@@ -1,0 +1,151 @@
+"""Putting bursts together whose segments did not arrive in one buffer.
+
+Most bursts do (UDP_GRO); this table takes the others: receivers without GRO, reordering, a burst
+that the kernel delivered in two reads. It holds unauthenticated bytes, so it is bounded four
+ways: per burst, per session, in all, and in time. Whoever fills it pushes out its own oldest burst
+first.
+
+    (receiver index, counter) -> [segment 0, None, segment 2, ...], missing 1, expires at
+
+References:
+    RFC 8900, section 3.5: why reassembly buffers must be bounded and short-lived.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from overlay.drops import DropReason
+from overlay.wire.burst import MAX_CIPHERTEXT
+from overlay.wire.header import Header
+
+
+class Taken(NamedTuple):
+    """What became of one segment.
+
+    Attributes:
+        ciphertext: the whole ciphertext, when this segment completed its burst.
+        segments: how many segments that burst had.
+        drop: why the segment was refused, else None.
+        evicted: segments of older bursts that had to make room.
+    """
+
+    ciphertext: bytes | None = None
+    segments: int = 0
+    drop: DropReason | None = None
+    evicted: int = 0
+
+
+class _Partial:
+    """One incomplete burst."""
+
+    __slots__ = ("expires_at", "missing", "pieces", "size")
+
+    def __init__(self, count: int, expires_at: float) -> None:
+        self.pieces: list[bytes | None] = [None] * count
+        self.missing = count
+        self.size = 0
+        self.expires_at = expires_at
+
+    @property
+    def held(self) -> int:
+        return len(self.pieces) - self.missing
+
+
+class Reassembly:
+    """The bounded table of incomplete bursts.
+
+    Args:
+        per_session: incomplete bursts remembered per receiver index.
+        total: incomplete bursts remembered in all.
+        expires_after: seconds an incomplete burst is kept.
+    """
+
+    def __init__(self, *, per_session: int, total: int, expires_after: float) -> None:
+        self._per_session = per_session
+        self._total = total
+        self._expires_after = expires_after
+        # Insertion order is age, because every burst has the same life.
+        self._bursts: dict[tuple[int, int], _Partial] = {}
+        self._counts: dict[int, int] = {}
+        self.held = 0
+        """Segments waiting now."""
+
+    def take(self, header: Header, piece: memoryview, now: float) -> Taken:
+        """Add one segment of a burst with more than one.
+
+        Args:
+            header: its decoded header; `index <= last < MAX_SEGMENTS` was checked.
+            piece: its ciphertext, copied here; at most what one datagram holds.
+            now: monotonic seconds.
+
+        Returns:
+            BAD_HEADER as the drop reason when the segment contradicts those that are there: another
+            `last`, or more bytes than any burst has.
+        """
+        key = (header.receiver, header.counter)
+        partial = self._bursts.get(key)
+        evicted = 0
+        if partial is None:
+            evicted = self._make_room(header.receiver)
+            partial = _Partial(header.last + 1, now + self._expires_after)
+            self._bursts[key] = partial
+            self._counts[header.receiver] = self._counts.get(header.receiver, 0) + 1
+        elif len(partial.pieces) != header.last + 1:
+            return Taken(drop=DropReason.BAD_HEADER)
+        elif partial.pieces[header.index] is not None:
+            return Taken(drop=DropReason.DUPLICATE_SEGMENT)
+        elif partial.size + len(piece) > MAX_CIPHERTEXT:
+            return Taken(drop=DropReason.BAD_HEADER)
+        partial.pieces[header.index] = bytes(piece)
+        partial.missing -= 1
+        partial.size += len(piece)
+        self.held += 1
+        if partial.missing:
+            return Taken(evicted=evicted)
+        self._remove(key)
+        pieces = [piece for piece in partial.pieces if piece is not None]
+        return Taken(b"".join(pieces), len(pieces), evicted=evicted)
+
+    def _make_room(self, receiver: int) -> int:
+        if self._counts.get(receiver, 0) >= self._per_session:
+            return self._remove(next(key for key in self._bursts if key[0] == receiver))
+        if len(self._bursts) >= self._total:
+            return self._remove(next(iter(self._bursts)))
+        return 0
+
+    def _remove(self, key: tuple[int, int]) -> int:
+        partial = self._bursts.pop(key)
+        left = self._counts[key[0]] - 1
+        if left:
+            self._counts[key[0]] = left
+        else:
+            del self._counts[key[0]]
+        self.held -= partial.held
+        return partial.held
+
+    def expire(self, now: float) -> int:
+        """Forget bursts whose time is over; returns how many segments were lost with them."""
+        lost = 0
+        while self._bursts:
+            key, partial = next(iter(self._bursts.items()))
+            if partial.expires_at > now:
+                break
+            lost += self._remove(key)
+        return lost
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to do next."""
+        partial = next(iter(self._bursts.values()), None)
+        return None if partial is None else partial.expires_at
+
+    def check_invariants(self) -> None:
+        """Assert what must always hold; called by tests after each step."""
+        assert self.held == sum(partial.held for partial in self._bursts.values())
+        assert sum(self._counts.values()) == len(self._bursts) <= self._total
+        assert all(0 < count <= self._per_session for count in self._counts.values())
+        for partial in self._bursts.values():
+            assert partial.missing
+            held = [piece for piece in partial.pieces if piece is not None]
+            assert partial.size == sum(map(len, held)) <= MAX_CIPHERTEXT
+            assert partial.missing == len(partial.pieces) - len(held)
