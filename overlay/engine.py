@@ -1,0 +1,391 @@
+"""One node: every input goes in here, every effect comes out here.
+
+    datagrams --> inbound --+--> packets, delivered at once
+                            +--> handshakes --> sessions --+
+                            +--> control messages ---------+--> peering, gossip, holdings
+    TUN packets --> outbound --> datagrams, sent at once   |          |
+    operator's requests, deadlines ------------------------+          v
+                                                            effects for the driver
+
+The parts do not know each other. They return effects; those that are meant for another part
+(`SendControl`, `SessionUp`, `SessionDown`) are settled here, the rest leaves in order.
+
+Error contract: inputs from the network never raise. Operators' requests raise RefusedError,
+CapacityError or ConfigError and have then changed nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from overlay.answers import IcmpAnswers
+from overlay.config import Settings
+from overlay.drops import DropReason
+from overlay.effects import (
+    Effect,
+    Persist,
+    Report,
+    SendControl,
+    SessionDown,
+    SessionUp,
+)
+from overlay.errors import AuthError, WireError
+from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
+from overlay.forwarding.outbound import Transmit
+from overlay.keys import SigningKey
+from overlay.parts import Parts
+from overlay.session.transport import Keypair
+from overlay.snapshots import take_snapshot
+from overlay.state import NodeState
+from overlay.steward import Steward
+from overlay.types import Address, Endpoint, Entropy, NodeId
+from overlay.views import PodView, Snapshot
+from overlay.wire.certificate import Identity
+from overlay.wire.cluster import Cluster
+from overlay.wire.control import (
+    BlockRequest,
+    Delta,
+    Digest,
+    Goodbye,
+    JoinRequest,
+    Message,
+    PathProbe,
+    PathProbeReply,
+    Probe,
+    ProbeReply,
+    Refusal,
+    Summary,
+    Want,
+    decode_untrusted,
+    encode,
+)
+
+TEND_INTERVAL: Final = 1.0
+"""Between looks at the peers: who was heard by data alone, whose session is silent."""
+
+
+class Engine:
+    """One node of the overlay.
+
+    Args:
+        identity: its keys and certificate.
+        cluster: the cluster it is a member of.
+        psk: the cluster's pre-shared key, 32 bytes.
+        state: what was stored when it last ran.
+        settings: timing, limits, MTUs.
+        entropy: random bytes for keys and indexes.
+        rng: random choices that need not be secret.
+        epoch: Unix seconds at monotonic zero; wall-clock time is `epoch + now`.
+        endpoints: underlay addresses at which others can reach this node.
+        deliver: writes a packet (virtio_net_hdr first) to the TUN.
+        transmit: sends datagrams.
+        authority: the authority's key, on the node that admits members.
+        version: software version shown to others.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        cluster: Cluster,
+        psk: bytes,
+        state: NodeState,
+        settings: Settings,
+        entropy: Entropy,
+        rng: random.Random,
+        epoch: float,
+        endpoints: tuple[Endpoint, ...],
+        deliver: Deliver,
+        transmit: Transmit,
+        authority: SigningKey | None = None,
+        version: str = "",
+    ) -> None:
+        self.identity = identity
+        self.cluster = cluster
+        self._settings = settings
+        self._epoch = epoch
+        self._stored = replace(state, boot=state.boot + 1)
+        self.parts = Parts(
+            identity=identity,
+            cluster=cluster,
+            psk=psk,
+            state=self._stored,
+            settings=settings,
+            entropy=entropy,
+            rng=rng,
+            epoch=epoch,
+            deliver=deliver,
+            transmit=transmit,
+            authority=authority,
+            version=version,
+        )
+        self.parts.holdings.endpoints = endpoints
+        self.outbound = self.parts.outbound
+        self.ledger = self.parts.ledger
+        self._answers = IcmpAnswers(deliver)
+        self._tend_at: float | None = None
+        self._steward = Steward(
+            self.parts, identity=identity, cluster=cluster, entropy=entropy, epoch=epoch
+        )
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Effect]:
+        """Take up the stored state: announce the record, greet the members, seek a block."""
+        parts = self.parts
+        parts.set_wall(self._epoch + now)
+        parts.knowledge.restore(self._stored.items, now)
+        self._tend_at = now + TEND_INTERVAL
+        effects = self._steward.start(now)
+        for node in parts.peering.paths:
+            effects += parts.peering.connect(node, now)
+        return self._settle(effects, now)
+
+    def stop(self, now: float) -> list[Effect]:
+        """Stop cleanly: tell the peers, keep name, blocks and pods."""
+        goodbye = encode(Goodbye())
+        up = [node for node, path in self.parts.peering.paths.items() if path.keypair is not None]
+        effects: list[Effect] = [Persist(self._steward.state())]
+        return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
+
+    # -- packets -------------------------------------------------------------------------------
+
+    def on_datagrams(
+        self, buffer: memoryview, segment_size: int, source: Endpoint, now: float
+    ) -> list[Effect]:
+        """Take what one read of the UDP socket gave; see `Inbound.on_datagrams_untrusted`."""
+        arrivals = self.parts.inbound.on_datagrams_untrusted(buffer, segment_size, source, now)
+        if not arrivals:
+            return []
+        effects: list[Effect] = []
+        for arrival in arrivals:
+            # One by one: a session that comes up must be in use before the message behind it.
+            effects += self._settle(self._on_arrival(arrival, source, now), now)
+        return effects
+
+    def on_packet(self, packet: bytes, now: float) -> list[Effect]:
+        """Take one packet from the TUN (virtio_net_hdr first) and send it at once.
+
+        The daemon reads straight into `outbound.room()` instead, many packets per `flush`.
+        """
+        self.outbound.room()[: len(packet)] = packet
+        self.outbound.accept(len(packet), now)
+        return self.flush(now)
+
+    def flush(self, now: float) -> list[Effect]:
+        """End of a pass over the TUN: send what was packed, start the sessions it needs."""
+        outbound = self.outbound
+        outbound.flush(now)
+        if outbound.rejected:
+            holdings = self.parts.holdings
+            rejected, outbound.rejected = outbound.rejected, []
+            self._answers.answer(rejected, holdings.address, holdings.address6, now)
+        if not outbound.wanted:
+            return []
+        wanted, outbound.wanted = outbound.wanted, set()
+        effects: list[Effect] = []
+        for node in sorted(wanted):
+            effects += self.parts.peering.connect(node, now)
+        return self._settle(effects, now)
+
+    def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
+        """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
+        return self._settle(self.parts.peering.on_too_big(endpoint, now), now)
+
+    # -- arrivals ------------------------------------------------------------------------------
+
+    def _on_arrival(self, arrival: Arrival, source: Endpoint, now: float) -> list[Effect]:
+        self.parts.set_wall(self._epoch + now)
+        match arrival:
+            case Handshake(datagram):
+                return self._on_handshake(datagram, source, now)
+            case Proven(keypair):
+                return self.parts.sessions.on_opened(keypair, source, now)
+            case Moved(keypair):
+                return self.parts.peering.on_moved(keypair, source, now)
+            case Control(keypair, message):
+                return self._on_control(keypair, message, source, now)
+
+    def _on_handshake(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        try:
+            effects = self.parts.sessions.on_handshake_untrusted(datagram, source, now)
+        except AuthError as error:
+            self.ledger.drop(error.reason)
+            return []
+        except WireError:
+            self.ledger.drop(DropReason.BAD_HANDSHAKE)
+            return []
+        self.ledger.consumed_out += 1
+        return effects
+
+    def _on_control(
+        self, keypair: Keypair, encoded: bytes, source: Endpoint, now: float
+    ) -> list[Effect]:
+        try:
+            message = decode_untrusted(encoded)
+        except WireError:
+            self.ledger.drop(DropReason.BAD_CONTROL)
+            return []
+        if keypair.node is None:
+            if not isinstance(message, JoinRequest):
+                self.ledger.drop(DropReason.BAD_CONTROL)
+                return []
+            self.ledger.consumed_out += 1
+            return self._steward.on_join_request(keypair, message, source, now)
+        effects = self._on_message(keypair.node, message, now)
+        if effects is None:
+            self.ledger.drop(DropReason.BAD_CONTROL)
+            return []
+        self.ledger.consumed_out += 1
+        return effects
+
+    def _on_message(self, node: NodeId, message: Message, now: float) -> list[Effect] | None:
+        """A member's message; None when it is out of place."""
+        parts = self.parts
+        match message:
+            case Probe() | ProbeReply() | Summary() | Digest() | Want() | Delta():
+                effects = parts.gossip.on_message(node, message, now)
+                effects += self._steward.learn(now)
+            case PathProbe():
+                effects = parts.peering.on_path_probe(node, message, now)
+            case PathProbeReply():
+                effects = parts.peering.on_path_probe_reply(node, message, now)
+            case BlockRequest():
+                effects = self._steward.on_block_request(node, message, now)
+            case Refusal():
+                effects = parts.seeker.on_refusal(node, message, now)
+            case Goodbye():
+                effects = parts.sessions.close(node, now)
+            case _:
+                return None
+        return effects
+
+    # -- settling ------------------------------------------------------------------------------
+
+    def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
+        """Execute the effects that one part has for another; return the rest, in order."""
+        waiting = deque(effects)
+        settled: list[Effect] = []
+        while waiting:
+            effect = waiting.popleft()
+            match effect:
+                case SendControl(node, message):
+                    more = self.parts.peering.send(node, message, now)
+                case SessionUp(node, endpoint):
+                    more = self.parts.peering.on_session_up(node, endpoint, now)
+                    more += self.parts.gossip.greet(node)
+                case SessionDown(node, why):
+                    self.parts.peering.on_session_down(node)
+                    name = self.parts.name_of(node)
+                    more = [Report("session.down", {"peer": name, "why": why}, debug=True)]
+                case _:
+                    settled.append(effect)
+                    continue
+            waiting.extendleft(reversed(more))
+        return settled
+
+    # -- operator's requests: see `Steward` for what they raise --------------------------------
+
+    def add_pod(
+        self, name: str, netns: str, address: Address | None, now: float
+    ) -> tuple[PodView, list[Effect]]:
+        """Give a pod its addresses and announce it; the caller attaches it to the kernel."""
+        view, effects = self._steward.add_pod(name, netns, address, now)
+        return view, self._settle(effects, now)
+
+    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        """Take a pod's addresses back and announce it; the caller detaches it."""
+        view, effects = self._steward.remove_pod(name, now)
+        return view, self._settle(effects, now)
+
+    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+        """A join token, as text, and what must be stored before it is shown."""
+        return self._steward.mint_token(ttl, now)
+
+    def leave(self, now: float) -> list[Effect]:
+        """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""
+        return self._settle(self._steward.leave(now), now)
+
+    def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
+        """This machine's underlay addresses changed."""
+        return self._settle(self._steward.on_endpoints(endpoints, now), now)
+
+    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
+        """The state could not be stored: nothing of ours is announced until it can."""
+        return self._steward.on_persist_failed(why, now)
+
+    def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
+        """Probe a member; `ProbeAnswered(node, token, rtt)` follows, or nothing.
+
+        Raises:
+            StateError: `node` is no member. Nothing else.
+        """
+        return self._settle(self.parts.gossip.probe(node, token, now), now)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` has something to do next."""
+        parts = self.parts
+        deadlines = (
+            self._steward.persist_at,
+            self._tend_at,
+            parts.peering.next_deadline(),
+            parts.gossip.next_deadline(),
+            parts.seeker.next_deadline(),
+            parts.reassembly.next_deadline(),
+        )
+        return min((at for at in deadlines if at is not None), default=None)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Everything that is due."""
+        parts = self.parts
+        parts.set_wall(self._epoch + now)
+        parts.inbound.expire(now)
+        effects: list[Effect] = []
+        effects += self._steward.on_deadline(now)
+        if self._tend_at is not None and now >= self._tend_at:
+            self._tend_at = now + TEND_INTERVAL
+            effects += self._tend(now)
+        effects += parts.peering.on_deadline(now)
+        effects += parts.gossip.on_deadline(now)
+        effects += parts.seeker.on_deadline(now)
+        return self._settle(effects, now)
+
+    def _tend(self, now: float) -> list[Effect]:
+        """Packets prove life as well as probes do; silence under a session asks for a new one."""
+        self.parts.knowledge.forget_gone(now)
+        effects: list[Effect] = []
+        silent_after = self._settings.timing.suspect_after
+        for node, path in self.parts.peering.paths.items():
+            heard_at = path.heard_at
+            if heard_at is None:
+                # Its response is all that ever came: it may have restarted right behind it.
+                heard_at = self.parts.sessions.established_at(node)
+            if heard_at is None:
+                continue
+            if now - heard_at <= TEND_INTERVAL:
+                effects += self.parts.gossip.on_heard(node, heard_at)
+            elif now - heard_at > silent_after:
+                effects += self.parts.peering.renew(node, now)
+        return effects
+
+    # -- observation ---------------------------------------------------------------------------
+
+    @property
+    def not_stored(self) -> str:
+        """Why the state could not be stored; empty while it can."""
+        return self._steward.not_stored
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Everything this node shows of itself."""
+        return take_snapshot(self, now)
+
+    def find(self, name: str) -> NodeId | None:
+        """The node of that name, if the catalog knows one."""
+        record = self.parts.catalog.by_name(name)
+        return record.certificate.node if record else None

@@ -1,0 +1,126 @@
+"""From gossip items to routes and peers: the one way in which the cluster's state takes effect.
+
+    items learned --> catalog --> routes          (who owns which prefix)
+                          |-----> peers           (keys and endpoints to talk to)
+                          '-----> members         (whom to probe)
+
+Everything derived is recomputed from the catalog, never patched: there is no second truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from overlay.catalog.catalog import Catalog
+from overlay.catalog.records import NodeRecord, node_of_key
+from overlay.effects import Effect, NetworkChanged, Report
+from overlay.forwarding.inbound import Inbound
+from overlay.forwarding.outbound import Outbound
+from overlay.gossip.machine import Gossip
+from overlay.gossip.store import Store
+from overlay.peering import Peering
+from overlay.routing.table import Announcement, RouteTable
+from overlay.types import NodeId
+from overlay.wire.items import Item
+
+FAREWELL: Final = 5.0
+"""Seconds that the session with a member is kept after it left. It repeats its last items until we
+have confirmed them, for `Timing.leave_after` at most, and we can only confirm in a session."""
+
+
+class Knowledge:
+    """Applies what gossip learned to everything that depends on it.
+
+    Args:
+        local: this node, which is neither its own peer nor its own member.
+        store, catalog: the items, and what they mean.
+        gossip, peering: told about members.
+        routes: derived from the catalog.
+        outbound, inbound: their flow caches are emptied when routes change.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: NodeId,
+        store: Store,
+        catalog: Catalog,
+        gossip: Gossip,
+        peering: Peering,
+        routes: RouteTable,
+        outbound: Outbound,
+        inbound: Inbound,
+    ) -> None:
+        self._local = local
+        self._store = store
+        self._catalog = catalog
+        self._gossip = gossip
+        self._peering = peering
+        self._routes = routes
+        self._outbound = outbound
+        self._inbound = inbound
+        self._gone: dict[NodeId, float] = {}  # members that left, and when to forget them
+
+    def restore(self, items: Iterable[Item], now: float) -> None:
+        """Start from stored items; those that do not verify any more are left out."""
+        for item in self._store.merge(items):
+            self._catalog.apply(item)
+        for node in list(self._catalog.nodes):
+            self._introduce(node, now)
+        self.reroute(now)
+
+    def take_own(self, items: Iterable[Item], now: float) -> list[Effect]:
+        """Items this node made itself take effect here."""
+        for item in items:
+            self._catalog.apply(item)
+        return self.reroute(now)
+
+    def take_learned(self, now: float) -> list[Effect]:
+        """Items that gossip brought since the last call take effect; usually there are none."""
+        learned = self._gossip.take_learned()
+        if not learned:
+            return []
+        effects: list[Effect] = []
+        for item in learned:
+            self._catalog.apply(item)
+            node = node_of_key(item.key)
+            if node is not None:
+                effects += self._introduce(node, now)
+        return effects + self.reroute(now)
+
+    def _introduce(self, node: NodeId, now: float) -> list[Effect]:
+        record = self._catalog.nodes.get(node)
+        if record is None or node == self._local:
+            return []
+        if record.left:
+            return self._dismiss(record, now)
+        self._gone.pop(node, None)
+        self._peering.introduce(node, record.certificate.static, record.endpoints)
+        if self._gossip.state(node, now) is not None:
+            return []
+        self._gossip.add_member(node, now)
+        return [Report("member.known", {"peer": record.name}, debug=True)]
+
+    def _dismiss(self, record: NodeRecord, now: float) -> list[Effect]:
+        if self._gossip.state(record.node, now) is None:
+            return []
+        self._gossip.remove_member(record.node)
+        self._gone[record.node] = now + FAREWELL
+        return [Report("member.left", {"peer": record.name})]
+
+    def forget_gone(self, now: float) -> None:
+        """Let go of members that left a while ago."""
+        for node in [node for node, at in self._gone.items() if now >= at]:
+            del self._gone[node]
+            self._peering.forget(node, now)
+
+    def reroute(self, now: float) -> list[Effect]:
+        """Derive the routes anew; NetworkChanged if they are not what they were."""
+        announced = [Announcement(prefix, node, "block") for prefix, node in self._catalog.routes()]
+        changes = self._routes.replace(announced, now)
+        if not changes.added and not changes.removed:
+            return []
+        self._outbound.forget_flows()
+        self._inbound.forget_flows()
+        return [NetworkChanged()]

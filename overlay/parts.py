@@ -1,0 +1,151 @@
+"""The parts of one engine, made and joined in one place.
+
+Reading order: what the cluster knows (catalog, store, gossip), what the packet path uses (routes,
+paths, ledger, outbound, inbound), what joins them (sessions, peering, knowledge), what this node
+holds (holdings, seeker, registrar).
+"""
+
+from __future__ import annotations
+
+import random
+
+from overlay.admission import Registrar
+from overlay.catalog.catalog import Catalog
+from overlay.catalog.records import node_key
+from overlay.config import Settings
+from overlay.forwarding.inbound import Deliver, Inbound
+from overlay.forwarding.ledger import Ledger
+from overlay.forwarding.outbound import Outbound, Transmit
+from overlay.forwarding.path import PeerPath
+from overlay.gossip.machine import Gossip
+from overlay.gossip.store import Store
+from overlay.holdings import Holdings
+from overlay.ipam.plan import BlockPlan
+from overlay.keys import SigningKey
+from overlay.knowledge import Knowledge
+from overlay.peering import Peering
+from overlay.routing.table import RouteTable
+from overlay.seeking import BlockSeeker
+from overlay.session.sessions import Sessions
+from overlay.state import NodeState
+from overlay.types import Entropy, NodeId, short_id
+from overlay.wire.certificate import Identity
+from overlay.wire.cluster import Cluster
+from overlay.wire.items import Item
+from overlay.wire.reassembly import Reassembly
+
+
+class Parts:
+    """All machines of one node. Arguments as for `overlay.engine.Engine`."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        cluster: Cluster,
+        psk: bytes,
+        state: NodeState,
+        settings: Settings,
+        entropy: Entropy,
+        rng: random.Random,
+        epoch: float,
+        deliver: Deliver,
+        transmit: Transmit,
+        authority: SigningKey | None,
+        version: str,
+    ) -> None:
+        self._identity = identity
+        self._wall = epoch
+        self.own_key = node_key(identity.node)
+        self.plan = BlockPlan(cluster)
+        self.catalog = Catalog(cluster, self.plan, settings.limits)
+        self.store = Store(self._admit, settings.limits)
+        self.gossip = Gossip(self.store, settings.timing, rng, self.name_of)
+        self.registrar = _registrar(authority, cluster, psk, state)
+        self.sessions = Sessions(
+            identity=identity,
+            cluster=cluster,
+            psk=psk,
+            boot=state.boot,
+            settings=settings,
+            epoch=epoch,
+            entropy=entropy,
+            rng=rng,
+            token_secret=self._token_secret,
+        )
+        self._make_packet_path(settings, deliver, transmit)
+        self.peering = Peering(
+            sessions=self.sessions, outbound=self.outbound, paths=self.paths, settings=settings
+        )
+        self.knowledge = Knowledge(
+            local=identity.node,
+            store=self.store,
+            catalog=self.catalog,
+            gossip=self.gossip,
+            peering=self.peering,
+            routes=self.routes,
+            outbound=self.outbound,
+            inbound=self.inbound,
+        )
+        self.holdings = Holdings(
+            identity=identity,
+            catalog=self.catalog,
+            plan=self.plan,
+            state=state,
+            software=version,
+            is_authority=authority is not None,
+            limits=settings.limits,
+        )
+        self.seeker = BlockSeeker(self.catalog, identity.node, settings.timing, rng)
+
+    def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
+        limits = settings.limits
+        self.ledger = Ledger()
+        self.routes = RouteTable()
+        self.paths: dict[NodeId, PeerPath] = {}
+        self.outbound = Outbound(
+            local=self._identity.node,
+            routes=self.routes,
+            peers=self.paths,
+            ledger=self.ledger,
+            transmit=transmit,
+            queued_packets=limits.queued_packets,
+            queued_bytes=limits.queued_bytes,
+        )
+        self.reassembly = Reassembly(
+            per_session=limits.reassembly_per_session,
+            total=limits.reassembly_total,
+            expires_after=settings.timing.reassembly_after,
+        )
+        self.inbound = Inbound(
+            local=self._identity.node,
+            routes=self.routes,
+            peers=self.paths,
+            keypairs=self.sessions.keypairs,
+            ledger=self.ledger,
+            deliver=deliver,
+            reassembly=self.reassembly,
+        )
+
+    def set_wall(self, wall: float) -> None:
+        """Tell what time it is, in Unix seconds: certificates and tokens expire by it."""
+        self._wall = wall
+
+    def name_of(self, node: NodeId) -> str:
+        """The node's name, or the start of its id while its record is not known."""
+        record = self.catalog.nodes.get(node)
+        return record.certificate.name if record else short_id(node)
+
+    def _admit(self, item: Item) -> bool:
+        return self.catalog.admit(item, self._wall)
+
+    def _token_secret(self, token: bytes) -> bytes | None:
+        return self.registrar.tokens.secret(token, self._wall) if self.registrar else None
+
+
+def _registrar(
+    authority: SigningKey | None, cluster: Cluster, psk: bytes, state: NodeState
+) -> Registrar | None:
+    if authority is None:
+        return None
+    return Registrar(authority, cluster=cluster, psk=psk, tokens=state.tokens, names=state.names)

@@ -1,0 +1,329 @@
+"""A whole cluster in one process: machines, the network between them, and time.
+
+    World ---- clock       one time for all, jumps from event to event
+      |------- underlay    links, cuts
+      |------- machines    disk, TUN, engine
+      |------- authority   certifies machines, with and without the join exchange
+      '------- trace       everything that happened
+
+Nothing in here is random but by the seed, and nothing takes time but by the clock: a world with the
+same seed and the same calls does the same to the last byte.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from overlay.config import Settings
+from overlay.errors import OverlayError, StateError
+from overlay.joining import JoinOutcome
+from overlay.keys import SigningKey, StaticKey
+from overlay.sim.applicant import Applicant
+from overlay.sim.checks import differences, violations
+from overlay.sim.clock import Clock
+from overlay.sim.link import Link
+from overlay.sim.machine import Machine, Membership
+from overlay.sim.trace import WORLD, Trace
+from overlay.sim.underlay import Site, Underlay
+from overlay.state import NodeState
+from overlay.types import DEFAULT_PORT, Endpoint, Prefix
+from overlay.views import Snapshot
+from overlay.wire.certificate import Identity, issue_certificate
+from overlay.wire.cluster import found_cluster
+from overlay.wire.items import Item
+
+EPOCH: Final = 1_767_225_600.0
+"""Virtual time zero is the first second of 2026: a simulation cannot depend on today."""
+
+YEARS: Final = 10 * 365 * 86_400
+"""Certificates outlive any simulation unless a test wants otherwise."""
+
+ADDRESSES: Final = ip_network("198.18.0.0/15")
+"""Underlay addresses, from the range for benchmarks (RFC 2544, appendix C.2.2)."""
+
+ADDRESSES6: Final = ip_network("2001:db8::/64")
+"""The same for an IPv6 underlay, from the range for documentation (RFC 3849)."""
+
+CIDR: Final = IPv4Network("10.244.0.0/16")
+CIDR6: Final = IPv6Network("fd4d:7573:6c69::/48")
+
+LOOK_INTERVAL: Final = 0.05
+"""How often `run_until` looks: its answer is that exact."""
+
+
+class NotReachedError(OverlayError):
+    """What `run_until` waited for did not come in time. Names the seed: it can be seen again."""
+
+
+class World:
+    """A cluster with one member, the founder, who holds the authority's key. Add machines to it.
+
+    Args:
+        seed: of everything random.
+        settings: of every engine.
+        link: between any two machines that `set_link` does not name.
+        founder: name of the first machine.
+        cidr, cidr6, block_prefix: the cluster's ranges.
+        underlay: range that machines get their underlay addresses from, IPv4 or IPv6.
+        keep_datagrams: whether the trace keeps datagrams; a big world is lighter without.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        settings: Settings | None = None,
+        link: Link | None = None,
+        founder: str = "node1",
+        cidr: IPv4Network = CIDR,
+        cidr6: IPv6Network | None = CIDR6,
+        block_prefix: int = 24,
+        underlay: Prefix = ADDRESSES,
+        keep_datagrams: bool = True,
+    ) -> None:
+        self.seed = seed
+        self.clock = Clock()
+        self.trace = Trace(datagrams=keep_datagrams)
+        self.underlay = Underlay(
+            seed=str(seed), clock=self.clock, trace=self.trace, link=link or Link()
+        )
+        self.machines: dict[str, Machine] = {}
+        self.applicants: dict[str, Applicant] = {}
+        self.founder = founder
+        self._endpoints = (Endpoint(str(host), DEFAULT_PORT) for host in underlay.hosts())
+        self._site = Site(self.clock, self.trace, self.underlay, settings or Settings(), EPOCH)
+        self._entropy = random.Random(f"{seed}/world").randbytes
+        self._serial = 0
+        self._shown: dict[str, tuple[tuple[int, int], Snapshot]] = {}
+        self._authority = SigningKey(self._entropy(32))
+        self._psk = self._entropy(32)
+        signing, static = self._keys()
+        self.cluster = found_cluster(
+            self._authority,
+            genesis=signing.public,
+            cidr=cidr,
+            cidr6=cidr6,
+            block_prefix=block_prefix,
+            created=int(EPOCH),
+            entropy=self._entropy,
+        )
+        identity = self._certified(founder, signing, static, YEARS)
+        self.add_machine(founder, Membership(identity, self.cluster, self._psk, self._authority))
+
+    def __getitem__(self, name: str) -> Machine:
+        """The machine of that name; KeyError if there is none."""
+        return self.machines[name]
+
+    # -- machines --------------------------------------------------------------------------------
+
+    def add_node(self, name: str, *, via: str | None = None, lifetime: int = YEARS) -> Machine:
+        """A machine that got its certificate offline and knows what `via` knows. It starts now.
+
+        Args:
+            name: unique in the world.
+            via: whom it knows; the founder unless given.
+            lifetime: seconds until its certificate expires.
+        """
+        sponsor = NodeState.decode(self.machines[via or self.founder].disk.state)
+        return self.add_machine(name, self.membership(name, lifetime=lifetime), sponsor.items)
+
+    def join(self, name: str, token: str | None = None) -> Applicant:
+        """A machine that runs the join exchange with the founder and starts when admitted.
+
+        Until then it is in `applicants`, and the world is not settled.
+
+        Args:
+            name: unique in the world.
+            token: a fresh one of the founder's unless given.
+        """
+        self._check_name_is_new(name)
+        applicant = self.applicants[name] = Applicant(
+            name=name,
+            endpoint=next(self._endpoints),
+            site=self._site,
+            token=token or self.machines[self.founder].mint_token(),
+            seed=self._entropy(16).hex(),
+            admitted=partial(self._admit, name),
+        )
+        return applicant
+
+    def _admit(self, name: str, identity: Identity, outcome: JoinOutcome) -> None:
+        endpoint = self.applicants.pop(name).endpoint
+        membership = Membership(identity, outcome.cluster, outcome.psk)
+        self._add(name, membership, outcome.items, endpoint)
+
+    def add_machine(self, name: str, membership: Membership, items: Sequence[Item] = ()) -> Machine:
+        """A machine with this membership, whatever it is worth, and these items. It starts now.
+
+        Raises:
+            StateError: the name is taken. Nothing else.
+        """
+        self._check_name_is_new(name)
+        return self._add(name, membership, items, next(self._endpoints))
+
+    def _check_name_is_new(self, name: str) -> None:
+        if name in self.machines or name in self.applicants:
+            raise StateError(f"there is a {name} already")
+
+    def _add(
+        self, name: str, membership: Membership, items: Sequence[Item], endpoint: Endpoint
+    ) -> Machine:
+        machine = self.machines[name] = Machine(
+            name=name,
+            endpoint=endpoint,
+            site=self._site,
+            seed=str(self.seed),
+            membership=membership,
+        )
+        machine.disk.state = NodeState(items=tuple(items)).encode()
+        machine.start()
+        return machine
+
+    def membership(self, name: str, *, lifetime: int = YEARS) -> Membership:
+        """New keys for `name`, certified by this world's authority for `lifetime` seconds."""
+        identity = self._certified(name, *self._keys(), lifetime)
+        return Membership(identity, self.cluster, self._psk)
+
+    def _keys(self) -> tuple[SigningKey, StaticKey]:
+        return SigningKey(self._entropy(32)), StaticKey(self._entropy(32))
+
+    def _certified(
+        self, name: str, signing: SigningKey, static: StaticKey, lifetime: int
+    ) -> Identity:
+        self._serial += 1
+        wall = int(EPOCH + self.clock.now)
+        certificate = issue_certificate(
+            self._authority,
+            node=signing.public,
+            static=static.public,
+            name=name,
+            cluster=self.cluster.id,
+            serial=self._serial,
+            not_before=wall,
+            not_after=wall + lifetime,
+        )
+        return Identity(signing, static, certificate)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds of virtual time since the world began."""
+        return self.clock.now
+
+    def run(self, until: float) -> None:
+        """Let everything happen up to and including `until`, in seconds since the beginning."""
+        self.clock.run(until)
+
+    def run_until(self, predicate: Callable[[], bool], timeout: float) -> float:
+        """Run until `predicate` holds, looking every `LOOK_INTERVAL`.
+
+        Returns:
+            The virtual seconds it took.
+
+        Raises:
+            NotReachedError: it did not hold within `timeout` seconds; says what is missing.
+        """
+        began = self.now
+        while not predicate():
+            if self.now >= began + timeout:
+                missing = "; ".join(self.differences()) or "but the cluster is settled"
+                raise NotReachedError(
+                    f"not within {timeout} s (now {self.now:.2f}, seed {self.seed}): {missing}"
+                )
+            self.run(self.now + LOOK_INTERVAL)
+        return self.now - began
+
+    def every(self, interval: float, action: Callable[[], None]) -> None:
+        """Do `action` now and every `interval` seconds from now on; checks, mostly."""
+        action()
+        self.clock.at(self.now + interval, lambda: self.every(interval, action))
+
+    # -- faults ----------------------------------------------------------------------------------
+
+    def set_link(self, one: str, other: str, link: Link) -> None:
+        """Replace the link between two machines, both ways."""
+        self.underlay.set_link(one, other, link)
+
+    def cut(self, one: str, other: str, *, one_way: bool = False) -> None:
+        """Nothing passes from `one` to `other` any more, nor back unless `one_way`."""
+        self.underlay.cuts.cut(one, other, one_way=one_way)
+        self._note("link.cut", between=f"{one} {other}", one_way=one_way)
+
+    def partition(self, *groups: Iterable[str]) -> None:
+        """Nothing passes between these groups any more."""
+        named = [list(group) for group in groups]
+        self.underlay.cuts.partition(named)
+        self._note("network.partitioned", sizes=" ".join(str(len(group)) for group in named))
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """Mend what is cut between two machines; all cuts without arguments."""
+        if one is None or other is None:
+            self.underlay.cuts.heal_all()
+            self._note("network.healed")
+        else:
+            self.underlay.cuts.heal(one, other)
+            self._note("link.healed", between=f"{one} {other}")
+
+    def crash(self, name: str) -> None:
+        """Cut the power of a machine: everything but its disk is gone."""
+        self.machines[name].crash()
+
+    def restart(self, name: str) -> None:
+        """Start a machine from its disk, after a crash if it was running."""
+        machine = self.machines[name]
+        if machine.live:
+            machine.crash()
+        machine.start()
+
+    def move(self, name: str) -> None:
+        """Give a machine another underlay address, as when a NAT rebinds. Nobody is told."""
+        self.machines[name].move(next(self._endpoints))
+
+    def _note(self, event: str, **fields: str | bool) -> None:
+        self.trace.note(event, WORLD, fields, self.now)
+
+    # -- packets ---------------------------------------------------------------------------------
+
+    def send_packet(self, name: str, packet: bytes) -> None:
+        """An IP packet comes out of a pod of machine `name`. See `Machine.delivered`."""
+        self.machines[name].send_packet(packet)
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def live(self) -> list[Machine]:
+        """Machines whose engine runs and is a member, in the order they were added."""
+        return [machine for machine in self.machines.values() if machine.live]
+
+    def differences(self) -> Iterator[str]:
+        """What keeps the live nodes from agreeing; nothing when settled (`overlay.sim.checks`)."""
+        for applicant in self.applicants.values():
+            failure = applicant.failure
+            yield f"{applicant.name} is not admitted" + (f": {failure}" if failure else "")
+        names = [machine.name for machine in self.live()]
+        yield from differences(names, lambda name: self._show(self.machines[name]))
+
+    def converged(self) -> bool:
+        """Whether every live node has a block, knows every other, and all have the same routes."""
+        return next(self.differences(), None) is None
+
+    def check_invariants(self) -> None:
+        """Assert what must hold at every moment. See `overlay.sim.checks`."""
+        shown = {machine.name: machine.snapshot() for machine in self.live()}
+        found = list(violations(shown))
+        assert not found, f"at {self.now:.3f} s, seed {self.seed}: {found}"
+
+    def _show(self, machine: Machine) -> Snapshot:
+        """A snapshot, at most a second old, of which `differences` shows all that is new.
+
+        Taking one costs milliseconds, and `run_until` looks at all machines twenty times a second.
+        """
+        age = (machine.changes, int(self.now))
+        kept = self._shown.get(machine.name)
+        if kept is None or kept[0] != age:
+            kept = self._shown[machine.name] = age, machine.snapshot()
+        return kept[1]

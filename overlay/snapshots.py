@@ -1,0 +1,206 @@
+"""Builds the `Snapshot` of an engine: copies for tables, JSON and the kernel, nothing live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from overlay.ipam.plan import NODE_HOST, BlockPlan
+from overlay.state import StoredPod
+from overlay.types import NodeId, Prefix
+from overlay.views import (
+    NodeState,
+    NodeView,
+    PodView,
+    Problem,
+    RouteView,
+    SessionView,
+    Snapshot,
+)
+from overlay.wire.handshake import Suite
+
+if TYPE_CHECKING:  # the engine calls this module; the types alone need it back
+    from overlay.catalog.records import NodeRecord, PodEntry
+    from overlay.engine import Engine
+    from overlay.gossip.member import MemberView
+
+
+def take_snapshot(engine: Engine, now: float) -> Snapshot:
+    """Everything the engine shows of itself at `now`."""
+    parts = engine.parts
+    holdings = parts.holdings
+    nodes = _nodes(engine, now)
+    return Snapshot(
+        now=now,
+        name=engine.identity.name,
+        cluster=engine.cluster.id.hex(),
+        cidr=engine.cluster.cidr,
+        cidr6=engine.cluster.cidr6,
+        address=holdings.address,
+        address6=holdings.address6,
+        nodes=nodes,
+        pods=_pods(engine, {node.id: node for node in nodes}),
+        routes=_routes(engine),
+        sessions=_sessions(engine),
+        blocks=parts.catalog.block_views(),
+        own_prefixes=_own_prefixes(engine),
+        ledger=engine.ledger.view(),
+        problems=_problems(engine, nodes),
+    )
+
+
+def pod_view(pod: StoredPod, node: str, plan: BlockPlan) -> PodView:
+    """One of this node's own pods."""
+    return PodView(
+        name=pod.name,
+        node=node,
+        address=plan.address4(pod.block, pod.host),
+        address6=plan.address6(pod.block, pod.host),
+        netns=pod.netns,
+        state="ready",
+        since=pod.since,
+        local=True,
+    )
+
+
+def _nodes(engine: Engine, now: float) -> tuple[NodeView, ...]:
+    members = engine.parts.gossip.snapshot(now)
+    views = [
+        _node(engine, record, members.get(node), now)
+        for node, record in engine.parts.catalog.nodes.items()
+    ]
+    return tuple(sorted(views, key=lambda view: view.name))
+
+
+def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: float) -> NodeView:
+    parts = engine.parts
+    node = record.certificate.node
+    local = node == engine.identity.node
+    path = parts.paths.get(node)
+    state = NodeState.READY if local else NodeState.DEAD if member is None else member.state
+    blocks = [] if record.left else list(record.blocks_in_use)
+    endpoint = path.endpoint if path else next(iter(record.endpoints), None)
+    return NodeView(
+        id=node,
+        name=record.certificate.name,
+        state=NodeState.LEFT if record.left else state,
+        local=local,
+        address=parts.plan.address4(blocks[0], NODE_HOST) if blocks else None,
+        address6=parts.plan.address6(blocks[0], NODE_HOST) if blocks else None,
+        endpoint=endpoint,
+        blocks=tuple(parts.plan.prefix4(block) for block in blocks),
+        pods=len(record.pods),
+        version=record.software,
+        path="local" if local else "direct" if path and path.keypair else "none",
+        rtt=member.rtt if member else None,
+        loss=member.loss if member else None,
+        seen=0.0 if local else member.seen if member else None,
+    )
+
+
+def _pods(engine: Engine, nodes: dict[NodeId, NodeView]) -> tuple[PodView, ...]:
+    parts = engine.parts
+    views = [
+        pod_view(pod, engine.identity.name, parts.plan) for pod in parts.holdings.pods.values()
+    ]
+    for node, pod in parts.catalog.pods():
+        if node != engine.identity.node:
+            views.append(_remote_pod(pod, nodes[node], parts.plan))
+    return tuple(sorted(views, key=lambda view: (view.node, view.name)))
+
+
+def _remote_pod(pod: PodEntry, node: NodeView, plan: BlockPlan) -> PodView:
+    return PodView(
+        name=pod.name,
+        node=node.name,
+        address=plan.address4(pod.block, pod.host),
+        address6=plan.address6(pod.block, pod.host),
+        netns="",
+        state=str(node.state),
+        since=pod.since,
+        local=False,
+    )
+
+
+def _routes(engine: Engine) -> tuple[RouteView, ...]:
+    parts = engine.parts
+    views = []
+    for entry in parts.routes.entries():
+        path = parts.paths.get(entry.node)
+        views.append(
+            RouteView(
+                prefix=entry.prefix,
+                node=parts.name_of(entry.node),
+                via=path.endpoint if path else None,
+                origin=entry.origin,
+                since=entry.since,
+            )
+        )
+    return tuple(views)
+
+
+def _sessions(engine: Engine) -> tuple[SessionView, ...]:
+    parts = engine.parts
+    views = []
+    for node, path in parts.paths.items():
+        if path.keypair is None:
+            continue
+        views.append(
+            SessionView(
+                node=parts.name_of(node),
+                endpoint=path.endpoint,
+                cipher=_CIPHERS[path.keypair.suite],
+                established=parts.sessions.established_at(node) or 0.0,
+                rekeyed=parts.sessions.rekeyed_at(node) or 0.0,
+                mtu=path.path_mtu,
+                tx_bytes=path.tx_bytes,
+                rx_bytes=path.rx_bytes,
+                drops={str(reason): count for reason, count in sorted(path.drops.items())},
+            )
+        )
+    return tuple(sorted(views, key=lambda view: view.node))
+
+
+_CIPHERS = {Suite.AES_256_GCM: "aes-256-gcm", Suite.CHACHA20_POLY1305: "chacha20-poly1305"}
+
+
+def _own_prefixes(engine: Engine) -> tuple[Prefix, ...]:
+    plan = engine.parts.plan
+    blocks = engine.parts.holdings.blocks_in_use
+    fours: list[Prefix] = [plan.prefix4(block) for block in blocks]
+    sixes: list[Prefix] = [p for block in blocks if (p := plan.prefix6(block)) is not None]
+    return tuple(fours + sixes)
+
+
+def _problems(engine: Engine, nodes: tuple[NodeView, ...]) -> tuple[Problem, ...]:
+    problems = []
+    if engine.not_stored:
+        problems.append(
+            Problem(
+                "not-stored",
+                "the node's state cannot be written",
+                engine.not_stored,
+                "free space or mend the disk; packets flow, nothing new is handed out",
+            )
+        )
+    if engine.parts.seeker.seeking:
+        problems.append(
+            Problem(
+                "no-block",
+                "this node has no address block",
+                engine.parts.seeker.why,
+                "make a member with free blocks reachable",
+            )
+        )
+    problems += [
+        Problem(
+            f"node-{view.state}",
+            f"node {view.name} is {view.state}",
+            f"nothing was heard of it for {view.seen:.0f} s"
+            if view.seen is not None
+            else "nothing was heard of it since this node started",
+            f"see whether {view.name} runs and UDP to {view.endpoint or 'it'} gets through",
+        )
+        for view in nodes
+        if view.state in (NodeState.SUSPECT, NodeState.DEAD)
+    ]
+    return tuple(problems)

@@ -1,0 +1,328 @@
+"""Acts on what this node holds: requests of members, joiners and operators, and the disk.
+
+    request --> check --> change in memory --> Persist --> announce
+                  |                               |
+                  '-- refused: nothing changed    '-- failed: nothing announced, mute until it works
+
+Every change takes effect here first, is stored next, and is told to others last. The methods
+return effects that the engine settles.
+
+Error contract: RefusedError, CapacityError and ConfigError are for whoever asked, and nothing has
+changed then.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from overlay.admission import Registrar
+from overlay.catalog.records import block_of_key
+from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
+from overlay.errors import CapacityError, RefusedError
+from overlay.parts import Parts
+from overlay.session.transport import Keypair
+from overlay.snapshots import pod_view
+from overlay.types import Address, BlockIndex, Endpoint, Entropy, NodeId
+from overlay.views import NodeState, PodView
+from overlay.wire.certificate import Identity
+from overlay.wire.cluster import Cluster
+from overlay.wire.control import BlockRequest, Delta, JoinRequest, Refusal, encode
+from overlay.wire.items import Item
+from overlay.wire.token import MAX_ENDPOINTS
+
+PERSIST_DELAY: Final = 1.0
+"""What gossip brought is stored this much later: it can be learned again, so a burst of changes
+costs one write. What is ours to lose is stored at once."""
+
+JOIN_ITEMS_SIZE: Final = 32_000
+"""Bytes of items a joiner gets to start with; gossip brings the rest."""
+
+
+class Steward:
+    """Looks after one node's holdings.
+
+    Args:
+        parts: the machines of the node.
+        identity, cluster: who it is.
+        entropy: makes join tokens.
+        epoch: Unix seconds at monotonic zero.
+
+    Attributes:
+        not_stored: why the state could not be stored; empty while it can.
+        persist_at: when the state is to be stored again, or None.
+        leaving: whether the node is waiting for members to confirm that it leaves.
+    """
+
+    def __init__(
+        self, parts: Parts, *, identity: Identity, cluster: Cluster, entropy: Entropy, epoch: float
+    ) -> None:
+        self.parts = parts
+        self.identity = identity
+        self.cluster = cluster
+        self._entropy = entropy
+        self._epoch = epoch
+        self.not_stored = ""
+        self.persist_at: float | None = None
+        self.leaving = False
+        self._farewell: list[Item] = []
+        self._seen_generation = 0
+        self._stored_root = b""
+
+    def start(self, now: float) -> list[Effect]:
+        """Use the stored block, or any owned one, or seek one; announce the record."""
+        if not self.parts.holdings.blocks_in_use and not self.parts.holdings.use_a_block():
+            self.parts.seeker.seek(now)
+        return self._own_changed(now)
+
+    # -- what this node holds ------------------------------------------------------------------
+
+    def _own_changed(self, now: float, *deeds: Item) -> list[Effect]:
+        """Something of ours changed: let it take effect here, store it, then tell everyone."""
+        parts = self.parts
+        changed = parts.knowledge.take_own(deeds, now)
+        record = parts.holdings.record()
+        changed += parts.knowledge.take_own([record], now)
+        announce = parts.gossip.publish([*deeds, record], now)
+        return [Persist(self.state()), NetworkChanged(), *changed, *announce]
+
+    def learn(self, now: float) -> list[Effect]:
+        """Let what gossip brought take effect; take a block into use if one was sought."""
+        parts = self.parts
+        effects = parts.knowledge.take_learned(now)
+        if self.persist_at is None and parts.store.root() != self._stored_root:
+            self.persist_at = now + PERSIST_DELAY
+        if parts.catalog.generation == self._seen_generation:
+            return effects
+        self._seen_generation = parts.catalog.generation
+        if parts.seeker.seeking and parts.holdings.use_a_block():
+            parts.seeker.found()
+            block = str(parts.plan.prefix4(parts.holdings.blocks_in_use[-1]))
+            return [*effects, Report("block.received", {"prefix": block}), *self._own_changed(now)]
+        if parts.holdings.free_has_changed() and not parts.holdings.left:
+            # Somebody handed us a block: others must know where to ask for it.
+            effects += self._own_changed(now)
+        return effects
+
+    def on_block_request(self, node: NodeId, request: BlockRequest, now: float) -> list[Effect]:
+        """A member asks for a block: sign one over to it, or say why not."""
+        holdings = self.parts.holdings
+        if self.not_stored:
+            return [SendControl(node, encode(_not_stored(request.request)))]
+        try:
+            deed = holdings.give(node)
+        except RefusedError as refused:
+            answer = Refusal(request.request, refused.code, str(refused))
+            return [SendControl(node, encode(answer))]
+        effects = self._own_changed(now, deed)
+        effects.append(SendControl(node, encode(Delta((deed,)))))
+        block = str(self.parts.plan.prefix4(_block(deed)))
+        effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
+        return effects
+
+    def state(self) -> bytes:
+        """Everything to be stored, encoded."""
+        registrar = self.parts.registrar
+        self._stored_root = self.parts.store.root()
+        stored = self.parts.holdings.stored(
+            self.parts.store.items(),
+            tokens=registrar.tokens.encode() if registrar else b"",
+            names=registrar.encode() if registrar else b"",
+        )
+        return stored.encode()
+
+    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
+        """The state could not be stored: nothing of ours is announced until it can."""
+        first = not self.not_stored
+        self.not_stored = why
+        self.persist_at = now + PERSIST_DELAY
+        self.parts.gossip.mute(True)
+        # The driver has discarded what was to be sent, but not what waits for a session.
+        self.parts.peering.drop_waiting()
+        return [Report("state.not-stored", {"why": why})] if first else []
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Store what gossip brought, or try again what failed; end a leave that is over."""
+        if self.persist_at is not None and now >= self.persist_at:
+            return self._store_again(now)
+        # A leave that is not stored has not happened: nobody was told.
+        if self.leaving and self.parts.gossip.offer_done and not self.not_stored:
+            self.leaving = False
+            return [Left(self.parts.gossip.offer_confirmed)]
+        return []
+
+    def _store_again(self, now: float) -> list[Effect]:
+        # Optimistic: if it fails again, the driver discards what follows and says so.
+        self.persist_at = None
+        effects: list[Effect] = [Persist(self.state())]
+        if self.not_stored:
+            self.not_stored = ""
+            self.parts.gossip.mute(False)
+            if self.leaving:
+                effects += self._say_farewell(now)
+        return effects
+
+    def _check_storable(self) -> None:
+        if self.not_stored:
+            raise RefusedError(
+                "not-stored", f"the state folder cannot be written ({self.not_stored})", "mend it"
+            )
+
+    # -- joining -------------------------------------------------------------------------------
+
+    def on_join_request(
+        self, keypair: Keypair, request: JoinRequest, source: Endpoint, now: float
+    ) -> list[Effect]:
+        """A joiner asks to be made a member: certify it, or say why not."""
+        registrar = self.parts.registrar
+        if registrar is None or keypair.joiner is None or keypair.joiner_token is None:
+            return []
+        if self.not_stored:
+            # Also when the token admitted this very node: that may be what was not stored.
+            return self.parts.peering.answer(keypair, source, _not_stored(request.request))
+        decision = registrar.on_join_request(
+            request,
+            token=keypair.joiner_token,
+            joiner=keypair.joiner,
+            items=self._items_for_joiner(),
+            gone=self._gone_names(registrar),
+            wall=self._epoch + now,
+        )
+        effects: list[Effect] = [Persist(self.state())] if decision.changed else []
+        name = {"node": request.name, "endpoint": str(source)}
+        if decision.changed:
+            effects.append(Report("node.admitted", name))
+        return effects + self.parts.peering.answer(keypair, source, decision.answer)
+
+    def _items_for_joiner(self) -> tuple[Item, ...]:
+        own = self.parts.store.get(self.parts.own_key)
+        items, size = ([own], len(own.body)) if own else ([], 0)
+        for item in self.parts.store.items(self.parts.own_key[:1]):
+            size += len(item.body) + len(item.key) + 16
+            if size > JOIN_ITEMS_SIZE:
+                break
+            if item.key != self.parts.own_key:
+                items.append(item)
+        return tuple(items)
+
+    def _gone_names(self, registrar: Registrar) -> frozenset[str]:
+        # The name of one that left may have been given to another since, which is alive.
+        return frozenset(
+            record.name
+            for record in self.parts.catalog.nodes.values()
+            if record.left and registrar.holder(record.name) == record.node
+        )
+
+    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+        """A join token, as text, and what must be stored before it is shown.
+
+        Raises:
+            RefusedError: `not-authority`, `no-endpoint`, `not-stored`, `too-many-tokens`. Nothing
+                else.
+        """
+        self._check_storable()
+        if self.parts.registrar is None:
+            raise RefusedError(
+                "not-authority",
+                "this node does not hold the authority's key",
+                "run `muslin token` on the node where `muslin init` ran",
+            )
+        endpoints = self.parts.holdings.endpoints
+        if not endpoints:
+            raise RefusedError(
+                "no-endpoint", "no underlay address to put into the token", "use --advertise"
+            )
+        token = self.parts.registrar.tokens.mint(
+            ttl,
+            member=self.identity,
+            cluster=self.cluster,
+            endpoints=endpoints[:MAX_ENDPOINTS],
+            entropy=self._entropy,
+            wall=self._epoch + now,
+        )
+        return str(token), [Persist(self.state())]
+
+    # -- operator's requests -------------------------------------------------------------------
+
+    def add_pod(
+        self, name: str, netns: str, address: Address | None, now: float
+    ) -> tuple[PodView, list[Effect]]:
+        """Give a pod its addresses and announce it; the caller attaches it to the kernel.
+
+        Raises:
+            RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`.
+        """
+        self._check_storable()
+        pod = self.parts.holdings.add_pod(name, netns, address, self._epoch + now, now)
+        try:
+            effects = self._own_changed(now)
+        except CapacityError:
+            self.parts.holdings.remove_pod(name, now)
+            raise
+        view = pod_view(pod, self.identity.name, self.parts.plan)
+        return view, effects
+
+    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        """Take a pod's addresses back and announce it; the caller detaches it.
+
+        Raises:
+            RefusedError: `no-such-pod`. Nothing else.
+        """
+        pod = self.parts.holdings.remove_pod(name, now)
+        view = pod_view(pod, self.identity.name, self.parts.plan)
+        return view, self._own_changed(now)
+
+    def leave(self, now: float) -> list[Effect]:
+        """Hand all blocks back and tell the others; `Left` follows when they know or time is up.
+
+        Raises:
+            RefusedError: `authority`, `no-member`, `not-stored`. Nothing else.
+        """
+        self._check_storable()
+        parts = self.parts
+        if parts.registrar is not None:
+            raise RefusedError(
+                "authority",
+                "this node holds the authority's key: without it nobody can join any more",
+                "stop the daemon with SIGTERM if the whole cluster ends",
+            )
+        ready = self._ready_members(now)
+        taker = parts.catalog.choose_giver({self.identity.node}, lambda node: node in ready)
+        taker = taker or min(ready, default=None)
+        if taker is None:
+            raise RefusedError(
+                "no-member", "no member is reachable to take the blocks", "try again when one is"
+            )
+        items = parts.holdings.hand_back(taker)
+        changed = parts.knowledge.take_own(items, now)
+        items.append(parts.holdings.record())
+        changed += parts.knowledge.take_own(items[-1:], now)
+        self.leaving = True
+        self._farewell = items
+        parts.seeker.found()
+        offer = self._say_farewell(now)
+        return [Persist(self.state()), *changed, *offer]
+
+    def _say_farewell(self, now: float) -> list[Effect]:
+        return self.parts.gossip.offer(self._farewell, self._ready_members(now), now)
+
+    def _ready_members(self, now: float) -> list[NodeId]:
+        members = self.parts.gossip.snapshot(now)
+        return [node for node, view in members.items() if view.state is NodeState.READY]
+
+    def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
+        """This machine's underlay addresses changed."""
+        if endpoints == self.parts.holdings.endpoints:
+            return []
+        self.parts.holdings.endpoints = endpoints
+        return self._own_changed(now)
+
+
+def _not_stored(request: int) -> Refusal:
+    """What others are told; why is this node's own business."""
+    return Refusal(request, "not-stored", "this node cannot store anything at the moment")
+
+
+def _block(deed: Item) -> BlockIndex:
+    block = block_of_key(deed.key)
+    assert block is not None  # `Holdings.give` makes nothing else
+    return block

@@ -1,0 +1,108 @@
+"""Tests of links that lose, repeat, delay and reorder."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.errors import ConfigError
+from overlay.sim.link import MIN_MTU, Link, Lost, Pipe, cut
+
+shares = st.floats(0.0, 1.0)
+links = st.builds(
+    Link,
+    jitter=st.floats(0.0, 0.1),
+    loss=shares,
+    duplication=shares,
+    reordering=shares,
+    mtu=st.integers(MIN_MTU, 1500),
+    coalesce=st.booleans(),
+)
+
+
+def carried(link: Link, count: int, seed: int = 1) -> list:
+    """Fates of `count` numbered datagrams, sent 1 ms apart."""
+    pipe = Pipe(link, random.Random(seed))
+    return [pipe.carry(n.to_bytes(2), 0, 28, n * 0.001)[0] for n in range(count)]
+
+
+@given(links, st.binary(min_size=1, max_size=6000), st.integers(1, 1500), st.integers(0, 9))
+def test_every_datagram_is_read_as_often_as_its_fate_says(link, burst, segment_size, seed):
+    pipe = Pipe(link, random.Random(seed))
+    fates = pipe.carry(burst, segment_size, 28, 5.0)
+    assert b"".join(fate.datagram for fate in fates) == burst
+    expected = sorted(fate.datagram for fate in fates for _ in fate.arrivals)
+    reads = pipe.reads(fates, segment_size)
+    assert sorted(d for read in reads for d in cut(read.buffer, read.segment_size)) == expected
+    assert all(read.at >= 5.0 + link.latency for read in reads)
+    for fate in fates:
+        assert (fate.lost is None) == bool(fate.arrivals)
+
+
+def test_a_good_link_delivers_everything_once_after_its_latency():
+    assert [fate.arrivals for fate in carried(Link(latency=0.5), 3)] == [(0.5,), (0.501,), (0.502,)]
+
+
+def test_jitter_delays_but_lets_none_overtake():
+    times = [fate.arrivals[0] for fate in carried(Link(jitter=0.1), 200)]
+    assert times == sorted(times)
+    delays = [at - number * 0.001 for number, at in enumerate(times)]
+    assert min(delays) >= 0.01
+    assert 0.05 < max(delays) <= 0.11
+
+
+def test_reordering_lets_later_datagrams_overtake():
+    times = [fate.arrivals[0] for fate in carried(Link(reordering=0.2), 200)]
+    assert times != sorted(times)
+
+
+def test_loss_and_duplication_hit_their_share():
+    fates = carried(Link(loss=0.2, duplication=0.25), 5000)
+    lost = sum(fate.lost is Lost.CHANCE for fate in fates)
+    twice = sum(len(fate.arrivals) == 2 for fate in fates)
+    assert lost == pytest.approx(1000, abs=100)
+    assert twice == pytest.approx(1000, abs=100)
+
+
+def test_a_datagram_over_the_mtu_vanishes_in_a_black_hole():
+    pipe = Pipe(Link(mtu=1280), random.Random(1))
+    assert pipe.carry(bytes(1252), 0, 28, 0.0)[0].lost is None
+    assert pipe.carry(bytes(1253), 0, 28, 0.0)[0].lost is Lost.TOO_BIG
+    assert pipe.carry(bytes(1233), 0, 48, 0.0)[0].lost is Lost.TOO_BIG
+
+
+def test_the_same_seed_decides_the_same_fates():
+    link = Link.terrible()
+    assert carried(link, 100, seed=7) == carried(link, 100, seed=7)
+    assert carried(link, 100, seed=7) != carried(link, 100, seed=8)
+
+
+def test_the_datagrams_of_one_send_are_read_together_when_the_link_coalesces():
+    pipe = Pipe(Link(coalesce=True, jitter=0.1), random.Random(1))
+    fates = pipe.carry(b"aabbccd", 2, 28, 0.0)
+    (read,) = pipe.reads(fates, 2)
+    assert (read.buffer, read.segment_size) == (b"aabbccd", 2)
+    alone = Pipe(Link(), random.Random(1))
+    reads = alone.reads(alone.carry(b"aabbccd", 2, 28, 0.0), 2)
+    assert [read.buffer for read in reads] == [b"aa", b"bb", b"cc", b"d"]
+
+
+def test_what_survives_of_a_burst_is_read_together():
+    pipe = Pipe(Link(coalesce=True, loss=0.5), random.Random(3))
+    fates = pipe.carry(b"aabbccddee", 2, 28, 0.0)
+    survivors = [fate.datagram for fate in fates if fate.arrivals]
+    assert 1 < len(survivors) < 5
+    (read,) = pipe.reads(fates, 2)
+    assert read.buffer == b"".join(survivors)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("loss", 1.1), ("reordering", -0.1), ("latency", -1.0), ("mtu", 100)]
+)
+def test_a_link_that_cannot_be_is_refused_by_the_name_of_its_setting(key, value):
+    with pytest.raises(ConfigError) as refused:
+        Link(**{key: value})
+    assert refused.value.key == key
