@@ -1,0 +1,197 @@
+"""Proofs: what crashes, lost grants, full disks and departures do not break."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from overlay.sim import Link, World, udp
+from overlay.views import NodeState
+from tests.sim.worlds import LOSSY, blocks_of, routes_to, settled
+
+
+def test_a_crashed_node_comes_back_with_its_identity_block_and_pods():
+    world = settled(4)
+    pod = world["node3"].add_pod("web")
+    before = world["node3"].snapshot()
+    world.run(world.now + 0.5)
+    world.crash("node3")
+    world.run(world.now + 3.0)
+    world.restart("node3")
+    after = world["node3"].snapshot()
+    assert after.own_prefixes == before.own_prefixes
+    assert (after.address, after.address6) == (before.address, before.address6)
+    assert [(p.name, p.address) for p in after.pods if p.local] == [("web", pod.address)]
+    world.run_until(world.converged, timeout=5.0)
+    ids = {node.id for node in world["node1"].snapshot().nodes if node.name == "node3"}
+    assert ids == {world["node3"].membership.identity.node}
+    world.check_invariants()
+
+
+def test_traffic_flows_again_within_three_seconds_of_a_restart():
+    world = settled(3, link=LOSSY)
+    one, two = world["node2"].add_pod("one"), world["node3"].add_pod("two")
+    world.run(world.now + 1.0)
+    world.crash("node3")
+    world.run(world.now + 4.0)
+    world.restart("node3")
+    began = world.now
+
+    def arrived() -> bool:
+        world.send_packet("node2", udp(one.address, two.address, b"again"))
+        return any(packet[28:] == b"again" for packet in world["node3"].delivered)
+
+    assert world.run_until(arrived, timeout=3.0) <= 3.0
+    assert world.now - began <= 3.0
+
+
+def test_every_member_may_crash_at_once_and_the_cluster_comes_back():
+    world = settled(5, link=LOSSY)
+    blocks = {name: blocks_of(world, name) for name in world.machines}
+    for name in world.machines:
+        world.crash(name)
+    world.run(world.now + 10.0)
+    for name in world.machines:
+        world.restart(name)
+    world.run_until(world.converged, timeout=15.0)
+    assert {name: blocks_of(world, name) for name in world.machines} == blocks
+    world.check_invariants()
+
+
+def test_nodes_that_ask_the_same_giver_at_the_same_moment_get_disjoint_blocks():
+    world = World(3)
+    for number in range(2, 8):
+        world.add_node(f"node{number}")
+    world.every(0.01, world.check_invariants)
+    assert world.run_until(world.converged, timeout=5.0) <= 5.0
+    blocks = [block for name in world.machines for block in blocks_of(world, name)]
+    assert len(blocks) == len(set(blocks)) == 7
+
+
+def test_a_grant_whose_datagram_is_lost_is_given_again_not_twice():
+    world = settled(1, link=Link(latency=0.2))
+    world.add_node("node2")
+    world.run_until(lambda: bool(world.trace.notes("block.given")), timeout=5.0)
+    # The grant is under way and is lost, and so is all that follows it for a while.
+    world.cut("node1", "node2", one_way=True)
+    world.run(world.now + 3.0)
+    assert blocks_of(world, "node2") == []
+    world.heal()
+    world.run_until(world.converged, timeout=10.0)
+    given = {note.fields["prefix"] for note in world.trace.notes("block.given")}
+    assert len(world.trace.notes("block.given")) > 1
+    assert given == set(blocks_of(world, "node2"))
+
+
+def test_a_giver_that_cannot_store_a_grant_announces_nothing_of_it():
+    world = settled(1)
+    giver = world["node1"]
+    giver.disk.fail(10_000)
+    world.add_node("node2")
+    world.run(world.now + 5.0)
+    assert blocks_of(world, "node2") == []
+    assert all(block.node == "node1" for block in world["node2"].snapshot().blocks)
+    assert world.trace.notes("state.not-stored", "node1")
+    assert giver.snapshot().problems
+    giver.disk.fail(0)
+    world.run_until(world.converged, timeout=15.0)
+    world.check_invariants()
+
+
+def test_a_giver_that_crashes_before_its_disk_is_mended_gives_no_block_twice():
+    world = settled(1)
+    world["node1"].disk.fail(10_000)
+    world.add_node("node2")
+    world.run(world.now + 3.0)
+    world.crash("node1")
+    world["node1"].disk.fail(0)
+    world.restart("node1")
+    world.add_node("node3")
+    world.every(0.05, world.check_invariants)
+    world.run_until(world.converged, timeout=15.0)
+
+
+def test_a_node_that_leaves_hands_its_block_back_and_another_gets_it():
+    # Four blocks for four nodes: a fifth can only live where another has left.
+    world = settled(4, cidr=IPv4Network("10.244.0.0/22"))
+    freed = blocks_of(world, "node3")
+    world.add_node("node5")
+    world.run(world.now + 5.0)
+    assert blocks_of(world, "node5") == []
+    world["node3"].leave()
+    world.run_until(lambda: world["node3"].left, timeout=5.0)
+    world.run_until(world.converged, timeout=15.0)
+    assert blocks_of(world, "node5") == freed
+    assert routes_to(world, "node3", seen_by="node1") == []
+    states = {node.name: node.state for node in world["node2"].snapshot().nodes}
+    assert states.get("node3", NodeState.LEFT) is NodeState.LEFT
+    world.check_invariants()
+
+
+def test_a_leave_that_cannot_be_stored_is_not_announced():
+    world = settled(3)
+    world["node2"].disk.fail(2)
+    world["node2"].leave()
+    world.every(0.05, world.check_invariants)
+    world.run(world.now + 0.5)
+    assert len(world["node1"].snapshot().routes) == 6
+    # What the disk holds is what the others believe, so a crash here is harmless.
+    world.crash("node2")
+    world["node2"].disk.fail(0)
+    world.restart("node2")
+    world.run_until(world.converged, timeout=10.0)
+    assert len(blocks_of(world, "node2")) == 1
+
+
+def test_a_leave_is_announced_once_the_disk_is_mended():
+    world = settled(3)
+    world["node2"].disk.fail(2)
+    world["node2"].leave()
+    world.run_until(lambda: world["node2"].left, timeout=10.0)
+    world.run_until(lambda: not routes_to(world, "node2", seen_by="node3"), timeout=5.0)
+    assert NodeState.LEFT is state_of(world, "node2", seen_by="node1")
+    world.check_invariants()
+
+
+def test_a_silent_giver_is_not_the_only_one_that_is_asked():
+    world = settled(3)
+    # node2 gets to hold a free block: node3 leaves while it cannot reach the founder.
+    world.cut("node1", "node3")
+    world.run(world.now + 8.0)
+    world["node3"].leave()
+    world.run_until(lambda: world["node3"].left, timeout=5.0)
+    world.run(world.now + 3.0)
+    world.crash("node1")
+    world.add_node("node4", via="node2")
+    world.run_until(lambda: blocks_of(world, "node4") != [], timeout=20.0)
+
+
+def test_a_paused_node_is_suspected_and_welcome_again():
+    world = settled(3)
+    world["node2"].pause()
+    world.run(world.now + 8.0)
+    assert state_of(world, "node2", seen_by="node1") is NodeState.SUSPECT
+    world["node2"].resume()
+    world.run_until(lambda: state_of(world, "node2", "node1") is NodeState.READY, timeout=5.0)
+    world.run_until(world.converged, timeout=5.0)
+    world.check_invariants()
+
+
+def test_a_long_cut_is_noticed_and_both_sides_find_each_other_again():
+    world = settled(4)
+    world.partition(["node1", "node2"], ["node3", "node4"])
+    world.run(world.now + 40.0)
+    assert state_of(world, "node3", seen_by="node1") is NodeState.DEAD
+    assert state_of(world, "node2", seen_by="node1") is NodeState.READY
+    world["node4"].add_pod("web")
+    world.heal()
+    world.run_until(lambda: knows_pod(world, "node1", "web"), timeout=15.0)
+    world.run_until(lambda: state_of(world, "node3", "node1") is NodeState.READY, timeout=15.0)
+    world.check_invariants()
+
+
+def state_of(world: World, name: str, seen_by: str) -> NodeState:
+    return {node.name: node.state for node in world[seen_by].snapshot().nodes}[name]
+
+
+def knows_pod(world: World, name: str, pod: str) -> bool:
+    return any(view.name == pod for view in world[name].snapshot().pods)

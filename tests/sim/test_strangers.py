@@ -1,0 +1,125 @@
+"""Proofs: who has no valid certificate of this cluster gets in nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from overlay.catalog.records import sign_record
+from overlay.keys import SigningKey
+from overlay.sim import Membership, World
+from overlay.sim.world import EPOCH
+from overlay.state import NodeState
+from overlay.types import Endpoint, NodeId
+from overlay.wire.certificate import Certificate, issue_certificate
+from tests.sim.worlds import settled
+
+
+def everyone_knows(world: World, name: str) -> list[str]:
+    """Other nodes that list `name` as a member."""
+    return [
+        machine.name
+        for machine in world.live()
+        if machine.name != name and name in {node.name for node in machine.snapshot().nodes}
+    ]
+
+
+def introduced(world: World, membership: Membership, name: str) -> None:
+    """Start a machine that knows everything the founder knows, and let it try for a while."""
+    items = NodeState.decode(world["node1"].disk.state).items
+    world.add_machine(name, membership, items)
+    world.run(world.now + 10.0)
+
+
+def test_a_certificate_of_another_authority_does_not_get_in():
+    world, elsewhere = settled(3), World(99)
+    foreign = elsewhere.membership("node9").identity
+    introduced(world, replace(world.membership("unused"), identity=foreign), "node9")
+    assert everyone_knows(world, "node9") == []
+    assert world["node9"].snapshot().own_prefixes == ()
+    assert world["node1"].snapshot().ledger.drops["bad_certificate"] > 0
+    world.crash("node9")
+    assert world.converged()
+    world.check_invariants()
+
+
+def test_an_expired_certificate_does_not_get_in():
+    world = settled(3)
+    membership = world.membership("node9", lifetime=5)
+    world.run(world.now + 10.0)
+    introduced(world, membership, "node9")
+    assert everyone_knows(world, "node9") == []
+    assert world["node1"].snapshot().ledger.drops["bad_certificate"] > 0
+
+
+def test_a_valid_certificate_without_the_clusters_key_does_not_get_in():
+    world = settled(3)
+    introduced(world, replace(world.membership("node9"), psk=bytes(32)), "node9")
+    assert everyone_knows(world, "node9") == []
+    # The key is mixed in last, so it is the stranger who first sees that nothing fits.
+    assert world["node9"].snapshot().ledger.drops["bad_handshake"] > 0
+    assert world["node9"].snapshot().sessions == ()
+    assert "node9" not in {session.node for session in world["node1"].snapshot().sessions}
+
+
+def test_a_strangers_datagrams_get_no_answer_and_change_nothing():
+    world = settled(3)
+    heard = []
+    stranger = Endpoint("198.19.0.1", 1)
+    world.underlay.attach("stranger", stranger, lambda *read: heard.append(read))
+    shown = {name: world[name].snapshot() for name in world.machines}
+    recorded = world.trace.datagrams()
+    target = world["node1"].endpoint
+    for datagram in recorded:
+        spoilt = bytes([*datagram[:-1], datagram[-1] ^ 1])
+        unseen = datagram[:8] + bytes([0, 0, 0, 0, 0, 1]) + datagram[14:]
+        unknown = b"\x09" + datagram[1:]
+        for attempt in (datagram, spoilt, unseen, datagram[:20], datagram[:7], unknown):
+            world.underlay.send("stranger", stranger, target, attempt, 0)
+    world.run(world.now + 0.05)
+    assert heard == []
+    after = world["node1"].snapshot()
+    assert after.routes == shown["node1"].routes
+    assert [node.endpoint for node in after.nodes] == [
+        node.endpoint for node in shown["node1"].nodes
+    ]
+    assert after.ledger.drops["unknown_index"] > 0
+    assert after.ledger.drops["truncated"] > 0
+    assert after.ledger.drops["unknown_type"] > 0
+    assert after.ledger.drops["replayed"] > 0
+    assert after.ledger.drops["bad_tag"] > 0
+    world.check_invariants()
+
+
+def test_a_member_with_a_key_of_low_order_harms_nobody():
+    world = settled(3)
+    signing = SigningKey(bytes(range(32)))
+    certificate = issue_certificate(
+        world["node1"].membership.authority,
+        node=signing.public,
+        static=bytes(32),  # the neutral point: every exchange with it gives zero
+        name="node9",
+        cluster=world.cluster.id,
+        serial=9,
+        not_before=int(EPOCH),
+        not_after=int(EPOCH) + 3600,
+    )
+    item = sign_record(HalfIdentity(signing, certificate), version=1)
+    member = world["node2"]
+    publish = member.engine.parts.gossip.publish([item], world.now)
+    member.perform(member.engine._settle(publish, world.now))
+    world.run(world.now + 3.0)
+    world.restart("node3")
+    world.run_until(world.converged, timeout=10.0)
+    world.check_invariants()
+
+
+class HalfIdentity(NamedTuple):
+    """What signs a record, without the private key that would betray the certificate."""
+
+    signing: SigningKey
+    certificate: Certificate
+
+    @property
+    def node(self) -> NodeId:
+        return self.certificate.node
