@@ -1,0 +1,18 @@
+"""Does: sockets, TUN, netlink, files, processes, and the commands people type.
+
+    what                     where it runs                     module
+    -----------------------  --------------------------------  ------------------------------
+    packets, both ways       the event loop (uvloop), by fd    driver, io.tun, io.udp
+    decisions                the same, between two packets     overlay.engine
+    deadlines                the driver's one timer            driver
+    operators' requests      tasks of the loop                 control.server, .handlers
+    kernel state             one thread, netlink on plain      kernel.thread, .manager
+                             asyncio
+    `muslin` verbs           processes of their own            cli, control.client
+    a lab                    daemons in namespaces             lab
+
+`daemon` is the only place that makes and joins parts. Every port to the outside (TUN, UDP) has a
+twin in memory (`io.memory`), so the driver runs in tests without root.
+
+Reading order: `daemon`, `driver`, `io/`, `kernel/`, `control/`, `cli/`, `lab/`.
+"""

@@ -1,0 +1,339 @@
+"""Settings: `DIR/config.toml`, then MUSLIN_* variables, then flags, into one frozen `NodeConfig`.
+
+`SETTINGS` is the one list of what can be set. Everything else follows from it: reading the three
+sources, the error messages, `config.toml.example` (a test holds it against `example()`), and what
+a reload can change.
+
+    key in the file      variable                 flag of `muslin up`
+    listen               MUSLIN_LISTEN            --listen
+    log.level            MUSLIN_LOG_LEVEL         --log-level
+
+All mistakes of all sources are reported together, each with its key. An unknown key is a mistake,
+with a guess at what was meant. A variable that resembles none of ours may belong to somebody else
+and is ignored; one that nearly is ours is a mistake.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from node.logs import LogFormat
+from node.loop import LoopKind
+from overlay.errors import ConfigError
+from overlay.types import DEFAULT_PORT, Endpoint
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+LEAST_MTU: Final = 1280
+"""What IPv6 demands of every link (RFC 8200, section 5); pods have IPv6."""
+MOST_MTU: Final = 9000
+
+LONGEST_TUN_NAME: Final = 15
+"""IFNAMSIZ of the kernel without the closing zero byte."""
+
+PREFIX: Final = "MUSLIN_"
+OTHER_VARIABLES: Final = ("MUSLIN_STATE",)
+"""Variables that are ours without being settings."""
+
+
+ANY_ADDRESS: Final = Endpoint("::", DEFAULT_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All settings of the daemon. The defaults suit a small virtual machine."""
+
+    listen: Endpoint = ANY_ADDRESS
+    """UDP address of the underlay; `[::]` serves IPv4 and IPv6."""
+
+    advertise: tuple[Endpoint, ...] = ()
+    """Where other nodes reach this one; empty: they learn it from what they receive."""
+
+    mtu: int = 1500
+    """What pods see, in bytes, whatever the underlay carries."""
+
+    underlay_mtu: int = 1500
+    """Largest underlay packet worth probing for, in bytes."""
+
+    tun: str = "muslin0"
+    """Name of the TUN interface."""
+
+    loop: LoopKind = LoopKind.UVLOOP
+
+    log_level: str = "info"
+
+    log_format: LogFormat = LogFormat.TEXT
+
+    udp_gso: bool = True
+    """Whether to let the kernel cut bursts into datagrams, where it can."""
+
+    udp_gro: bool = True
+    """Whether to let the kernel join datagrams into bursts, where it can."""
+
+    tun_offload: bool = True
+    """Whether to exchange unsegmented packets with the TUN, where the kernel can."""
+
+
+# -- reading one value: takes what TOML or a string gives, raises ValueError -----------------------
+
+
+def _endpoint(value: object) -> Endpoint:
+    if not isinstance(value, str):
+        raise ValueError('must be "ADDRESS:PORT"')
+    try:
+        return Endpoint.parse(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _endpoints(value: object) -> tuple[Endpoint, ...]:
+    if isinstance(value, str):
+        value = [item for item in value.split(",") if item]
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list of "ADDRESS:PORT"')
+    found = tuple(_endpoint(item) for item in value)
+    for endpoint in found:
+        if endpoint.host in {"::", "0.0.0.0"}:  # noqa: S104 - refused, not bound
+            raise ValueError(f"{endpoint} is not an address that others can reach")
+    return found
+
+
+def _mtu(value: object) -> int:
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"must be a number, {LEAST_MTU} to {MOST_MTU}")
+    if not LEAST_MTU <= value <= MOST_MTU:
+        raise ValueError(f"must be {LEAST_MTU} to {MOST_MTU}, not {value}")
+    return value
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
+def _interface(value: object) -> str:
+    name = value if isinstance(value, str) else ""
+    if not name.isascii() or not name.isprintable() or set(name) & set("/ :%") or name in "..":
+        raise ValueError(f"{value!r} is not an interface name")
+    if len(name) > LONGEST_TUN_NAME:
+        raise ValueError(f"must be at most {LONGEST_TUN_NAME} characters, not {len(name)}")
+    return name
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(
+                f"must be {' or '.join(choices)}, not {value!r}{_meant(value, choices)}"
+            )
+        return str(value)
+
+    return parse
+
+
+def _loop(value: object) -> LoopKind:
+    return LoopKind(_choice(*LoopKind)(value))
+
+
+def _log_format(value: object) -> LogFormat:
+    return LogFormat(_choice(*LogFormat)(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that can be set.
+
+    Attributes:
+        key: its path in the file (`log.level`).
+        field: its name in `NodeConfig`.
+        parse: from what TOML, a variable or a flag gives; raises ValueError with one clause.
+        help: for the example file, one line.
+        reloadable: whether SIGHUP applies a change; others need a restart.
+    """
+
+    key: str
+    field: str
+    parse: Callable[[object], object]
+    help: str
+    reloadable: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return PREFIX + self.key.replace(".", "_").upper()
+
+
+SETTINGS: Final = (
+    Setting("listen", "listen", _endpoint, "UDP address of the underlay."),
+    Setting(
+        "advertise",
+        "advertise",
+        _endpoints,
+        "Where other nodes reach this one. Empty: they learn it from what they receive.",
+        reloadable=True,
+    ),
+    Setting("mtu", "mtu", _mtu, "What pods see, in bytes, whatever the underlay carries."),
+    Setting(
+        "underlay_mtu", "underlay_mtu", _mtu, "Largest underlay packet to probe for, in bytes."
+    ),
+    Setting("tun", "tun", _interface, "Name of the TUN interface."),
+    Setting("loop", "loop", _loop, "Event loop: uvloop or asyncio."),
+    Setting(
+        "log.level",
+        "log_level",
+        _choice(*LOG_LEVELS),
+        "debug, info, warning or error.",
+        reloadable=True,
+    ),
+    Setting("log.format", "log_format", _log_format, "text or json."),
+    Setting("offload.udp_gso", "udp_gso", _switch, "Let the kernel cut bursts into datagrams."),
+    Setting("offload.udp_gro", "udp_gro", _switch, "Let the kernel join datagrams into bursts."),
+    Setting("offload.tun", "tun_offload", _switch, "Exchange unsegmented packets with the TUN."),
+)
+_BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+_BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
+
+
+def load_config(
+    path: Path, environment: Mapping[str, str], flags: Mapping[str, object] | None = None
+) -> NodeConfig:
+    """The settings of a node.
+
+    Args:
+        path: the TOML file; need not exist.
+        environment: variables; only MUSLIN_* are looked at.
+        flags: by key; None values are flags that were not given.
+
+    Raises:
+        ConfigError: everything that is wrong, in one message, one clause each. Nothing else.
+    """
+    mistakes: list[str] = []
+    values: dict[str, object] = {}
+    for origin, key, raw in _sources(path, environment, flags or {}, mistakes):
+        setting = _BY_KEY[key]
+        try:
+            values[setting.field] = setting.parse(raw)
+        except ValueError as error:
+            mistakes.append(f"{origin} {error}")
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return NodeConfig(**values)  # type: ignore[arg-type]  # parsers return the fields' types
+
+
+def _sources(
+    path: Path,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+    mistakes: list[str],
+) -> Iterator[tuple[str, str, object]]:
+    """Yield (how to name it, key, raw value), later ones winning."""
+    for key, raw in _flatten(_read_toml(path, mistakes)):
+        if key in _BY_KEY:
+            yield f"{path}: {key}", key, raw
+        else:
+            mistakes.append(f"{path}: {key} is not a setting{_meant(key, _BY_KEY)}")
+    for variable, text in sorted(environment.items()):
+        if variable in _BY_VARIABLE:
+            yield variable, _BY_VARIABLE[variable].key, text
+        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
+            guess = _meant(variable, _BY_VARIABLE)
+            mistakes += [f"{variable} is not a setting{guess}"] if guess else []
+    for key, raw in flags.items():
+        if raw is not None and raw != ():
+            yield "--" + key.replace(".", "-").replace("_", "-"), key, raw
+
+
+def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        mistakes.append(f"{path} is not TOML ({error})")
+    except OSError as error:
+        mistakes.append(f"{path} cannot be read ({error.strerror})")
+    return {}
+
+
+def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _meant(given: object, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.75)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDiff:
+    """Which keys differ between two configurations, by what it takes to apply them."""
+
+    reloadable: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def diff(old: NodeConfig, new: NodeConfig) -> ConfigDiff:
+    """What a reload from `old` to `new` would change."""
+    changed = [s for s in SETTINGS if getattr(old, s.field) != getattr(new, s.field)]
+    return ConfigDiff(
+        reloadable=tuple(setting.key for setting in changed if setting.reloadable),
+        restart=tuple(setting.key for setting in changed if not setting.reloadable),
+    )
+
+
+# -- writing the file ------------------------------------------------------------------------------
+
+_HEADER: Final = """\
+# Settings of a Muslin node. Copy to config.toml in the state folder; every line is optional and
+# shows its default. MUSLIN_* variables (MUSLIN_LOG_LEVEL for log.level) override this file, flags
+# of `muslin up` override both. SIGHUP applies changes of the keys marked (reload).
+"""
+
+
+def example(config: NodeConfig | None = None) -> str:
+    """The text of a complete config.toml; values that are not the default are set, others shown."""
+    config = config or NodeConfig()
+    lines = [_HEADER]
+    table = ""
+    for setting in SETTINGS:
+        section, _, name = setting.key.rpartition(".")
+        if section != table:
+            lines.append(f"[{section}]")
+            table = section
+        value = getattr(config, setting.field)
+        mark = "" if value != _default(setting) else "# "
+        note = f"# {setting.help}{' (reload)' if setting.reloadable else ''}"
+        lines.append(f"{note}\n{mark}{name} = {_toml(value)}\n")
+    return "\n".join(lines)
+
+
+def _default(setting: Setting) -> object:
+    return next(field.default for field in fields(NodeConfig) if field.name == setting.field)
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case Endpoint() | str():
+            return f'"{value}"'
+        case tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+        case _:
+            raise TypeError(f"no TOML for {type(value).__name__}")

@@ -1,0 +1,361 @@
+"""The daemon: the one place where everything is made and joined.
+
+    folder, config --> TUN, UDP socket, engine, driver         packets
+                       kernel thread, kernel manager           links, addresses, routes, pods
+                       control server, handlers                people and programs
+
+Everything is checked before the machine is touched; parts stop in the reverse order of their
+start. SIGTERM and SIGINT stop cleanly: pods stay attached and the next daemon finds them. SIGHUP
+reads the settings again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+
+from node.config import NodeConfig, diff
+from node.control.handlers import Handlers
+from node.control.present import DaemonFacts
+from node.control.server import ControlServer
+from node.driver import Driver
+from node.errors import NodeError
+from node.identity import StoredNode, load_node
+from node.io.tun import Tun
+from node.io.udp import UdpSocket
+from node.kernel.manager import REPAIR_INTERVAL, KernelManager
+from node.kernel.netlink import Netlink
+from node.kernel.overlap import find_overlap
+from node.kernel.thread import KernelThread
+from node.logs import EventLog, set_level
+from node.loop import run as run_loop
+from node.pinger import Pinger
+from node.state import STATE, StateFolder
+from node.systemd import Notifier
+from node.tasks import spawn, stop
+from overlay.config import Settings
+from overlay.effects import Effect, Left, ProbeAnswered, Report
+from overlay.engine import Engine
+from overlay.errors import ConfigError
+from overlay.state import NodeState
+from overlay.types import Address, Endpoint, Prefix
+from overlay.views import PodView, Problem
+
+ADDRESS_INTERVAL = 5.0
+"""Between looks at this machine's addresses: a changed one is announced within this time."""
+
+STOP_DELAY = 0.1
+"""Between the answer to a request that ends the daemon and the end."""
+
+
+def software_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version("muslin")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def has_aes() -> bool:
+    """Whether the processor has AES instructions; if it does not say, it is taken to have none."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            words = file.read().split()
+    except OSError:
+        return False
+    return "aes" in words
+
+
+def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig]) -> None:
+    """Run the node of `folder` until a signal or `leave` ends it.
+
+    Args:
+        config: its settings.
+        folder: its state folder; locked while the daemon runs.
+        reload: reads the settings again (SIGHUP); may raise ConfigError.
+
+    Raises:
+        OverlayError: it cannot start: no node here, folder in use or damaged, no TUN, port in
+            use, the cluster range overlaps a host route. Nothing was changed then.
+    """
+    with folder.locked():
+        node = load_node(folder)
+        if NodeState.decode(node.state).left:
+            raise NodeError(
+                "this node has left its cluster",
+                "remove the folder and join again with a new token",
+            )
+        run_loop(lambda: Daemon(config, folder, node, reload).serve(), config.loop)
+
+
+class Daemon:
+    """One running node. Implements what the driver and the handlers ask for.
+
+    Args:
+        config, folder, reload: as for `run`.
+        node: what the folder holds.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        folder: StateFolder,
+        node: StoredNode,
+        reload: Callable[[], NodeConfig],
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._node = node
+        self._reload = reload
+        self._log = EventLog()
+        self._notifier = Notifier()
+        self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._has_left = False
+        self._kernel_problems: tuple[Problem, ...] = ()
+        self._started = self.now()
+        self._epoch = time.time() - self._started
+        self._handlers = Handlers(self)
+
+    @staticmethod
+    def now() -> float:
+        """Monotonic seconds: the engine's clock."""
+        return time.monotonic()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Start everything, run until told to stop, stop everything."""
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._driver.start()
+            stack.callback(self._driver.close)
+            await self._apply_kernel()
+            server = ControlServer(self._folder.socket, self._handlers.dispatch)
+            await server.start()
+            stack.push_async_callback(server.close)
+            tasks = (
+                spawn(self._keep_kernel(), name="kernel", on_crash=self._on_crash),
+                spawn(self._watch_addresses(), name="addresses", on_crash=self._on_crash),
+                spawn(self._feed_watchdog(), name="watchdog", on_crash=self._on_crash),
+            )
+            stack.push_async_callback(stop, *tasks)
+            self._listen_to_signals()
+            self._announce_ready()
+            await self._ended.wait()
+            self._notifier.stopping()
+            self._driver.stop()
+        self._log.info("node.stopped", node=self._node.identity.name)
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Everything that can fail because of the machine, before anything is announced."""
+        self._thread = KernelThread()
+        stack.push_async_callback(self._thread.close)
+        await self._check_overlap()
+        config = self._config
+        self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
+        stack.callback(self._udp.close)
+        self._tun = Tun(config.tun, offload=config.tun_offload)
+        stack.callback(self._tun.close)
+        self.engine = self._make_engine(await self._endpoints())
+        self._kernel = KernelManager(self._tun.name, config.mtu, self._thread)
+        stack.push_async_callback(self._close_kernel)
+        self._pinger = Pinger()
+        stack.callback(self._pinger.close)
+        self._driver = Driver(
+            engine=self.engine, tun=self._tun, udp=self._udp, listener=self, clock=self.now
+        )
+
+    async def _close_kernel(self) -> None:
+        await self._kernel.close(remove=self._has_left)
+
+    def _make_engine(self, endpoints: tuple[Endpoint, ...]) -> Engine:
+        node = self._node
+        return Engine(
+            identity=node.identity,
+            cluster=node.cluster,
+            psk=node.psk,
+            state=NodeState.decode(node.state),
+            settings=Settings(
+                mtu=self._config.mtu,
+                underlay_mtu=self._config.underlay_mtu,
+                prefer_aes=has_aes(),
+            ),
+            entropy=os.urandom,
+            rng=random.Random(),
+            epoch=self._epoch,
+            endpoints=endpoints,
+            deliver=self._tun.write,
+            transmit=self._udp.send,
+            authority=node.authority,
+            version=software_version(),
+        )
+
+    def _announce_ready(self) -> None:
+        snapshot = self.engine.snapshot(self.now())
+        self._log.info(
+            "node.ready",
+            node=snapshot.name,
+            listen=str(self._udp.local),
+            address=str(snapshot.address or "none yet"),
+            offloads=",".join((*self._tun.offloads, *self._udp.offloads)) or "none",
+        )
+        self._notifier.ready(f"node {snapshot.name}")
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_config)
+
+    def _reload_config(self) -> None:
+        self._notifier.reloading()
+        try:
+            new = self._reload()
+        except ConfigError as error:
+            self._log.warning("config.refused", why=str(error))
+        else:
+            changes = diff(self._config, new)
+            set_level(new.log_level)
+            self._config = new
+            self._log.info(
+                "config.reloaded",
+                applied=",".join(changes.reloadable),
+                needs_restart=",".join(changes.restart),
+            )
+        self._notifier.ready()
+
+    def _on_crash(self, name: str, _error: Exception) -> None:
+        self._log.warning("task.crashed", task=name)
+        self._ended.set()
+
+    # -- the machine around it -----------------------------------------------------------------
+
+    async def _check_overlap(self) -> None:
+        cluster = self._node.cluster
+        ranges: list[Prefix] = [cluster.cidr]
+        if cluster.cidr6 is not None:
+            ranges.append(cluster.cidr6)
+        overlap = find_overlap(await self._thread.call(Netlink.host_routes), ranges)
+        if overlap is not None:
+            route, prefix = overlap
+            raise NodeError(
+                f"the cluster range {prefix} overlaps the host route {route}",
+                "remove that route, or make the cluster with another --cidr",
+            )
+
+    async def _endpoints(self) -> tuple[Endpoint, ...]:
+        """Where others reach this node: what was configured, else every address it has."""
+        if self._config.advertise:
+            return self._config.advertise
+        local = self._udp.local
+        if local.host not in ("::", "0.0.0.0"):  # noqa: S104 (compared, not bound)
+            return (local,)
+        cluster = self._node.cluster
+        own: list[Prefix] = [cluster.cidr]
+        if cluster.cidr6 is not None:
+            own.append(cluster.cidr6)
+        addresses = await self._thread.call(Netlink.local_addresses, own)
+        return tuple(Endpoint.of(str(address), local.port) for address in addresses)
+
+    async def _watch_addresses(self) -> None:
+        while True:
+            await asyncio.sleep(ADDRESS_INTERVAL)
+            self.perform(self.engine.on_endpoints(await self._endpoints(), self.now()))
+
+    async def _feed_watchdog(self) -> None:
+        interval = self._notifier.watchdog_interval
+        while interval is not None:
+            self._notifier.watchdog()
+            await asyncio.sleep(interval / 2)
+
+    async def _keep_kernel(self) -> None:
+        """Follow every change at once, and look every few seconds whether it is still so."""
+        while True:
+            try:
+                async with asyncio.timeout(REPAIR_INTERVAL):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            await self._apply_kernel()
+
+    async def _apply_kernel(self) -> None:
+        problems = await self._kernel.apply(self.engine.snapshot(self.now()))
+        for problem in set(problems) - set(self._kernel_problems):
+            self._log.warning(
+                "kernel.problem", code=problem.code, what=problem.what, why=problem.why
+            )
+        self._kernel_problems = problems
+
+    # -- for the driver ------------------------------------------------------------------------
+
+    def persist(self, state: bytes) -> None:
+        """Store the engine's state, atomically and synced."""
+        self._folder.write(STATE, state)
+
+    def network_changed(self) -> None:
+        """Let the kernel follow soon."""
+        self._changed.set()
+
+    def report(self, report: Report) -> None:
+        """Log it."""
+        self._log.report(report, now=self.now())
+
+    def probe_answered(self, answer: ProbeAnswered) -> None:
+        """Hand the answer to whoever asked."""
+        self._handlers.probe_answered(answer)
+
+    def left(self, left: Left) -> None:
+        """The node has left: tell who asked for it."""
+        self._has_left = True
+        self._log.info("node.left", confirmed=left.confirmed)
+        self._handlers.left(left)
+
+    # -- for the handlers ------------------------------------------------------------------------
+
+    def facts(self) -> DaemonFacts:
+        """What the status says of the process."""
+        return DaemonFacts(
+            epoch=self._epoch,
+            started=self._started,
+            pid=os.getpid(),
+            version=software_version(),
+            offloads=(*self._tun.offloads, *self._udp.offloads),
+            problems=self._kernel_problems,
+        )
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Execute effects of the engine.
+
+        Raises:
+            NodeError: the state could not be stored; what was to follow was not done.
+        """
+        if not self._driver.perform(effects):
+            raise NodeError(
+                f"the node's state cannot be stored ({self.engine.not_stored})",
+                "free space or mend the disk",
+                "not-stored",
+            )
+
+    async def attach_pod(self, pod: PodView) -> None:
+        """Connect a pod to the kernel."""
+        await self._kernel.attach_pod(pod)
+
+    async def detach_pod(self, name: str) -> None:
+        """Disconnect a pod."""
+        await self._kernel.detach_pod(name)
+
+    async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
+        """Seconds until an ICMP echo was answered; None if it was not."""
+        return await self._pinger.ping(address, timeout)
+
+    def request_stop(self) -> None:
+        """End soon, but not before the present request was answered."""
+        asyncio.get_running_loop().call_later(STOP_DELAY, self._ended.set)

@@ -1,0 +1,234 @@
+"""Executes what the engine decides. Owns the only timer and reads both edges, in bounded passes.
+
+    TUN readable --> read packets into the engine's buffer --> flush: sealed bursts leave by UDP
+    UDP readable --> one recvmsg, many segments --> opened packets leave by the TUN
+    timer        --> on_deadline
+
+A pass is bounded, so that neither direction can starve the other or the timer: what is left makes
+the descriptor readable again at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from node.io.ports import DatagramPort, TunPort
+from overlay.effects import (
+    Effect,
+    Left,
+    NetworkChanged,
+    Persist,
+    ProbeAnswered,
+    Report,
+    SendDatagram,
+)
+from overlay.engine import Engine
+from overlay.errors import OverlayError
+
+TUN_READS: Final = 128
+"""Packets read from the TUN in one pass: two full bursts of 1,500-byte packets."""
+
+TUN_BYTES: Final = 256 << 10
+"""Bytes read from the TUN in one pass: four super-packets, a fraction of a millisecond."""
+
+DEFECT_PAUSE: Final = 1.0
+"""Until deadlines are looked at again after one that raised: a defect must not stop the others,
+nor keep the processor busy."""
+
+UDP_READS: Final = 8
+"""Reads of the socket in one pass; with UDP_GRO each is up to 64 KB."""
+
+
+class Listener(Protocol):
+    """Who acts on the effects that are not packets."""
+
+    def persist(self, state: bytes) -> None:
+        """Store `state` durably, or raise an OverlayError."""
+        ...
+
+    def network_changed(self) -> None:
+        """The kernel may need to follow."""
+        ...
+
+    def report(self, report: Report) -> None:
+        """Log it."""
+        ...
+
+    def probe_answered(self, answer: ProbeAnswered) -> None:
+        """Tell who asked."""
+        ...
+
+    def left(self, left: Left) -> None:
+        """The node has left the cluster."""
+        ...
+
+
+class Driver:
+    """Runs one engine on one event loop.
+
+    Args:
+        engine: what decides; made with `deliver` and `transmit` of this driver's ports.
+        tun, udp: the two edges.
+        listener: acts on effects that are not packets.
+        clock: monotonic seconds. Not the loop's: uvloop's counts whole milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        tun: TunPort,
+        udp: DatagramPort,
+        listener: Listener,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._tun = tun
+        self._udp = udp
+        self._listener = listener
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the engine, then listen to both edges."""
+        self.perform(self._engine.start(self._clock()))
+        self._loop.add_reader(self._udp.fileno(), self._on_udp)
+        self._loop.add_reader(self._tun.fileno(), self._on_tun)
+
+    def stop(self) -> None:
+        """Say good-bye to the peers and stop listening."""
+        self.perform(self._engine.stop(self._clock()))
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, without a word to anyone. Safe to call twice."""
+        self._loop.remove_reader(self._tun.fileno())
+        self._loop.remove_reader(self._udp.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- the two edges -----------------------------------------------------------------------------
+
+    def _on_tun(self) -> None:
+        now = self._clock()
+        try:
+            self._read_tun(now)
+        except OverlayError as error:
+            self._revive_tun(str(error))
+        effects = self._engine.flush(now)
+        self._udp_refusals(now)
+        if effects:
+            self.perform(effects)
+
+    def _read_tun(self, now: float) -> None:
+        outbound = self._engine.outbound
+        room = outbound.room()
+        read_into, accept = self._tun.read_into, outbound.accept
+        budget = TUN_BYTES
+        for _ in range(TUN_READS):
+            size = read_into(room)
+            if not size:
+                break
+            accept(size, now)
+            budget -= size
+            if budget <= 0:
+                break
+
+    def _revive_tun(self, why: str) -> None:
+        """Somebody removed the interface: make it anew, or stop to watch what never comes back."""
+        self._loop.remove_reader(self._tun.fileno())
+        try:
+            self._tun.reopen()
+        except OverlayError as error:
+            self._listener.report(Report("tun.lost", {"why": f"{why}, {error}"}))
+            return
+        self._loop.add_reader(self._tun.fileno(), self._on_tun)
+        self._listener.report(Report("tun.made-anew", {"interface": self._tun.name, "why": why}))
+        self._listener.network_changed()
+
+    def _on_udp(self) -> None:
+        now = self._clock()
+        for _ in range(UDP_READS):
+            received = self._udp.receive()
+            if received is None:
+                break
+            # Each read by itself: a `Persist` that fails must not discard what others brought.
+            effects = self._engine.on_datagrams(*received, now)
+            if effects:
+                self.perform(effects)
+
+    def _udp_refusals(self, now: float) -> None:
+        for endpoint in self._udp.take_too_big():
+            self.perform(self._engine.on_too_big(endpoint, now))
+
+    # -- effects -----------------------------------------------------------------------------------
+
+    def perform(self, effects: list[Effect]) -> bool:
+        """Execute effects in order.
+
+        Returns:
+            False if a `Persist` failed: what was to follow it was discarded, the engine told.
+        """
+        stored = True
+        for effect in effects:
+            match effect:
+                case SendDatagram():
+                    self._udp.send(
+                        effect.endpoint, memoryview(effect.datagram), effect.segment_size
+                    )
+                case Persist():
+                    try:
+                        self._listener.persist(effect.state)
+                    except OverlayError as error:
+                        more = self._engine.on_persist_failed(str(error), self._clock())
+                        self._others(more)
+                        stored = False
+                        break
+                case _:
+                    self._other(effect)
+        # A probe of the path MTU is meant to be refused where it does not fit: no news for anyone.
+        self._udp.take_too_big()
+        self._arm()
+        return stored
+
+    def _others(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._other(effect)
+
+    def _other(self, effect: Effect) -> None:
+        match effect:
+            case NetworkChanged():
+                self._listener.network_changed()
+            case Report():
+                self._listener.report(effect)
+            case ProbeAnswered():
+                self._listener.probe_answered(effect)
+            case Left():
+                self._listener.left(effect)
+            case _:
+                raise TypeError(f"the engine let {type(effect).__name__} out")
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        # Data traffic alone creates no deadline that could not wait for the next gossip round, so
+        # passes without effects leave the timer as it is.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._engine.next_deadline()
+        if deadline is not None:
+            wait = max(0.0, deadline - self._clock())
+            self._timer = self._loop.call_later(wait, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        try:
+            self.perform(self._engine.on_deadline(self._clock()))
+        finally:
+            if self._timer is None:  # a defect; the loop logs it, and the node goes on
+                self._timer = self._loop.call_later(DEFECT_PAUSE, self._on_timer)

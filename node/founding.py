@@ -1,0 +1,145 @@
+"""How a node comes to be: the values that `muslin init` and `muslin join` store.
+
+Both first make everything in memory, check it, and only then touch the state folder.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from node.config import NodeConfig, example, load_config
+from node.errors import NodeError
+from node.identity import PSK_SIZE, NodeKeys, StoredNode, write_node
+from node.state import CONFIG, StateFolder
+from overlay.admission import BACKDATED, CERTIFICATE_LIFETIME, Registrar
+from overlay.errors import ConfigError
+from overlay.keys import KEY_SIZE, SigningKey
+from overlay.state import NodeState
+from overlay.types import Endpoint, Entropy
+from overlay.wire.certificate import check_name, issue_certificate
+from overlay.wire.cluster import found_cluster
+
+FIRST_SERIAL: Final = 1
+"""Of the founding node's certificate; `overlay.admission` counts on from there."""
+
+
+def node_name(given: str | None) -> str:
+    """The name to use: the given one, or the host's, lower-cased and without its domain.
+
+    Raises:
+        ConfigError: it is not a name. Nothing else.
+    """
+    if given is not None:
+        return check_name(given)
+    host = socket.gethostname().partition(".")[0].lower()
+    try:
+        return check_name(host)
+    except ConfigError as error:
+        why = f"the host name {host!r} cannot be a node name ({error}), give another"
+        raise ConfigError(why, "--name") from error
+
+
+def found_node(
+    name: str,
+    *,
+    cidr: IPv4Network,
+    cidr6: IPv6Network | None,
+    block_prefix: int,
+    entropy: Entropy,
+    wall: float,
+) -> StoredNode:
+    """A new cluster with its first node, which holds the authority's key.
+
+    Raises:
+        ConfigError: the name or the ranges will not do. Nothing else.
+    """
+    authority = SigningKey(entropy(KEY_SIZE))
+    keys = NodeKeys.make(entropy)
+    cluster = found_cluster(
+        authority,
+        genesis=keys.signing.public,
+        cidr=cidr,
+        cidr6=cidr6,
+        block_prefix=block_prefix,
+        created=int(wall),
+        entropy=entropy,
+    )
+    certificate = issue_certificate(
+        authority,
+        node=keys.signing.public,
+        static=keys.static.public,
+        name=name,
+        cluster=cluster.id,
+        serial=FIRST_SERIAL,
+        not_before=int(wall) - BACKDATED,
+        not_after=int(wall) + CERTIFICATE_LIFETIME,
+    )
+    psk = entropy(PSK_SIZE)
+    registrar = Registrar(authority, cluster=cluster, psk=psk, tokens=b"", names=b"")
+    registrar.reserve(name, keys.signing.public)  # no later node may call itself the same
+    state = NodeState(names=registrar.encode()).encode()
+    return StoredNode(keys, cluster, psk, certificate, state, authority)
+
+
+def check_unused(folder: StateFolder) -> None:
+    """Whether a node may be stored in `folder`.
+
+    Raises:
+        NodeError: there is one already (`folder-used`). Nothing else.
+    """
+    found = folder.used_by()
+    if found is not None:
+        raise NodeError(
+            f"{folder.path} already holds a node ({found})",
+            "choose another folder with --state, or remove this one",
+            code="folder-used",
+        )
+
+
+def settings_to_write(
+    folder: StateFolder, listen: Endpoint | None, advertise: tuple[Endpoint, ...]
+) -> str | None:
+    """The text of a config.toml that keeps the given flags; None when there is none to write.
+
+    Raises:
+        ConfigError: the folder has a config.toml that says something else, or a broken one.
+    """
+    present = load_config(folder.config, {})
+    wanted = NodeConfig(listen=listen or present.listen, advertise=advertise or present.advertise)
+    if folder.config.exists():
+        for key, old, new in (
+            ("listen", present.listen, wanted.listen),
+            ("advertise", present.advertise, wanted.advertise),
+        ):
+            if old != new:
+                raise ConfigError(f"{folder.config} exists and says otherwise, edit it", key)
+        return None
+    return example(wanted) if wanted != NodeConfig() else None
+
+
+@contextmanager
+def reserved(folder: StateFolder) -> Iterator[None]:
+    """Make and hold a folder that has no node yet.
+
+    Raises:
+        NodeError: it is in use or has a node, or the file system does not allow it.
+    """
+    folder.create()
+    with folder.locked():
+        check_unused(folder)
+        yield
+
+
+def store_node(folder: StateFolder, node: StoredNode, settings: str | None) -> None:
+    """Write everything into a reserved folder.
+
+    Raises:
+        NodeError: the file system does not allow it. Nothing else.
+    """
+    if settings is not None:
+        folder.write_raw(CONFIG, settings.encode())
+    write_node(folder, node)

@@ -1,0 +1,147 @@
+"""Who this node is, on disk: its keys, its membership, and the authority where it was founded.
+
+    identity.key    seed of the Ed25519 key (32) || seed of the X25519 key (32)
+    cluster         msgpack [cluster, shared secret 32, certificate], encoded as on the wire
+    authority.key   seed of the authority's Ed25519 key (32)
+
+`write_node` stores `state` last, and `StateFolder.used_by` reports a folder in use from the first
+file on: an interrupted `init` or `join` leaves a folder that is refused, never one that half works.
+
+The files are checked against each other when they are loaded, so that a key restored from another
+node's backup is named here and not as a failed handshake somewhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder, StoredFile
+from overlay.errors import AuthError, ConfigError, WireError
+from overlay.keys import KEY_SIZE, SigningKey, StaticKey
+from overlay.state import NodeState
+from overlay.types import Entropy
+from overlay.wire.certificate import CERTIFICATE_MAX, Certificate, Identity
+from overlay.wire.cluster import CLUSTER_MAX, Cluster
+from overlay.wire.packing import Fields, pack
+
+PSK_SIZE: Final = 32
+_MEMBERSHIP_MAX: Final = CLUSTER_MAX + PSK_SIZE + CERTIFICATE_MAX + 16
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """The two private keys of a node."""
+
+    signing: SigningKey
+    static: StaticKey
+
+    @classmethod
+    def make(cls, entropy: Entropy) -> NodeKeys:
+        """Fresh keys from `entropy`."""
+        return cls(SigningKey(entropy(KEY_SIZE)), StaticKey(entropy(KEY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """Everything the folder says about its node."""
+
+    keys: NodeKeys
+    cluster: Cluster
+    psk: bytes
+    """The cluster's shared secret, mixed into every handshake."""
+    certificate: Certificate
+    state: bytes
+    """What the engine last persisted, encoded."""
+    authority: SigningKey | None = None
+    """Present where the cluster was founded."""
+
+    @property
+    def identity(self) -> Identity:
+        """What the engine signs and shakes hands with."""
+        return Identity(self.keys.signing, self.keys.static, self.certificate)
+
+
+def write_node(folder: StateFolder, node: StoredNode) -> None:
+    """Store a new node in an unused folder, `state` last.
+
+    Raises:
+        NodeError: the file system does not allow it. Nothing else.
+    """
+    if node.authority is not None:
+        folder.write(AUTHORITY, node.authority.seed)
+    folder.write(IDENTITY, node.keys.signing.seed + node.keys.static.seed)
+    membership = [node.cluster.encode(), node.psk, node.certificate.encode()]
+    folder.write(CLUSTER, pack(membership))
+    folder.write(STATE, node.state)
+
+
+def load_node(folder: StateFolder) -> StoredNode:
+    """Read the folder back.
+
+    Raises:
+        ConfigError: no node here, or a file is missing, damaged or of another node; names the
+            file and what to do. Nothing else.
+    """
+    if folder.used_by() is None:
+        raise ConfigError(
+            f"{folder.path} holds no node yet: run muslin init, or muslin join TOKEN, first"
+        )
+    seeds = _read_sized(folder, IDENTITY, 2 * KEY_SIZE)
+    keys = NodeKeys(SigningKey(seeds[:KEY_SIZE]), StaticKey(seeds[KEY_SIZE:]))
+    cluster, psk, certificate = _load_membership(folder)
+    authority = _load_authority(folder, cluster)
+    if (certificate.node, certificate.static) != (keys.signing.public, keys.static.public):
+        raise _mismatch(folder, IDENTITY, CLUSTER)
+    return StoredNode(keys, cluster, psk, certificate, _load_state(folder), authority)
+
+
+def _load_membership(folder: StateFolder) -> tuple[Cluster, bytes, Certificate]:
+    payload = folder.read(CLUSTER)
+    try:
+        fields = Fields.unpack_untrusted(payload, _MEMBERSHIP_MAX, count=3)
+        cluster = Cluster.decode_untrusted(fields.bytes(0))
+        cluster.verify()
+        psk = fields.bytes(1, PSK_SIZE)
+        certificate = Certificate.decode_untrusted(fields.bytes(2))
+    except (WireError, AuthError) as error:
+        raise _unusable(folder, CLUSTER, str(error)) from error
+    if certificate.cluster != cluster.id:
+        raise _unusable(folder, CLUSTER, "the certificate is of another cluster")
+    return cluster, psk, certificate
+
+
+def _load_authority(folder: StateFolder, cluster: Cluster) -> SigningKey | None:
+    if not folder.has(AUTHORITY):
+        return None
+    authority = SigningKey(_read_sized(folder, AUTHORITY, KEY_SIZE))
+    if authority.public != cluster.authority:
+        raise _mismatch(folder, AUTHORITY, CLUSTER)
+    return authority
+
+
+def _load_state(folder: StateFolder) -> bytes:
+    state = folder.read(STATE)
+    try:
+        NodeState.decode(state)
+    except WireError as error:
+        raise _unusable(folder, STATE, str(error)) from error
+    return state
+
+
+def _read_sized(folder: StateFolder, file: StoredFile, size: int) -> bytes:
+    payload = folder.read(file)
+    if len(payload) != size:
+        raise _unusable(folder, file, f"{len(payload)} bytes instead of {size}")
+    return payload
+
+
+def _unusable(folder: StateFolder, file: StoredFile, why: str) -> ConfigError:
+    return ConfigError(f"{folder.path / file.name} is unusable ({why}): restore it from a backup")
+
+
+def _mismatch(folder: StateFolder, first: StoredFile, second: StoredFile) -> ConfigError:
+    return ConfigError(
+        f"{folder.path / first.name} and {second.name} are of different nodes:"
+        " restore both from one backup"
+    )

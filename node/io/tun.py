@@ -1,0 +1,183 @@
+"""The TUN interface, with as many offloads as the kernel has.
+
+With `IFF_VNET_HDR` every packet travels behind a 10-byte virtio_net_hdr, and after `TUNSETOFFLOAD`
+the kernel hands over TCP and UDP super-packets of up to 64 KB unsegmented, checksums unfinished.
+One read then moves what would have been 44. Kernels that lack an offload refuse the ioctl; we ask
+for less until they agree, and do in software what is left (`overlay.wire.virtio`).
+
+References:
+    Linux Documentation/networking/tuntap.rst; include/uapi/linux/if_tun.h (ioctls and flags).
+    virtio 1.2, section 5.1.6 (the header).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import Final
+
+import pytun
+
+from node.errors import NodeError
+from overlay.errors import WireError
+from overlay.wire.virtio import (
+    NO_OFFLOAD,
+    VIRTIO_HEADER_SIZE,
+    VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_UDP_L4,
+    VirtioHeader,
+    segment_untrusted,
+)
+
+TUNSETOFFLOAD: Final = 0x400454D0
+TUN_F_CSUM: Final = 0x01
+TUN_F_TSO4: Final = 0x02
+TUN_F_TSO6: Final = 0x04
+TUN_F_TSO_ECN: Final = 0x08
+TUN_F_USO4: Final = 0x20
+TUN_F_USO6: Final = 0x40
+
+_TSO: Final = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+_USO: Final = TUN_F_USO4 | TUN_F_USO6
+_LEVELS: Final = (
+    (_TSO | _USO, ("checksum", "tso", "uso")),
+    (_TSO, ("checksum", "tso")),
+    (TUN_F_CSUM, ("checksum",)),
+    (0, ()),
+)
+"""From the most to the least: USO came with Linux 6.2, the rest is older than Debian."""
+
+
+class TunError(NodeError):
+    """The TUN interface could not be made, or is gone."""
+
+
+class Tun:
+    """A TUN interface of this network namespace. Gone when closed.
+
+    Error contract: after `read_into` raised, the interface is gone for good; writes are refused and
+    reads raise until `reopen` succeeds.
+
+    Args:
+        name: interface name, at most 15 bytes.
+        offload: False forces the software path, for kernels (and tests) that need it.
+
+    Raises:
+        TunError: no /dev/net/tun, no permission, or the name is taken.
+    """
+
+    def __init__(self, name: str, *, offload: bool = True) -> None:
+        self.name = name
+        self.offloads: tuple[str, ...] = ()
+        self._header = offload
+        self._open()
+
+    def _open(self) -> None:
+        flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if self._header else 0)
+        self._device = _make_device(self.name, flags)
+        self._fd: int = self._device.fileno()
+        self.offloads = _negotiate(self._fd) if self._header else ()
+        os.set_blocking(self._fd, False)
+        # An interface lives as long as its descriptor: no child may keep it when the daemon ends.
+        os.set_inheritable(self._fd, False)
+
+    def reopen(self) -> None:
+        """Make the interface anew, when somebody removed it. `fileno` changes.
+
+        Raises:
+            TunError: as when it was made first; nothing has changed then.
+        """
+        gone = self._device
+        self._open()
+        gone.close()
+
+    def fileno(self) -> int:
+        """The descriptor to watch for readability."""
+        return self._fd
+
+    def read_into(self, room: memoryview) -> int:
+        """Read one packet behind its virtio_net_hdr; 0 when there is none now.
+
+        Raises:
+            TunError: somebody removed the interface. The descriptor is readable for ever then.
+        """
+        try:
+            if self._header:
+                return int(os.readv(self._fd, [room]))
+            room[:VIRTIO_HEADER_SIZE] = NO_OFFLOAD
+            return VIRTIO_HEADER_SIZE + int(os.readv(self._fd, [room[VIRTIO_HEADER_SIZE:]]))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise TunError(f"interface {self.name} is gone", "restart the daemon") from error
+
+    def write(self, packet: memoryview) -> bool:
+        """Inject one packet; segments it first where the kernel cannot."""
+        if self._needs_software(packet):
+            return self._write_segments(packet)
+        return self._write(packet)
+
+    def _needs_software(self, packet: memoryview) -> bool:
+        if not self._header:
+            return True
+        gso_type = packet[1]
+        if not gso_type:
+            return False
+        is_udp = gso_type & ~VIRTIO_NET_HDR_GSO_ECN == VIRTIO_NET_HDR_GSO_UDP_L4
+        return ("uso" if is_udp else "tso") not in self.offloads
+
+    def _write_segments(self, packet: memoryview) -> bool:
+        try:
+            header = VirtioHeader.decode_untrusted(packet)
+            pieces = segment_untrusted(header, bytes(packet[VIRTIO_HEADER_SIZE:]))
+        except WireError:
+            return False
+        front = NO_OFFLOAD if self._header else b""
+        written = [self._write(memoryview(front + piece)) for piece in pieces]
+        return all(written)
+
+    def _write(self, packet: memoryview) -> bool:
+        try:
+            os.write(self._fd, packet)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the interface; the kernel removes it with its routes."""
+        self._device.close()
+
+
+def _make_device(name: str, flags: int) -> pytun.TunTapDevice:
+    try:
+        return pytun.TunTapDevice(name=name, flags=flags)
+    except OSError as error:  # pytun.Error is one; without a number when it refused the name itself
+        why, fix = _REASONS.get(error.errno or 0, (str(error), ""))
+        raise TunError(f"cannot make the interface {name}: {why}", fix) from error
+
+
+_REASONS: Final = {
+    errno.ENOENT: (
+        "/dev/net/tun does not exist",
+        "load the tun module, or give it to the container",
+    ),
+    errno.ENODEV: ("/dev/net/tun has no driver behind it", "load the tun module"),
+    errno.EACCES: ("/dev/net/tun may not be opened", "run as root"),
+    errno.EPERM: ("permission denied", "run as root, with CAP_NET_ADMIN"),
+    errno.EBUSY: ("the name is taken", "stop the other daemon, or set another `tun` name"),
+    errno.EINVAL: (
+        "the name is taken by another kind of interface, or is not one",
+        "set another `tun` name",
+    ),
+}
+
+
+def _negotiate(fd: int) -> tuple[str, ...]:
+    for mask, names in _LEVELS:
+        try:
+            fcntl.ioctl(fd, TUNSETOFFLOAD, mask)
+        except OSError:
+            continue
+        return names
+    return ()

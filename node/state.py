@@ -1,0 +1,254 @@
+r"""The state folder: everything a node keeps, each file whole or not there at all.
+
+    DIR/                 0700
+      lock               held (flock) by the one process that uses the folder; its text is the pid
+      config.toml        settings, written by people (see `node.config`)
+      identity.key       the node's two private keys          (see `node.identity`)
+      cluster            the cluster, its shared secret, this node's certificate
+      authority.key      only where the cluster was founded
+      state              what the engine remembers across restarts (see `overlay.state`)
+      control.sock       the control socket while the daemon runs (see `node.control`)
+
+Every file that Muslin writes for itself has one format, a line of text and then the payload:
+
+    muslin <kind> <format version> <sha256 of the payload, hex>\n<payload>
+
+so that a truncated, damaged, foreign or newer file is named as such instead of being half
+understood. A write goes to a temporary file in the same folder, is synced, renamed over the old
+one, and the folder is synced: after a crash at any point either the old or the new content is
+there. All of them are 0600: each holds a secret or says who the node talks to.
+
+References:
+    rename(2): atomic replacement within one file system. fsync(2), notes: syncing a file does not
+    sync the folder entry that names it. flock(2): the lock goes with the process, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from node.errors import NodeError
+from overlay.errors import ConfigError
+
+MAGIC: Final = b"muslin"
+
+LONGEST_HEADER: Final = 160
+"""Magic, kind, version and 64 hex digits take about 90 bytes; no newline by then is no header."""
+
+LARGEST_FILE: Final = 256 << 20
+"""Far above what a full store of items takes; guards against reading a mislaid disk image."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of the folder: its name, what its header calls it, and the newest format known."""
+
+    name: str
+    kind: str
+    version: int = 1
+
+
+IDENTITY: Final = StoredFile("identity.key", "identity")
+CLUSTER: Final = StoredFile("cluster", "cluster")
+AUTHORITY: Final = StoredFile("authority.key", "authority")
+STATE: Final = StoredFile("state", "state")
+FILES: Final = (AUTHORITY, IDENTITY, CLUSTER, STATE)
+
+LOCK: Final = "lock"
+SOCKET: Final = "control.sock"
+CONFIG: Final = "config.toml"
+
+
+def seal(file: StoredFile, payload: bytes) -> bytes:
+    """The bytes of a stored file.
+
+    >>> seal(StoredFile("x", "sample"), b"payload").split(b" ")[:3]
+    [b'muslin', b'sample', b'1']
+    """
+    digest = hashlib.sha256(payload).hexdigest()
+    return b"%s %s %d %s\n" % (MAGIC, file.kind.encode(), file.version, digest.encode()) + payload
+
+
+def unseal(file: StoredFile, content: bytes) -> bytes:
+    """The payload of a stored file.
+
+    Raises:
+        ConfigError: not this kind of file, a newer format, or damaged. Nothing else. The message
+            is one clause without the file's name.
+    """
+    end = content.find(b"\n", 0, LONGEST_HEADER)
+    words = content[: max(end, 0)].split(b" ")
+    if len(words) != 4 or words[0] != MAGIC:
+        raise ConfigError("is damaged or not a file of Muslin (no header)")
+    if words[1] != file.kind.encode():
+        raise ConfigError(f"holds {words[1].decode(errors='replace')!r}, not {file.kind!r}")
+    if not words[2].isdigit() or int(words[2]) < 1:
+        raise ConfigError("is damaged (no format version)")
+    if int(words[2]) > file.version:
+        raise ConfigError("was written by a newer Muslin")
+    payload = content[end + 1 :]
+    if hashlib.sha256(payload).hexdigest().encode() != words[3]:
+        raise ConfigError("is damaged (checksum mismatch)")
+    return payload
+
+
+class StateFolder:
+    """One node's folder on disk. Cheap to make: nothing is touched before a method is called.
+
+    Args:
+        path: the folder; need not exist yet.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def socket(self) -> Path:
+        """Where the control socket of the running daemon is."""
+        return self.path / SOCKET
+
+    @property
+    def config(self) -> Path:
+        """Where the operator's settings are."""
+        return self.path / CONFIG
+
+    def used_by(self) -> str | None:
+        """The first file of a node found here; None when the folder is free to use."""
+        for file in FILES:
+            if os.path.lexists(self.path / file.name):
+                return file.name
+        return None
+
+    def create(self) -> None:
+        """Make the folder (0700) with its parents; an existing one keeps its content.
+
+        Raises:
+            NodeError: the file system does not allow it. Nothing else.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except FileExistsError as error:
+            why = f"{self.path} is not a folder"
+            raise NodeError(why, "choose another with --state") from error
+        except OSError as error:
+            raise NodeError.of(f"creating {self.path}", error) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone.
+
+        Raises:
+            NodeError: another process holds it (code `folder-locked`, names the pid), or the
+                file system does not allow it.
+        """
+        path = self.path / LOCK
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise NodeError.of(f"opening {path}", error) from error
+        try:
+            self._take_lock(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take_lock(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise NodeError(
+                f"{self.path} is in use by process {holder}",
+                "stop that process, or choose another folder with --state",
+                code="folder-locked",
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+
+    def write(self, file: StoredFile, payload: bytes) -> None:
+        """Replace `file`, durably, or leave the old one as it was.
+
+        Raises:
+            NodeError: disk full, read-only, not permitted. Nothing else.
+        """
+        self.write_raw(file.name, seal(file, payload))
+
+    def write_raw(self, name: str, content: bytes) -> None:
+        """Replace the file `name` with exactly `content`, as `write` does."""
+        path = self.path / name
+        temporary = self.path / f".{name}.{os.getpid()}.new"
+        try:
+            _write_synced(temporary, content)
+            temporary.replace(path)
+            _sync_folder(self.path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise NodeError.of(f"writing {path}", error) from error
+
+    def read(self, file: StoredFile) -> bytes:
+        """The payload of `file`.
+
+        Raises:
+            ConfigError: missing, readable by others, damaged, newer or of another kind; names
+                the file and what to do. Nothing else.
+        """
+        path = self.path / file.name
+        try:
+            content = _read_private(path)
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path} is missing: restore it from a backup") from error
+        except OSError as error:
+            raise ConfigError(str(NodeError.of(f"reading {path}", error))) from error
+        try:
+            return unseal(file, content)
+        except ConfigError as error:
+            newer = "newer" in str(error)
+            fix = "upgrade this Muslin" if newer else "restore it from a backup"
+            raise ConfigError(f"{path} {error}: {fix}") from error
+
+    def has(self, file: StoredFile) -> bool:
+        """Whether the file exists, damaged or not."""
+        return (self.path / file.name).is_file()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_private(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is not a regular file: restore it from a backup")
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"{path} holds secrets and other users may read it: run chmod 600 {path}"
+            )
+        if status.st_size > LARGEST_FILE:
+            raise ConfigError(f"{path} is too large to be a state file: restore it from a backup")
+        return stream.read()

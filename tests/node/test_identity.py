@@ -1,0 +1,89 @@
+"""Keys and membership on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import count
+
+import pytest
+
+from node.founding import found_node
+from node.identity import load_node, write_node
+from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder
+from overlay.errors import ConfigError
+
+
+def make_node(name: str = "node1", seed: int = 0):
+    numbers = count(seed)
+    return found_node(
+        name,
+        cidr=ip_network("10.244.0.0/16"),
+        cidr6=None,
+        block_prefix=24,
+        entropy=lambda size: bytes([next(numbers)]) * size,
+        wall=1_700_000_000.0,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path) -> StateFolder:
+    made = StateFolder(tmp_path)
+    write_node(made, make_node())
+    return made
+
+
+def test_a_node_is_read_back_as_it_was_written(folder) -> None:
+    node, loaded = make_node(), load_node(folder)
+    assert loaded.identity.node == node.keys.signing.public
+    assert loaded.identity.name == "node1"
+    assert loaded.keys.static.seed == node.keys.static.seed
+    assert loaded.cluster == node.cluster
+    assert loaded.psk == node.psk
+    assert loaded.certificate == node.certificate
+    assert loaded.state == node.state
+    assert loaded.authority is not None
+    assert loaded.authority.seed == node.authority.seed
+
+
+def test_without_the_authoritys_key_there_is_none(tmp_path) -> None:
+    folder = StateFolder(tmp_path)
+    write_node(folder, replace(make_node(), authority=None))
+    assert load_node(folder).authority is None
+
+
+def test_an_empty_folder_says_what_to_run_first(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="run muslin init, or muslin join TOKEN, first"):
+        load_node(StateFolder(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["identity.key", "cluster", "state"])
+def test_a_missing_file_is_named(folder, name) -> None:
+    (folder.path / name).unlink()
+    with pytest.raises(ConfigError, match=f"{name} is missing"):
+        load_node(folder)
+
+
+@pytest.mark.parametrize("file", [IDENTITY, CLUSTER, AUTHORITY, STATE])
+def test_a_file_with_the_wrong_content_is_named(folder, file) -> None:
+    folder.write(file, b"not it")
+    with pytest.raises(ConfigError, match=f"{file.name} is unusable"):
+        load_node(folder)
+
+
+@pytest.mark.parametrize("file", [IDENTITY, AUTHORITY])
+def test_a_key_of_another_node_is_noticed(folder, tmp_path, file) -> None:
+    other = StateFolder(tmp_path / "other")
+    other.create()
+    write_node(other, make_node("node9", seed=100))
+    folder.write(file, other.read(file))
+    with pytest.raises(ConfigError, match="are of different nodes"):
+        load_node(folder)
+
+
+def test_the_state_is_written_last(folder, monkeypatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(StateFolder, "write", lambda _, file, __: written.append(file.name))
+    write_node(folder, make_node())
+    assert written[-1] == STATE.name
+    assert set(written) == {"authority.key", "identity.key", "cluster", "state"}

@@ -1,0 +1,166 @@
+"""The state folder, including what a crash or a full disk leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.errors import NodeError
+from node.state import IDENTITY, STATE, StateFolder, StoredFile, seal, unseal
+from overlay.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    made = StateFolder(tmp_path / "deep" / "node")
+    made.create()
+    return made
+
+
+def test_what_was_written_is_read_back_and_nobody_else_can_read_it(folder) -> None:
+    folder.write(STATE, b"payload\n\0")
+    assert folder.read(STATE) == b"payload\n\0"
+    assert stat.S_IMODE((folder.path / "state").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_the_format_is_the_documented_one(folder) -> None:
+    folder.write(STATE, b"hello")
+    digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert (folder.path / "state").read_bytes() == f"muslin state 1 {digest}\nhello".encode()
+
+
+@given(payload=st.binary(max_size=200), at=st.integers(0), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_noticed(payload, at, bit) -> None:
+    content = bytearray(seal(STATE, payload))
+    content[at % len(content)] ^= 1 << bit
+    with pytest.raises(ConfigError):
+        unseal(STATE, bytes(content))
+
+
+@given(payload=st.binary(max_size=200), length=st.integers(0))
+def test_any_truncation_is_noticed(payload, length) -> None:
+    content = seal(STATE, payload)
+    with pytest.raises(ConfigError):
+        unseal(STATE, content[: length % len(content)])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is damaged or not a file of Muslin"),
+        (b"\xff" * 500, "is damaged or not a file of Muslin"),
+        (seal(STATE, b"x")[:-1], "checksum mismatch"),
+        (seal(StoredFile("state", "state", 2), b"x"), "newer Muslin: upgrade this Muslin"),
+        (seal(IDENTITY, b"x"), "holds 'identity', not 'state'"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_to_do(folder, content, says) -> None:
+    folder.write_raw("state", content)
+    with pytest.raises(ConfigError) as caught:
+        folder.read(STATE)
+    message = str(caught.value)
+    assert says in message
+    assert message.startswith(str(folder.path / "state"))
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named(folder) -> None:
+    with pytest.raises(ConfigError, match="state is missing: restore it"):
+        folder.read(STATE)
+
+
+def test_a_file_that_others_may_read_is_refused_with_the_command_that_helps(folder) -> None:
+    folder.write(STATE, b"secret")
+    (folder.path / "state").chmod(0o640)
+    with pytest.raises(ConfigError, match=r"chmod 600 .*state"):
+        folder.read(STATE)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(folder) -> None:
+    (folder.path / "state").mkdir()
+    with pytest.raises(ConfigError, match="state"):
+        folder.read(STATE)
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(folder, monkeypatch, step) -> None:
+    folder.write(STATE, b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if step == "replace":
+            patch.setattr(Path, "replace", fail)
+        else:
+            patch.setattr(os, step, fail)
+        with pytest.raises(NodeError, match="no space left") as caught:
+            folder.write(STATE, b"new")
+    assert caught.value.fix == "free some disk space"
+    assert folder.read(STATE) == b"old"
+    assert [path.name for path in folder.path.iterdir()] == ["state"]
+
+
+def test_a_write_syncs_the_file_before_the_rename_and_the_folder_after(folder, monkeypatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def note_replace(path: Path, target: Path) -> None:
+        order.append("rename")
+        replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    folder.write(STATE, b"x")
+    assert order == ["file", "rename", "folder"]
+
+
+def test_short_writes_are_continued(folder, monkeypatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, bytes(data[:7])))
+    folder.write(STATE, bytes(range(100)))
+    assert folder.read(STATE) == bytes(range(100))
+
+
+def test_a_held_folder_is_refused_naming_the_holder(folder) -> None:
+    with folder.locked(), pytest.raises(NodeError) as caught, StateFolder(folder.path).locked():
+        pass
+    assert caught.value.code == "folder-locked"
+    assert f"in use by process {os.getpid()}" in str(caught.value)
+
+
+def test_the_lock_ends_with_its_block(folder) -> None:
+    for _ in range(2):
+        with folder.locked():
+            assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_locking_a_folder_that_is_not_there_is_one_clause(tmp_path) -> None:
+    with pytest.raises(NodeError, match="no such file"), StateFolder(tmp_path / "no").locked():
+        pass
+
+
+def test_a_folder_is_in_use_from_its_first_file_on(folder) -> None:
+    (folder.path / "config.toml").write_text("")
+    assert folder.used_by() is None
+    folder.write(IDENTITY, b"x")
+    assert folder.used_by() == "identity.key"
+
+
+def test_creating_below_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NodeError, match="is not a folder"):
+        StateFolder(tmp_path / "file").create()
+    with pytest.raises(NodeError, match="creating"):
+        StateFolder(tmp_path / "file" / "below").create()
