@@ -1,0 +1,22 @@
+"""The kernel's part of the network: what is wanted, what is there, and the steps between.
+
+    Snapshot --desired--> KernelState --+
+                                        reconcile --> [Change, ...] --netlink--> the kernel
+    the kernel --netlink--> KernelState +
+
+    pod namespace                       node's namespace
+    +---------------------------+       +---------------------------------------------+
+    | eth0  10.244.1.2/32       |  veth | mus4f1c..  169.254.1.1/32, fe80::1/64       |
+    |       fd..:1::2/128       |=======|   10.244.1.2 dev mus4f1c.. src 10.244.1.1   |
+    | default via 169.254.1.1   |       | unreachable 10.244.1.0/24                   |
+    | default via fe80::1       |       | 10.244.0.0/16 dev muslin0 src 10.244.1.1    |
+    +---------------------------+       | muslin0    10.244.1.1/32 (TUN) == daemon    |
+                                        +---------------------------------------------+
+
+`desired` and `reconcile` are pure and decide; `netlink`, `netns` and `pods` act. Everything that
+speaks netlink runs in one thread (`thread`), because pyroute2 cannot work on uvloop; `manager` is
+what the daemon holds. Only what carries our marks is ever changed: routes with our protocol
+number, veths with our names, the TUN.
+
+Reading order: model, desired, reconcile, netlink, netns, pods, thread, manager.
+"""

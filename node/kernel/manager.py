@@ -1,0 +1,225 @@
+"""Keeps the kernel as the snapshot says: what the daemon holds of `node.kernel`.
+
+The daemon calls `apply` whenever the network changed, and again every `REPAIR_INTERVAL`: whatever
+somebody else removed or altered is then put right. Unless neither the wish nor the kernel has
+changed, a call compares everything; there is no list of what was done before, so a restarted
+daemon needs none.
+
+Errors of one change do not stop the others. They come back as `Problem`s, for `muslin status`.
+
+The methods below "in the netlink thread" run there, one at a time; the others run in the daemon's
+loop. Both sides exchange whole, immutable snapshots, so there is nothing to lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from node.kernel import netns, pods
+from node.kernel.desired import desired_state
+from node.kernel.errors import KernelError
+from node.kernel.model import KernelState, is_veth_name, veth_name
+from node.kernel.netlink import Netlink
+from node.kernel.reconcile import Change, reconcile
+from node.kernel.thread import KernelThread
+from overlay.errors import StateError
+from overlay.types import Address
+from overlay.views import PodView, Problem, Snapshot
+
+REPAIR_INTERVAL: Final = 2.0
+"""Between two `apply` calls of the daemon. Nearly free when nothing changed in the kernel."""
+
+Wiring = tuple[str, Address | None, Address | None]
+"""Namespace and addresses of a pod: what connecting it depends on."""
+
+
+class KernelManager:
+    """The node's namespace and the namespaces of its pods.
+
+    Args:
+        tun: name of the TUN interface; it exists before `apply` is called.
+        mtu: what pods see.
+        thread: where netlink is spoken. Stays open: it belongs to the caller.
+    """
+
+    def __init__(self, tun: str, mtu: int, thread: KernelThread) -> None:
+        self._tun = tun
+        self._mtu = mtu
+        self._thread = thread
+        self._snapshot: Snapshot | None = None
+        # The rest is used in the netlink thread only.
+        self._settled: tuple[KernelState, dict[str, Wiring]] | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._attached: dict[str, PodView] = {}
+
+    async def apply(self, snapshot: Snapshot) -> tuple[Problem, ...]:
+        """Bring the kernel to what `snapshot` says; returns what could not be done.
+
+        Nearly free when neither that nor the kernel has changed, so call it often. Never raises:
+        a kernel that does not answer is a problem like the others.
+        """
+        self._snapshot = snapshot
+        try:
+            return await self._thread.call(self._apply)
+        except KernelError as error:
+            return (_problem("kernel-silent", "the kernel's state is unknown", error),)
+
+    async def attach_pod(self, pod: PodView) -> None:
+        """Connect a pod, namespace and all; packets can flow when it returns.
+
+        Raises:
+            KernelError: it cannot be connected; nothing of it is left. Nothing else.
+            StateError: `apply` was never called.
+        """
+        self._snapshot = _with_pods(self._known(), without=pod.name, extra=(pod,))
+        try:
+            await self._thread.call(self._attach, pod)
+        except KernelError:
+            self._snapshot = _with_pods(self._known(), without=pod.name)
+            raise
+
+    async def detach_pod(self, name: str) -> None:
+        """Disconnect a pod; its namespace goes too if it was made for it. Twice is fine.
+
+        Raises:
+            KernelError: the kernel refused. Nothing else.
+            StateError: `apply` was never called.
+        """
+        self._snapshot = _with_pods(self._known(), without=name)
+        await self._thread.call(self._detach, name)
+
+    async def close(self, *, remove: bool) -> None:
+        """Stop looking after the kernel.
+
+        Args:
+            remove: False leaves everything as it is: pods of this node keep reaching each other,
+                and the next daemon finds them. True, when the node leaves its cluster, takes away
+                veths, routes and the namespaces that were made for pods.
+
+        Raises:
+            KernelError: the kernel refused. Nothing else.
+        """
+        if remove:
+            await self._thread.call(self._remove_everything)
+
+    def _known(self) -> Snapshot:
+        if self._snapshot is None:
+            raise StateError("apply comes first: addresses and blocks are not known yet")
+        return self._snapshot
+
+    # -- in the netlink thread ----------------------------------------------------------------
+
+    def _apply(self, netlink: Netlink) -> tuple[Problem, ...]:
+        snapshot = self._known()
+        desired = desired_state(snapshot, self._tun, self._mtu)
+        local = {pod.name: pod for pod in snapshot.pods if pod.local}
+        settled = desired, {name: _wiring(pod) for name, pod in local.items()}
+        if netlink.changed() or self._problems or settled != self._settled:
+            self._settled = settled
+            self._problems = tuple(self._settle(netlink, desired, local))
+            self._forget(local)
+        return self._problems
+
+    def _settle(
+        self, netlink: Netlink, desired: KernelState, local: dict[str, PodView]
+    ) -> list[Problem]:
+        actual = netlink.read(self._ours, desired.sysctls)
+        problems = []
+        unwired = [pod for pod in local.values() if not self._is_wired(pod, actual)]
+        for pod in unwired:
+            try:
+                self._connect(netlink, pod)
+            except KernelError as error:
+                self._attached.pop(pod.name, None)
+                what = f"pod {pod.name} is not connected"
+                problems.append(_problem("pod-detached", what, error))
+        if unwired:
+            actual = netlink.read(self._ours, desired.sysctls)
+        failed = [error for _, error in _reach(netlink, desired, actual)]
+        if failed:
+            parts = "part" if len(failed) == 1 else "parts"
+            what = f"the kernel lacks {len(failed)} {parts} of the network"
+            problems.append(_problem("kernel-refused", what, failed[0]))
+        if self._tun not in actual.links:
+            why = KernelError("somebody removed it", "restart the daemon")
+            problems.append(_problem("tun-gone", f"interface {self._tun} is gone", why))
+        return problems
+
+    def _is_wired(self, pod: PodView, actual: KernelState) -> bool:
+        held = self._attached.get(pod.name)
+        if held is None or veth_name(pod.name) not in actual.links:
+            return False
+        return _wiring(held) == _wiring(pod)
+
+    def _connect(self, netlink: Netlink, pod: PodView) -> None:
+        pods.make_own_namespace(pod.netns)
+        addresses = [address for address in _wiring(pod)[1:] if address is not None]
+        pods.attach(netlink, pod.name, pod.netns, addresses, self._mtu)
+        self._attached[pod.name] = pod
+
+    def _ours(self, link: str) -> bool:
+        return link == self._tun or is_veth_name(link)
+
+    def _forget(self, local: dict[str, PodView]) -> None:
+        for name in self._attached.keys() - local.keys():
+            pods.remove_own_namespace(self._attached.pop(name).netns)
+
+    def _attach(self, netlink: Netlink, pod: PodView) -> None:
+        existed = netns.exists(pod.netns)
+        try:
+            self._connect(netlink, pod)
+            for change, error in self._reconcile(netlink):
+                # What else the kernel refuses is not this pod's affair; `apply` reports it.
+                if veth_name(pod.name) in str(change):
+                    raise error
+        except KernelError:
+            pods.detach(netlink, pod.name)
+            self._attached.pop(pod.name, None)
+            if not existed:
+                pods.remove_own_namespace(pod.netns)
+            raise
+
+    def _detach(self, netlink: Netlink, name: str) -> None:
+        pods.detach(netlink, name)
+        self._reconcile(netlink)
+        pod = self._attached.pop(name, None)
+        if pod is not None:
+            pods.remove_own_namespace(pod.netns)
+
+    def _reconcile(self, netlink: Netlink) -> list[tuple[Change, KernelError]]:
+        desired = desired_state(self._known(), self._tun, self._mtu)
+        return _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
+
+    def _remove_everything(self, netlink: Netlink) -> None:
+        failed = _reach(netlink, KernelState(), netlink.read(self._ours, ()))
+        self._forget({})
+        if failed:
+            raise failed[0][1]
+
+
+def _reach(
+    netlink: Netlink, desired: KernelState, actual: KernelState
+) -> list[tuple[Change, KernelError]]:
+    """Do what is missing; returns the changes that the kernel refused."""
+    failed = []
+    for change in reconcile(desired, actual):
+        try:
+            netlink.apply(change)
+        except KernelError as error:
+            failed.append((change, error))
+    return failed
+
+
+def _wiring(pod: PodView) -> Wiring:
+    return pod.netns, pod.address, pod.address6
+
+
+def _with_pods(snapshot: Snapshot, *, without: str, extra: tuple[PodView, ...] = ()) -> Snapshot:
+    """The snapshot with one local pod left out, and others put in."""
+    kept = tuple(pod for pod in snapshot.pods if not (pod.local and pod.name == without))
+    return replace(snapshot, pods=kept + extra)
+
+
+def _problem(code: str, what: str, error: KernelError) -> Problem:
+    return Problem(code=code, what=what, why=error.why, fix=error.fix)

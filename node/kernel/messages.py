@@ -1,0 +1,155 @@
+"""Values <-> netlink messages: one function per kind and direction, no socket.
+
+Messages are pyroute2's: mappings of header fields with `get_attr` for the attributes behind them.
+pyroute2 has no types, so a message is `Any` here, and nowhere else.
+
+References:
+    rtnetlink(7); Linux include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
+"""
+# ruff: noqa: ANN401 - pyroute2 has no types; see above
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_interface, ip_network
+from socket import AF_INET, AF_INET6
+from typing import Any, Final, NamedTuple
+
+from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Route
+from node.kernel.overlap import HostRoute
+from overlay.types import Prefix
+
+IFF_UP: Final = 0x1
+IFF_LOOPBACK: Final = 0x8
+IFA_F_TEMPORARY: Final = 0x01
+IFA_F_NODAD: Final = 0x02
+IFA_F_DADFAILED: Final = 0x08
+IFA_F_DEPRECATED: Final = 0x20
+IFA_F_TENTATIVE: Final = 0x40
+RT_TABLE_MAIN: Final = 254
+RT_SCOPE_UNIVERSE: Final = 0
+RT_SCOPE_LINK: Final = 253
+RT_SCOPE_NOWHERE: Final = 255
+RTN_UNICAST: Final = 1
+RTN_UNREACHABLE: Final = 7
+
+_NOT_FOR_PEERS: Final = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+_FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
+
+
+class HeldAddress(NamedTuple):
+    """An address as the kernel has it."""
+
+    held: LinkAddress
+    for_peers: bool
+    """Lasting, global and usable: worth telling other machines."""
+
+
+def parse_link(message: Any) -> Link:
+    """A link's attributes, all of them set but the alias (None when there is none)."""
+    return Link(
+        name=message.get("ifname"),
+        up=is_up(message),
+        mtu=message.get_attr("IFLA_MTU"),
+        gso_max_size=message.get_attr("IFLA_GSO_MAX_SIZE"),
+        txqueuelen=message.get_attr("IFLA_TXQLEN"),
+        alias=message.get_attr("IFLA_IFALIAS"),
+    )
+
+
+def link_names(messages: list[Any]) -> dict[int, str]:
+    """Index to name, for the messages that know links by index only."""
+    return {message["index"]: message.get("ifname") for message in messages}
+
+
+def is_up(message: Any) -> bool:
+    """Whether a link is administratively up."""
+    return bool(message["flags"] & IFF_UP)
+
+
+def is_loopback(message: Any) -> bool:
+    """Whether a link is the loopback."""
+    return bool(message["flags"] & IFF_LOOPBACK)
+
+
+def takes_advertisements(message: Any) -> bool:
+    """Whether a link has accept_ra=1: router advertisements, until the machine forwards."""
+    families = message.get_attr("IFLA_AF_SPEC")
+    family6 = families.get_attr("AF_INET6") if families is not None else None
+    settings = family6.get_attr("IFLA_INET6_CONF") if family6 is not None else None
+    return settings is not None and settings["accept_ra"] == 1 and not is_loopback(message)
+
+
+def parse_address(message: Any, names: Mapping[int, str]) -> HeldAddress:
+    """An address and its link."""
+    # On point-to-point links IFA_ADDRESS is the far end and IFA_LOCAL the address.
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    address = ip_interface(f"{text}/{message['prefixlen']}")
+    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    return HeldAddress(
+        LinkAddress(names.get(message["index"], ""), address),
+        message["scope"] == RT_SCOPE_UNIVERSE
+        and not address.ip.is_link_local
+        and not flags & _NOT_FOR_PEERS,
+    )
+
+
+def parse_route(message: Any, names: Mapping[int, str]) -> Route:
+    """A route of ours."""
+    gateway = message.get_attr("RTA_GATEWAY")
+    source = message.get_attr("RTA_PREFSRC")
+    return Route(
+        _destination(message),
+        "" if message["type"] != RTN_UNICAST else names.get(message.get_attr("RTA_OIF"), ""),
+        gateway=ip_address(gateway) if gateway else None,
+        source=ip_address(source) if source else None,
+        metric=message.get_attr("RTA_PRIORITY") or 0,
+    )
+
+
+def parse_host_route(message: Any, names: Mapping[int, str]) -> HostRoute:
+    """A route of anybody."""
+    return HostRoute(
+        _destination(message),
+        names.get(message.get_attr("RTA_OIF"), ""),
+        leads_nowhere=message["type"] != RTN_UNICAST,
+    )
+
+
+def _destination(message: Any) -> Prefix:
+    anywhere = "0.0.0.0" if message["family"] == AF_INET else "::"  # noqa: S104 - a route, no bind
+    return ip_network(f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}")
+
+
+def link_request(link: Link) -> dict[str, int]:
+    """The attributes of a link to set, as far as they are given."""
+    known = {"mtu": link.mtu, "gso_max_size": link.gso_max_size, "txqlen": link.txqueuelen}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def address_request(held: LinkAddress, index: int) -> dict[str, object]:
+    """An address to add to, or remove from, the link with that index."""
+    return {
+        "family": _FAMILIES[held.address.version],
+        "index": index,
+        "address": str(held.address.ip),
+        "prefixlen": held.address.network.prefixlen,
+    }
+
+
+def route_request(route: Route, index: int | None) -> dict[str, object]:
+    """A route to add or remove; `index` is that of its link, None for an unreachable one."""
+    wanted: dict[str, object] = {
+        "family": _FAMILIES[route.prefix.version],
+        "dst": str(route.prefix),
+        "table": RT_TABLE_MAIN,
+        "proto": ROUTE_PROTOCOL,
+        "priority": route.metric,
+        "type": RTN_UNREACHABLE if index is None else RTN_UNICAST,
+        "scope": RT_SCOPE_UNIVERSE if index is None or route.gateway else RT_SCOPE_LINK,
+    }
+    optional = {"oif": index, "gateway": route.gateway, "prefsrc": route.source}
+    for key, value in optional.items():
+        if value is not None:
+            wanted[key] = value if isinstance(value, int) else str(value)
+    return wanted

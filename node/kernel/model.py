@@ -1,0 +1,122 @@
+"""Kernel state as values: what `desired` asks for, `netlink` reads and `reconcile` compares.
+
+Links are named, not numbered: an index is only valid until the link is made again, and the desired
+state outlives that. Everything is hashable, so that a difference is a set difference.
+
+References:
+    rtnetlink(7); Linux include/uapi/linux/rtnetlink.h (protocol numbers),
+    Documentation/networking/ip-sysctl.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from overlay.types import Address, Prefix
+
+ROUTE_PROTOCOL: Final = 109
+"""Who made a route, `proto 109` in `ip route`: how we know ours from everybody else's.
+
+Numbers above 4 are free for user space; include/uapi/linux/rtnetlink.h and iproute2's
+/etc/iproute2/rt_protos list the taken ones (up to 18, 42, 80, 84, 99, 186-192). 109 is "m"."""
+
+VETH_PREFIX: Final = "mus"
+"""First letters of the host end of a pod's veth."""
+
+METRIC_V4: Final = 0
+METRIC_V6: Final = 1024
+"""What the kernel gives a route without a metric (IP6_RT_PRIO_USER)."""
+
+_VETH: Final = re.compile(rf"{VETH_PREFIX}[0-9a-f]{{10}}")
+
+
+def veth_name(pod: str) -> str:
+    """The name of the host end of a pod's veth: 13 characters, at most 15 are allowed.
+
+    A hash, because pod names are longer; the link's alias holds the name itself.
+
+    >>> veth_name("web")
+    'musd51a6abb33'
+    """
+    return VETH_PREFIX + blake2s(pod.encode(), digest_size=5).hexdigest()
+
+
+def is_veth_name(link: str) -> bool:
+    """Whether `link` can be the host end of a pod's veth."""
+    return _VETH.fullmatch(link) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The attributes of a link that matter to us. None: whatever it is, is right."""
+
+    name: str
+    up: bool = True
+    mtu: int | None = None
+    gso_max_size: int | None = None
+    """Largest super-packet that the kernel hands to the link unsegmented."""
+    txqueuelen: int | None = None
+    alias: str | None = None
+    """Free text (IFLA_IFALIAS): the pod's name on the host end of its veth."""
+
+
+class LinkAddress(NamedTuple):
+    """An address on a link."""
+
+    link: str
+    address: IPv4Interface | IPv6Interface
+
+    def __str__(self) -> str:
+        return f"address {self.address} on {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of the main table with our protocol number.
+
+    `link` is empty for a route that answers `unreachable`.
+    """
+
+    prefix: Prefix
+    link: str = ""
+    gateway: Address | None = None
+    source: Address | None = None
+    """Address the kernel prefers as source, for its own ICMP errors as well (prefsrc)."""
+    metric: int = METRIC_V4
+
+    @property
+    def key(self) -> tuple[Prefix, int]:
+        """What the kernel holds unique: two of our routes never share it."""
+        return self.prefix, self.metric
+
+    def __str__(self) -> str:
+        return f"route {self.prefix} dev {self.link}" if self.link else f"unreachable {self.prefix}"
+
+
+def default_metric(prefix: Prefix) -> int:
+    """The metric of an ordinary route of that family."""
+    return METRIC_V6 if isinstance(prefix, IPv6Network) else METRIC_V4
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """The links, addresses, routes and sysctls of one namespace, as far as they are ours.
+
+    Desired and actual state have the same type. A link that is desired and not there is not
+    `reconcile`'s to make: the TUN comes from `node.io.tun`, veths from `node.kernel.pods`.
+    """
+
+    links: Mapping[str, Link] = field(default_factory=lambda: MappingProxyType({}))
+    addresses: frozenset[LinkAddress] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Path below /proc/sys to value. Actual: only those that exist."""
+    advertised_links: frozenset[str] = frozenset()
+    """Actual only: foreign links that take router advertisements as long as the machine does not
+    forward (accept_ra=1)."""

@@ -1,0 +1,341 @@
+"""Reads and changes kernel state over netlink: the only module that talks through pyroute2.
+
+Everything here blocks for fractions of a millisecond and belongs into the netlink thread (see
+`node.kernel.thread`). A `Netlink` works in the network namespace of the thread that made it.
+
+pyroute2 speaks through a private asyncio loop. That loop must be a plain one, and no loop may run
+in the calling thread; both hold in the netlink thread and in the threads of `netns.run_in`.
+
+References:
+    rtnetlink(7); netlink(7) for strict checking and extended acknowledgements.
+    pyroute2 issue 1335, uvloop issue 676: why not in the daemon's loop.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import Any, Final, Self, assert_never
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from node.errors import NodeError
+from node.kernel import messages
+from node.kernel.errors import KernelError
+from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, Route
+from node.kernel.overlap import HostRoute
+from node.kernel.reconcile import (
+    AddAddress,
+    AddRoute,
+    Change,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    SetLink,
+    SetSysctl,
+)
+from node.kernel.watch import KernelWatch
+from overlay.types import Address, Endpoint, Prefix
+
+DUMP_TRIES: Final = 5
+"""A dump during which something changed is asked for again, this often at most."""
+
+_SYSCTL_ROOT: Final = Path("/proc/sys")
+_ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
+    AddAddress: (errno.EEXIST,),
+    DeleteAddress: (errno.EADDRNOTAVAIL, errno.ENODEV),
+    DeleteLink: (errno.ENODEV,),
+    DeleteRoute: (errno.ESRCH, errno.ENODEV),
+}
+"""Kernel answers that mean: somebody else was faster, the result is what was wanted."""
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelError(*_clauses(doing, error)) from error
+    except OSError as error:
+        raise KernelError.of(doing, error) from error
+
+
+def _clauses(doing: str, error: NetlinkError) -> tuple[str, str, str]:
+    known = NodeError.of(doing, OSError(error.code, ""))
+    # With extended acknowledgements the kernel says more than the error's name, when it can.
+    why = str(error.args[-1]).rstrip(".")
+    return f"{doing}: {why[:1].lower()}{why[1:]}", known.fix, known.code
+
+
+class Netlink:
+    """A netlink socket to one network namespace. Use it in the thread that made it.
+
+    Error contract: a `KernelError` leaves the object usable; what was done before it stays done.
+    """
+
+    def __init__(self) -> None:
+        with _explained("opening a netlink socket"):
+            self._ipr: Any = IPRoute(ext_ack=True, strict_check=True)
+        self._watch: KernelWatch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket and its private loop."""
+        if self._watch is not None:
+            self._watch.close()
+        self._ipr.close()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def changed(self) -> bool:
+        """Whether anything may have changed since the last call; True the first time.
+
+        Ask before `read`, never after: what happens in between is then seen by the next call.
+
+        Raises:
+            KernelError: the kernel refused to tell. Nothing else.
+        """
+        with _explained("listening for changes of the network"):
+            if self._watch is None:
+                self._watch = KernelWatch()
+                return True
+            return self._watch.changed()
+
+    def read(self, ours: Callable[[str], bool], sysctls: Iterable[str]) -> KernelState:
+        """The actual state: links whose names are `ours`, their addresses, our routes.
+
+        Args:
+            ours: tells our links by name.
+            sysctls: the settings to read, as paths below /proc/sys.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with _explained("reading the kernel's state"):
+            links = self._dump(self._ipr.get_links)
+            names = messages.link_names(links)
+            parsed = map(messages.parse_link, links)
+            addresses = (held for held, _ in self._addresses(names))
+            return KernelState(
+                links={link.name: link for link in parsed if ours(link.name)},
+                addresses=frozenset(held for held in addresses if ours(held.link)),
+                routes=frozenset(self._own_routes(names)),
+                sysctls=_read_sysctls(sysctls),
+                advertised_links=frozenset(
+                    names[link["index"]] for link in links if messages.takes_advertisements(link)
+                ),
+            )
+
+    def _dump(self, request: Callable[..., Iterable[Any]], **filters: int) -> list[Any]:
+        for _ in range(DUMP_TRIES - 1):
+            try:
+                return list(request(**filters))
+            except NetlinkDumpInterrupted:
+                continue
+        return list(request(**filters))
+
+    def _addresses(self, names: dict[int, str]) -> Iterator[messages.HeldAddress]:
+        for message in self._dump(self._ipr.get_addr):
+            yield messages.parse_address(message, names)
+
+    def _routes(self, **filters: int) -> Iterator[Any]:
+        for family in (AF_INET, AF_INET6):
+            yield from self._dump(
+                self._ipr.get_routes, family=family, table=messages.RT_TABLE_MAIN, **filters
+            )
+
+    def _own_routes(self, names: dict[int, str]) -> Iterator[Route]:
+        for message in self._routes(proto=ROUTE_PROTOCOL):
+            yield messages.parse_route(message, names)
+
+    def host_routes(self) -> list[HostRoute]:
+        """All routes of the main table but our own, default routes included.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with _explained("reading the routes"):
+            names = messages.link_names(self._dump(self._ipr.get_links))
+            return [
+                messages.parse_host_route(message, names)
+                for message in self._routes()
+                if message["proto"] != ROUTE_PROTOCOL
+            ]
+
+    def local_addresses(self, exclude: Sequence[Prefix] = ()) -> list[Address]:
+        """Addresses at which other machines may reach this one, the most likely first.
+
+        That is the addresses of the links with default routes, then those of other links. Left
+        out: loopback, link-local, temporary and not (yet) usable addresses.
+
+        Args:
+            exclude: the overlay's ranges. An address inside an overlay is never an endpoint.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        leading_out = {
+            (route.link, route.prefix.version)
+            for route in self.host_routes()
+            if route.prefix.prefixlen == 0
+        }
+        with _explained("reading the addresses"):
+            links = self._dump(self._ipr.get_links)
+            names = messages.link_names(
+                [link for link in links if messages.is_up(link) and not messages.is_loopback(link)]
+            )
+            found = [held for held, for_peers in self._addresses(names) if for_peers and held.link]
+        found.sort(key=lambda held: (held.link, held.address.version) not in leading_out)
+        return [
+            held.address.ip
+            for held in found
+            if not any(held.address.ip in prefix for prefix in exclude)
+        ]
+
+    def link_mtu_for(self, endpoint: Endpoint) -> int:
+        """The MTU of the link that packets to `endpoint` leave by.
+
+        Raises:
+            KernelError: there is no route to it. Nothing else.
+        """
+        with _explained(f"looking for the way to {endpoint.host}"):
+            (route,) = self._ipr.route("get", dst=endpoint.host)
+            (link,) = self._ipr.link("get", index=route.get_attr("RTA_OIF"))
+            return int(link.get_attr("IFLA_MTU"))
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def apply(self, change: Change) -> None:
+        """Do one change. One that somebody else has done already counts as done.
+
+        Raises:
+            KernelError: the kernel refused. Nothing else.
+        """
+        with _explained(str(change)):
+            try:
+                self._apply(change)
+            except NetlinkError as error:
+                if error.code not in _ALREADY_DONE.get(type(change), ()):
+                    raise
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case DeleteLink(name):
+                self._ipr.link("del", index=self._index(name))
+            case SetSysctl(path, value):
+                (_SYSCTL_ROOT / path).write_text(value)
+            case SetLink(link):
+                self._set_link(link)
+            case AddAddress(held):
+                request = messages.address_request(held, self._index(held.link))
+                self._ipr.addr("add", flags=messages.IFA_F_NODAD, **request)
+            case DeleteAddress(held):
+                self._ipr.addr("del", **messages.address_request(held, self._index(held.link)))
+            case AddRoute(route, replaces):
+                self._ipr.route("replace" if replaces else "add", **self._route(route))
+            case DeleteRoute(route):
+                # Scope "nowhere" matches any scope of an IPv4 route.
+                request = self._route(route) | {"scope": messages.RT_SCOPE_NOWHERE}
+                self._ipr.route("del", **request)
+            case _:
+                assert_never(change)
+
+    def _set_link(self, link: Link) -> None:
+        alias = {} if link.alias is None else {"ifalias": link.alias}
+        self._ipr.link(
+            "set",
+            index=self._index(link.name),
+            state="up" if link.up else "down",
+            **messages.link_request(link),
+            **alias,
+        )
+
+    def _route(self, route: Route) -> dict[str, object]:
+        return messages.route_request(route, self._index(route.link) if route.link else None)
+
+    def _index(self, name: str) -> int:
+        (message,) = self._ipr.link("get", ifname=name)
+        return int(message["index"])
+
+    # -- veths --------------------------------------------------------------------------------
+
+    def create_veth(self, link: Link, peer: Link, namespace: int) -> None:
+        """Make a veth whose other end, `peer`, appears in the namespace behind a descriptor.
+
+        One message makes both ends, so neither exists when it fails.
+
+        Raises:
+            KernelError: it exists, or the peer's name is taken there. Nothing else.
+        """
+        with _explained(f"making the veth {link.name}"):
+            far = {"ifname": peer.name, "net_ns_fd": namespace} | messages.link_request(peer)
+            self._ipr.link(
+                "add", ifname=link.name, kind="veth", peer=far, **messages.link_request(link)
+            )
+
+    def create_bridge(self, name: str, ports: Iterable[str]) -> None:
+        """Make a bridge that forwards from the first frame on, and bring it up with its ports.
+
+        Raises:
+            KernelError: it exists, or a port is missing. Nothing else.
+        """
+        with _explained(f"making the bridge {name}"):
+            # No spanning tree and no snooping: both hold back frames of a fresh port for a while.
+            quick = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
+            self._ipr.link("add", ifname=name, kind="bridge", **quick)
+            bridge = self._index(name)
+            for port in ports:
+                self._ipr.link("set", index=self._index(port), master=bridge, state="up")
+            self._ipr.link("set", index=bridge, state="up")
+
+    def link_index(self, name: str) -> int | None:
+        """The index of a link; None if there is none of that name.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with _explained(f"looking for link {name}"):
+            try:
+                return self._index(name)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    return None
+                raise
+
+    def peer_index(self, name: str, namespace: int) -> int | None:
+        """The index of a veth's other end, if that is in the namespace behind a descriptor.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with _explained(f"looking for the other end of {name}"):
+            try:
+                (message,) = self._ipr.link("get", ifname=name)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    return None
+                raise
+            namespace_id = self._ipr.get_netnsid(fd=namespace)["nsid"]
+            if message.get_attr("IFLA_LINK_NETNSID") != namespace_id:
+                return None
+            peer: int | None = message.get_attr("IFLA_LINK")
+            return peer
+
+
+def _read_sysctls(paths: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for path in paths:
+        try:
+            found[path] = (_SYSCTL_ROOT / path).read_text().strip()
+        except OSError:
+            continue  # the link is not there, or the kernel has no IPv6: the model leaves it out
+    return found

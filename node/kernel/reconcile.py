@@ -1,0 +1,188 @@
+"""From desired and actual state to the steps between, in an order the kernel accepts.
+
+    1. veths of pods that are gone      their addresses and routes go with them
+    2. sysctls                          before links come up: they decide what `up` does
+    3. link attributes, up last
+    4. addresses                        a route's preferred source must exist
+    5. routes, those without gateway first: they make the gateway reachable
+    6. routes, then addresses that nobody wants any more
+
+Only what is ours appears in `actual`, so nothing else can be touched, with one exception: when
+IPv6 forwarding is switched on, the kernel forgets default routes that it learned from router
+advertisements, and ignores further ones, on every link with accept_ra=1. Such a link of the
+machine gets accept_ra=2 first ("even when forwarding"), or the machine would lose its IPv6.
+
+References:
+    Linux Documentation/networking/ip-sysctl.rst, accept_ra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from node.kernel.model import KernelState, Link, LinkAddress, Route, is_veth_name
+
+FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLink:
+    """Remove a pod's veth; its other end goes with it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"remove link {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl:
+    """Write one kernel setting. `path` is relative to /proc/sys."""
+
+    path: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"set {self.path} to {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetLink:
+    """Give a link the attributes of `link` that are not None."""
+
+    link: Link
+
+    def __str__(self) -> str:
+        return f"configure link {self.link.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Put an address on a link, usable at once (no duplicate address detection)."""
+
+    address: LinkAddress
+
+    def __str__(self) -> str:
+        return f"add {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAddress:
+    """Take an address off a link."""
+
+    address: LinkAddress
+
+    def __str__(self) -> str:
+        return f"remove {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a route. With `replaces`, put it in the place of that one, without a gap.
+
+    A foreign route of the same prefix and metric makes it fail: others' routes are not replaced.
+    """
+
+    route: Route
+    replaces: Route | None = None
+
+    def __str__(self) -> str:
+        return f"add {self.route}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRoute:
+    """Remove a route of ours."""
+
+    route: Route
+
+    def __str__(self) -> str:
+        return f"remove {self.route}"
+
+
+Change = DeleteLink | SetSysctl | SetLink | AddAddress | DeleteAddress | AddRoute | DeleteRoute
+
+
+def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True) -> list[Change]:
+    """The changes that turn `actual` into `desired`; empty when there is nothing to do.
+
+    Args:
+        desired: what must be. What it says about links that do not exist is left out: they are
+            made elsewhere, and the next comparison catches up.
+        actual: what is, and is ours.
+        remove: False only adds and corrects. For a pod's namespace, which its owner may extend.
+    """
+    stale = [name for name in actual.links if is_veth_name(name) and name not in desired.links]
+    gone = frozenset(stale) if remove else frozenset()
+    return [
+        *(DeleteLink(name) for name in sorted(gone)),
+        *_sysctls(desired, actual),
+        *_links(desired, actual),
+        *(
+            AddAddress(address)
+            for address in sorted(desired.addresses - actual.addresses, key=str)
+            if address.link in actual.links
+        ),
+        *_routes(desired, actual, gone, remove=remove),
+        *_stale_addresses(desired, actual, gone, remove=remove),
+    ]
+
+
+def _sysctls(desired: KernelState, actual: KernelState) -> Iterator[SetSysctl]:
+    if desired.sysctls.get(FORWARDING6) == "1" and actual.sysctls.get(FORWARDING6) == "0":
+        for name in sorted(actual.advertised_links - desired.links.keys()):
+            yield SetSysctl(f"net/ipv6/conf/{name}/accept_ra", "2")
+    for path, value in desired.sysctls.items():
+        # A setting that does not exist belongs to a missing link, or to a kernel without IPv6:
+        # then adding the address says so in clearer words.
+        if actual.sysctls.get(path, value) != value:
+            yield SetSysctl(path, value)
+
+
+def _links(desired: KernelState, actual: KernelState) -> Iterator[SetLink]:
+    for name, link in desired.links.items():
+        present = actual.links.get(name)
+        if present is not None and not _satisfied(link, present):
+            yield SetLink(link)
+
+
+def _satisfied(link: Link, present: Link) -> bool:
+    return link.up == present.up and all(
+        wanted is None or wanted == found
+        for wanted, found in (
+            (link.mtu, present.mtu),
+            (link.gso_max_size, present.gso_max_size),
+            (link.txqueuelen, present.txqueuelen),
+            (link.alias, present.alias),
+        )
+    )
+
+
+def _routes(
+    desired: KernelState, actual: KernelState, gone: frozenset[str], *, remove: bool
+) -> Iterator[AddRoute | DeleteRoute]:
+    stale = {route for route in actual.routes - desired.routes if route.link not in gone}
+    by_key = {route.key: route for route in stale}
+    for route in sorted(desired.routes - actual.routes, key=_reachable_first):
+        if route.link and route.link not in actual.links:
+            continue
+        replaced = by_key.get(route.key)
+        stale.discard(replaced or route)
+        yield AddRoute(route, replaced)
+    if remove:
+        yield from (DeleteRoute(route) for route in sorted(stale, key=_reachable_first))
+
+
+def _reachable_first(route: Route) -> tuple[bool, str, int]:
+    return route.gateway is not None, str(route.prefix), route.metric
+
+
+def _stale_addresses(
+    desired: KernelState, actual: KernelState, gone: frozenset[str], *, remove: bool
+) -> Iterator[DeleteAddress]:
+    if remove:
+        for address in sorted(actual.addresses - desired.addresses, key=str):
+            if address.link not in gone:
+                yield DeleteAddress(address)

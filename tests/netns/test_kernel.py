@@ -1,0 +1,573 @@
+"""The kernel does its part: addresses, hops, ICMP, repair. Real namespaces, no daemon.
+
+    kt-node1                                              kt-node2
+    +---------------------------+                         +---------------------------+
+    | 10.244.1.1     muslin0 ===|==== Relay (a thread) ===|=== muslin0     10.244.2.1 |
+    | mus..     mus..           |                         |           mus..           |
+    +---||--------||------------+                         +-------------||------------+
+     kt-pod11   kt-pod12                                             kt-pod21
+     10.244.1.2 10.244.1.3                                           10.244.2.2
+
+The relay copies packets between the two TUN interfaces as the daemons would, without sealing them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import select
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.kernel import netns, pods
+from node.kernel.desired import desired_state
+from node.kernel.errors import KernelError
+from node.kernel.manager import KernelManager
+from node.kernel.model import is_veth_name, veth_name
+from node.kernel.netlink import Netlink
+from node.kernel.overlap import find_overlap
+from node.kernel.thread import KernelThread
+from node.loop import LoopKind
+from node.loop import run as run_loop
+from overlay.types import Endpoint
+from overlay.views import PodView, Problem, Snapshot
+from tests.support.privileged import NEEDS_KERNEL
+from tests.support.views import node_snapshot, pod_view
+
+pytestmark = NEEDS_KERNEL
+
+TUN = "muslin0"
+MTU = 1500
+PREFIX = f"kt{os.getpid()}"
+TUNSETIFF = 0x400454CA
+IFF_TUN_NO_PI = 0x1001
+
+
+# -- the bed ---------------------------------------------------------------------------------------
+
+
+def name(text: str) -> str:
+    return f"{PREFIX}-{text}"
+
+
+def pod(node: int, number: int) -> PodView:
+    return pod_view(node, number, netns=name(f"pod{node}{number}"))
+
+
+def open_tun() -> int:
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", TUN.encode(), IFF_TUN_NO_PI))
+    return descriptor
+
+
+class Relay:
+    """Copies every packet from one TUN to the other, and back, until closed."""
+
+    def __init__(self, left: int, right: int) -> None:
+        self._far = {left: right, right: left}
+        self._wake, self._waker = os.pipe()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            ready, _, _ = select.select([*self._far, self._wake], [], [])
+            if self._wake in ready:
+                return
+            for descriptor in ready:
+                try:
+                    os.write(self._far[descriptor], os.read(descriptor, 65536))
+                except OSError:
+                    continue  # a link is down for a moment
+
+    def close(self) -> None:
+        os.write(self._waker, b"x")
+        self._thread.join()
+        for descriptor in (*self._far, self._wake, self._waker):
+            os.close(descriptor)
+
+
+Work = Callable[[KernelManager], Coroutine[Any, Any, Any]]
+
+
+def manage(node: str, work: Work) -> Any:
+    """`work` with a new manager in the namespace of a node, as a freshly started daemon has it."""
+
+    async def main() -> Any:
+        thread = KernelThread()
+        try:
+            return await work(KernelManager(TUN, MTU, thread))
+        finally:
+            await thread.close()
+
+    # Threads inherit the namespace of the thread that starts them.
+    return netns.run_in(node, run_loop, main, LoopKind.UVLOOP)
+
+
+def run(where: str, *argv: str) -> str:
+    done = netns.run_in(
+        where, subprocess.run, argv, capture_output=True, text=True, check=False, timeout=20
+    )
+    return str(done.stdout + done.stderr)
+
+
+def all_routes(where: str) -> list[str]:
+    return sorted((run(where, "ip", "route") + run(where, "ip", "-6", "route")).splitlines())
+
+
+def applied(node: str, state: Snapshot) -> tuple[Problem, ...]:
+    problems: tuple[Problem, ...] = manage(node, lambda manager: manager.apply(state))
+    return problems
+
+
+@dataclass(frozen=True)
+class Bed:
+    node1: str
+    node2: str
+    state1: Snapshot
+    state2: Snapshot
+    pod11: PodView
+    pod12: PodView
+    pod21: PodView
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Bed]:
+    pod11, pod12, pod21 = pod(1, 1), pod(1, 2), pod(2, 1)
+    bed = Bed(
+        name("node1"),
+        name("node2"),
+        node_snapshot(1, (pod11, pod12)),
+        node_snapshot(2, (pod21,)),
+        pod11,
+        pod12,
+        pod21,
+    )
+    relay = None
+    try:
+        for namespace in (bed.node1, bed.node2, pod11.netns, pod12.netns, pod21.netns):
+            netns.create(namespace)
+        relay = Relay(netns.run_in(bed.node1, open_tun), netns.run_in(bed.node2, open_tun))
+        yield bed
+    finally:
+        if relay:
+            relay.close()
+        for namespace in netns.names():
+            if namespace.startswith(f"{PREFIX}-"):
+                netns.delete(namespace)
+
+
+@pytest.fixture
+def bed(made: Bed) -> Bed:
+    """Both nodes settled, whatever the test before did to them."""
+    assert applied(made.node1, made.state1) == ()
+    assert applied(made.node2, made.state2) == ()
+    return made
+
+
+@pytest.fixture
+def spare() -> Iterator[str]:
+    """An empty namespace."""
+    path = netns.create(name("spare"))
+    yield str(path)
+    netns.delete(path.name)
+
+
+def veth_index(node: str, pod_name: str) -> int | None:
+    def look() -> int | None:
+        with Netlink() as netlink:
+            return netlink.link_index(veth_name(pod_name))
+
+    return netns.run_in(node, look)
+
+
+# -- what packets see ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_ttl_falls_by_one_per_node_on_the_way(bed: Bed, family: str) -> None:
+    across = run(bed.pod11.netns, "ping", "-c1", "-W3", str(getattr(bed.pod21, family)))
+    beside = run(bed.pod11.netns, "ping", "-c1", "-W3", str(getattr(bed.pod12, family)))
+    assert "ttl=62 " in across
+    assert "ttl=63 " in beside
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_errors_on_the_way_carry_the_nodes_own_addresses(bed: Bed, family: str) -> None:
+    target = str(getattr(bed.pod21, family))
+    for hops, state in ((1, bed.state1), (2, bed.state2)):
+        answer = run(bed.pod11.netns, "ping", "-c1", "-W3", f"-t{hops}", target)
+        assert f"From {getattr(state, family)} " in answer, answer
+        assert re.search("Time to live exceeded|Hop limit", answer), answer
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_an_address_without_a_pod_is_unreachable_at_once(bed: Bed, family: str) -> None:
+    for state in (bed.state1, bed.state2):
+        target = ip_address(int(getattr(state, family)) + 100)
+        answer = run(bed.pod11.netns, "ping", "-c1", "-W3", str(target))
+        assert f"From {getattr(state, family)} " in answer, answer
+        assert "nreachable" in answer or "No route" in answer, answer
+
+
+def seen_by_server(server: str, address: object, client: str) -> str:
+    """The source address that a TCP server in one namespace sees of a client in another."""
+
+    def listen() -> socket.socket:
+        return socket.create_server(
+            (str(address), 0), family=socket.AF_INET6 if ":" in str(address) else socket.AF_INET
+        )
+
+    with netns.run_in(server, listen) as listener:
+        listener.settimeout(5)
+        target = listener.getsockname()[:2]
+        with netns.run_in(client, socket.create_connection, target, 5):
+            accepted, source = listener.accept()
+            accepted.close()
+            return str(source[0])
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_pods_see_each_other_under_their_own_addresses(bed: Bed, family: str) -> None:
+    for server, client in ((bed.pod21, bed.pod11), (bed.pod12, bed.pod11)):
+        seen = seen_by_server(server.netns, getattr(server, family), client.netns)
+        assert seen == str(getattr(client, family))
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_nodes_and_pods_reach_each_other_without_translation(bed: Bed, family: str) -> None:
+    node1 = str(getattr(bed.state1, family))
+    for served in (bed.pod11, bed.pod21):
+        assert seen_by_server(served.netns, getattr(served, family), bed.node1) == node1
+        assert seen_by_server(bed.node1, node1, served.netns) == str(getattr(served, family))
+    node2 = getattr(bed.state2, family)
+    assert seen_by_server(bed.node2, node2, bed.node1) == node1
+
+
+def test_pods_send_full_packets_and_no_larger_ones(bed: Bed) -> None:
+    target = str(bed.pod21.address)
+    whole = run(bed.pod11.netns, "ping", "-c1", "-W3", "-Mdo", "-s1472", target)
+    larger = run(bed.pod11.netns, "ping", "-c1", "-W3", "-Mdo", "-s1473", target)
+    assert " 0% packet loss" in whole
+    assert "message too long" in larger
+
+
+def test_super_packets_fit_every_link_on_the_way(bed: Bed) -> None:
+    links = run(bed.node1, "ip", "-d", "link") + run(bed.pod11.netns, "ip", "-d", "link")
+    ours = [text for text in re.split(r"\n(?=\d)", links) if re.match(r"\d+: (mus|eth0)", text)]
+    assert len(ours) == 4
+    assert all(" gso_max_size 62000 " in text for text in ours)
+
+
+def test_without_a_daemon_pod_traffic_does_not_leave_by_the_default_route(spare: str) -> None:
+    state = node_snapshot(1, ())
+    tun = netns.run_in(spare, open_tun)
+    try:
+        assert applied(spare, state) == ()
+    finally:
+        os.close(tun)
+    run(spare, "ip", "link", "set", "lo", "up")
+    run(spare, "ip", "route", "add", "default", "dev", "lo")
+    answer = run(spare, "ip", "route", "get", "10.244.9.9")
+    assert "unreachable" in answer or "No route to host" in answer, answer
+
+
+# -- repair ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ip route flush proto 109",
+        "ip -6 route flush proto 109",
+        "ip addr flush dev muslin0",
+        "ip link set muslin0 down",
+        "ip link set muslin0 mtu 1400 txqueuelen 7",
+        "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+        f"ip link del {veth_name('pod11')}",
+        f"ip link set {veth_name('pod11')} down",
+        "ip route add 10.244.77.0/24 dev muslin0 proto 109",
+        "ip addr add 10.244.1.9/32 dev muslin0",
+    ],
+)
+def test_damage_is_repaired(bed: Bed, damage: str) -> None:
+    before = all_routes(bed.node1)
+    run(bed.node1, *damage.split())
+    assert applied(bed.node1, bed.state1) == ()
+    assert all_routes(bed.node1) == before
+    for address in (bed.pod21.address, bed.pod21.address6):
+        assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(address))
+
+
+def test_a_new_node_address_replaces_the_old_one_everywhere(bed: Bed) -> None:
+    moved = replace(
+        bed.state1,
+        address=IPv4Address("10.244.3.1"),
+        address6=IPv6Address("fd00:0:0:3::1"),
+        own_prefixes=(ip_network("10.244.3.0/24"), ip_network("fd00:0:0:3::/64")),
+    )
+    assert applied(bed.node1, moved) == ()
+    everything = run(bed.node1, "ip", "addr") + run(bed.node1, "ip", "route")
+    everything += run(bed.node1, "ip", "-6", "route")
+    assert "10.244.1.1" not in everything
+    assert "fd00:0:0:1::1/" not in everything
+    assert "10.244.1.2 dev" in everything
+
+
+def test_what_is_not_ours_is_left_alone(bed: Bed) -> None:
+    run(bed.node1, "ip", "link", "add", "music0", "type", "veth", "peer", "name", "music1")
+    run(bed.node1, "ip", "link", "set", "music0", "up")
+    run(bed.node1, "ip", "addr", "add", "192.0.2.1/24", "dev", "music0")
+    run(bed.node1, "ip", "route", "add", "10.244.80.0/24", "dev", "muslin0")
+    assert applied(bed.node1, replace(bed.state1, pods=())) == ()
+    try:
+        assert "192.0.2.1/24" in run(bed.node1, "ip", "addr", "show", "music0")
+        assert "10.244.80.0/24" in run(bed.node1, "ip", "route")
+        assert not [
+            text
+            for text in run(bed.node1, "ip", "-o", "link").split()
+            if is_veth_name(text.partition("@")[0])
+        ]
+    finally:
+        run(bed.node1, "ip", "link", "del", "music0")
+        run(bed.node1, "ip", "route", "del", "10.244.80.0/24")
+
+
+def test_a_foreign_route_to_the_range_is_reported_and_not_replaced(bed: Bed) -> None:
+    run(bed.node1, "ip", "route", "del", "10.244.0.0/16", "dev", TUN)
+    run(bed.node1, "ip", "route", "add", "unreachable", "10.244.0.0/16")
+    (problem,) = applied(bed.node1, bed.state1)
+    run(bed.node1, "ip", "route", "del", "unreachable", "10.244.0.0/16", "metric", "0")
+    assert problem.code == "kernel-refused"
+    assert problem.why == "add route 10.244.0.0/16 dev muslin0: file exists"
+
+
+def test_advertised_default_routes_survive_forwarding(spare: str) -> None:
+    run(spare, "ip", "link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
+    tun = netns.run_in(spare, open_tun)
+    try:
+        assert applied(spare, node_snapshot(1, ())) == ()
+    finally:
+        os.close(tun)
+    assert run(spare, "cat", "/proc/sys/net/ipv6/conf/wan0/accept_ra") == "2\n"
+
+
+# -- pods ------------------------------------------------------------------------------------------
+
+
+def test_a_restarted_daemon_adopts_its_pods_as_they_are(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") == before
+
+
+def test_a_pod_is_attached_once_however_often_it_is_asked_for(bed: Bed) -> None:
+    async def twice(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(bed.pod11)
+        await manager.attach_pod(bed.pod11)
+
+    before = veth_index(bed.node1, "pod11")
+    manage(bed.node1, twice)
+    assert veth_index(bed.node1, "pod11") == before
+
+
+def test_a_half_made_pod_is_made_again(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    run(bed.pod11.netns, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") != before
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def test_a_lost_route_in_a_pod_comes_back_without_a_new_veth(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    run(bed.pod11.netns, "ip", "route", "flush", "proto", "109")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") == before
+    assert "default via 169.254.1.1" in run(bed.pod11.netns, "ip", "route")
+
+
+def test_a_pod_that_moved_to_another_namespace_is_connected_there(bed: Bed, spare: str) -> None:
+    moved = replace(bed.pod11, netns=spare)
+    assert applied(bed.node1, replace(bed.state1, pods=(moved, bed.pod12))) == ()
+    assert "eth0" not in run(bed.pod11.netns, "ip", "link")
+    assert " 0% packet loss" in run(spare, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def refused(bed: Bed, view: PodView) -> KernelError:
+    async def attach(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    with pytest.raises(KernelError) as caught:
+        manage(bed.node1, attach)
+    assert veth_index(bed.node1, view.name) is None
+    assert str(view.address) not in run(bed.node1, "ip", "route")
+    return caught.value
+
+
+def test_a_namespace_that_is_not_there_is_a_clear_error(bed: Bed) -> None:
+    error = refused(bed, replace(pod(1, 7), netns="/run/netns/nowhere"))
+    assert error.code == "no-netns"
+    assert str(error) == "there is no namespace /run/netns/nowhere"
+
+
+def test_a_file_that_is_no_namespace_is_a_clear_error(bed: Bed, tmp_path: Path) -> None:
+    file = tmp_path / "plain"
+    file.touch()
+    error = refused(bed, replace(pod(1, 7), netns=str(file)))
+    assert str(error) == f"{file} is not a network namespace"
+
+
+def test_a_namespace_with_another_eth0_is_a_clear_error(bed: Bed, spare: str) -> None:
+    run(spare, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    error = refused(bed, replace(pod(1, 7), netns=spare))
+    assert error.code == "netns-in-use"
+    assert str(error) == f"namespace {spare} has an interface eth0 already"
+    assert "169.254" not in run(spare, "ip", "route")
+
+
+def test_the_nodes_own_namespace_cannot_be_a_pod(bed: Bed) -> None:
+    path = f"/run/netns/{bed.node1}"
+    error = refused(bed, replace(pod(1, 7), netns=path))
+    assert str(error) == f"{path} is the namespace of the node itself"
+
+
+def test_a_pod_that_cannot_be_finished_leaves_nothing(bed: Bed, spare: str) -> None:
+    # The pod's address is taken by a foreign route of the node: the last step fails.
+    view = replace(pod(1, 7), netns=spare)
+    run(bed.node1, "ip", "route", "add", "unreachable", f"{view.address}/32")
+
+    async def attach(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    with pytest.raises(KernelError, match="file exists"):
+        manage(bed.node1, attach)
+    run(bed.node1, "ip", "route", "del", "unreachable", f"{view.address}/32")
+    assert veth_index(bed.node1, view.name) is None
+    assert "eth0" not in run(spare, "ip", "link")
+
+
+def test_a_pod_without_a_namespace_gets_one_and_takes_it_along(bed: Bed) -> None:
+    path = pods.own_namespace(name("node1"), "web")
+    view = replace(pod(1, 8), name="web", netns=path)
+
+    async def add_and_remove(manager: KernelManager) -> str:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+        pinged = await asyncio.to_thread(run, path, "ping", "-c1", "-W3", str(bed.pod21.address))
+        await manager.detach_pod("web")
+        await manager.detach_pod("web")
+        return pinged
+
+    try:
+        assert " 0% packet loss" in manage(bed.node1, add_and_remove)
+        assert not netns.exists(path)
+        assert veth_index(bed.node1, "web") is None
+    finally:
+        netns.delete(Path(path).name)
+
+
+def test_stopping_keeps_pods_and_leaving_removes_all_of_it(bed: Bed) -> None:
+    async def stop(manager: KernelManager, *, remove: bool) -> None:
+        await manager.apply(bed.state1)
+        await manager.close(remove=remove)
+
+    manage(bed.node1, lambda manager: stop(manager, remove=False))
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
+    manage(bed.node1, lambda manager: stop(manager, remove=True))
+    assert "proto 109" not in run(bed.node1, "ip", "route") + run(bed.node1, "ip", "-6", "route")
+    assert veth_index(bed.node1, "pod11") is None
+    assert "10.244" not in run(bed.node1, "ip", "addr")
+
+
+# -- what the daemon asks before it starts ---------------------------------------------------------
+
+
+def test_the_machines_routes_addresses_and_mtu_are_found(spare: str) -> None:
+    for command in (
+        "ip link set lo up",
+        "ip link add lan0 type veth peer name lan1",
+        "ip link add wan0 mtu 1400 type veth peer name wan1",
+        "ip addr add 192.0.2.5/24 dev lan0",
+        "ip addr add 10.244.9.9/32 dev lan0",
+        "ip addr add 198.51.100.7/24 dev wan0",
+        "ip addr add 2001:db8::7/64 dev wan0 nodad",
+        "ip link set lan0 up",
+        "ip link set lan1 up",
+        "ip link set wan0 up",
+        "ip link set wan1 up",
+        "ip route add default via 198.51.100.1",
+        "ip route add unreachable 10.96.0.0/12",
+        "ip route add 10.244.0.0/16 dev lan0 proto 109",
+    ):
+        run(spare, *command.split())
+    ranges = [ip_network("10.244.0.0/16"), ip_network("fd00::/48")]
+
+    def ask() -> None:
+        with Netlink() as netlink:
+            routes = netlink.host_routes()
+            found = {str(route.prefix): route.link for route in routes}
+            assert found["192.0.2.0/24"] == "lan0"
+            assert found["0.0.0.0/0"] == "wan0"
+            assert "10.244.0.0/16" not in found  # ours
+            assert find_overlap(routes, ranges) is None
+            assert find_overlap(routes, [ip_network("10.96.0.0/16")]) is None
+            assert find_overlap(routes, [ip_network("192.0.0.0/16")]) is not None
+            assert [str(address) for address in netlink.local_addresses(ranges)] == [
+                "198.51.100.7",
+                "192.0.2.5",
+                "2001:db8::7",
+            ]
+            assert netlink.link_mtu_for(Endpoint("198.51.100.9", 1)) == 1400
+            assert netlink.link_mtu_for(Endpoint("2001:db8::9", 1)) == 1400
+            with pytest.raises(KernelError, match="looking for the way to 2001:db8:9::1"):
+                netlink.link_mtu_for(Endpoint("2001:db8:9::1", 1))
+
+    netns.run_in(spare, ask)
+
+
+def test_before_the_first_block_the_node_waits_quietly(spare: str) -> None:
+    early = replace(node_snapshot(1, ()), address=None, address6=None, own_prefixes=())
+    tun = netns.run_in(spare, open_tun)
+    try:
+        assert applied(spare, early) == ()
+        assert "unreachable 10.244.0.0/16" in run(spare, "ip", "route")
+        assert "state DOWN" not in run(spare, "ip", "link", "show", TUN)
+    finally:
+        os.close(tun)
+
+
+def test_a_missing_tun_is_reported(spare: str) -> None:
+    (problem,) = applied(spare, node_snapshot(1, ()))
+    assert problem.code == "tun-gone"
+
+
+def test_the_kernel_ends_up_exactly_as_desired(bed: Bed) -> None:
+    desired = desired_state(bed.state1, TUN, MTU)
+
+    def read() -> None:
+        with Netlink() as netlink:
+            actual = netlink.read(desired.links.__contains__, desired.sysctls)
+            assert actual.links == {
+                link: replace(wanted, txqueuelen=actual.links[link].txqueuelen)
+                for link, wanted in desired.links.items()
+            }
+            assert actual.addresses == desired.addresses
+            assert actual.routes == desired.routes
+            assert actual.sysctls == desired.sysctls
+
+    netns.run_in(bed.node1, read)

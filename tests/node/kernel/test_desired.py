@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+from node.kernel.desired import (
+    FALLBACK_METRIC,
+    GSO_MAX_SIZE,
+    TX_QUEUE,
+    desired_pod_state,
+    desired_state,
+)
+from node.kernel.model import Link, Route, veth_name
+from tests.support.kernel import ModelKernel, held, route
+from tests.support.views import node_snapshot, pod_view
+
+POD = pod_view(1, 1, netns="/run/netns/pod11")
+VETH = veth_name("pod11")
+
+
+def test_a_node_with_a_pod_is_wired_as_the_picture_says() -> None:
+    state = desired_state(node_snapshot(1, (POD, pod_view(2, 1, local=False))), "muslin0", 1500)
+    assert state.links == {
+        "muslin0": Link("muslin0", mtu=1500, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE),
+        VETH: Link(VETH, mtu=1500, gso_max_size=GSO_MAX_SIZE, alias="pod11"),
+    }
+    assert state.addresses == {
+        held("muslin0", "10.244.1.1/32"),
+        held("muslin0", "fd00:0:0:1::1/128"),
+        held(VETH, "169.254.1.1/32"),
+        held(VETH, "fe80::1/64"),
+    }
+    assert state.routes == {
+        route("10.244.0.0/16", "muslin0", source="10.244.1.1"),
+        route("10.244.0.0/16", metric=FALLBACK_METRIC),
+        route("10.244.1.0/24"),
+        route("10.244.1.2/32", VETH, source="10.244.1.1"),
+        route("10.244.1.2/32", VETH, metric=FALLBACK_METRIC),
+        route("fd00::/48", "muslin0", source="fd00:0:0:1::1", metric=1024),
+        route("fd00::/48", metric=FALLBACK_METRIC),
+        route("fd00:0:0:1::/64", metric=1024),
+        route("fd00:0:0:1::2/128", VETH, source="fd00:0:0:1::1", metric=1024),
+        route("fd00:0:0:1::2/128", VETH, metric=FALLBACK_METRIC),
+    }
+
+
+def test_both_families_are_forwarded_and_links_find_no_addresses_of_their_own() -> None:
+    sysctls = desired_state(node_snapshot(1, (POD,)), "muslin0", 1500).sysctls
+    assert sysctls["net/ipv4/ip_forward"] == "1"
+    assert sysctls["net/ipv6/conf/all/forwarding"] == "1"
+    for link in ("muslin0", VETH):
+        assert sysctls[f"net/ipv4/conf/{link}/rp_filter"] == "0"
+        assert sysctls[f"net/ipv6/conf/{link}/disable_ipv6"] == "0"
+        assert sysctls[f"net/ipv6/conf/{link}/addr_gen_mode"] == "1"
+        assert sysctls[f"net/ipv6/conf/{link}/accept_dad"] == "0"
+        assert sysctls[f"net/ipv6/conf/{link}/accept_ra"] == "0"
+
+
+def test_a_cluster_without_ipv6_leaves_the_machines_ipv6_alone() -> None:
+    alone = replace(
+        node_snapshot(1, (replace(POD, address6=None),)),
+        cidr6=None,
+        address6=None,
+        own_prefixes=(ip_network("10.244.1.0/24"),),
+    )
+    state = desired_state(alone, "muslin0", 1500)
+    assert {prefix.version for prefix in (route.prefix for route in state.routes)} == {4}
+    assert {entry.address.version for entry in state.addresses} == {4}
+    assert "net/ipv6/conf/all/forwarding" not in state.sysctls
+    assert state.sysctls["net/ipv6/conf/muslin0/disable_ipv6"] == "1"
+
+
+def test_before_the_first_block_the_range_is_unreachable_and_nothing_else() -> None:
+    early = replace(node_snapshot(1), address=None, address6=None, own_prefixes=())
+    state = desired_state(early, "muslin0", 1500)
+    assert state.addresses == frozenset()
+    assert state.routes == {
+        Route(ip_network("10.244.0.0/16"), metric=FALLBACK_METRIC),
+        Route(ip_network("fd00::/48"), metric=FALLBACK_METRIC),
+    }
+    assert set(state.links) == {"muslin0"}
+
+
+def test_a_pod_has_its_addresses_and_one_way_out_per_family() -> None:
+    assert POD.address6 is not None
+    state = desired_pod_state([POD.address, POD.address6], 1400)
+    assert state.links["eth0"] == Link("eth0", mtu=1400, gso_max_size=GSO_MAX_SIZE)
+    assert state.links["lo"] == Link("lo")
+    assert state.addresses == {held("eth0", "10.244.1.2/32"), held("eth0", "fd00:0:0:1::2/128")}
+    assert {(str(entry.prefix), str(entry.gateway)) for entry in state.routes} == {
+        ("169.254.1.1/32", "None"),
+        ("0.0.0.0/0", "169.254.1.1"),
+        ("::/0", "fe80::1"),
+    }
+
+
+def test_a_pod_without_ipv6_gets_no_ipv6_route() -> None:
+    state = desired_pod_state([POD.address], 1500)
+    assert {entry.prefix.version for entry in state.routes} == {4}
+    assert not state.sysctls
+
+
+def test_the_desired_state_obeys_the_kernels_own_rules() -> None:
+    from node.kernel.reconcile import reconcile
+
+    for desired in (
+        desired_state(node_snapshot(1, (POD,)), "muslin0", 1500),
+        desired_pod_state([POD.address], 1500),
+    ):
+        empty = replace(
+            desired,
+            links={name: Link(name, up=False) for name in desired.links},
+            addresses=frozenset(),
+            routes=frozenset(),
+        )
+        kernel = ModelKernel(empty)
+        for change in reconcile(desired, kernel.state()):
+            kernel.apply(change)
+        assert kernel.state().routes == desired.routes

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from node.kernel import manager as manager_module
+from node.kernel.errors import KernelError
+from node.kernel.manager import KernelManager
+from node.kernel.model import KernelState, Link, veth_name
+from node.kernel.reconcile import AddRoute, Change
+from overlay.errors import StateError
+from overlay.types import Address
+from overlay.views import Problem
+from tests.support.kernel import ModelKernel, RefusedByKernel
+from tests.support.views import node_snapshot, pod_view
+
+POD = pod_view(1, 1, netns="/run/netns/pod11")
+VETH = veth_name("pod11")
+
+
+class FakeNetlink:
+    """`Netlink` on a model kernel, and `pods` with it."""
+
+    def __init__(self) -> None:
+        self.kernel = ModelKernel(KernelState({"muslin0": Link("muslin0", up=False)}))
+        self.reads = 0
+        self.announced = True
+        self.refuse: Callable[[Change], bool] = lambda _: False
+        self.namespaces = {"/run/netns/pod11"}
+
+    def read(self, ours: Callable[[str], bool], sysctls: Sequence[str]) -> KernelState:
+        self.reads += 1
+        return self.kernel.state()
+
+    def changed(self) -> bool:
+        announced, self.announced = self.announced, False
+        return announced
+
+    def apply(self, change: Change) -> None:
+        if self.refuse(change):
+            raise KernelError(f"{change}: file exists", "remove the other route")
+        try:
+            self.kernel.apply(change)
+        except RefusedByKernel as error:
+            raise KernelError(str(error)) from error
+
+    def attach(
+        self, _: object, pod: str, path: str, addresses: Sequence[Address], mtu: int
+    ) -> None:
+        if path not in self.namespaces:
+            raise KernelError(f"there is no namespace {path}", "make one", "no-netns")
+        self.kernel.links[veth_name(pod)] = Link(veth_name(pod), mtu=mtu, alias=pod)
+
+    def detach(self, _: object, pod: str) -> None:
+        self.kernel.links.pop(veth_name(pod), None)
+
+
+class FakeThread:
+    """Runs the work at once."""
+
+    def __init__(self, netlink: FakeNetlink) -> None:
+        self.netlink = netlink
+
+    async def call(self, function: Callable[..., Any], *args: object) -> Any:
+        return function(self.netlink, *args)
+
+
+class Bench:
+    """A manager on a fake thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.netlink = FakeNetlink()
+        for name in ("attach", "detach"):
+            monkeypatch.setattr(manager_module.pods, name, getattr(self.netlink, name))
+        monkeypatch.setattr(
+            manager_module.netns, "exists", lambda path: path in self.netlink.namespaces
+        )
+        thread: Any = FakeThread(self.netlink)
+        self.manager = KernelManager("muslin0", 1500, thread)
+
+    def apply(self, *pods: Any) -> tuple[Problem, ...]:
+        return asyncio.run(self.manager.apply(node_snapshot(1, pods)))
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_pods_are_attached_and_routed(bench: Bench) -> None:
+    assert bench.apply(POD) == ()
+    assert VETH in bench.netlink.kernel.links
+    assert {route.link for route in bench.netlink.kernel.routes.values()} == {"", "muslin0", VETH}
+
+
+def test_nothing_is_read_while_neither_wish_nor_kernel_changes(bench: Bench) -> None:
+    bench.apply(POD)
+    before = bench.netlink.reads
+    bench.apply(POD)
+    assert bench.netlink.reads == before
+    bench.netlink.announced = True
+    bench.apply(POD)
+    assert bench.netlink.reads > before
+
+
+def test_a_pod_in_another_namespace_is_a_changed_wish(bench: Bench) -> None:
+    bench.apply(POD)
+    bench.netlink.namespaces = {"/run/netns/other"}
+    assert bench.apply(replace(POD, netns="/run/netns/other")) == ()
+    (problem,) = bench.apply(POD)
+    assert problem.code == "pod-detached"
+
+
+def test_a_problem_is_told_and_tried_again(bench: Bench) -> None:
+    bench.netlink.namespaces.clear()
+    (problem,) = bench.apply(POD)
+    assert problem == Problem(
+        "pod-detached",
+        "pod pod11 is not connected",
+        f"there is no namespace {POD.netns}",
+        "make one",
+    )
+    bench.netlink.namespaces.add(POD.netns)
+    assert bench.apply(POD) == ()
+
+
+def test_a_refused_change_does_not_stop_the_others(bench: Bench) -> None:
+    bench.netlink.refuse = lambda change: "10.244.0.0/16 dev" in str(change)
+    (problem,) = bench.apply(POD)
+    assert problem == Problem(
+        "kernel-refused",
+        "the kernel lacks 1 part of the network",
+        "add route 10.244.0.0/16 dev muslin0: file exists",
+        "remove the other route",
+    )
+    assert any(route.link == VETH for route in bench.netlink.kernel.routes.values())
+
+
+def test_a_kernel_that_does_not_answer_is_a_problem_not_an_exception(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> KernelState:
+        raise KernelError("reading the kernel's state: timed out")
+
+    monkeypatch.setattr(bench.netlink, "read", silent)
+    (problem,) = bench.apply()
+    assert problem.code == "kernel-silent"
+
+
+def test_a_removed_tun_is_a_problem(bench: Bench) -> None:
+    del bench.netlink.kernel.links["muslin0"]
+    assert [problem.code for problem in bench.apply()] == ["tun-gone"]
+
+
+def test_a_pod_gone_from_the_snapshot_is_disconnected(bench: Bench) -> None:
+    bench.apply(POD)
+    assert bench.apply() == ()
+    assert VETH not in bench.netlink.kernel.links
+
+
+def test_an_attached_pod_is_routed_when_the_call_returns(bench: Bench) -> None:
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(POD))
+    assert any(route.link == VETH for route in bench.netlink.kernel.routes.values())
+    asyncio.run(bench.manager.detach_pod("pod11"))
+    assert VETH not in bench.netlink.kernel.links
+
+
+@pytest.mark.parametrize("step", ["namespace", "route"])
+def test_a_pod_that_cannot_be_attached_leaves_nothing(bench: Bench, step: str) -> None:
+    bench.apply()
+    if step == "namespace":
+        bench.netlink.namespaces.clear()
+    bench.netlink.refuse = lambda change: isinstance(change, AddRoute) and VETH in str(change)
+    with pytest.raises(KernelError):
+        asyncio.run(bench.manager.attach_pod(POD))
+    bench.netlink.refuse = lambda _: False
+    assert VETH not in bench.netlink.kernel.links
+    assert bench.apply() == ()
+
+
+def test_attaching_is_not_refused_for_what_is_wrong_elsewhere(bench: Bench) -> None:
+    bench.netlink.refuse = lambda change: "10.244.0.0/16 dev" in str(change)
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(POD))
+    assert VETH in bench.netlink.kernel.links
+
+
+def test_pods_come_after_the_first_apply(bench: Bench) -> None:
+    with pytest.raises(StateError, match="apply comes first"):
+        asyncio.run(bench.manager.attach_pod(POD))
+
+
+def test_stopping_leaves_and_leaving_removes(bench: Bench) -> None:
+    bench.apply(POD)
+    asyncio.run(bench.manager.close(remove=False))
+    assert VETH in bench.netlink.kernel.links
+    asyncio.run(bench.manager.close(remove=True))
+    assert set(bench.netlink.kernel.links) == {"muslin0"}
+    assert not bench.netlink.kernel.routes
+    assert not bench.netlink.kernel.addresses

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from node.kernel import netns
+from node.kernel.errors import KernelError
+from node.kernel.model import Link
+from node.kernel.netlink import DUMP_TRIES, Netlink
+from node.kernel.reconcile import (
+    AddAddress,
+    AddRoute,
+    Change,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    SetLink,
+    SetSysctl,
+)
+from overlay.types import Endpoint
+from tests.support.kernel import held, route
+from tests.support.privileged import NEEDS_KERNEL
+
+
+def test_the_loopback_is_there_to_read() -> None:
+    with Netlink() as netlink:
+        state = netlink.read(lambda link: link == "lo", ["net/ipv4/ip_forward", "net/none"])
+        assert set(state.links) == {"lo"}
+        assert set(state.sysctls) == {"net/ipv4/ip_forward"}
+        assert netlink.link_index("lo") == 1
+        assert netlink.link_index("nolink0") is None
+
+
+class Interrupted:
+    """A dump that something happens to, the first few times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def get_links(self) -> list[object]:
+        self.times -= 1
+        if self.times >= 0:
+            raise NetlinkDumpInterrupted
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class Refusing:
+    """A kernel that answers every request with the same error."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def link(self, *_: object, **__: object) -> None:
+        raise NetlinkError(self.code)
+
+    addr = route = link
+
+    def close(self) -> None:
+        pass
+
+
+def on(kernel: object, monkeypatch: pytest.MonkeyPatch) -> Netlink:
+    monkeypatch.setattr("node.kernel.netlink.IPRoute", lambda **_: kernel)
+    return Netlink()
+
+
+def test_an_interrupted_reading_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Netlink, "_addresses", lambda *_: iter(()))
+    monkeypatch.setattr(Netlink, "_own_routes", lambda *_: iter(()))
+    netlink = on(Interrupted(DUMP_TRIES - 1), monkeypatch)
+    assert netlink.read(bool, ()).links == {}
+    with pytest.raises(KernelError, match="reading the kernel's state: dump interrupted"):
+        on(Interrupted(DUMP_TRIES), monkeypatch).read(bool, ())
+
+
+def test_a_refusal_says_what_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KernelError) as caught:
+        on(Refusing(errno.EPERM), monkeypatch).apply(DeleteLink("musx"))
+    assert caught.value.why == "remove link musx: operation not permitted"
+    assert caught.value.fix == "run as root"
+    assert caught.value.code == "eperm"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        DeleteLink("musx"),
+        DeleteAddress(held("musx", "10.0.0.1/32")),
+        DeleteRoute(route("10.0.0.0/8", "musx")),
+    ],
+)
+def test_removing_what_is_gone_counts_as_done(
+    change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(Refusing(errno.ENODEV), monkeypatch).apply(change)
+    with pytest.raises(KernelError):
+        on(Refusing(errno.EINVAL), monkeypatch).apply(change)
+
+
+def test_adding_to_a_link_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KernelError, match="no such device"):
+        on(Refusing(errno.ENODEV), monkeypatch).apply(AddAddress(held("musx", "10.0.0.1/32")))
+
+
+class TestOnARealKernel:
+    pytestmark = NEEDS_KERNEL
+
+    @pytest.fixture
+    def inside(self) -> Iterator[Path]:
+        path = netns.create(f"kl{os.getpid()}")
+        yield path
+        netns.delete(path.name)
+
+    @pytest.fixture
+    def beside(self) -> Iterator[Path]:
+        path = netns.create(f"kl{os.getpid()}b")
+        yield path
+        netns.delete(path.name)
+
+    def test_every_change_can_be_made_and_read_back(self, inside: Path, beside: Path) -> None:
+        def work() -> None:
+            with Netlink() as netlink, netns.opened(beside) as namespace:
+                attributes = Link("mus0", mtu=1400, gso_max_size=62000)
+                netlink.create_veth(attributes, Link("eth0", mtu=1400), namespace)
+                wished = Link("mus0", True, 1300, 61000, 77, "a pod")
+                address = held("mus0", "10.0.0.1/32")
+                first = route("10.0.0.0/8", "mus0", source="10.0.0.1")
+                second = route("10.0.0.0/8")
+                forwarding = "net/ipv4/ip_forward"
+                netlink.apply(SetLink(wished))
+                netlink.apply(AddAddress(address))
+                netlink.apply(AddAddress(address))
+                netlink.apply(AddRoute(first))
+                netlink.apply(SetSysctl(forwarding, "1"))
+                state = netlink.read(lambda link: link == "mus0", [forwarding])
+                assert state.links == {"mus0": wished}
+                assert address in state.addresses
+                assert state.routes == {first}
+                assert state.sysctls == {forwarding: "1"}
+                netlink.apply(AddRoute(second, replaces=first))
+                assert netlink.read(bool, ()).routes == {second}
+                for change in (DeleteRoute(second), DeleteAddress(address), DeleteLink("mus0")):
+                    netlink.apply(change)
+                    netlink.apply(change)
+                state = netlink.read(lambda link: link == "mus0", ())
+                assert (state.links, state.addresses, state.routes) == ({}, set(), set())
+
+        netns.run_in(inside, work)
+
+    def test_both_ends_of_a_veth_find_each_other(self, inside: Path, beside: Path) -> None:
+        def index_of_eth0() -> int | None:
+            with Netlink() as netlink:
+                return netlink.link_index("eth0")
+
+        def work() -> None:
+            with Netlink() as netlink, netns.opened(beside) as namespace:
+                assert netlink.peer_index("mus0", namespace) is None
+                netlink.create_veth(Link("mus0"), Link("eth0"), namespace)
+                peer = netlink.peer_index("mus0", namespace)
+                assert peer == netns.run_in(beside, index_of_eth0)
+                with netns.opened(inside) as elsewhere:
+                    assert netlink.peer_index("mus0", elsewhere) is None
+                with pytest.raises(KernelError, match="making the veth mus1: file exists"):
+                    netlink.create_veth(Link("mus1"), Link("eth0"), namespace)
+                assert netlink.link_index("mus1") is None
+
+        netns.run_in(inside, work)
+
+    def test_a_foreign_route_is_never_replaced(self, inside: Path) -> None:
+        def work() -> None:
+            with Netlink() as netlink:
+                netlink.apply(SetLink(Link("lo")))
+                netlink.apply(AddRoute(route("10.0.0.0/8", "lo")))
+                with pytest.raises(KernelError, match=r"add unreachable .*: file exists"):
+                    netlink.apply(AddRoute(route("10.0.0.0/8")))
+
+        netns.run_in(inside, work)
+
+    def test_a_change_is_noticed_once(self, inside: Path) -> None:
+        def work() -> None:
+            with Netlink() as netlink:
+                assert netlink.changed()
+                assert not netlink.changed()
+                netlink.apply(SetLink(Link("lo")))
+                assert netlink.changed()
+                assert not netlink.changed()
+
+        netns.run_in(inside, work)
+
+    def test_an_endpoint_without_a_route_has_no_mtu(self, inside: Path) -> None:
+        def work() -> None:
+            with Netlink() as netlink:
+                with pytest.raises(KernelError, match=r"the way to 192\.0\.2\.1: network is un"):
+                    netlink.link_mtu_for(Endpoint("192.0.2.1", 1))
+                netlink.apply(SetLink(Link("lo", mtu=60000)))
+                assert netlink.link_mtu_for(Endpoint("127.0.0.1", 1)) == 60000
+                assert netlink.local_addresses() == []
+
+        netns.run_in(inside, work)
+
+
+def test_a_running_loop_in_the_same_thread_is_the_callers_mistake() -> None:
+    """pyroute2 would take the running loop; that is why there is a netlink thread."""
+
+    async def wrong() -> None:
+        with pytest.raises(RuntimeError):
+            Netlink()
+
+    with pytest.warns(RuntimeWarning):
+        asyncio.run(wrong())

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from node.kernel.model import KernelState, Link, LinkAddress, Route, veth_name
+from node.kernel.reconcile import (
+    FORWARDING6,
+    AddAddress,
+    AddRoute,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    SetLink,
+    SetSysctl,
+    reconcile,
+)
+from tests.support.kernel import ModelKernel, held, route
+
+LINKS = ("muslin0", veth_name("a"), veth_name("b"))
+ADDRESSES = ("10.1.0.1/32", "10.1.0.2/32", "fd00::1/128", "fd00::2/128")
+PREFIXES = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "fd00::/48", "fd00::3/128")
+
+
+@st.composite
+def states(draw: st.DrawFn) -> KernelState:
+    """A state that the kernel could be in."""
+    names = draw(st.sets(st.sampled_from(LINKS), max_size=3))
+    links = {
+        name: Link(
+            name,
+            up=draw(st.booleans()),
+            mtu=draw(st.sampled_from([1400, 1500])),
+            gso_max_size=draw(st.sampled_from([62000, 65536])),
+            txqueuelen=draw(st.sampled_from([256, 500])),
+            alias=draw(st.sampled_from(["a", "b"])),
+        )
+        for name in sorted(names)
+    }
+    addresses: set[LinkAddress] = set()
+    routes: dict[object, Route] = {}
+    if links:
+        places = st.tuples(st.sampled_from(sorted(links)), st.sampled_from(ADDRESSES))
+        addresses = {held(*place) for place in draw(st.lists(places, max_size=4))}
+        sources = ["", *(str(entry.address.ip) for entry in addresses)]
+        for prefix in draw(st.sets(st.sampled_from(PREFIXES))):
+            link = draw(st.sampled_from(["", *sorted(links)]))
+            source = draw(st.sampled_from(sources)) if link else ""
+            made = route(prefix, link, source=source, metric=draw(st.sampled_from([0, 9])))
+            if not made.source or made.source.version == made.prefix.version:
+                routes[made.key] = made
+    sysctls = draw(st.dictionaries(st.sampled_from(["net/a", "net/b"]), st.sampled_from("01")))
+    return KernelState(links, frozenset(addresses), frozenset(routes.values()), sysctls)
+
+
+@given(states(), states())
+@settings(max_examples=100)
+def test_the_changes_lead_to_the_desired_state(desired: KernelState, actual: KernelState) -> None:
+    """The kernel refuses none of them. Making links is not reconcile's part."""
+    assume(desired.links.keys() <= actual.links.keys())
+    kernel = ModelKernel(actual)
+    for _ in range(2):
+        # What vanishes along with a removed link or address is put right by the second round.
+        for change in reconcile(desired, kernel.state()):
+            kernel.apply(change)
+    assert reconcile(desired, kernel.state()) == []
+    assert kernel.state().addresses == desired.addresses
+    assert kernel.state().routes == desired.routes
+
+
+@given(states(), states())
+@settings(max_examples=40)
+def test_what_belongs_to_a_missing_link_waits(desired: KernelState, actual: KernelState) -> None:
+    missing = desired.links.keys() - actual.links.keys()
+    for change in reconcile(desired, actual):
+        match change:
+            case SetLink(Link(name=name)) | AddAddress(LinkAddress(link=name)):
+                assert name not in missing
+            case AddRoute(Route(link=name)):
+                assert name not in missing
+
+
+@given(states())
+@settings(max_examples=40)
+def test_nothing_is_done_when_all_is_well(state: KernelState) -> None:
+    assert reconcile(state, state) == []
+
+
+@given(states(), states())
+@settings(max_examples=40)
+def test_without_removal_nothing_is_lost(desired: KernelState, actual: KernelState) -> None:
+    for change in reconcile(desired, actual, remove=False):
+        assert not isinstance(change, DeleteLink | DeleteAddress | DeleteRoute)
+
+
+def test_a_route_is_replaced_in_place_not_removed_and_added() -> None:
+    links = {"muslin0": Link("muslin0")}
+    old, new = route("10.0.0.0/8"), route("10.0.0.0/8", "muslin0")
+    desired = KernelState(links, routes=frozenset({new}))
+    actual = KernelState(links, routes=frozenset({old}))
+    assert reconcile(desired, actual) == [AddRoute(new, replaces=old)]
+
+
+def test_a_new_address_comes_before_its_routes_and_the_old_goes_after_them() -> None:
+    links = {"muslin0": Link("muslin0")}
+    before = KernelState(
+        links,
+        frozenset({held("muslin0", "10.1.0.1/32")}),
+        frozenset({route("10.0.0.0/8", "muslin0", source="10.1.0.1")}),
+    )
+    after = KernelState(
+        links,
+        frozenset({held("muslin0", "10.1.0.2/32")}),
+        frozenset({route("10.0.0.0/8", "muslin0", source="10.1.0.2")}),
+    )
+    kinds = [type(change) for change in reconcile(after, before)]
+    assert kinds == [AddAddress, AddRoute, DeleteAddress]
+
+
+def test_settings_come_before_a_link_comes_up() -> None:
+    desired = KernelState({"muslin0": Link("muslin0")}, sysctls={"net/x": "1"})
+    actual = KernelState({"muslin0": Link("muslin0", up=False)}, sysctls={"net/x": "0"})
+    assert reconcile(desired, actual) == [SetSysctl("net/x", "1"), SetLink(Link("muslin0"))]
+
+
+def test_only_pods_veths_are_deleted_and_their_routes_left_to_the_kernel() -> None:
+    veth = veth_name("a")
+    actual = KernelState(
+        {"muslin0": Link("muslin0"), veth: Link(veth)},
+        frozenset({held(veth, "169.254.1.1/32")}),
+        frozenset({route("10.1.0.2/32", veth)}),
+    )
+    assert reconcile(KernelState(), actual) == [DeleteLink(veth)]
+
+
+def test_settings_that_do_not_exist_are_left_alone() -> None:
+    assert reconcile(KernelState(sysctls={"net/ipv6/x": "1"}), KernelState()) == []
+
+
+def test_links_with_advertised_routes_keep_them_when_forwarding_is_switched_on() -> None:
+    desired = KernelState({"muslin0": Link("muslin0")}, sysctls={FORWARDING6: "1"})
+    actual = KernelState(
+        {"muslin0": Link("muslin0")},
+        sysctls={FORWARDING6: "0"},
+        advertised_links=frozenset({"wan0", "muslin0"}),
+    )
+    assert reconcile(desired, actual) == [
+        SetSysctl("net/ipv6/conf/wan0/accept_ra", "2"),
+        SetSysctl(FORWARDING6, "1"),
+    ]
+    on = replace(actual, sysctls={FORWARDING6: "1"})
+    assert reconcile(desired, on) == []
+
+
+def test_changes_read_as_what_is_being_done() -> None:
+    assert [
+        str(change)
+        for change in (
+            DeleteLink("musx"),
+            SetSysctl("net/x", "1"),
+            SetLink(Link("musx")),
+            AddAddress(held("musx", "10.0.0.1/32")),
+            DeleteAddress(held("musx", "10.0.0.1/32")),
+            AddRoute(route("10.0.0.0/8", "musx")),
+            DeleteRoute(route("10.0.0.0/8")),
+        )
+    ] == [
+        "remove link musx",
+        "set net/x to 1",
+        "configure link musx",
+        "add address 10.0.0.1/32 on musx",
+        "remove address 10.0.0.1/32 on musx",
+        "add route 10.0.0.0/8 dev musx",
+        "remove unreachable 10.0.0.0/8",
+    ]
