@@ -1,0 +1,164 @@
+"""What `muslin get` shows of each kind, and how a NAME selects among its objects.
+
+A column is a header, the key of the object (see `node.control.present`) and how people read the
+value. Wide columns are for `-o wide`. `changing` names the keys that differ at every look without
+anything having happened, so that `--watch` knows when there is news.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from node.cli.output import duration, milliseconds, plain, share, size
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    header: str
+    key: str
+    show: Callable[[object], str] = plain
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object.
+
+    Attributes:
+        names: how it may be written; the first one is what the daemon calls it.
+        name_of: what `-o name` prints and NAME is compared with, most exact first.
+        columns: of the table, in order.
+        changing: keys that say nothing new when they differ.
+    """
+
+    names: tuple[str, ...]
+    name_of: Callable[[Json], tuple[str, ...]]
+    columns: tuple[Column, ...]
+    changing: frozenset[str] = frozenset()
+
+    def row(self, item: Json, *, wide: bool) -> list[str]:
+        """The cells of one object."""
+        return [column.show(item.get(column.key)) for column in self._shown(wide=wide)]
+
+    def headers(self, *, wide: bool) -> list[str]:
+        """The headers."""
+        return [column.header for column in self._shown(wide=wide)]
+
+    def _shown(self, *, wide: bool) -> list[Column]:
+        return [column for column in self.columns if wide or not column.wide]
+
+    def matches(self, item: Json, name: str) -> bool:
+        """Whether NAME selects this object."""
+        return name in self.name_of(item)
+
+    def news(self, items: list[Json]) -> list[Json]:
+        """The objects without what changes at every look."""
+        return [
+            {key: value for key, value in item.items() if key not in self.changing}
+            for item in items
+        ]
+
+
+def since(value: object) -> str:
+    """The age of a moment in RFC 3339."""
+    if not isinstance(value, str):
+        return ""
+    return duration(max(0.0, time.time() - datetime.fromisoformat(value).timestamp()))
+
+
+def _total(value: object) -> str:
+    return str(sum(value.values())) if isinstance(value, dict) else ""
+
+
+def _key(*keys: str) -> Callable[[Json], tuple[str, ...]]:
+    return lambda item: tuple(str(item[key]) for key in keys if item[key] is not None)
+
+
+def _pod_names(item: Json) -> tuple[str, ...]:
+    return f"{item['node']}/{item['name']}", str(item["name"])
+
+
+NODES: Final = Kind(
+    names=("nodes", "node"),
+    name_of=_key("name"),
+    columns=(
+        Column("name", "name"),
+        Column("state", "state"),
+        Column("address", "address"),
+        Column("address6", "address6", wide=True),
+        Column("endpoint", "endpoint"),
+        Column("path", "path"),
+        Column("rtt", "rtt", milliseconds),
+        Column("loss", "loss", share, wide=True),
+        Column("seen", "seen", duration),
+        Column("pods", "pods"),
+        Column("blocks", "blocks", wide=True),
+        Column("version", "version", wide=True),
+    ),
+    changing=frozenset({"rtt", "loss", "seen"}),
+)
+PODS: Final = Kind(
+    names=("pods", "pod"),
+    name_of=_pod_names,
+    columns=(
+        Column("name", "name"),
+        Column("node", "node"),
+        Column("address", "address"),
+        Column("address6", "address6"),
+        Column("state", "state"),
+        Column("age", "age", duration),
+        Column("netns", "netns", wide=True),
+    ),
+    changing=frozenset({"age"}),
+)
+ROUTES: Final = Kind(
+    names=("routes", "route"),
+    name_of=_key("prefix"),
+    columns=(
+        Column("prefix", "prefix"),
+        Column("node", "node"),
+        Column("via", "via"),
+        Column("origin", "origin"),
+        Column("age", "age", duration),
+    ),
+    changing=frozenset({"age"}),
+)
+SESSIONS: Final = Kind(
+    names=("sessions", "session"),
+    name_of=_key("node"),
+    columns=(
+        Column("node", "node"),
+        Column("endpoint", "endpoint"),
+        Column("cipher", "cipher"),
+        Column("established", "established", since),
+        Column("rekeyed", "rekeyed", since),
+        Column("mtu", "mtu"),
+        Column("tx", "tx_bytes", size),
+        Column("rx", "rx_bytes", size),
+        Column("drops", "drops", _total),
+        Column("reasons", "drops", wide=True),
+    ),
+    changing=frozenset({"tx_bytes", "rx_bytes"}),
+)
+BLOCKS: Final = Kind(
+    names=("blocks", "block"),
+    name_of=_key("prefix", "prefix6"),
+    columns=(
+        Column("prefix", "prefix"),
+        Column("prefix6", "prefix6", wide=True),
+        Column("node", "node"),
+        Column("state", "state"),
+        Column("blocks", "blocks"),
+        Column("pods", "pods"),
+    ),
+)
+KINDS: Final = (NODES, PODS, ROUTES, SESSIONS, BLOCKS)
+BY_NAME: Final = {name: kind for kind in KINDS for name in kind.names}

@@ -1,0 +1,183 @@
+"""`muslin get` and `muslin status`: looking, never changing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from typing import Final
+
+import click
+
+from node.cli.columns import BY_NAME, KINDS, Kind
+from node.cli.context import (
+    CliError,
+    Invocation,
+    Json,
+    doing,
+    objects,
+    pass_invocation,
+    state_option,
+)
+from node.cli.output import FORMATS, duration, plain, table, to_json, to_yaml
+from node.cli.progress import Progress
+
+WATCH_INTERVAL: Final = 1.0
+
+_HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin get nodes -o wide
+  muslin get pods web -o json
+  muslin get sessions --watch"""
+)
+@click.argument("kind", metavar="KIND")
+@click.argument("name", required=False)
+@click.option(
+    "-o", "--output", type=click.Choice(FORMATS), help="Something else than the usual table."
+)
+@click.option("-w", "--watch", is_flag=True, help="Keep showing it when it changes.")
+@state_option()
+@pass_invocation
+def get(
+    invocation: Invocation, kind: str, name: str | None, output: str | None, *, watch: bool
+) -> int:
+    """List nodes, pods, routes, sessions or blocks, as this node sees them.
+
+    NAME selects one: a node's name, NAME or NODE/NAME of a pod, the prefix of a route or block.
+    """
+    shown = BY_NAME.get(kind)
+    if shown is None:
+        kinds = ", ".join(known.names[0] for known in KINDS)
+        raise click.UsageError(f"there is no kind {kind!r}, kinds are {kinds}")
+    with doing(f"cannot get {shown.names[0]}"):
+        if watch:
+            _watch(invocation, shown, name, output)
+        else:
+            with Progress("waiting for the daemon"):
+                items = _fetch(invocation, shown, name)
+            _print(_render(shown, items, output))
+    return 0
+
+
+def _fetch(invocation: Invocation, kind: Kind, name: str | None) -> list[Json]:
+    items = invocation.ask_list("get", kind=kind.names[0])
+    if name is None:
+        return items
+    found = [item for item in items if kind.matches(item, name)]
+    if not found:
+        singular = kind.names[1]
+        known = ", ".join(kind.name_of(item)[0] for item in items[:12]) or "none"
+        raise CliError(
+            f"cannot get {singular} {name}",
+            f"there is no {singular} {name}",
+            f"{kind.names[0]} are: {known}{', ...' if len(items) > 12 else ''}",
+        )
+    return found
+
+
+def _print(text: str) -> None:
+    if text:  # no names are no lines, not an empty one
+        click.echo(text)
+
+
+def _render(kind: Kind, items: list[Json], output: str | None) -> str:
+    match output:
+        case "json":
+            return to_json(items)
+        case "yaml":
+            return to_yaml(items)
+        case "name":
+            return "\n".join(kind.name_of(item)[0] for item in items)
+    if not items:
+        return f"no {kind.names[0]}"
+    wide = output == "wide"
+    return table(kind.headers(wide=wide), [kind.row(item, wide=wide) for item in items])
+
+
+def _watch(invocation: Invocation, kind: Kind, name: str | None, output: str | None) -> None:
+    """A screen that is redrawn on a terminal; elsewhere, the answer again whenever it changed."""
+    screen = sys.stdout.isatty() and output in {None, "wide"}
+    last: list[Json] | None = None
+    for items in _looks(invocation, kind, name):
+        news = kind.news(items)
+        if screen:
+            click.echo(_HOME_AND_CLEAR + _render(kind, items, output))
+        elif news != last:
+            click.echo(
+                to_json(items, compact=True) if output == "json" else _render(kind, items, output)
+            )
+        last = news
+
+
+def _looks(invocation: Invocation, kind: Kind, name: str | None) -> Iterator[list[Json]]:
+    for number in count():
+        if number:
+            time.sleep(WATCH_INTERVAL)
+        yield _fetch(invocation, kind, name)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin status
+  muslin status -o json | jq .ledger"""
+)
+@click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="For programs.")
+@state_option()
+@pass_invocation
+def status(invocation: Invocation, output: str | None) -> int:
+    """Say whether this node is well, and if not, why and what to do. Exit 0 well, 1 not."""
+    with doing("cannot tell the status"), Progress("waiting for the daemon"):
+        answer = invocation.ask("status")
+    match output:
+        case "json":
+            click.echo(to_json(answer))
+        case "yaml":
+            click.echo(to_yaml(answer))
+        case _:
+            click.echo(_status_text(answer))
+    return 0 if answer["state"] == "ready" else 1
+
+
+def _status_text(answer: Json) -> str:
+    ledger, drops = _split_ledger(answer["ledger"])
+    rows = [
+        ("node", plain(answer["node"])),
+        ("state", plain(answer["state"])),
+        ("cluster", plain(answer["cluster"])),
+        ("network", _both(answer, "cidr", "cidr6")),
+        ("address", _both(answer, "address", "address6") or "none yet"),
+        ("nodes", _nonzero(answer["nodes"])),
+        ("pods", plain(answer["pods"])),
+        ("uptime", duration(answer["uptime"])),
+        ("offloads", plain(answer["offloads"]) or "none"),
+        ("ledger", ledger),
+        ("drops", drops or "none"),
+    ]
+    lines = [f"{key:<10}{value}" for key, value in rows]
+    problems = objects(answer["problems"])
+    if problems:
+        keys = ("code", "what", "why", "fix")
+        rows_of_problems = [[plain(problem[key]) for key in keys] for problem in problems]
+        lines += ["", table(["problem", *keys[1:]], rows_of_problems)]
+    return "\n".join(lines)
+
+
+def _split_ledger(ledger: object) -> tuple[str, str]:
+    counts = dict(objects([ledger])[0])
+    drops = counts.pop("drops", None)
+    return plain(counts), plain(drops)
+
+
+def _nonzero(counts: object) -> str:
+    (found,) = objects([counts])
+    return plain({key: count for key, count in found.items() if count})
+
+
+def _both(answer: Json, *keys: str) -> str:
+    return ", ".join(plain(answer[key]) for key in keys if answer[key] is not None)

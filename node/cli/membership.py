@@ -1,0 +1,230 @@
+"""`muslin init`, `join`, `token` and `leave`: how a node comes into a cluster and out of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, TypeVar
+
+import click
+
+from node.cli.context import (
+    DEFAULT_STATE,
+    Invocation,
+    doing,
+    pass_invocation,
+    state_option,
+)
+from node.cli.output import duration, plain
+from node.cli.progress import Progress
+from overlay.errors import ConfigError
+from overlay.types import Endpoint
+
+DEFAULT_CIDR: Final = "10.244.0.0/16"
+DEFAULT_BLOCK_PREFIX: Final = 24
+
+LEAVE_PATIENCE: Final = 20.0
+"""Longer than the daemon waits for the members to confirm."""
+
+Network = TypeVar("Network", IPv4Network, IPv6Network)
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """A number with or without a unit: `90`, `90s`, `15m`, `1h`, `7d`.
+
+    >>> seconds("15m")
+    900.0
+    """
+    match = re.fullmatch(r"([0-9]+)([smhd]?)", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration, write 90s, 15m, 1h or 7d")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin init
+  muslin init --cidr 10.244.0.0/16 --advertise 203.0.113.7:6875
+  muslin init --cidr 10.8.0.0/20 --block-prefix 26 --cidr6 none"""
+)
+@click.option("--name", metavar="NAME", help="Name of the node.  [default: the host's name]")
+@click.option("--cidr", metavar="CIDR", default=DEFAULT_CIDR, show_default=True, help="IPv4 range.")
+@click.option("--cidr6", metavar="CIDR|none", help="IPv6 range.  [default: a random private /48]")
+@click.option(
+    "--block-prefix",
+    metavar="N",
+    type=click.IntRange(1, 32),
+    default=DEFAULT_BLOCK_PREFIX,
+    show_default=True,
+    help="Prefix length of a node's block.",
+)
+@click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
+@click.option(
+    "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
+)
+@state_option()
+@pass_invocation
+def init(
+    invocation: Invocation,
+    name: str | None,
+    cidr: str,
+    cidr6: str | None,
+    block_prefix: int,
+    listen: str | None,
+    advertise: tuple[str, ...],
+) -> int:
+    """Start a cluster: make its authority, this node's identity, and all address blocks."""
+    from node import founding, preflight  # noqa: PLC0415 - cryptography and netlink, 0.3 s
+    from node.kernel.netlink import Netlink  # noqa: PLC0415
+    from overlay.wire.cluster import random_ula  # noqa: PLC0415
+
+    folder = invocation.folder
+    with doing("cannot start a cluster"):
+        founding.check_unused(folder)
+        node = founding.found_node(
+            founding.node_name(name),
+            cidr=_network(cidr, IPv4Network, "--cidr"),
+            cidr6=random_ula(os.urandom) if cidr6 is None else _cidr6(cidr6),
+            block_prefix=block_prefix,
+            entropy=os.urandom,
+            wall=time.time(),
+        )
+        settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
+        with Netlink() as netlink:
+            preflight.check_overlap(node.cluster, netlink.host_routes())
+        with founding.reserved(folder):
+            founding.store_node(folder, node, settings)
+    cluster = node.cluster
+    blocks = 1 << (cluster.block_prefix - cluster.cidr.prefixlen)
+    click.echo(f"founded cluster {cluster.id.hex()} with node {node.certificate.name}")
+    click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
+    click.echo(f"nodes get blocks of /{cluster.block_prefix}; there are {blocks}")
+    click.echo(f"keys, certificate and the cluster's authority are in {folder.path}")
+    _next_steps(invocation, "up", "token")
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin join muslin1-kdJ4mQf0...
+  muslin join "$(ssh vm1 muslin token)" --name vm2"""
+)
+@click.argument("token")
+@click.option("--name", metavar="NAME", help="Name of the node.  [default: the host's name]")
+@click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
+@click.option(
+    "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
+)
+@state_option()
+@pass_invocation
+def join(
+    invocation: Invocation,
+    token: str,
+    name: str | None,
+    listen: str | None,
+    advertise: tuple[str, ...],
+) -> int:
+    """Join a cluster: get a certificate and the cluster's address range from a member."""
+    from node import founding, joiner, preflight  # noqa: PLC0415 - cryptography and netlink
+    from node.kernel.netlink import Netlink  # noqa: PLC0415
+
+    folder = invocation.folder
+    with doing("cannot join"):
+        invitation = joiner.read_token(token, wall=time.time())
+        founding.check_unused(folder)
+        own_name = founding.node_name(name)
+        settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
+        with founding.reserved(folder):  # before asking: a token is used only once
+            with Progress("waiting for a member to answer"):
+                node = joiner.join(invitation, own_name, entropy=os.urandom)
+            with Netlink() as netlink:
+                preflight.check_overlap(node.cluster, netlink.host_routes())
+            founding.store_node(folder, node, settings)
+    cluster = node.cluster
+    click.echo(f"joined cluster {cluster.id.hex()} as node {node.certificate.name}")
+    click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
+    click.echo(f"keys and certificate are in {folder.path}")
+    _next_steps(invocation, "up")
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin token
+  muslin token --ttl 15m"""
+)
+@click.option(
+    "--ttl",
+    type=seconds,
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    help="How long it can be used.",
+)
+@state_option()
+@pass_invocation
+def token(invocation: Invocation, ttl: float) -> int:
+    """Print a join token, good for one node. Nothing else is on stdout; keep it secret."""
+    with doing("cannot make a token"):
+        answer = invocation.ask("token", ttl=ttl)
+    click.echo(plain(answer["token"]))
+    if sys.stderr.isatty():
+        click.echo(f"muslin: good for one node, for {duration(ttl)}", err=True)
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Example:
+  muslin leave"""
+)
+@state_option()
+@pass_invocation
+def leave(invocation: Invocation) -> int:
+    """Hand all blocks back, tell the other nodes, detach the pods, stop the daemon."""
+    with doing("cannot leave"), Progress("waiting for the members to confirm"):
+        answer = invocation.ask("leave", patience=LEAVE_PATIENCE)
+    click.echo(f"left the cluster; other nodes that confirmed it: {answer['confirmed']}")
+    click.echo(f"{invocation.folder.path} is of no more use and can be removed")
+    return 0
+
+
+def _cidr6(text: str) -> IPv6Network | None:
+    return None if text == "none" else _network(text, IPv6Network, "--cidr6")
+
+
+def _network(text: str, kind: type[Network], key: str) -> Network:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(str(error), key) from error
+
+
+def _endpoints(
+    listen: str | None, advertise: Sequence[str]
+) -> tuple[Endpoint | None, tuple[Endpoint, ...]]:
+    try:
+        own = Endpoint.parse(listen) if listen else None
+        return own, tuple(map(Endpoint.parse, advertise))
+    except ConfigError as error:
+        raise ConfigError(str(error), "--listen or --advertise") from error
+
+
+def _ranges(cidr: IPv4Network, cidr6: IPv6Network | None) -> str:
+    return f"{cidr} and {cidr6}" if cidr6 else str(cidr)
+
+
+def _next_steps(invocation: Invocation, *verbs: str) -> None:
+    # Advice, not the answer: programs that read stdout must not find it there.
+    state = "" if invocation.state == DEFAULT_STATE else f" --state {invocation.state}"
+    steps = ", then ".join(f"muslin{state} {verb}" for verb in verbs)
+    click.echo(f"next: {steps}", err=True)

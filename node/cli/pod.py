@@ -1,0 +1,100 @@
+"""`muslin pod add`, `muslin pod del` and `muslin exec`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from node.cli.context import (
+    CliError,
+    CommandInside,
+    Invocation,
+    doing,
+    pass_invocation,
+    state_option,
+)
+from node.cli.output import plain
+from node.cli.progress import Progress
+
+ATTACH_TIMEOUT = 30.0
+"""Attaching waits for the kernel, which may be busy with many other namespaces."""
+
+
+@click.group(
+    no_args_is_help=False,
+    epilog="""\b
+Examples:
+  muslin pod add web
+  muslin pod del web""",
+)
+@state_option()
+def pod() -> None:
+    """Attach a network namespace to the pod network, or detach it."""
+
+
+@pod.command(
+    epilog="""\b
+Examples:
+  muslin pod add web                             in a new namespace
+  muslin pod add db --netns /run/netns/db        in one that exists
+  muslin pod add dns --ip 10.244.1.53            with an address of your choice"""
+)
+@click.argument("name")
+@click.option("--netns", metavar="PATH", help="Its namespace, a path or a name of `ip netns`.")
+@click.option("--ip", metavar="ADDR", help="An address inside this node's blocks.")
+@state_option()
+@pass_invocation
+def add(invocation: Invocation, name: str, netns: str | None, ip: str | None) -> int:
+    """Give a namespace an interface eth0 in the pod network, and addresses of this node."""
+    if netns and netns.startswith((".", "~")):
+        netns = str(Path(netns).expanduser().absolute())
+    with doing(f"cannot add pod {name}"), Progress("attaching the pod"):
+        added = invocation.ask("pod.add", patience=ATTACH_TIMEOUT, name=name, netns=netns, ip=ip)
+    addresses = " ".join(plain(added[key]) for key in ("address", "address6") if added[key])
+    click.echo(f"pod {added['name']} added: {addresses} in {added['netns']}")
+    return 0
+
+
+@pod.command(
+    name="del",
+    epilog="""\b
+Example:
+  muslin pod del web""",
+)
+@click.argument("name")
+@state_option()
+@pass_invocation
+def delete(invocation: Invocation, name: str) -> int:
+    """Detach a pod of this node and give its addresses back."""
+    with doing(f"cannot delete pod {name}"), Progress("detaching the pod"):
+        removed = invocation.ask("pod.del", patience=ATTACH_TIMEOUT, name=name)
+    click.echo(f"pod {removed['name']} deleted")
+    return 0
+
+
+@click.command(
+    name="exec",
+    cls=CommandInside,
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Examples:
+  muslin exec web -- ip address
+  muslin exec web -- ping -c 3 10.244.2.2""",
+)
+@state_option()
+@click.argument("name", metavar="POD")
+@click.argument("command", metavar="-- CMD ...", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_invocation
+def execute(invocation: Invocation, name: str, command: tuple[str, ...]) -> int:
+    """Run a command inside the namespace of a pod of this node; its exit code is ours."""
+    from node.kernel import netns  # noqa: PLC0415 - only this verb enters namespaces
+
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise click.UsageError("the command to run is missing")
+    with doing(what := f"cannot run a command in pod {name}"):
+        where = invocation.ask("pod.get", name=name)
+        if not where["netns"]:
+            raise CliError(what, f"pod {where['name']} is on {where['node']}", "run it there")
+        netns.execute(plain(where["netns"]), command)

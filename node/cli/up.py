@@ -1,0 +1,63 @@
+"""`muslin up`: run the daemon in the foreground of whatever supervises it."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from node.cli.context import Invocation, doing, pass_invocation, state_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin up
+  muslin --state /srv/node2 up --listen 192.0.2.2:6875
+  MUSLIN_LOG_LEVEL=debug muslin up"""
+)
+@click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
+@click.option(
+    "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
+)
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--log-format", metavar="FORMAT", help="text or json.")
+@click.option("--loop", metavar="LOOP", help="Event loop: uvloop or asyncio.")
+@state_option()
+@pass_invocation
+def up(
+    invocation: Invocation,
+    listen: str | None,
+    advertise: tuple[str, ...],
+    log_level: str | None,
+    log_format: str | None,
+    loop: str | None,
+) -> int:
+    """Run the daemon until SIGTERM, SIGINT or `muslin leave`. SIGHUP reads the settings again.
+
+    Settings come from config.toml in the state folder, then MUSLIN_* variables, then flags.
+    """
+    from node import daemon, logs, preflight  # noqa: PLC0415 - the only verb that is the daemon
+    from node.config import NodeConfig, load_config  # noqa: PLC0415
+    from node.identity import load_node  # noqa: PLC0415
+
+    folder = invocation.folder
+    flags = {
+        "listen": listen,
+        "advertise": advertise,
+        "log.level": log_level,
+        "log.format": log_format,
+        "loop": loop,
+    }
+
+    def read_config() -> NodeConfig:
+        return load_config(folder.config, os.environ, flags)
+
+    with doing("cannot run the daemon"):
+        load_node(folder)
+        config = read_config()
+        preflight.check_privilege()
+        preflight.check_tun()
+        logs.setup(config.log_level, config.log_format)
+        daemon.run(config, folder, read_config)
+    return 0

@@ -1,0 +1,255 @@
+"""What each method of the control socket does.
+
+    status                          the node's state, problems and ledger
+    get       kind                  the objects of one kind, see `node.control.present`
+    token     ttl                   a join token
+    pod.add   name, netns?, ip?     give addresses, store, announce, then attach
+    pod.del   name                  detach, then give back, store, announce
+    pod.get   name                  one pod, wherever it is
+    ping      target, timeout?, version?    one round over every leg of the way
+    leave                           hand everything back, then stop
+    stop                            stop cleanly
+
+Order is what keeps requests whole. An address is stored before the kernel learns it; if attaching
+then fails the address goes back, so a refused request leaves nothing. On removal the kernel comes
+first: an address must not be given away while a namespace still answers for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from typing import Final
+
+from node.control.ports import DaemonPort
+from node.control.present import KINDS, present_pod, present_status
+from node.control.schema import ControlError
+from node.control.targets import Target, find_pod, find_target
+from node.errors import NodeError
+from node.kernel.netns import path_of
+from node.kernel.pods import own_namespace
+from overlay.effects import Left, ProbeAnswered
+from overlay.types import Address, NodeId
+from overlay.views import Snapshot
+
+Params = Mapping[str, object]
+
+DEFAULT_TTL: Final = 3600.0
+LONGEST_TTL: Final = 30 * 86400.0
+"""A token is a key under the mat; nobody should find one that is a year old."""
+
+PING_TIMEOUT: Final = 1.0
+LONGEST_PING: Final = 30.0
+LEAVE_TIMEOUT: Final = 10.0
+"""Longer than `Timing.leave_after`, after which the engine gives up on confirmations."""
+
+
+class Handlers:
+    """All methods. The daemon passes on the effects that answer earlier requests.
+
+    Args:
+        daemon: what the methods act on.
+    """
+
+    def __init__(self, daemon: DaemonPort) -> None:
+        self._daemon = daemon
+        self._probes: dict[int, asyncio.Future[float]] = {}
+        self._next_probe = 1
+        self._left: asyncio.Future[int] | None = None
+        self._pods = asyncio.Lock()  # one change of pods at a time: attaching takes a while
+        self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
+            "status": self._status,
+            "get": self._get,
+            "token": self._token,
+            "pod.add": self._pod_add,
+            "pod.del": self._pod_del,
+            "pod.get": self._pod_get,
+            "ping": self._ping,
+            "leave": self._leave,
+            "stop": self._stop,
+        }
+
+    async def dispatch(self, method: str, params: Params) -> object:
+        """Do one request; the `Dispatch` of `node.control.server`.
+
+        Raises:
+            ControlError: no such method, or a parameter is missing or of the wrong type.
+            OverlayError: the request was declined or failed.
+        """
+        handler = self._methods.get(method)
+        if handler is None:
+            why = f"the daemon knows no method {method!r}"
+            raise ControlError("unknown-method", why, "use the command of the daemon's version")
+        return await handler(params)
+
+    def probe_answered(self, effect: ProbeAnswered) -> None:
+        """The daemon tells that a probe came back."""
+        waiter = self._probes.get(effect.token)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(effect.rtt)
+
+    def left(self, effect: Left) -> None:
+        """The daemon tells that the node has left."""
+        if self._left is not None and not self._left.done():
+            self._left.set_result(effect.confirmed)
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def _snapshot(self) -> Snapshot:
+        return self._daemon.engine.snapshot(self._daemon.now())
+
+    async def _status(self, _: Params) -> object:
+        return present_status(self._snapshot(), self._daemon.facts())
+
+    async def _get(self, params: Params) -> object:
+        kind = _text(params, "kind")
+        if kind not in KINDS:
+            why = f"there is no kind {kind!r}"
+            raise ControlError("unknown-kind", why, f"kinds are: {', '.join(KINDS)}")
+        return KINDS[kind](self._snapshot(), self._daemon.facts())
+
+    async def _pod_get(self, params: Params) -> object:
+        snapshot = self._snapshot()
+        pod = find_pod(snapshot, _text(params, "name"))
+        return present_pod(pod, self._daemon.facts().epoch + snapshot.now)
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    async def _token(self, params: Params) -> object:
+        ttl = _number(params, "ttl", DEFAULT_TTL)
+        if not 1.0 <= ttl <= LONGEST_TTL:
+            why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:g} s"
+            raise ControlError("bad-request", why)
+        token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now())
+        self._daemon.perform(effects)  # shown only when stored: else it could be used twice
+        return {"token": token, "ttl": ttl}
+
+    async def _pod_add(self, params: Params) -> object:
+        name = _text(params, "name")
+        address = _address(params, "ip")
+        netns = self._namespace(name, _text(params, "netns", ""))
+        async with self._pods:
+            pod, effects = self._daemon.engine.add_pod(name, netns, address, self._daemon.now())
+            try:
+                self._daemon.perform(effects)
+                await self._daemon.attach_pod(pod)
+            except (NodeError, asyncio.CancelledError):
+                self._take_back(name)
+                raise
+        return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
+
+    def _namespace(self, pod: str, given: str) -> str:
+        if given:
+            return str(path_of(given))
+        snapshot = self._snapshot()
+        return own_namespace(snapshot.name, pod, snapshot.cluster)
+
+    def _take_back(self, name: str) -> None:
+        _, effects = self._daemon.engine.remove_pod(name, self._daemon.now())
+        self._daemon.perform(effects)
+
+    async def _pod_del(self, params: Params) -> object:
+        name = _text(params, "name")
+        async with self._pods:
+            pod = find_pod(self._snapshot(), name)
+            if not pod.local:
+                why = f"pod {name} is on {pod.node}"
+                raise ControlError("not-local", why, f"run the command on {pod.node}")
+            await self._daemon.detach_pod(pod.name)
+            self._take_back(pod.name)
+        return {"name": pod.name, "node": pod.node}
+
+    async def _leave(self, _: Params) -> object:
+        pods = [pod.name for pod in self._snapshot().pods if pod.local]
+        self._left = asyncio.get_running_loop().create_future()
+        self._daemon.perform(self._daemon.engine.leave(self._daemon.now()))
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                confirmed = await self._left
+        except TimeoutError as error:
+            raise NodeError("leaving takes too long", "look at the daemon's log") from error
+        for pod in pods:
+            await self._daemon.detach_pod(pod)
+        self._daemon.request_stop()
+        return {"confirmed": confirmed}
+
+    async def _stop(self, _: Params) -> object:
+        self._daemon.request_stop()
+        return {}
+
+    # -- reaching ----------------------------------------------------------------------------------
+
+    async def _ping(self, params: Params) -> object:
+        timeout = min(_number(params, "timeout", PING_TIMEOUT), LONGEST_PING)
+        version = params.get("version")
+        if version not in (None, 4, 6):
+            raise ControlError("bad-request", "version must be 4 or 6")
+        target = find_target(
+            self._snapshot(),
+            _text(params, "target"),
+            version=version if isinstance(version, int) else None,
+        )
+        echo = self._daemon.ping_address(target.address, timeout)
+        if target.node.local:
+            legs = [_leg(target.kind, str(target.address), await echo)]
+        else:
+            probe = self._probe(target.node.id, timeout)
+            across, answered = await asyncio.gather(probe, echo)
+            legs = [
+                _leg("overlay", target.node.name, across),
+                _leg(target.kind, str(target.address), answered),
+            ]
+        return {**_shown(target), "legs": legs}
+
+    async def _probe(self, node: NodeId, timeout: float) -> float | None:  # noqa: ASYNC109
+        token, self._next_probe = self._next_probe, self._next_probe + 1
+        waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._probes[token] = waiter
+        try:
+            self._daemon.perform(self._daemon.engine.probe(node, token, self._daemon.now()))
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            return None
+        finally:
+            del self._probes[token]
+
+
+def _shown(target: Target) -> dict[str, object]:
+    return {
+        "target": target.name,
+        "kind": target.kind,
+        "node": target.node.name,
+        "address": str(target.address),
+        "path": target.node.path,
+        "state": str(target.node.state),
+    }
+
+
+def _leg(leg: str, to: str, rtt: float | None) -> dict[str, object]:
+    return {"leg": leg, "to": to, "rtt": None if rtt is None else round(rtt, 6)}
+
+
+def _text(params: Params, key: str, default: str | None = None) -> str:
+    value = params.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or (not value and default is None):
+        raise ControlError("bad-request", f"{key} must be text")
+    return value
+
+
+def _number(params: Params, key: str, default: float) -> float:
+    value = params.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ControlError("bad-request", f"{key} must be a number of seconds")
+    return float(value)
+
+
+def _address(params: Params, key: str) -> Address | None:
+    text = _text(params, key, "")
+    try:
+        return ip_address(text) if text else None
+    except ValueError as error:
+        raise ControlError("bad-request", f"{key}: {text!r} is not an address") from error

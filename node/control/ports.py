@@ -1,0 +1,102 @@
+"""What the handlers need of the daemon and of its engine, so that tests can bring their own.
+
+`EnginePort` is the part of `overlay.engine.Engine` that control requests use; `DaemonPort` is what
+`node.daemon` offers around it. Both are satisfied structurally.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from node.control.present import DaemonFacts
+from overlay.effects import Effect
+from overlay.types import Address, NodeId
+from overlay.views import PodView, Snapshot
+
+
+class EnginePort(Protocol):
+    """The engine, as control requests see it. Errors are those of `overlay.engine`."""
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Everything there is to show."""
+        ...
+
+    def add_pod(
+        self, name: str, netns: str, address: Address | None, now: float
+    ) -> tuple[PodView, list[Effect]]:
+        """Give a pod its addresses."""
+        ...
+
+    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        """Take them back."""
+        ...
+
+    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+        """A join token, as text."""
+        ...
+
+    def leave(self, now: float) -> list[Effect]:
+        """Hand everything back; a `Left` effect follows."""
+        ...
+
+    def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
+        """Probe a member; a `ProbeAnswered` effect with `token` follows, or nothing."""
+        ...
+
+
+class DaemonPort(Protocol):
+    """The daemon, as control requests see it."""
+
+    @property
+    def engine(self) -> EnginePort:
+        """The one engine."""
+        ...
+
+    def now(self) -> float:
+        """Monotonic seconds, the engine's clock."""
+        ...
+
+    def facts(self) -> DaemonFacts:
+        """What the status says of the process."""
+        ...
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Execute effects in order.
+
+        Raises:
+            NodeError: a `Persist` failed. What followed it has been discarded and the engine
+                told; nothing of the request may be shown as done. Nothing else.
+        """
+        ...
+
+    async def attach_pod(self, pod: PodView) -> None:
+        """Connect the pod's namespace; packets can flow when it returns.
+
+        Raises:
+            NodeError: it cannot be connected; nothing of it is left. Nothing else.
+        """
+        ...
+
+    async def detach_pod(self, name: str) -> None:
+        """Disconnect a pod. One that is not connected is fine.
+
+        Raises:
+            NodeError: the kernel refused. Nothing else.
+        """
+        ...
+
+    async def ping_address(
+        self,
+        address: Address,
+        timeout: float,  # noqa: ASYNC109 - a result of its own, not a cancellation
+    ) -> float | None:
+        """Seconds until an ICMP echo from this node's own address was answered; None: it was not.
+
+        Raises:
+            NodeError: no echo could be sent. Nothing else.
+        """
+        ...
+
+    def request_stop(self) -> None:
+        """Begin a clean stop, after the present request has been answered."""
+        ...

@@ -1,0 +1,196 @@
+"""Turns the engine's views into the objects that users and programs see. The only place that does.
+
+Keys are promises (lower case, never renamed). Durations are seconds, sizes are bytes, moments are
+RFC 3339 in UTC. What is unknown is null, never left out, so that a program can rely on every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from overlay.types import Address, Endpoint, Prefix
+from overlay.views import (
+    BlockView,
+    LedgerView,
+    NodeState,
+    NodeView,
+    PodView,
+    Problem,
+    RouteView,
+    SessionView,
+    Snapshot,
+)
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """What the status says of the process around the engine.
+
+    Attributes:
+        epoch: Unix seconds at monotonic zero.
+        started: monotonic seconds of the daemon's start.
+        pid: its process id.
+        version: of the software.
+        offloads: what the kernel does for us (`udp_gso`, ...), as the ports found out.
+        problems: those the engine cannot see (kernel state, disk).
+    """
+
+    epoch: float
+    started: float
+    pid: int
+    version: str
+    offloads: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def moment(unix: float) -> str:
+    """Unix seconds as RFC 3339.
+
+    >>> moment(0.25)
+    '1970-01-01T00:00:00.250Z'
+    """
+    text = datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def present_node(node: NodeView) -> Json:
+    """A row of `get nodes`."""
+    return {
+        "name": node.name,
+        "state": str(node.state),
+        "address": _text(node.address),
+        "address6": _text(node.address6),
+        "endpoint": _text(node.endpoint),
+        "blocks": [str(block) for block in node.blocks],
+        "pods": node.pods,
+        "version": node.version,
+        "path": node.path,
+        "rtt": _rounded(node.rtt, 6),
+        "loss": _rounded(node.loss, 3),
+        "seen": _rounded(node.seen, 3),
+        "local": node.local,
+        "id": node.id.hex(),
+    }
+
+
+def present_pod(pod: PodView, wall: float) -> Json:
+    """A row of `get pods`; `wall` is the present in Unix seconds."""
+    return {
+        "name": pod.name,
+        "node": pod.node,
+        "address": str(pod.address),
+        "address6": _text(pod.address6),
+        "netns": pod.netns or None,
+        "state": pod.state,
+        "age": round(max(0.0, wall - pod.since), 3),
+        "created": moment(pod.since),
+        "local": pod.local,
+    }
+
+
+def present_route(route: RouteView, now: float) -> Json:
+    """A row of `get routes`; `now` is the present in monotonic seconds."""
+    return {
+        "prefix": str(route.prefix),
+        "node": route.node,
+        "via": _text(route.via),
+        "origin": route.origin,
+        "age": round(max(0.0, now - route.since), 3),
+    }
+
+
+def present_session(session: SessionView, epoch: float) -> Json:
+    """A row of `get sessions`; `epoch` is Unix seconds at monotonic zero."""
+    return {
+        "node": session.node,
+        "endpoint": _text(session.endpoint),
+        "cipher": session.cipher,
+        "established": moment(epoch + session.established),
+        "rekeyed": moment(epoch + session.rekeyed),
+        "mtu": session.mtu,
+        "tx_bytes": session.tx_bytes,
+        "rx_bytes": session.rx_bytes,
+        "drops": _counts(session.drops.items()),
+    }
+
+
+def present_block(block: BlockView) -> Json:
+    """A row of `get blocks`."""
+    return {
+        "prefix": str(block.prefix),
+        "prefix6": _text(block.prefix6),
+        "node": block.node,
+        "blocks": block.blocks,
+        "state": block.state,
+        "pods": block.pods,
+    }
+
+
+def present_ledger(ledger: LedgerView) -> Json:
+    """Where everything went: at rest `in == out + queued + sum(drops)`."""
+    return {
+        "in": ledger.received,
+        "out": ledger.sent,
+        "queued": ledger.queued,
+        "drops": _counts(ledger.drops.items()),
+    }
+
+
+def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
+    """What `status` says."""
+    problems = [*snapshot.problems, *facts.problems]
+    return {
+        "node": snapshot.name,
+        "cluster": snapshot.cluster,
+        "state": "problem" if problems else "ready",
+        "address": _text(snapshot.address),
+        "address6": _text(snapshot.address6),
+        "cidr": str(snapshot.cidr),
+        "cidr6": _text(snapshot.cidr6),
+        "nodes": {
+            str(state): sum(node.state is state for node in snapshot.nodes) for state in NodeState
+        },
+        "pods": sum(pod.local for pod in snapshot.pods),
+        "problems": [_present_problem(problem) for problem in problems],
+        "ledger": present_ledger(snapshot.ledger),
+        "offloads": list(facts.offloads),
+        "version": facts.version,
+        "pid": facts.pid,
+        "started": moment(facts.epoch + facts.started),
+        "uptime": round(snapshot.now - facts.started, 3),
+    }
+
+
+def _present_problem(problem: Problem) -> Json:
+    return {"code": problem.code, "what": problem.what, "why": problem.why, "fix": problem.fix}
+
+
+Presenter = Callable[[Snapshot, DaemonFacts], list[Json]]
+
+KINDS: Final[dict[str, Presenter]] = {
+    "nodes": lambda shot, _: [present_node(node) for node in shot.nodes],
+    "pods": lambda shot, facts: [present_pod(pod, facts.epoch + shot.now) for pod in shot.pods],
+    "routes": lambda shot, _: [present_route(route, shot.now) for route in shot.routes],
+    "sessions": lambda shot, facts: [
+        present_session(session, facts.epoch) for session in shot.sessions
+    ],
+    "blocks": lambda shot, _: [present_block(block) for block in shot.blocks],
+}
+"""What `get KIND` lists, by kind."""
+
+
+def _text(value: Address | Prefix | Endpoint | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _counts(items: Iterable[tuple[str, int]]) -> dict[str, int]:
+    return {str(reason): count for reason, count in items if count}

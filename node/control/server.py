@@ -1,0 +1,171 @@
+"""Listens on the control socket: many clients, none of which can hurt the daemon.
+
+What each limit is for: a line may have 64 KiB, so nobody makes the daemon collect memory; at most
+`MOST_CLIENTS` connections, so nobody takes its file descriptors; a client that does not send is
+closed after a while, and one that does not read is closed when its answer does not fit the socket
+buffer in time. A client costs one waiting task until then, nothing else.
+
+Who may ask is decided by the kernel's word (SO_PEERCRED): root, and the user the daemon runs as.
+The mode 0600 of the socket says the same; checking both covers folders that were opened up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+from node.control.address import short_path
+from node.control.schema import (
+    LONGEST_REQUEST,
+    ControlError,
+    Request,
+    encode_error,
+    encode_result,
+)
+from node.errors import NodeError, clauses
+from node.tasks import Crash, contain, spawn, stop
+from overlay.errors import OverlayError
+
+Dispatch = Callable[[str, dict[str, object]], Awaitable[object]]
+"""Does one request: method and parameters in, a JSON value out; raises ControlError or
+OverlayError for what the caller should know."""
+
+MOST_CLIENTS: Final = 64
+IDLE_AFTER: Final = 60.0
+UNREAD_AFTER: Final = 10.0
+
+_CREDENTIALS: Final = Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class ControlServer:
+    """The listening side of one control socket.
+
+    Args:
+        path: where the socket goes. A stale one is replaced: the caller holds the folder's lock.
+        dispatch: does the requests.
+        idle_after: seconds after which a silent connection is closed.
+        unread_after: seconds after which a connection that does not take its answer is closed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dispatch: Dispatch,
+        *,
+        idle_after: float = IDLE_AFTER,
+        unread_after: float = UNREAD_AFTER,
+    ) -> None:
+        self._path = path
+        self._dispatch = dispatch
+        self._idle_after = idle_after
+        self._unread_after = unread_after
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            NodeError: the socket cannot be made. Nothing else.
+        """
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._path.unlink(missing_ok=True)
+            with short_path(str(self._path)) as path:
+                listener.bind(path)
+            self._path.chmod(0o600)
+        except OSError as error:
+            listener.close()
+            raise NodeError.of(f"listening on {self._path}", error) from error
+        self._server = await asyncio.start_unix_server(
+            self._on_client, sock=listener, limit=LONGEST_REQUEST
+        )
+
+    async def close(self) -> None:
+        """Stop listening, close all connections, remove the socket. Safe to call twice."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        await stop(*self._clients)
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def clients(self) -> int:
+        """How many connections are open."""
+        return len(self._clients)
+
+    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = spawn(self._serve(reader, writer), name="control.client")
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, TimeoutError):
+                await self._converse(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._refusal(writer)
+        while True:
+            line = b""
+            try:
+                async with asyncio.timeout(self._idle_after):
+                    line = await reader.readline()
+            except ValueError:
+                refusal = ControlError("bad-request", f"a line over {LONGEST_REQUEST} bytes")
+            if refusal is None and not line.endswith(b"\n"):
+                return
+            if refusal is not None:
+                # Only after reading: closing with unread bytes would take the answer back.
+                await self._send(writer, encode_error(None, refusal))
+                return
+            await self._send(writer, await self._answer(line))
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> ControlError | None:
+        handle = writer.get_extra_info("socket")
+        raw = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(raw)
+        if uid not in {0, os.geteuid()}:
+            return ControlError(
+                "no-permission", "only root and the daemon's user may ask", "run as root"
+            )
+        if len(self._clients) > MOST_CLIENTS:
+            return ControlError("busy", f"{MOST_CLIENTS} clients are connected", "try again")
+        return None
+
+    async def _send(self, writer: asyncio.StreamWriter, line: bytes) -> None:
+        writer.write(line)
+        async with asyncio.timeout(self._unread_after):
+            # Wait for the last byte, not for the low-water mark: closing drops what is buffered.
+            writer.transport.set_write_buffer_limits(high=0)
+            await writer.drain()
+
+    async def _answer(self, line: bytes) -> bytes:
+        request_id: int | None = None
+        try:
+            request = Request.decode(line)
+            request_id = request.id
+            work = self._encoded(request)
+            outcome = await contain(
+                work, name=f"control.{request.method}", expected=(ControlError, OverlayError)
+            )
+        except ControlError as error:
+            return encode_error(request_id, error)
+        except OverlayError as error:
+            return encode_error(request_id, ControlError(*clauses(error)))
+        if isinstance(outcome, Crash):
+            why = f"the daemon has a defect ({type(outcome.error).__name__})"
+            return encode_error(request_id, ControlError("internal", why, "look at its log"))
+        return outcome.value
+
+    async def _encoded(self, request: Request) -> bytes:
+        return encode_result(request.id, await self._dispatch(request.method, request.params))

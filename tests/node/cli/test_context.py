@@ -1,0 +1,49 @@
+"""The clauses of an error, and answers that are not what they should be."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from node.cli.context import CliError, doing, objects
+from node.control.schema import ControlError
+from node.errors import NodeError
+from overlay.errors import ConfigError, RefusedError
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ControlError("busy", "64 clients", "try again"), "cannot fly: 64 clients: try again"),
+        (NodeError("no wings", "grow some"), "cannot fly: no wings: grow some"),
+        (RefusedError("no", "not allowed"), "cannot fly: not allowed"),
+        (ConfigError("must be up", "sky"), "cannot fly: sky: must be up"),
+        (PermissionError(13, "x", "/f"), "cannot fly: /f: permission denied: run as root"),
+    ],
+)
+def test_every_expected_error_says_what_why_and_what_to_do(error, says) -> None:
+    with pytest.raises(CliError) as caught, doing("cannot fly"):
+        raise error
+    assert str(caught.value) == says
+
+
+def test_a_flag_with_an_impossible_value_is_wrong_usage() -> None:
+    with pytest.raises(click.UsageError, match="--cidr: too small"), doing("cannot fly"):
+        raise ConfigError("too small", "--cidr")
+
+
+def test_a_closed_pipe_and_a_defect_pass_through() -> None:
+    for error in (BrokenPipeError, ZeroDivisionError):
+        with pytest.raises(error), doing("cannot fly"):
+            raise error
+
+
+@pytest.mark.parametrize("value", [None, "x", {}, [1], [{}, None]])
+def test_an_answer_of_another_form_is_refused(value) -> None:
+    with pytest.raises(ControlError) as caught:
+        objects(value)
+    assert caught.value.code == "bad-answer"
+
+
+def test_a_list_of_objects_is_taken_as_it_is() -> None:
+    assert objects([{"a": 1}]) == [{"a": 1}]

@@ -1,0 +1,119 @@
+"""`muslin get` and `muslin status` against a pretended daemon."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tests.node.cli.test_app import ROOT
+from tests.support.daemon import PROBLEM, node_view, snapshot
+
+
+def test_a_table_has_upper_case_headers_and_one_line_each(muslin, daemon) -> None:
+    ran = muslin("get", "pods")
+    assert ran.code == 0
+    assert ran.err == ""
+    assert [line.split()[:3] for line in ran.out.splitlines()] == [
+        ["NAME", "NODE", "ADDRESS"],
+        ["web", "node1", "10.244.0.2"],
+        ["db", "node2", "10.244.1.2"],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["nodes", "pods", "routes", "sessions", "blocks", "node", "pod"])
+@pytest.mark.parametrize("output", [(), ("-o", "wide"), ("-o", "yaml"), ("-o", "name")])
+def test_every_kind_can_be_shown_in_every_form(muslin, daemon, kind, output) -> None:
+    ran = muslin("get", kind, *output)
+    assert ran.code == 0
+    assert ran.out.strip()
+
+
+def test_json_is_a_list_of_objects(muslin, daemon) -> None:
+    assert [node["name"] for node in json.loads(muslin("get", "nodes", "-o", "json").out)] == [
+        "node1",
+        "node2",
+    ]
+
+
+def test_a_name_selects_one_and_it_is_still_a_list(muslin, daemon) -> None:
+    (found,) = json.loads(muslin("get", "pods", "node2/db", "-o", "json").out)
+    assert found["name"] == "db"
+    assert muslin("get", "routes", "10.244.1.0/24", "-o", "name").out == "10.244.1.0/24\n"
+
+
+def test_an_unknown_name_fails_and_names_what_exists(muslin, daemon) -> None:
+    ran = muslin("get", "node", "node9", "-o", "json")
+    assert ran.code == 1
+    assert ran.out == ""
+    assert ran.err == (
+        "muslin: cannot get node node9: there is no node node9: nodes are: node1, node2\n"
+    )
+
+
+def test_nothing_is_said_as_such_and_is_an_empty_list_in_json(muslin, daemon) -> None:
+    daemon.engine.shot = snapshot(pods=())
+    assert muslin("get", "pods").out == "no pods\n"
+    assert muslin("get", "pods", "-o", "json").out == "[]\n"
+    assert muslin("get", "pods", "-o", "name").out == ""
+
+
+def test_watching_a_pipe_repeats_only_news(state, daemon) -> None:
+    argv = [sys.executable, "-m", "node", "--state", str(state)]
+    with subprocess.Popen(
+        [*argv, "get", "nodes", "-o", "json", "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        # A changed round trip is no news, a changed state is: it comes as the second line.
+        daemon.engine.shot = snapshot(nodes=(node_view(1), node_view(2, rtt=0.5)))
+        daemon.engine.shot = snapshot(nodes=(node_view(1), replace(node_view(2), state="dead")))
+        second = json.loads(process.stdout.readline())
+        process.terminate()
+    assert [node["state"] for node in first] == ["ready", "ready"]
+    assert [node["state"] for node in second] == ["ready", "dead"]
+
+
+def test_watching_ends_with_one_line_when_the_daemon_does(
+    muslin, daemon, monkeypatch, state
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: (state / "control.sock").unlink())
+    ran = muslin("get", "pods", "--watch")
+    assert ran.code == 1
+    assert ran.out.startswith("NAME")
+    assert "no daemon is running" in ran.err
+
+
+def test_a_well_node_is_zero(muslin, daemon) -> None:
+    ran = muslin("status")
+    assert ran.code == 0
+    lines = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
+    assert lines["state"] == "ready"
+    assert lines["nodes"] == "ready=2"
+    assert lines["ledger"] == "in=10,out=7,queued=1"
+    assert lines["drops"] == "no_route=2"
+
+
+def test_an_unwell_node_is_one_with_the_problem_and_its_fix(muslin, daemon) -> None:
+    daemon.engine.shot = snapshot(problems=(PROBLEM,))
+    ran = muslin("status")
+    assert ran.code == 1
+    assert ran.err == ""
+    assert "PROBLEM    WHAT               WHY                  FIX" in ran.out
+    assert PROBLEM.fix in ran.out
+
+
+def test_status_for_programs_is_one_object(muslin, daemon) -> None:
+    assert json.loads(muslin("status", "-o", "json").out)["ledger"]["in"] == 10
+    assert "\nledger:\n  in: 10\n" in muslin("status", "-o", "yaml").out
+
+
+def test_a_node_without_an_address_says_so(muslin, daemon) -> None:
+    daemon.engine.shot = snapshot(address=None, address6=None, cidr6=None)
+    assert "address   none yet\n" in muslin("status").out

@@ -1,0 +1,216 @@
+"""`muslin init`, `join`, `token` and `leave`."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from node import joiner
+from node.cli.membership import seconds
+from node.founding import found_node
+from node.identity import load_node
+from node.kernel.overlap import HostRoute
+from node.state import StateFolder
+from overlay.errors import RefusedError
+from overlay.types import Endpoint, NodeId
+from overlay.wire.token import JoinToken
+
+
+class FakeNetlink:
+    """A machine with one route."""
+
+    def __enter__(self) -> FakeNetlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def host_routes(self) -> list[HostRoute]:
+        return [HostRoute(ip_network("10.20.0.0/16"), "eth0")]
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch) -> None:
+    monkeypatch.setattr("node.kernel.netlink.Netlink", FakeNetlink)
+
+
+def test_init_stores_a_node_and_says_what_it_did(muslin, state) -> None:
+    ran = muslin("init", "--name", "vm1", "--cidr", "10.30.0.0/20", "--block-prefix", "26")
+    assert ran.code == 0
+    node = load_node(StateFolder(state))
+    assert node.certificate.name == "vm1"
+    assert node.cluster.cidr == ip_network("10.30.0.0/20")
+    assert node.cluster.cidr6 is not None
+    assert str(node.cluster.cidr6).startswith("fd")
+    assert ran.out.splitlines() == [
+        f"founded cluster {node.cluster.id.hex()} with node vm1",
+        f"pods get addresses of 10.30.0.0/20 and {node.cluster.cidr6}",
+        "nodes get blocks of /26; there are 64",
+        f"keys, certificate and the cluster's authority are in {state}",
+    ]
+    assert "muslin --state" in ran.err
+    assert not (state / "config.toml").exists()
+
+
+def test_the_default_name_is_the_hosts(muslin, state, monkeypatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "BIG.example")
+    muslin("init")
+    assert load_node(StateFolder(state)).certificate.name == "big"
+
+
+def test_ipv6_can_be_chosen_or_left_out(muslin, state, tmp_path) -> None:
+    muslin("init", "--name", "a", "--cidr6", "none")
+    assert load_node(StateFolder(state)).cluster.cidr6 is None
+    muslin("init", "--name", "a", "--cidr6", "fd12::/48", "--state", str(tmp_path / "b"))
+    assert load_node(StateFolder(tmp_path / "b")).cluster.cidr6 == ip_network("fd12::/48")
+
+
+def test_listen_and_advertise_are_kept_for_up(muslin, state) -> None:
+    flags = ("--listen", "[::]:7000", "--advertise", "192.0.2.1", "--advertise", "[2001:db8::1]:9")
+    assert muslin("init", "--name", "a", *flags).code == 0
+    text = (state / "config.toml").read_text()
+    assert '\nlisten = "[::]:7000"\n' in text
+    assert '\nadvertise = ["192.0.2.1:6875", "[2001:db8::1]:9"]\n' in text
+
+
+def test_a_used_folder_is_refused_and_left_alone(muslin, state) -> None:
+    muslin("init", "--name", "a")
+    before = {path.name: path.read_bytes() for path in state.iterdir()}
+    ran = muslin("init", "--name", "b")
+    assert ran.code == 1
+    assert f"{state} already holds a node (authority.key): choose another folder" in ran.err
+    assert muslin("join", str(some_token())).code == 1
+    assert {path.name: path.read_bytes() for path in state.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (("--cidr", "10.20.128.0/20"), 1, "overlaps the host route 10.20.0.0/16 dev eth0"),
+        (("--cidr", "10.0.0.0/8"), 1, "overlaps the host route 10.20.0.0/16 dev eth0"),
+        (("--cidr", "127.0.0.0/8"), 2, "--cidr: 127.0.0.0/8 overlaps"),
+        (("--block-prefix", "31"), 2, "--block-prefix: "),
+        (("--cidr6", "fd00::/60"), 2, "--cidr6: "),
+        (("--name", "A_b"), 1, "'A_b' is not a name"),
+        (("--listen", "nowhere"), 2, "--listen"),
+    ],
+)
+def test_a_wrong_wish_is_refused_before_anything_is_written(
+    muslin, state, flags, code, says
+) -> None:
+    ran = muslin("init", *(("--name", "a") if "--name" not in flags else ()), *flags)
+    assert ran.code == code
+    assert says in ran.err
+    assert not state.exists()
+
+
+def some_token(expires: float | None = None) -> JoinToken:
+    return JoinToken(
+        id=bytes(16),
+        secret=bytes(32),
+        static=bytes(32),
+        member=NodeId(bytes(32)),
+        authority_fingerprint=bytes(16),
+        endpoints=(Endpoint("192.0.2.1", 6875),),
+        expires=int(expires or time.time() + 60),
+    )
+
+
+def joined(name: str, cidr: str = "10.244.0.0/16"):
+    node = found_node(
+        name,
+        cidr=ip_network(cidr),
+        cidr6=None,
+        block_prefix=24,
+        entropy=os.urandom,
+        wall=time.time(),
+    )
+    return replace(node, authority=None)
+
+
+def test_join_stores_what_the_member_gave(muslin, state, monkeypatch) -> None:
+    asked: list[tuple[JoinToken, str]] = []
+
+    def join(token, name, *, entropy):
+        asked.append((token, name))
+        return joined(name)
+
+    monkeypatch.setattr(joiner, "join", join)
+    token = some_token()
+    ran = muslin("join", str(token), "--name", "vm2", "--listen", "[::]:7000")
+    assert ran.code == 0
+    assert asked == [(token, "vm2")]
+    node = load_node(StateFolder(state))
+    assert ran.out.startswith(f"joined cluster {node.cluster.id.hex()} as node vm2\n")
+    assert (state / "config.toml").exists()
+    assert not (state / "authority.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("hello", "this is not a join token"),
+        (str(some_token())[:-2], "the join token is damaged"),
+        ("muslin7-abc", "version 7"),
+        (str(some_token(expires=1000)), "this token has expired"),
+    ],
+)
+def test_a_bad_token_is_refused_before_anything_is_touched(muslin, state, token, says) -> None:
+    ran = muslin("join", token, "--name", "vm2")
+    assert ran.code == 1
+    assert says in ran.err
+    assert not state.exists()
+
+
+def test_a_refusal_of_the_authority_is_shown_with_its_fix(muslin, state, monkeypatch) -> None:
+    def join(*_: object, **__: object) -> None:
+        raise RefusedError("name-taken", "a node named vm2 exists", "choose another with --name")
+
+    monkeypatch.setattr(joiner, "join", join)
+    ran = muslin("join", str(some_token()), "--name", "vm2")
+    assert ran.err == ("muslin: cannot join: a node named vm2 exists: choose another with --name\n")
+    assert StateFolder(state).used_by() is None
+
+
+def test_a_cluster_that_overlaps_a_route_of_this_machine_is_not_joined(
+    muslin, state, monkeypatch
+) -> None:
+    monkeypatch.setattr(joiner, "join", lambda *_, **__: joined("vm2", "10.20.0.0/16"))
+    ran = muslin("join", str(some_token()), "--name", "vm2")
+    assert ran.code == 1
+    assert "overlaps the host route" in ran.err
+    assert StateFolder(state).used_by() is None
+
+
+def test_a_folder_in_use_does_not_cost_the_token(muslin, state, monkeypatch) -> None:
+    monkeypatch.setattr(joiner, "join", lambda *_, **__: pytest.fail("the member was asked"))
+    folder = StateFolder(state)
+    folder.create()
+    with folder.locked():
+        ran = muslin("join", str(some_token()), "--name", "vm2")
+    assert ran.code == 1
+    assert re.search(r"is in use by process \d+", ran.err)
+
+
+def test_a_token_is_all_that_is_on_stdout(muslin, daemon) -> None:
+    ran = muslin("token", "--ttl", "15m")
+    assert (ran.code, ran.out, ran.err) == (0, "muslin1-900\n", "")
+
+
+def test_leave_says_who_knows(muslin, daemon, state) -> None:
+    ran = muslin("leave")
+    assert ran.code == 0
+    assert ran.out.startswith("left the cluster; other nodes that confirmed it: 1\n")
+    assert daemon.stopping
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800)]
+)
+def test_durations_have_units(text, value) -> None:
+    assert seconds(text) == value

@@ -1,0 +1,54 @@
+"""What a terminal shows while something is slow."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+from node.cli.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal, and tells when it was written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.written.set()
+
+
+def test_a_slow_wait_is_shown_and_removed() -> None:
+    terminal = Terminal()
+    with Progress("waiting for a member", terminal, patience=0.01):
+        assert terminal.written.wait(5)
+    shown = terminal.getvalue()
+    assert "\r\x1b[Kmuslin: waiting for a member (0 s)" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_a_quick_wait_shows_nothing() -> None:
+    terminal = Terminal()
+    with Progress("waiting", terminal):
+        pass
+    assert terminal.getvalue() == ""
+
+
+def test_a_step_replaces_the_text_on_a_terminal() -> None:
+    terminal = Terminal()
+    with Progress("first", terminal, patience=0.01) as progress:
+        progress.say("second")
+        assert terminal.written.wait(5)
+    assert "first" not in terminal.getvalue()
+    assert "muslin: second" in terminal.getvalue()
+
+
+def test_elsewhere_only_steps_are_written() -> None:
+    stream = io.StringIO()
+    with Progress("waiting", stream, patience=0.0) as progress:
+        progress.say("node1 has joined")
+    assert stream.getvalue() == "muslin: node1 has joined\n"

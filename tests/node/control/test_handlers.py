@@ -1,0 +1,206 @@
+"""What each method does, and what is left when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from node.control.handlers import Handlers
+from node.control.schema import ControlError
+from node.errors import NodeError
+from overlay.errors import RefusedError
+from tests.support.daemon import FakeDaemon
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    return FakeDaemon()
+
+
+def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
+    async def main() -> object:
+        daemon.handlers = handlers = Handlers(daemon)
+        return await handlers.dispatch(method, params)
+
+    return asyncio.run(main())
+
+
+def test_status_and_every_kind_are_shown(daemon) -> None:
+    assert ask(daemon, "status")["node"] == "node1"
+    for kind in ("nodes", "pods", "routes", "sessions", "blocks"):
+        assert isinstance(ask(daemon, "get", kind=kind), list)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("fly", {}, "unknown-method"),
+        ("get", {"kind": "cows"}, "unknown-kind"),
+        ("get", {}, "bad-request"),
+        ("get", {"kind": 5}, "bad-request"),
+        ("pod.add", {}, "bad-request"),
+        ("pod.add", {"name": ""}, "bad-request"),
+        ("pod.add", {"name": "x", "ip": "10.1"}, "bad-request"),
+        ("token", {"ttl": "1h"}, "bad-request"),
+        ("token", {"ttl": True}, "bad-request"),
+        ("token", {"ttl": 0}, "bad-request"),
+        ("token", {"ttl": 1e9}, "bad-request"),
+        ("ping", {"target": "web", "version": 5}, "bad-request"),
+        ("pod.del", {"name": "db"}, "not-local"),
+    ],
+)
+def test_a_wrong_request_has_its_code_and_changes_nothing(daemon, method, params, code) -> None:
+    with pytest.raises(ControlError) as caught:
+        ask(daemon, method, **params)
+    assert caught.value.code == code
+    assert daemon.engine.calls == []
+    assert daemon.stored == []
+
+
+def test_a_token_is_shown_once_it_is_stored(daemon) -> None:
+    assert ask(daemon, "token", ttl=60) == {"token": "muslin1-60", "ttl": 60.0}
+    assert ask(daemon, "token")["ttl"] == 3600.0
+    daemon.disk_full = True
+    with pytest.raises(NodeError):
+        ask(daemon, "token")
+
+
+def test_a_pod_gets_a_namespace_of_its_own_unless_one_is_given(daemon) -> None:
+    added = ask(daemon, "pod.add", name="new")
+    assert added["netns"] == "/run/netns/muslin-00112233-node1-new"
+    assert added["address"] == "10.244.0.9"
+    assert ask(daemon, "pod.add", name="b", netns="mine")["netns"] == "/run/netns/mine"
+    assert ask(daemon, "pod.add", name="c", netns="/proc/7/ns/net")["netns"] == "/proc/7/ns/net"
+    assert daemon.attached == ["new", "b", "c"]
+    assert daemon.stored == [b"added"] * 3
+
+
+def test_the_address_is_stored_before_the_kernel_learns_it(daemon) -> None:
+    order: list[str] = []
+    perform, attach = daemon.perform, daemon.attach_pod
+
+    async def note_attach(pod) -> None:
+        order.append("attach")
+        await attach(pod)
+
+    daemon.perform = lambda effects: (order.append("store"), perform(effects))
+    daemon.attach_pod = note_attach
+    ask(daemon, "pod.add", name="new")
+    assert order == ["store", "attach"]
+
+
+def test_a_pod_that_cannot_be_attached_leaves_nothing(daemon) -> None:
+    daemon.attach_error = NodeError("there is no namespace x", code="no-netns")
+    with pytest.raises(NodeError, match="no namespace"):
+        ask(daemon, "pod.add", name="new", netns="x")
+    assert [call[:2] for call in daemon.engine.calls] == [("add_pod", "new"), ("remove_pod", "new")]
+    assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db"]
+    assert daemon.stored == [b"added", b"removed"]
+
+
+def test_a_pod_that_cannot_be_stored_is_not_attached(daemon) -> None:
+    daemon.disk_full = True
+    with pytest.raises(NodeError, match="no space"):
+        ask(daemon, "pod.add", name="new")
+    assert daemon.attached == []
+    assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db"]
+
+
+def test_a_second_pod_of_a_name_is_refused_with_a_stable_code(daemon) -> None:
+    with pytest.raises(RefusedError) as caught:
+        ask(daemon, "pod.add", name="web")
+    assert caught.value.code == "pod-exists"
+    assert daemon.attached == []
+
+
+def test_a_pod_is_detached_before_its_address_goes_back(daemon) -> None:
+    order: list[str] = []
+    perform = daemon.perform
+
+    async def note_detach(_: str) -> None:
+        order.append("detach")
+
+    daemon.perform = lambda effects: (order.append("store"), perform(effects))
+    daemon.detach_pod = note_detach
+    assert ask(daemon, "pod.del", name="web") == {"name": "web", "node": "node1"}
+    assert order == ["detach", "store"]
+
+
+def test_a_pod_that_cannot_be_detached_keeps_its_address(daemon) -> None:
+    async def refuse(_: str) -> None:
+        raise NodeError("the kernel is busy")
+
+    daemon.detach_pod = refuse
+    with pytest.raises(NodeError):
+        ask(daemon, "pod.del", name="web")
+    assert daemon.engine.calls == []
+
+
+def test_changes_of_pods_do_not_overlap(daemon) -> None:
+    inside = 0
+    most = 0
+
+    async def attach(_: object) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+
+    async def main() -> None:
+        daemon.attach_pod = attach
+        handlers = Handlers(daemon)
+        names = [f"pod{n}" for n in range(5)]
+        await asyncio.gather(*(handlers.dispatch("pod.add", {"name": name}) for name in names))
+
+    asyncio.run(main())
+    assert most == 1
+
+
+def test_a_pod_anywhere_can_be_looked_up(daemon) -> None:
+    assert ask(daemon, "pod.get", name="db")["node"] == "node2"
+    assert ask(daemon, "pod.get", name="web")["netns"] == "/run/netns/muslin-node1-web"
+
+
+def test_a_pod_of_another_node_is_tried_leg_by_leg(daemon) -> None:
+    answer = ask(daemon, "ping", target="db")
+    assert answer["legs"] == [
+        {"leg": "overlay", "to": "node2", "rtt": 0.0005},
+        {"leg": "pod", "to": "10.244.1.2", "rtt": 0.001},
+    ]
+    assert (answer["target"], answer["path"]) == ("node2/db", "direct")
+
+
+def test_a_lost_leg_is_null(daemon) -> None:
+    daemon.lose_probes = True
+    daemon.echo = None
+    answer = ask(daemon, "ping", target="node2", timeout=0.01)
+    assert [(leg["leg"], leg["rtt"]) for leg in answer["legs"]] == [
+        ("overlay", None),
+        ("node", None),
+    ]
+
+
+def test_a_local_pod_has_one_leg(daemon) -> None:
+    assert [leg["leg"] for leg in ask(daemon, "ping", target="web")["legs"]] == ["pod"]
+
+
+def test_leaving_detaches_the_pods_and_stops(daemon) -> None:
+    daemon.attached = ["web"]
+    assert ask(daemon, "leave") == {"confirmed": 1}
+    assert daemon.attached == []
+    assert daemon.stopping
+
+
+def test_leaving_that_takes_too_long_is_an_error(daemon, monkeypatch) -> None:
+    monkeypatch.setattr("node.control.handlers.LEAVE_TIMEOUT", 0.01)
+    daemon.engine.leave = lambda now: []
+    with pytest.raises(NodeError, match="takes too long"):
+        ask(daemon, "leave")
+    assert not daemon.stopping
+
+
+def test_stop_stops(daemon) -> None:
+    ask(daemon, "stop")
+    assert daemon.stopping

@@ -1,0 +1,226 @@
+"""The listening side, with clients that do what they like, on both loops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from node.control import server as server_module
+from node.control.client import ControlClient
+from node.control.schema import LONGEST_REQUEST, ControlError, Request, decode_answer
+from node.control.server import ControlServer
+from node.errors import NodeError
+from node.loop import LoopKind, run
+from overlay.errors import RefusedError
+
+
+async def dispatch(method: str, params: dict[str, object]) -> object:
+    match method:
+        case "echo":
+            return params
+        case "refuse":
+            raise RefusedError("pod-exists", "pod web exists", "choose")
+        case "unknown":
+            raise ControlError("unknown-method", "no")
+        case "wait":
+            await asyncio.Event().wait()
+        case "big":
+            return "x" * (4 << 20)
+        case "nan":
+            return float("nan")
+    raise ZeroDivisionError
+
+
+@pytest.fixture(params=list(LoopKind))
+def serving(request, tmp_path):
+    """Runs a coroutine function with a started server and the socket's path."""
+
+    def go(main: Callable[[ControlServer, str], Awaitable[None]], **settings: float) -> None:
+        async def body() -> None:
+            path = tmp_path / "control.sock"
+            server = ControlServer(path, dispatch, **settings)
+            await server.start()
+            try:
+                await main(server, str(path))
+            finally:
+                await server.close()
+                assert not path.exists()
+                assert server.clients == 0
+
+        run(body, request.param)
+
+    return go
+
+
+async def ask(path: str, method: str, **params: object) -> object:
+    return await asyncio.to_thread(ControlClient(path, 5.0).call, method, **params)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the server has no event for this
+            await asyncio.sleep(0.01)
+
+
+async def code_of(path: str, method: str) -> str:
+    with pytest.raises(ControlError) as caught:
+        await ask(path, method)
+    return caught.value.code
+
+
+def test_requests_of_many_clients_are_answered(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        answers = await asyncio.gather(*(ask(path, "echo", n=n) for n in range(20)))
+        assert answers == [{"n": n} for n in range(20)]
+
+    serving(main)
+
+
+def test_one_connection_can_ask_many_times_even_at_once(serving) -> None:
+    async def main(_: ControlServer, path: str) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"".join(Request(n, "echo", {"n": n}).encode() for n in range(3)))
+        lines = [await reader.readline() for _ in range(3)]
+        assert [decode_answer(line) for line in lines] == [{"n": n} for n in range(3)]
+        writer.close()
+
+    serving(main)
+
+
+def test_refusals_and_defects_are_told_apart_and_neither_ends_the_daemon(serving, caplog) -> None:
+    async def main(_: ControlServer, path: str) -> None:
+        assert await code_of(path, "refuse") == "pod-exists"
+        assert await code_of(path, "unknown") == "unknown-method"
+        assert await code_of(path, "crash") == "internal"
+        assert await code_of(path, "nan") == "internal"
+        assert await ask(path, "echo") == {}
+
+    serving(main)
+    assert [record.fields["task"] for record in caplog.records] == ["control.crash", "control.nan"]
+
+
+def test_a_line_that_is_no_request_is_answered_and_the_next_one_works(serving) -> None:
+    async def main(_: ControlServer, path: str) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"hello\n" + Request(1, "echo").encode())
+        with pytest.raises(ControlError, match="not JSON"):
+            decode_answer(await reader.readline())
+        assert decode_answer(await reader.readline()) == {}
+        writer.close()
+
+    serving(main)
+
+
+def test_a_line_without_end_is_refused_and_closed(serving) -> None:
+    async def main(_: ControlServer, path: str) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"x" * (LONGEST_REQUEST * 2))
+        with pytest.raises(ControlError, match="a line over 65536 bytes"):
+            decode_answer(await reader.readline())
+        writer.close()
+
+    serving(main)
+
+
+def test_a_client_that_says_nothing_is_closed_and_others_do_not_wait(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        assert await ask(path, "echo") == {}
+        assert await reader.read() == b""
+        writer.close()
+
+    serving(main, idle_after=0.1)
+
+
+def test_a_client_that_does_not_read_is_closed_and_others_do_not_wait(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.connect(path)
+            deaf.sendall(Request(1, "big").encode())
+            assert await ask(path, "echo") == {}
+            await until(lambda: not server.clients)
+
+    serving(main, unread_after=0.1)
+
+
+def test_a_large_answer_arrives_whole(serving) -> None:
+    async def main(_: ControlServer, path: str) -> None:
+        assert await ask(path, "big") == "x" * (4 << 20)
+
+    serving(main)
+
+
+def test_a_client_that_leaves_during_its_request_is_forgotten(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as hasty:
+            hasty.connect(path)
+            hasty.sendall(Request(1, "echo").encode())
+        assert await ask(path, "echo") == {}
+
+    serving(main)
+
+
+def test_closing_ends_requests_that_wait(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        waiting = asyncio.ensure_future(ask(path, "wait"))
+        await until(lambda: server.clients > 0)
+        await server.close()
+        with pytest.raises(ControlError, match="closed the connection"):
+            await waiting
+
+    serving(main)
+
+
+def test_too_many_clients_are_told_so(serving, monkeypatch) -> None:
+    monkeypatch.setattr(server_module, "MOST_CLIENTS", 2)
+
+    async def main(_: ControlServer, path: str) -> None:
+        first = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        assert await code_of(path, "echo") == "busy"
+        for _, writer in first:
+            writer.close()
+
+    serving(main)
+
+
+def test_another_user_is_refused(serving, monkeypatch) -> None:
+    monkeypatch.setattr(server_module, "_CREDENTIALS", OtherUser())
+
+    async def main(_: ControlServer, path: str) -> None:
+        assert await code_of(path, "echo") == "no-permission"
+
+    serving(main)
+
+
+class OtherUser:
+    """Decodes every peer's credentials as those of user 12345."""
+
+    size = 12
+
+    def unpack(self, _: bytes) -> tuple[int, int, int]:
+        return 1, 12345, 12345
+
+
+def test_the_socket_is_only_for_its_owner_and_replaces_a_stale_one(serving, tmp_path) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        os.chdir(tmp_path)
+        stale.bind("control.sock")
+
+    async def main(_: ControlServer, path: str) -> None:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert await ask(path, "echo") == {}
+
+    serving(main)
+
+
+def test_a_folder_that_is_not_there_is_one_clause(tmp_path) -> None:
+    async def main() -> None:
+        with pytest.raises(NodeError, match=r"listening on .*: no such file or directory"):
+            await ControlServer(tmp_path / "no" / "control.sock", dispatch).start()
+
+    asyncio.run(main())
