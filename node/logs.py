@@ -26,21 +26,37 @@ from overlay.effects import Report, Scalar
 
 # -- field names: one spelling for one thing, in every event ---------------------------------------
 
-PEER: Final = "peer"
-"""Name of another node, or its short id before the name is known."""
-NODE: Final = "node"
-POD: Final = "pod"
-ENDPOINT: Final = "endpoint"
-PREFIX: Final = "prefix"
-BLOCK: Final = "block"
-ADDRESS: Final = "address"
-REASON: Final = "reason"
-"""A `DropReason`, or why in one clause."""
+FIELDS: Final[dict[str, str]] = {
+    "address": "in the pod network",
+    "applied": "keys of a reload that took effect",
+    "cipher": "of a session",
+    "code": "stable name of a problem or refusal",
+    "confirmed": "how many members have said that they know it",
+    "count": "how often, or how many",
+    "endpoint": "underlay address and port",
+    "error": "what was raised",
+    "interface": "name of a link",
+    "listen": "underlay address of this node",
+    "message": "text of a library's own log line",
+    "mtu": "bytes",
+    "needs_restart": "keys of a reload that wait for the next start",
+    "node": "name of this node, or of the one it is about",
+    "offloads": "what the kernel does for us",
+    "peer": "name of another node, or its short id before the name is known",
+    "prefix": "an address block",
+    "silent": "seconds since a member was heard",
+    "suppressed": "lines of the same event left out since the last one that was written",
+    "task": "name of a task",
+    "traceback": "of a crash",
+    "was": "the value before",
+    "what": "what is wrong",
+    "why": "the cause, in one clause",
+}
+"""Every field that a line may have. `tests/arch` holds core and daemon to it."""
+
 ERROR: Final = "error"
-PATH: Final = "path"
-TASK: Final = "task"
 SUPPRESSED: Final = "suppressed"
-"""Lines of the same event left out since the last one that was written."""
+TASK: Final = "task"
 
 LOGGER: Final = "muslin"
 

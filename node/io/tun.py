@@ -24,7 +24,6 @@ from overlay.errors import WireError
 from overlay.wire.virtio import (
     NO_OFFLOAD,
     VIRTIO_HEADER_SIZE,
-    VIRTIO_NET_HDR_GSO_ECN,
     VIRTIO_NET_HDR_GSO_UDP_L4,
     VirtioHeader,
     segment_untrusted,
@@ -124,8 +123,8 @@ class Tun:
         gso_type = packet[1]
         if not gso_type:
             return False
-        is_udp = gso_type & ~VIRTIO_NET_HDR_GSO_ECN == VIRTIO_NET_HDR_GSO_UDP_L4
-        return ("uso" if is_udp else "tso") not in self.offloads
+        offload = "uso" if gso_type == VIRTIO_NET_HDR_GSO_UDP_L4 else "tso"
+        return offload not in self.offloads
 
     def _write_segments(self, packet: memoryview) -> bool:
         try:

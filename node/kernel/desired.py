@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -81,6 +81,9 @@ _LINK_SYSCTLS6: Final = {
     "net/ipv6/conf/{}/accept_dad": "0",  # addresses are ours alone; waiting a second proves nothing
     "net/ipv6/conf/{}/accept_ra": "0",  # a pod is no router
 }
+_TUN_SYSCTLS: Final = {
+    "net/ipv4/conf/{}/accept_local": "1",  # ICMP errors of the daemon are from the node's address
+}
 _LINK_SYSCTLS_WITHOUT6: Final = {"net/ipv6/conf/{}/disable_ipv6": "1"}
 _POD_SYSCTLS6: Final = {
     f"net/ipv6/conf/{POD_LINK}/disable_ipv6": "0",
@@ -115,7 +118,7 @@ def desired_state(snapshot: Snapshot, tun: str, mtu: int) -> KernelState:
         links=links,
         addresses=frozenset(_addresses(snapshot, tun, pods)),
         routes=frozenset(_routes(snapshot, tun, pods)),
-        sysctls=_sysctls(names, dual=dual),
+        sysctls=_sysctls(names, dual=dual) | _filled(_TUN_SYSCTLS, tun),
     )
 
 
@@ -157,8 +160,12 @@ def _sysctls(links: Iterable[str], *, dual: bool) -> dict[str, str]:
     per_link = _LINK_SYSCTLS | (_LINK_SYSCTLS6 if dual else _LINK_SYSCTLS_WITHOUT6)
     wanted = _NODE_SYSCTLS | (_NODE_SYSCTLS6 if dual else {})
     for link in links:
-        wanted |= {path.format(link): value for path, value in per_link.items()}
+        wanted |= _filled(per_link, link)
     return wanted
+
+
+def _filled(sysctls: Mapping[str, str], link: str) -> dict[str, str]:
+    return {path.format(link): value for path, value in sysctls.items()}
 
 
 def desired_pod_state(addresses: Iterable[Address], mtu: int) -> KernelState:

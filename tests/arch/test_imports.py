@@ -48,6 +48,7 @@ CORE_STANDARD = {
     "bisect",
     "collections",
     "contextlib",
+    "copy",
     "dataclasses",
     "enum",
     "functools",
@@ -64,6 +65,7 @@ CORE_STANDARD = {
     "struct",
     "tomllib",
     "typing",
+    "zlib",
 }
 """Pure modules. A new one may be added here if it has no clock, no file, no socket and no state."""
 

@@ -540,6 +540,26 @@ def test_the_machines_routes_addresses_and_mtu_are_found(spare: str) -> None:
     netns.run_in(spare, ask)
 
 
+def test_ipv6_works_where_a_container_engine_has_switched_it_off(spare: str) -> None:
+    inner = netns.create(name("spare2"))
+    off = (
+        "sysctl",
+        "-qw",
+        "net.ipv6.conf.all.disable_ipv6=1",
+        "net.ipv6.conf.default.disable_ipv6=1",
+    )
+    for where in (spare, str(inner)):
+        run(where, *off)
+    tun = netns.run_in(spare, open_tun)
+    try:
+        view = replace(pod(1, 1), netns=str(inner))
+        assert applied(spare, node_snapshot(1, (view,))) == ()
+        assert " 0% packet loss" in run(str(inner), "ping", "-c1", "-W3", "fd00:0:0:1::1")
+    finally:
+        os.close(tun)
+        netns.delete(inner.name)
+
+
 def test_before_the_first_block_the_node_waits_quietly(spare: str) -> None:
     early = replace(node_snapshot(1, ()), address=None, address6=None, own_prefixes=())
     tun = netns.run_in(spare, open_tun)

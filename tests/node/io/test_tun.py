@@ -26,8 +26,18 @@ from node.io import tun as tun_module
 from node.io.tun import Tun, TunError
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from overlay.wire.ip import parse_untrusted
-from overlay.wire.virtio import NO_OFFLOAD, VIRTIO_HEADER_SIZE, VirtioHeader
-from tests.support.builders import checksums_are_right, udp4, udp6
+from overlay.wire.virtio import (
+    NO_OFFLOAD,
+    VIRTIO_HEADER_SIZE,
+    VIRTIO_NET_HDR_F_NEEDS_CSUM,
+    VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_NONE,
+    VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_UDP_L4,
+    VirtioHeader,
+    segment_untrusted,
+)
+from tests.support.builders import checksums_are_right, tcp4, udp4, udp6
 from tests.support.namespace import current, in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
 
@@ -59,7 +69,7 @@ def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
 
 def read(tun: Tun, *, protocol: int) -> tuple[VirtioHeader, bytes]:
     """The next packet of `protocol`; the kernel also sends multicast of its own."""
-    room = memoryview(bytearray(70_000))
+    room = memoryview(bytearray(b"\xff" * 70_000))
     while select.select([tun], [], [], 2.0)[0]:
         packet = bytes(room[: tun.read_into(room)])
         view = parse_untrusted(packet, VIRTIO_HEADER_SIZE)
@@ -94,6 +104,7 @@ def test_the_interface_exists_while_it_is_open_and_only_in_its_namespace():
         tun = Tun("tun0")
         assert "tun0" in ip("-o link")
         assert tun.name == "tun0"
+        assert not os.get_inheritable(tun.fileno())
         tun.close()
         assert "tun0" not in ip("-o link")
         tun.close()
@@ -294,6 +305,35 @@ def receive(connection: socket.socket, size: int) -> bytes:
     while len(received) < size:
         received += connection.recv(1 << 16)
     return bytes(received)
+
+
+@pytest.mark.parametrize("offloads", [ALL, NO_USO, CHECKSUM, ("checksum", "uso")])
+def test_only_what_the_kernel_cannot_take_is_segmented_in_software(monkeypatch, offloads):
+    segmented: list[int] = []
+
+    def segment(header: VirtioHeader, packet: bytes) -> list[bytes]:
+        segmented.append(header.gso_type)
+        return segment_untrusted(header, packet)
+
+    def work(tun: Tun) -> None:
+        tun.offloads = offloads
+        udp = udp4(FAR[4], NEAR[4], bytes(3000), dport=PORT)
+        tcp = tcp4(FAR[4], NEAR[4], bytes(3000), dport=PORT)
+        for kind, size, checksum_at, packet in (
+            (VIRTIO_NET_HDR_GSO_UDP_L4, 8, 6, udp),
+            (VIRTIO_NET_HDR_GSO_TCPV4, 20, 16, tcp),
+            (VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN, 20, 16, tcp),
+            (VIRTIO_NET_HDR_GSO_NONE, 20, 16, tcp),
+        ):
+            flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
+            header = VirtioHeader(flags, kind, 20 + size, 1000, 20, checksum_at)
+            assert tun.write(memoryview(header.encode() + packet))
+
+    monkeypatch.setattr(tun_module, "segment_untrusted", segment)
+    with_tun(work, offload=True)
+    tcp_kinds = [VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN]
+    in_software = [VIRTIO_NET_HDR_GSO_UDP_L4] * ("uso" not in offloads)
+    assert segmented == in_software + tcp_kinds * ("tso" not in offloads)
 
 
 @pytest.mark.parametrize("far_end", FAR_ENDS, ids=FAR_IDS)

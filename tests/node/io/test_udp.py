@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from node.io import udp as udp_module
 from node.io.udp import UdpError, UdpSocket
 from overlay.types import Endpoint
 from tests.support.namespace import in_namespace
@@ -158,6 +159,31 @@ def test_a_send_nobody_receives_is_not_an_error(make: Make):
         assert sender.receive() is None
     assert sender.send(receiver.local, memoryview(b"x"), 0)
     assert sender.take_too_big() == set()
+
+
+def test_an_error_of_an_earlier_send_is_nothing_to_read(make: Make, monkeypatch):
+    receiver = make()
+
+    class Refused:
+        """A kernel that reports on reading that a port was closed."""
+
+        close = receiver._socket.close
+
+        def recvmsg_into(self, *_arguments: object) -> None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(receiver, "_socket", Refused())
+    assert receiver.receive() is None
+
+
+def test_without_privileges_buffers_are_as_large_as_the_kernel_allows(make: Make, monkeypatch):
+    default = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    usual = default.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    default.close()
+    assert make()._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= usual
+    for forced in ("SO_SNDBUFFORCE", "SO_RCVBUFFORCE"):
+        monkeypatch.setattr(udp_module, forced, 9999)
+    assert make()._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= usual
 
 
 @pytest.mark.parametrize("gso", [True, False])

@@ -54,6 +54,8 @@ def test_both_families_are_forwarded_and_links_find_no_addresses_of_their_own() 
         assert sysctls[f"net/ipv6/conf/{link}/addr_gen_mode"] == "1"
         assert sysctls[f"net/ipv6/conf/{link}/accept_dad"] == "0"
         assert sysctls[f"net/ipv6/conf/{link}/accept_ra"] == "0"
+    assert sysctls["net/ipv4/conf/muslin0/accept_local"] == "1"
+    assert f"net/ipv4/conf/{VETH}/accept_local" not in sysctls
 
 
 def test_a_cluster_without_ipv6_leaves_the_machines_ipv6_alone() -> None:

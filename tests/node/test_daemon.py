@@ -1,0 +1,81 @@
+"""What the daemon checks before it starts; what it does once it runs is proven in tests/netns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from node import daemon
+from node.config import NodeConfig
+from node.errors import NodeError
+from node.founding import found_node, store_node
+from node.identity import StoredNode
+from node.loop import LoopKind
+from node.state import STATE, StateFolder
+from overlay.errors import ConfigError, OverlayError
+from overlay.state import NodeState
+
+
+@pytest.fixture
+def folder(tmp_path) -> StateFolder:
+    folder = StateFolder(tmp_path / "node")
+    folder.create()
+    return folder
+
+
+def founded() -> StoredNode:
+    return found_node(
+        "vm1",
+        cidr=ip_network("10.244.0.0/16"),
+        cidr6=None,
+        block_prefix=24,
+        entropy=os.urandom,
+        wall=1_700_000_000.0,
+    )
+
+
+def test_a_folder_without_a_node_is_refused_with_what_to_do(folder):
+    with pytest.raises(ConfigError, match="holds no node yet: run muslin init"):
+        daemon.run(NodeConfig(), folder, NodeConfig)
+
+
+def test_a_node_that_has_left_does_not_come_back_to_life(folder):
+    node = founded()
+    state = replace(NodeState.decode(node.state), left=True)
+    store_node(folder, replace(node, state=state.encode()), None)
+    with pytest.raises(NodeError, match="has left its cluster") as caught:
+        daemon.run(NodeConfig(), folder, NodeConfig)
+    assert "join again" in caught.value.fix
+
+
+def test_two_daemons_never_share_a_folder(folder):
+    store_node(folder, founded(), None)
+    with folder.locked(), pytest.raises(OverlayError, match="in use"):
+        daemon.run(NodeConfig(), folder, NodeConfig)
+
+
+@pytest.mark.parametrize("loop", list(LoopKind))
+def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, monkeypatch):
+    """The state file is the witness: an engine that starts writes its boot counter first."""
+    store_node(folder, founded(), None)
+    before = folder.read(STATE)
+
+    def taken(*_: object, **__: object) -> None:
+        raise NodeError("UDP port 6875 is in use", "choose another port")
+
+    monkeypatch.setattr(daemon, "UdpSocket", taken)
+    with pytest.raises(NodeError, match="in use"):
+        daemon.run(NodeConfig(loop=loop), folder, NodeConfig)
+    assert folder.read(STATE) == before
+
+
+def test_the_processor_s_aes_is_read_from_its_flags():
+    with open("/proc/cpuinfo") as file:
+        assert daemon.has_aes() == (" aes" in file.read())
+
+
+def test_the_version_is_the_installed_one():
+    assert daemon.software_version().count(".") == 2
