@@ -21,8 +21,8 @@ class Timing:
     """No session is used past this age, whatever happens."""
 
     handshake_retry: float = 1.0
-    """First wait for a response; doubles up to `handshake_retry_max`. WireGuard waits 5 s; a pod
-    network is expected to carry traffic again within 3 s of a restart."""
+    """Wait for a response, three times; then it doubles up to `handshake_retry_max`. WireGuard
+    waits 5 s; a pod network is expected to carry traffic again within 3 s of a restart."""
 
     handshake_retry_max: float = 5.0
 

@@ -62,6 +62,7 @@ class Steward:
         self._entropy = entropy
         self._epoch = epoch
         self.not_stored = ""
+        self._failed_at: float | None = None
         self.persist_at: float | None = None
         self.leaving = False
         self._farewell: list[Item] = []
@@ -113,8 +114,10 @@ class Steward:
         except RefusedError as refused:
             answer = Refusal(request.request, refused.code, str(refused))
             return [SendControl(node, encode(answer))]
-        effects = self._own_changed(now, deed)
-        effects.append(SendControl(node, encode(Delta((deed,)))))
+        answer_deed = SendControl(node, encode(Delta((deed,))))
+        if self.parts.store.get(deed.key) == deed:
+            return [answer_deed]  # asked again: it was stored and announced the first time
+        effects = [*self._own_changed(now, deed), answer_deed]
         block = str(self.parts.plan.prefix4(_block(deed)))
         effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
         return effects
@@ -132,13 +135,14 @@ class Steward:
 
     def on_persist_failed(self, why: str, now: float) -> list[Effect]:
         """The state could not be stored: nothing of ours is announced until it can."""
-        first = not self.not_stored
+        again = self._failed_at is not None and now - self._failed_at <= 2 * PERSIST_DELAY
+        self._failed_at = now
         self.not_stored = why
         self.persist_at = now + PERSIST_DELAY
         self.parts.gossip.mute(True)
         # The driver has discarded what was to be sent, but not what waits for a session.
         self.parts.peering.drop_waiting()
-        return [Report("state.not-stored", {"why": why})] if first else []
+        return [] if again else [Report("state.not-stored", {"why": why})]
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Store what gossip brought, or try again what failed; end a leave that is over."""
@@ -179,6 +183,11 @@ class Steward:
         if self.not_stored:
             # Also when the token admitted this very node: that may be what was not stored.
             return self.parts.peering.answer(keypair, source, _not_stored(request.request))
+        if request.static != keypair.joiner_static:
+            refusal = Refusal(
+                request.request, "bad-key", "the request names another static key than was used"
+            )
+            return self.parts.peering.answer(keypair, source, refusal)
         decision = registrar.on_join_request(
             request,
             token=keypair.joiner_token,
@@ -286,8 +295,7 @@ class Steward:
                 "stop the daemon with SIGTERM if the whole cluster ends",
             )
         ready = self._ready_members(now)
-        taker = parts.catalog.choose_giver({self.identity.node}, lambda node: node in ready)
-        taker = taker or min(ready, default=None)
+        taker = self._choose_taker(ready)
         if taker is None:
             raise RefusedError(
                 "no-member", "no member is reachable to take the blocks", "try again when one is"
@@ -301,6 +309,20 @@ class Steward:
         parts.seeker.found()
         offer = self._say_farewell(now)
         return [Persist(self.state()), *changed, *offer]
+
+    def _choose_taker(self, ready: list[NodeId]) -> NodeId | None:
+        """Who gets the blocks of a node that leaves: the authority's node if it is reachable.
+
+        It never leaves. Any other may be leaving at this very moment and give its own to us; then
+        both lots would be lost.
+        """
+        catalog = self.parts.catalog
+        records = (catalog.nodes.get(node) for node in ready)
+        authorities = [record.node for record in records if record and record.is_authority]
+        if authorities:
+            return min(authorities)
+        giver = catalog.choose_giver({self.identity.node}, lambda node: node in ready)
+        return giver or min(ready, default=None)
 
     def _say_farewell(self, now: float) -> list[Effect]:
         return self.parts.gossip.offer(self._farewell, self._ready_members(now), now)

@@ -113,17 +113,8 @@ def run(world: World, options: argparse.Namespace) -> list[tuple[str, float, flo
         world.run(world.now + options.partition)
         phase("in two halves", options.partition)
         world.heal()
-        phase("agree after healing", world.run_until(lambda: pods_known(world), PATIENCE))
+        phase("agree after healing", world.run_until(world.converged, PATIENCE))
     return rows
-
-
-def pods_known(world: World) -> bool:
-    """Whether everybody knows the same pods, those that were added in both halves included."""
-    shown = {
-        frozenset((pod.node, pod.name) for pod in machine.snapshot().pods)
-        for machine in world.live()
-    }
-    return len(shown) == 1 and world.converged()
 
 
 def write_traces(world: World, options: argparse.Namespace) -> None:

@@ -204,5 +204,6 @@ def answer(
         node=admission.node,
         joiner=admission.joiner,
         joiner_token=admission.joiner_token,
+        joiner_static=received.remote_static if admission.joiner_token else None,
     )
     return response.encode(), keypair

@@ -24,6 +24,9 @@ from overlay.config import Timing
 RETRY_JITTER: Final = 0.1
 """Share of the wait that is random, so that nodes that started together do not stay in step."""
 
+EAGER_TRIES: Final = 3
+"""Initiations that wait `handshake_retry` each, before the wait begins to double."""
+
 
 def expires_at(created_at: float, timing: Timing) -> float:
     """When a keypair is no longer used, whatever happens."""
@@ -52,11 +55,12 @@ def retry_delay(tries: int, chance: float, timing: Timing) -> float:
         chance: a random number, 0.0 <= chance < 1.0.
         timing: the settings.
 
-    >>> [retry_delay(tries, 0.0, Timing()) for tries in (1, 2, 3, 4, 5)]
-    [1.0, 2.0, 4.0, 5.0, 5.0]
+    >>> [retry_delay(tries, 0.0, Timing()) for tries in (1, 2, 3, 4, 5, 6)]
+    [1.0, 1.0, 1.0, 2.0, 4.0, 5.0]
     """
-    # The exponent is bounded because a rekey may go on for minutes.
-    delay = timing.handshake_retry * 2.0 ** min(tries - 1, 16)
+    # Most losses are single ones, so patience grows only after several in a row. The exponent is
+    # bounded because a rekey may go on for minutes.
+    delay = timing.handshake_retry * 2.0 ** min(max(tries - EAGER_TRIES, 0), 16)
     return min(delay, timing.handshake_retry_max) * (1 + RETRY_JITTER * chance)
 
 

@@ -54,6 +54,7 @@ class Keypair:
         node: the remote node; None while it is a joiner without a certificate.
         joiner: the node id a joiner claims, proved only by what it signs later; else None.
         joiner_token: the token a joiner showed; else None.
+        joiner_static: the static key a joiner's handshake proved; else None.
         initiator: whether this end sent the initiation.
         confirmed: whether the remote end has proved that it holds the keys. An initiator knows
             from the response; a responder learns it from the first burst that opens.
@@ -70,6 +71,7 @@ class Keypair:
         "expires_at",
         "initiator",
         "joiner",
+        "joiner_static",
         "joiner_token",
         "local_index",
         "node",
@@ -91,6 +93,7 @@ class Keypair:
         node: NodeId | None = None,
         joiner: NodeId | None = None,
         joiner_token: bytes | None = None,
+        joiner_static: bytes | None = None,
     ) -> None:
         send, receive = split
         self._seal = make_aead(suite, transport_key(send, suite)).encrypt_into
@@ -104,6 +107,7 @@ class Keypair:
         self.node = node
         self.joiner = joiner
         self.joiner_token = joiner_token
+        self.joiner_static = joiner_static
         self.confirmed = initiator
         self.counter = 0
         self.replay = ReplayWindow()

@@ -18,8 +18,8 @@ and a failure comes with the seed that brings it back. What the kernel does is p
 network namespaces.
 
 Reading order: `clock` (time), `link` and `underlay` (what is between machines), `faults` (what
-breaks), `machine` (a driver for one engine), `world` (all of it together), `checks` (what must be
-true), `trace` (what happened).
+breaks), `machine` (a driver for one engine), `applicant` (one that still has to join), `world` (all
+of it together), `checks` (what must be true), `trace` (what happened), `packets` (what pods send).
 
 References:
     FoundationDB's simulation (Zhou et al. 2021, section 4): one thread, seeded, faults included.

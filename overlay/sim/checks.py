@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from overlay.types import Prefix
+from overlay.types import Address, Prefix
 from overlay.views import LedgerView, NodeState, Snapshot
 
 Claim = tuple[int, int, int, str]
@@ -30,7 +30,7 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
     """What keeps these live nodes from agreeing, one clause each; nothing when they are settled.
 
     Settled: every node has a block in use, every node knows every other and does not believe that
-    it left, and all have the same routes.
+    it left, and all have the same routes and list the same pods.
 
     Args:
         names: live nodes.
@@ -38,7 +38,7 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
             whether there is a difference pays for few of them.
     """
     everyone = set(names)
-    first: dict[Prefix, str] | None = None
+    first: Snapshot | None = None
     for name in names:
         snapshot = show(name)
         if not snapshot.own_prefixes:
@@ -46,12 +46,19 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
         known = {node.name for node in snapshot.nodes if node.state is not NodeState.LEFT}
         if missing := everyone - known:
             yield f"{name} does not know {_names(missing)}"
-        routes = {route.prefix: route.node for route in snapshot.routes}
-        if first is None:
-            first = routes
-        elif routes != first:
-            prefixes = {prefix for prefix, _ in routes.items() ^ first.items()}
-            yield f"{names[0]} and {name} route differently: {_names(map(str, prefixes))}"
+        first = first or snapshot
+        if prefixes := {prefix for prefix, _ in _routes(first) ^ _routes(snapshot)}:
+            yield f"{first.name} and {name} route differently: {_names(map(str, prefixes))}"
+        if pods := {f"{node}/{pod}" for node, pod, _, _ in _pods(first) ^ _pods(snapshot)}:
+            yield f"{first.name} and {name} list different pods: {_names(pods)}"
+
+
+def _routes(snapshot: Snapshot) -> set[tuple[Prefix, str]]:
+    return {(route.prefix, route.node) for route in snapshot.routes}
+
+
+def _pods(snapshot: Snapshot) -> set[tuple[str, str, Address, Address | None]]:
+    return {(pod.node, pod.name, pod.address, pod.address6) for pod in snapshot.pods}
 
 
 def _names(names: Iterable[str]) -> str:

@@ -39,8 +39,8 @@ from overlay.wire.items import Item
 EPOCH: Final = 1_767_225_600.0
 """Virtual time zero is the first second of 2026: a simulation cannot depend on today."""
 
-YEARS: Final = 10 * 365 * 86_400
-"""Certificates outlive any simulation unless a test wants otherwise."""
+LIFETIME: Final = 10 * 365 * 86_400
+"""Seconds. Certificates outlive any simulation unless it asks for otherwise."""
 
 ADDRESSES: Final = ip_network("198.18.0.0/15")
 """Underlay addresses, from the range for benchmarks (RFC 2544, appendix C.2.2)."""
@@ -98,7 +98,7 @@ class World:
         self._site = Site(self.clock, self.trace, self.underlay, settings or Settings(), EPOCH)
         self._entropy = random.Random(f"{seed}/world").randbytes
         self._serial = 0
-        self._shown: dict[str, tuple[tuple[int, int], Snapshot]] = {}
+        self._shown: dict[str, tuple[tuple[int, bytes], Snapshot]] = {}
         self._authority = SigningKey(self._entropy(32))
         self._psk = self._entropy(32)
         signing, static = self._keys()
@@ -111,7 +111,7 @@ class World:
             created=int(EPOCH),
             entropy=self._entropy,
         )
-        identity = self._certified(founder, signing, static, YEARS)
+        identity = self._certified(founder, signing, static, LIFETIME)
         self.add_machine(founder, Membership(identity, self.cluster, self._psk, self._authority))
 
     def __getitem__(self, name: str) -> Machine:
@@ -120,7 +120,7 @@ class World:
 
     # -- machines --------------------------------------------------------------------------------
 
-    def add_node(self, name: str, *, via: str | None = None, lifetime: int = YEARS) -> Machine:
+    def add_node(self, name: str, *, via: str | None = None, lifetime: int = LIFETIME) -> Machine:
         """A machine that got its certificate offline and knows what `via` knows. It starts now.
 
         Args:
@@ -183,7 +183,7 @@ class World:
         machine.start()
         return machine
 
-    def membership(self, name: str, *, lifetime: int = YEARS) -> Membership:
+    def membership(self, name: str, *, lifetime: int = LIFETIME) -> Membership:
         """New keys for `name`, certified by this world's authority for `lifetime` seconds."""
         identity = self._certified(name, *self._keys(), lifetime)
         return Membership(identity, self.cluster, self._psk)
@@ -308,7 +308,7 @@ class World:
         yield from differences(names, lambda name: self._show(self.machines[name]))
 
     def converged(self) -> bool:
-        """Whether every live node has a block, knows every other, and all have the same routes."""
+        """Whether all live nodes have blocks, know each other, and agree on routes and pods."""
         return next(self.differences(), None) is None
 
     def check_invariants(self) -> None:
@@ -318,12 +318,12 @@ class World:
         assert not found, f"at {self.now:.3f} s, seed {self.seed}: {found}"
 
     def _show(self, machine: Machine) -> Snapshot:
-        """A snapshot, at most a second old, of which `differences` shows all that is new.
+        """A snapshot as old as the last change of anything that `differences` looks at.
 
         Taking one costs milliseconds, and `run_until` looks at all machines twenty times a second.
         """
-        age = (machine.changes, int(self.now))
+        state = (machine.changes, machine.engine.parts.store.root())
         kept = self._shown.get(machine.name)
-        if kept is None or kept[0] != age:
-            kept = self._shown[machine.name] = age, machine.snapshot()
+        if kept is None or kept[0] != state:
+            kept = self._shown[machine.name] = state, machine.snapshot()
         return kept[1]

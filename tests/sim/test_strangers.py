@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from overlay import joining
 from overlay.catalog.records import sign_record
 from overlay.keys import SigningKey
 from overlay.sim import Membership, World
@@ -12,6 +13,7 @@ from overlay.sim.world import EPOCH
 from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate, issue_certificate
+from overlay.wire.control import JoinRequest
 from tests.sim.worlds import settled
 
 
@@ -123,3 +125,20 @@ class HalfIdentity(NamedTuple):
     @property
     def node(self) -> NodeId:
         return self.certificate.node
+
+
+def test_a_joiner_is_certified_only_for_the_static_key_it_used(monkeypatch):
+    """The handshake proved one key; a request that names another gets no certificate."""
+    world = settled(2)
+
+    def sign_for_another_key(number, token, signing, static, name):
+        other = bytes(32)
+        signed = joining.join_signed_bytes(token.id, other, name)
+        return JoinRequest(number, name, other, signing.sign(joining.JOIN_CONTEXT, signed))
+
+    monkeypatch.setattr(joining, "_sign_request", sign_for_another_key)
+    applicant = world.join("node9")
+    world.run(world.now + 10.0)
+    assert applicant.failure is not None
+    assert applicant.failure.code == "bad-key"
+    assert everyone_knows(world, "node9") == []

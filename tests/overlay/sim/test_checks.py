@@ -99,6 +99,12 @@ def test_different_routes_are_named_by_prefix():
     ]
 
 
+def test_a_pod_that_not_all_have_heard_of_is_named():
+    nodes = world()
+    nodes["a"] = replace(nodes["a"], pods=(pod("x", "a", "10.0.1.2"),))
+    assert differences(nodes) == ["a and b list different pods: a/x"]
+
+
 def test_a_block_that_two_nodes_use_is_a_violation():
     found = list(violations(world(own_prefixes=(ip_network("10.0.1.0/24"),))))
     assert found == ["the block at 10.0.1.0 is in use by both a and b"]
