@@ -90,7 +90,8 @@ class TokenBook:
         if len(self._tokens) >= MAX_TOKENS:
             fix = "wait until some expire, and mint them with a shorter --ttl"
             raise RefusedError("too-many-tokens", f"{MAX_TOKENS} tokens are remembered", fix)
-        minted = MintedToken(entropy(TOKEN_ID_SIZE), entropy(TOKEN_SECRET_SIZE), int(wall + ttl))
+        expires = int(min(wall + ttl, MAX_TIME))
+        minted = MintedToken(entropy(TOKEN_ID_SIZE), entropy(TOKEN_SECRET_SIZE), expires)
         self._tokens[minted.id] = minted
         return JoinToken(
             id=minted.id,

@@ -199,7 +199,9 @@ class Peering:
             waiting = self._waiting.setdefault(node, deque(maxlen=MAX_WAITING))
             waiting.append(message)
             return self.connect(node, now)
-        return [self._outbound.seal_control(keypair, message, path.endpoint, path.path_mtu)]
+        sealed = self._outbound.seal_control(keypair, message, path.endpoint, path.path_mtu)
+        path.tx_bytes += len(sealed.datagram)
+        return [sealed]
 
     def drop_waiting(self) -> None:
         """Lose the messages that wait for sessions: what they say must not be said after all."""
@@ -226,7 +228,9 @@ class Peering:
         for size in sizes:
             room = segment_payload(size, path.endpoint.ip_overhead) - TAG_SIZE - BLOCK_HEADER_SIZE
             message = encode(PathProbe(size, bytes(room - _PATH_PROBE_OVERHEAD)))
-            effects.append(self._outbound.seal_control(keypair, message, path.endpoint, size))
+            sealed = self._outbound.seal_control(keypair, message, path.endpoint, size)
+            path.tx_bytes += len(sealed.datagram)
+            effects.append(sealed)
         return effects
 
     def on_path_probe(self, node: NodeId, probe: PathProbe, now: float) -> list[Effect]:

@@ -77,6 +77,8 @@ def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: fl
     local = node == engine.identity.node
     path = parts.paths.get(node)
     state = NodeState.READY if local else NodeState.DEAD if member is None else member.state
+    # A session outlives the way it went over by minutes: nothing that is heard, no path.
+    reached = path is not None and path.keypair is not None and state is NodeState.READY
     blocks = [] if record.left else list(record.blocks_in_use)
     endpoint = path.endpoint if path else next(iter(record.endpoints), None)
     return NodeView(
@@ -90,7 +92,7 @@ def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: fl
         blocks=tuple(parts.plan.prefix4(block) for block in blocks),
         pods=len(record.pods),
         version=record.software,
-        path="local" if local else "direct" if path and path.keypair else "none",
+        path="local" if local else "direct" if reached else "none",
         rtt=member.rtt if member else None,
         loss=member.loss if member else None,
         seen=0.0 if local else member.seen if member else None,

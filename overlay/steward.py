@@ -142,6 +142,8 @@ class Steward:
         self.parts.gossip.mute(True)
         # The driver has discarded what was to be sent, but not what waits for a session.
         self.parts.peering.drop_waiting()
+        if self.leaving:
+            self.parts.gossip.offer((), (), now)  # repeats nothing; made anew once it is stored
         return [] if again else [Report("state.not-stored", {"why": why})]
 
     def on_deadline(self, now: float) -> list[Effect]:

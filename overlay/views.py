@@ -39,7 +39,7 @@ class NodeView:
     version: str
     """Software version from its record."""
     path: str
-    """`local`, `direct` or `none`: whether a session is up."""
+    """`local`, `direct` (a session is up and the node is heard) or `none`."""
     rtt: float | None
     loss: float | None
     """Share of the last probes that stayed unanswered, 0.0 to 1.0."""

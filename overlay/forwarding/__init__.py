@@ -18,8 +18,8 @@ Inbound (`inbound`), underlay to TUN:
     4. Per packet: the inner source is routed to the sender, the inner destination to us.
     5. `deliver()` writes it to the TUN, offload header included; control messages go to the engine.
 
-Both directions ask the same route table, which is WireGuard's cryptokey routing: a prefix names
-the peer that may receive it *and* the only peer that may send from it.
+Both directions ask the same route table, once per flow (`flow`), which is WireGuard's cryptokey
+routing: a prefix names the peer that may receive it *and* the only peer that may send from it.
 
 Every thing read ends in exactly one counter of the `ledger`.
 """

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgpack
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -255,6 +255,33 @@ def test_everything_survives_a_restart() -> None:
     assert code_of(ask(restarted, used, 2)) == "token-used"
     assert code_of(ask(restarted, fresh, 2, "node1")) == "name-taken"
     assert certificate_of(ask(restarted, fresh, 2)).serial == 3
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), max_size=8))
+@settings(max_examples=25)
+def test_what_is_encoded_is_decoded(asked: list[tuple[int, int]]) -> None:
+    registrar = registrar_of()
+    for seed, number in asked:
+        ask(registrar, mint(registrar, seed=seed).id, number)
+    tokens, names = registrar.tokens.encode(), registrar.encode()
+    again = registrar_of(tokens, names)
+    assert (again.tokens.encode(), again.encode()) == (tokens, names)
+
+
+def test_a_token_for_ever_lasts_as_long_as_calendars_do() -> None:
+    registrar = registrar_of()
+    token = mint(registrar, ttl=float("inf"))
+    assert JoinToken.parse(str(token)) == token
+    assert TokenBook.decode(registrar.tokens.encode()).get(token.id) is not None
+
+
+def test_the_holder_of_a_name_is_the_node_it_was_last_certified_for() -> None:
+    registrar = registrar_of()
+    assert registrar.holder("vm1") is None
+    ask(registrar, mint(registrar).id, 1, "vm1")
+    assert registrar.holder("vm1") == signing_key(1).public
+    ask(registrar, mint(registrar, seed=2).id, 2, "vm1", gone=("vm1",))
+    assert registrar.holder("vm1") == signing_key(2).public
 
 
 def test_a_secret_is_not_shown_when_printed() -> None:
