@@ -18,7 +18,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 
 from node.config import NodeConfig, diff
 from node.control.handlers import Handlers
@@ -31,20 +30,21 @@ from node.io.tun import Tun
 from node.io.udp import UdpSocket
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
-from node.kernel.overlap import find_overlap
 from node.kernel.thread import KernelThread
 from node.logs import EventLog, set_level
 from node.loop import run as run_loop
 from node.pinger import Pinger
+from node.preflight import check_overlap, cluster_ranges
 from node.state import STATE, StateFolder
 from node.systemd import Notifier
 from node.tasks import spawn, stop
+from node.version import software_version
 from overlay.config import Settings
 from overlay.effects import Effect, Left, ProbeAnswered, Report
 from overlay.engine import Engine
 from overlay.errors import ConfigError
 from overlay.state import NodeState
-from overlay.types import Address, Endpoint, Prefix
+from overlay.types import Address, Endpoint
 from overlay.views import PodView, Problem
 
 ADDRESS_INTERVAL = 5.0
@@ -52,14 +52,6 @@ ADDRESS_INTERVAL = 5.0
 
 STOP_DELAY = 0.1
 """Between the answer to a request that ends the daemon and the end."""
-
-
-def software_version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return version("muslin")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def has_aes() -> bool:
@@ -238,17 +230,7 @@ class Daemon:
     # -- the machine around it -----------------------------------------------------------------
 
     async def _check_overlap(self) -> None:
-        cluster = self._node.cluster
-        ranges: list[Prefix] = [cluster.cidr]
-        if cluster.cidr6 is not None:
-            ranges.append(cluster.cidr6)
-        overlap = find_overlap(await self._thread.call(Netlink.host_routes), ranges)
-        if overlap is not None:
-            route, prefix = overlap
-            raise NodeError(
-                f"the cluster range {prefix} overlaps the host route {route}",
-                "remove that route, or make the cluster with another --cidr",
-            )
+        check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
 
     async def _endpoints(self) -> tuple[Endpoint, ...]:
         """Where others reach this node: what was configured, else every address it has."""
@@ -257,10 +239,7 @@ class Daemon:
         local = self._udp.local
         if local.host not in ("::", "0.0.0.0"):  # noqa: S104 (compared, not bound)
             return (local,)
-        cluster = self._node.cluster
-        own: list[Prefix] = [cluster.cidr]
-        if cluster.cidr6 is not None:
-            own.append(cluster.cidr6)
+        own = cluster_ranges(self._node.cluster)
         addresses = await self._thread.call(Netlink.local_addresses, own)
         return tuple(Endpoint.of(str(address), local.port) for address in addresses)
 
@@ -273,7 +252,7 @@ class Daemon:
         interval = self._notifier.watchdog_interval
         while interval is not None:
             self._notifier.watchdog()
-            await asyncio.sleep(interval / 2)
+            await asyncio.sleep(interval)
 
     async def _keep_kernel(self) -> None:
         """Follow every change at once, and look every few seconds whether it is still so."""

@@ -81,7 +81,8 @@ def load_node(folder: StateFolder) -> StoredNode:
 
     Raises:
         ConfigError: no node here, or a file is missing, damaged or of another node; names the
-            file and what to do. Nothing else.
+            file and what to do.
+        NodeError: the folder may not be looked into. Nothing else.
     """
     if folder.used_by() is None:
         raise ConfigError(

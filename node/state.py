@@ -121,11 +121,18 @@ class StateFolder:
         return self.path / CONFIG
 
     def used_by(self) -> str | None:
-        """The first file of a node found here; None when the folder is free to use."""
-        for file in FILES:
-            if os.path.lexists(self.path / file.name):
-                return file.name
-        return None
+        """The first file of a node found here; None when the folder is free to use.
+
+        Raises:
+            NodeError: the folder may not be looked into. Nothing else.
+        """
+        try:
+            names = set(os.listdir(self.path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise NodeError.of(f"looking into {self.path}", error) from error
+        return next((file.name for file in FILES if file.name in names), None)
 
     def create(self) -> None:
         """Make the folder (0700) with its parents; an existing one keeps its content.

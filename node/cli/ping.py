@@ -102,7 +102,7 @@ def ping(
 
 def _heading(answer: Json) -> str:
     path = plain(answer["path"])
-    path = {"local": "on this node", "none": "no session yet"}.get(path, path)
+    path = {"local": "on this node", "none": "no path now"}.get(path, path)
     owner = "" if answer["kind"] == "node" else f" of {answer['node']}"
     return f"{answer['kind']} {answer['target']} ({answer['address']}){owner}, {path}"
 

@@ -145,8 +145,6 @@ class ControlServer:
     async def _send(self, writer: asyncio.StreamWriter, line: bytes) -> None:
         writer.write(line)
         async with asyncio.timeout(self._unread_after):
-            # Wait for the last byte, not for the low-water mark: closing drops what is buffered.
-            writer.transport.set_write_buffer_limits(high=0)
             await writer.drain()
 
     async def _answer(self, line: bytes) -> bytes:

@@ -60,11 +60,13 @@ A burst is sent as at most 44 segments of 1472: with their headers the kernel's 
 is then not reached and the segments leave without being cut in software. All links on a packet's
 way need the same value, or the kernel segments on forward: 2.3 instead of 6.2 Gbit/s pod to pod."""
 
-TX_QUEUE: Final = 256
+TX_QUEUE: Final = 1024
 """Packets that may wait in front of the TUN (its default is 500).
 
-It counts packets, and a super-packet is 62 KB: 256 of them are 16 MB, 25 ms at 5 Gbit/s. Small
-packets pull the other way: at 200,000 per second 256 last the daemon for 1.3 ms."""
+It counts packets, and a super-packet is 62 KB, so a full queue is up to 100 ms at 5 Gbit/s. What
+flows keep waiting is bounded by their windows, though: beside 8 bulk flows a ping takes about as
+long with 256 as with 1024. A short queue hurts when many flows meet: of 200 at once, 256 lost 14 %
+of all packets, and single flows stalled for half a minute; with 1024 it was 5 %, and none did."""
 
 FALLBACK_METRIC: Final = 0x7FFF_FFFF
 """Worse than the metric of any route that is meant to work while the daemon runs."""

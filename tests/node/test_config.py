@@ -34,10 +34,13 @@ def test_without_anything_the_defaults_hold(path) -> None:
 
 
 def test_a_variable_wins_over_the_file_and_a_flag_over_both(path) -> None:
-    path.write_text('mtu = 1300\nunderlay_mtu = 1300\n[log]\nlevel = "error"\n')
+    path.write_text(
+        'mtu = 1300\nunderlay_mtu = 1300\nadvertise = ["192.0.2.9"]\n[log]\nlevel = "error"\n'
+    )
     environment = {"MUSLIN_UNDERLAY_MTU": "1400", "MUSLIN_LOG_LEVEL": "warning"}
     config = load_config(path, environment, {"log.level": "debug", "mtu": None, "advertise": ()})
     assert (config.mtu, config.underlay_mtu, config.log_level) == (1300, 1400, "debug")
+    assert config.advertise == (Endpoint("192.0.2.9", 6875),)
 
 
 def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:

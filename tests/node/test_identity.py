@@ -81,6 +81,12 @@ def test_a_key_of_another_node_is_noticed(folder, tmp_path, file) -> None:
         load_node(folder)
 
 
+def test_half_a_key_file_of_another_node_is_noticed(folder) -> None:
+    folder.write(IDENTITY, folder.read(IDENTITY)[:32] + bytes(32))
+    with pytest.raises(ConfigError, match="are of different nodes"):
+        load_node(folder)
+
+
 def test_the_state_is_written_last(folder, monkeypatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(StateFolder, "write", lambda _, file, __: written.append(file.name))

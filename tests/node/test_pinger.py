@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from node.errors import NodeError
+from node.kernel import netns
 from node.loop import LoopKind, run
 from node.pinger import Pinger
+from overlay.wire.icmp import Echo, echo_reply, parse_echo_untrusted
 from tests.support.privileged import NEEDS_KERNEL
 
 pytestmark = NEEDS_KERNEL
@@ -43,15 +50,62 @@ def test_no_answer_is_none_after_the_timeout_and_leaves_nothing_waiting() -> Non
     asyncio.run(main())
 
 
-def test_another_programs_echo_is_not_taken_for_ours() -> None:
-    async def main() -> None:
-        mine, other = Pinger(), Pinger()
-        waits = [pinger.ping(ip_address("127.0.0.1"), 1.0) for pinger in (mine, other)]
-        assert None not in await asyncio.gather(*waits)
-        mine.close()
-        other.close()
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """A namespace that answers no echo by itself."""
+    name = f"muslin-test-pinger-{os.getpid()}"
+    netns.create(name)
+    try:
+        netns.run_in(name, silence)
+        yield name
+    finally:
+        netns.delete(name)
 
-    asyncio.run(main())
+
+def silence() -> None:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    Path("/proc/sys/net/ipv4/icmp_echo_ignore_all").write_text("1")
+
+
+def answer_with(forge: Callable[[Echo], Echo], source: str) -> float | None:
+    """Ping where only a forger answers; `forge` turns the request into what comes back."""
+
+    async def main() -> float | None:
+        loop = asyncio.get_running_loop()
+        ears = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        mouth = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        with ears, mouth:
+            mouth.bind((source, 0))
+
+            def reply() -> None:
+                request = parse_echo_untrusted(ears.recv(2000))
+                if request is not None and request.is_request:
+                    mouth.sendto(echo_reply(forge(request))[20:], ("127.0.0.1", 0))
+
+            loop.add_reader(ears.fileno(), reply)
+            pinger = Pinger()
+            try:
+                return await pinger.ping(ip_address("127.0.0.1"), 0.1)
+            finally:
+                pinger.close()
+                loop.remove_reader(ears.fileno())
+
+    return asyncio.run(main())
+
+
+FORGERIES: dict[str, Callable[[Echo], Echo]] = {
+    "identifier": lambda echo: echo._replace(identifier=echo.identifier ^ 1),
+    "sequence": lambda echo: echo._replace(sequence=echo.sequence ^ 1),
+    "payload": lambda echo: echo._replace(payload=echo.payload[::-1]),
+    "length": lambda echo: echo._replace(payload=echo.payload[:-1]),
+}
+
+
+def test_only_the_exact_answer_from_the_right_address_counts(mute) -> None:
+    assert netns.run_in(mute, answer_with, lambda echo: echo, "127.0.0.1") is not None
+    assert netns.run_in(mute, answer_with, lambda echo: echo, "127.0.0.2") is None
+    for name, forge in FORGERIES.items():
+        assert netns.run_in(mute, answer_with, forge, "127.0.0.1") is None, name
 
 
 def test_without_permission_it_says_so(monkeypatch) -> None:

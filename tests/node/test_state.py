@@ -158,6 +158,13 @@ def test_a_folder_is_in_use_from_its_first_file_on(folder) -> None:
     assert folder.used_by() == "identity.key"
 
 
+def test_what_may_not_be_looked_into_is_not_taken_for_empty(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NodeError, match=r"looking into .*: not a directory"):
+        StateFolder(tmp_path / "file").used_by()
+    assert StateFolder(tmp_path / "none").used_by() is None
+
+
 def test_creating_below_a_file_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NodeError, match="is not a folder"):

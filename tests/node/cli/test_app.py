@@ -18,6 +18,7 @@ import node
 from node.cli import app
 from node.cli.app import VERBS, cli, main
 from node.cli.context import CliError
+from node.version import software_version
 
 ROOT = Path(node.__file__).parents[1]
 
@@ -146,6 +147,12 @@ def test_an_error_is_one_line_whatever_is_in_it(muslin, monkeypatch, capsys) -> 
     monkeypatch.setattr(app.cli, "make_context", fail)
     assert main(["x"]) == 1
     assert capsys.readouterr().err == "muslin: cannot fly: no wings: grow some\n"
+
+
+def test_the_version_is_shown_installed_or_not(muslin) -> None:
+    ran = muslin("--version")
+    assert ran.code == 0
+    assert ran.out == f"muslin {software_version()}\n"
 
 
 def test_without_arguments_it_shows_the_overview(muslin) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from tests.node.cli.test_app import ROOT
 from tests.support.daemon import PROBLEM, node_view, snapshot
 
 
@@ -61,23 +58,35 @@ def test_nothing_is_said_as_such_and_is_an_empty_list_in_json(muslin, daemon) ->
     assert muslin("get", "pods", "-o", "name").out == ""
 
 
-def test_watching_a_pipe_repeats_only_news(state, daemon) -> None:
-    argv = [sys.executable, "-m", "node", "--state", str(state)]
-    with subprocess.Popen(
-        [*argv, "get", "nodes", "-o", "json", "--watch"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdout is not None
-        first = json.loads(process.stdout.readline())
-        # A changed round trip is no news, a changed state is: it comes as the second line.
-        daemon.engine.shot = snapshot(nodes=(node_view(1), node_view(2, rtt=0.5)))
-        daemon.engine.shot = snapshot(nodes=(node_view(1), replace(node_view(2), state="dead")))
-        second = json.loads(process.stdout.readline())
-        process.terminate()
-    assert [node["state"] for node in first] == ["ready", "ready"]
-    assert [node["state"] for node in second] == ["ready", "dead"]
+def test_watching_a_pipe_repeats_only_news(muslin, daemon, monkeypatch) -> None:
+    dead = replace(node_view(2), state="dead")
+    changes = iter([node_view(2, rtt=0.5, seen=9.0), dead, dead])
+
+    def wait(_: float) -> None:
+        change = next(changes, None)
+        if change is None:
+            raise KeyboardInterrupt
+        daemon.engine.shot = snapshot(nodes=(node_view(1), change))
+
+    monkeypatch.setattr("time.sleep", wait)
+    ran = muslin("get", "nodes", "-o", "json", "--watch")
+    assert ran.code == 130
+    states = [[node["state"] for node in json.loads(line)] for line in ran.out.splitlines()]
+    assert states == [["ready", "ready"], ["ready", "dead"]]
+
+
+def test_watching_on_a_terminal_redraws_the_screen(muslin, daemon, monkeypatch) -> None:
+    monkeypatch.setattr("node.cli.get.sys.stdout.isatty", lambda: True, raising=False)
+    looks = iter([None, None])
+
+    def wait(_: float) -> None:
+        if next(looks, "end") == "end":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    ran = muslin("get", "pods", "--watch")
+    assert ran.code == 130
+    assert ran.out.count("\x1b[H\x1b[JNAME") == 3
 
 
 def test_watching_ends_with_one_line_when_the_daemon_does(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import select
 import socket
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -14,7 +16,10 @@ from overlay.types import Endpoint
 from tests.support.namespace import in_namespace
 from tests.support.privileged import NEEDS_KERNEL
 
-LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+FOUR = str(IPv4Address("127.64.0.1") + os.getpid() % (1 << 20))
+"""Ours alone: nobody sends there to a port that was another test's a moment ago."""
+
+LOOPBACK = {4: FOUR, 6: "::1"}
 Make = Callable[..., UdpSocket]
 
 
@@ -23,7 +28,7 @@ def make() -> Iterator[Make]:
     """Makes sockets on free ports, and closes them."""
     made: list[UdpSocket] = []
 
-    def one(host: str = "127.0.0.1", port: int = 0, **offloads: bool) -> UdpSocket:
+    def one(host: str = FOUR, port: int = 0, **offloads: bool) -> UdpSocket:
         made.append(UdpSocket(Endpoint(host, port), **offloads))
         return made[-1]
 
@@ -133,19 +138,20 @@ def test_senders_are_told_apart(make: Make):
 
 def test_one_socket_serves_both_families(make: Make):
     """And the addresses of IPv4 peers look the same as on an IPv4 socket."""
-    dual, four, six = make("::"), make("127.0.0.1"), make("::1")
+    dual, four, six = make("::"), make(FOUR), make("::1")
     port = dual.local.port
-    four.send(Endpoint("127.0.0.1", port), memoryview(b"four"), 0)
+    four.send(Endpoint(FOUR, port), memoryview(b"four"), 0)
     six.send(Endpoint("::1", port), memoryview(b"six"), 0)
     assert {(data, source) for data, _, source in reads(dual, 7)} == {
         (b"four", four.local),
         (b"six", six.local),
     }
-    for peer in (four, six):
+    # Bound to no address, it sends from the one the kernel chooses.
+    for peer, source in ((four, "127.0.0.1"), (six, "::1")):
         assert dual.send(peer.local, memoryview(content(2500)), 1000)
         taken = reads(peer, 2500)
         assert [len(one) for one in datagrams(taken)] == [1000, 1000, 500]
-        assert {source for _, _, source in taken} == {Endpoint(peer.local.host, port)}
+        assert {sender for _, _, sender in taken} == {Endpoint(source, port)}
 
 
 def test_a_send_nobody_receives_is_not_an_error(make: Make):
@@ -189,7 +195,7 @@ def test_without_privileges_buffers_are_as_large_as_the_kernel_allows(make: Make
 @pytest.mark.parametrize("gso", [True, False])
 def test_a_destination_out_of_reach_is_refused_and_not_too_big(make: Make, gso: bool):
     """An IPv4 socket has no way to IPv6 addresses."""
-    sender = make("127.0.0.1", gso=gso)
+    sender = make(FOUR, gso=gso)
     for size in (1, 3000):
         assert not sender.send(Endpoint("2001:db8::1", 9), memoryview(bytes(size)), 1000)
     assert sender.take_too_big() == set()
@@ -205,15 +211,15 @@ def test_what_no_datagram_can_hold_is_too_big(make: Make, size: int, step: int):
 
 def test_port_zero_is_refused_and_says_nothing_about_sizes(make: Make):
     sender = make()
-    assert not sender.send(Endpoint("127.0.0.1", 0), memoryview(b"x"), 0)
+    assert not sender.send(Endpoint(FOUR, 0), memoryview(b"x"), 0)
     assert sender.take_too_big() == set()
 
 
 def test_many_peers_do_not_grow_the_caches_for_ever(make: Make):
     sender = make()
     for port in range(1, 5000):
-        sender._target(Endpoint("127.0.0.1", port))
-        sender._source(("127.0.0.1", port))
+        sender._target(Endpoint(FOUR, port))
+        sender._source((FOUR, port))
     assert max(len(sender._targets), len(sender._sources)) <= 4096
 
 
@@ -221,11 +227,11 @@ def test_many_peers_do_not_grow_the_caches_for_ever(make: Make):
 
 
 def test_the_port_the_kernel_chose_is_known(make: Make):
-    assert make("127.0.0.1", 0).local.port > 0
+    assert make(FOUR, 0).local.port > 0
     assert make("::1", 0).local.host == "::1"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::", "0.0.0.0"])
+@pytest.mark.parametrize("host", [FOUR, "::1", "::", "0.0.0.0"])
 def test_a_port_in_use_is_one_clear_clause(make: Make, host: str):
     port = make(host).local.port
     with pytest.raises(UdpError) as caught:
@@ -248,7 +254,7 @@ def test_without_ipv6_all_addresses_are_the_ipv4_ones(make: Make, monkeypatch):
         return real(family, kind)
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
-    alone, peer = make("::"), make("127.0.0.1")
+    alone, peer = make("::"), make(FOUR)
     assert alone.send(peer.local, memoryview(b"x"), 0)
     assert reads(peer, 1)[0][2] == Endpoint("127.0.0.1", alone.local.port)
     with pytest.raises(UdpError, match="this machine has no IPv6") as caught:
@@ -259,13 +265,13 @@ def test_without_ipv6_all_addresses_are_the_ipv4_ones(make: Make, monkeypatch):
 def test_a_closed_socket_frees_its_port(make: Make):
     first = make()
     first.close()
-    assert make("127.0.0.1", first.local.port).local == first.local
+    assert make(FOUR, first.local.port).local == first.local
 
 
 # -- the interface's MTU ---------------------------------------------------------------------------
 
 MTU = 1400
-FOUR, SIX = "10.77.0.1", "fd77::1"
+FOUR_INSIDE, SIX_INSIDE = "10.77.0.1", "fd77::1"
 
 
 class TestSmallInterface:
@@ -273,7 +279,7 @@ class TestSmallInterface:
 
     pytestmark = NEEDS_KERNEL
 
-    @pytest.mark.parametrize("host", [FOUR, SIX])
+    @pytest.mark.parametrize("host", [FOUR_INSIDE, SIX_INSIDE])
     @pytest.mark.parametrize("gso", [True, False])
     def test_datagrams_above_its_mtu_are_refused_and_told(self, host: str, gso: bool):
         def work() -> list[tuple[bool, bool]]:
@@ -292,7 +298,7 @@ class TestSmallInterface:
         outcomes = in_namespace(
             work,
             f"link set lo mtu {MTU}",
-            f"addr add {FOUR}/32 dev lo",
-            f"addr add {SIX}/128 dev lo nodad",
+            f"addr add {FOUR_INSIDE}/32 dev lo",
+            f"addr add {SIX_INSIDE}/128 dev lo nodad",
         )
         assert outcomes == [(True, False), (True, False), (False, True), (False, True)]

@@ -135,6 +135,26 @@ def test_the_last_lab_takes_its_folders_along(store: LabStore, tmp_path: Path) -
     assert not root.exists()
 
 
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_not_enough(
+    store: LabStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lab" / ".lab.lock"
+    lock = store_module.fcntl.flock
+    calls: list[int] = []
+
+    def removed_before(descriptor: int, operation: int) -> None:
+        if not calls:
+            file.unlink()
+        calls.append(descriptor)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(store_module, "LOCK_POLL", 0.0)
+    monkeypatch.setattr(store_module.fcntl, "flock", removed_before)
+    with store.locked("lab"):
+        assert file.exists()
+    assert len(calls) == 2
+
+
 def test_a_lock_file_that_is_removed_and_made_again_locks_only_one(
     store: LabStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,16 @@
+"""The version shown to others."""
+
+from __future__ import annotations
+
+from node import version
+from node.version import software_version
+
+
+def test_it_is_the_installed_distributions(monkeypatch) -> None:
+    monkeypatch.setattr(version, "DISTRIBUTION", "pytest")
+    assert software_version()[0].isdigit()
+
+
+def test_a_bare_source_tree_has_none(monkeypatch) -> None:
+    monkeypatch.setattr(version, "DISTRIBUTION", "muslin-that-nobody-installed")
+    assert software_version() == "unknown"
