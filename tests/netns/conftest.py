@@ -1,0 +1,119 @@
+"""Labs to test in, and the proof that the machine itself is left alone.
+
+A lab takes seconds to make. Tests that leave a lab as they found it share `lab`; others make their
+own. Whatever ends a test, its labs are taken down: by the fixtures, after Ctrl-C as well. What a
+killed run left is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.support.labs import OWN_ROOT, Lab, LabMaker, own_namespaces, remove_leftovers
+from tests.support.machines import Yard, YardMaker
+
+LOG_TAIL = 40
+"""Lines of each daemon's log that are shown with a failure."""
+
+
+@pytest.fixture(scope="session")
+def _clean_machine() -> Iterator[None]:
+    """Nothing is left of labs, and the machine's own namespace is as it was."""
+    remove_leftovers()
+    before = _machine()
+    yield
+    left = [*remove_leftovers(), *own_namespaces()]
+    assert not left, "not taken down by the fixtures that made them"
+    assert _machine() == before
+
+
+def _machine() -> str:
+    """Links, addresses, routes and rules of the namespace that tests are started in."""
+    said = [
+        subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=True).stdout
+        for words in (
+            "-o link",
+            "-o addr",
+            "-4 route show table all",
+            "-6 route show table all",
+            "-4 rule",
+            "-6 rule",
+        )
+    ]
+    return re.sub(r"(valid_lft|preferred_lft|expires) \d+sec", "", "".join(said))
+
+
+@pytest.fixture(scope="session")
+def _session_labs(_clean_machine: None) -> Iterator[LabMaker]:
+    with LabMaker(OWN_ROOT) as maker:
+        yield maker
+
+
+@pytest.fixture(scope="session")
+def lab(_session_labs: LabMaker) -> Lab:
+    """Three nodes with two pods each, underlay IPv4 with MTU 1500. Leave it as you found it."""
+    return _session_labs(nodes=3, pods=2)
+
+
+@pytest.fixture(scope="session")
+def lab6(_session_labs: LabMaker) -> Lab:
+    """Two nodes with one pod each, underlay IPv6 with MTU 1500. Leave it as you found it."""
+    return _session_labs(nodes=2, pods=1, underlay="ipv6")
+
+
+@pytest.fixture(scope="module")
+def make_module_lab(_clean_machine: None) -> Iterator[LabMaker]:
+    """Makes labs that all tests of a module share."""
+    with LabMaker(OWN_ROOT) as maker:
+        yield maker
+
+
+@pytest.fixture
+def make_lab(_clean_machine: None) -> Iterator[LabMaker]:
+    """Makes labs for one test."""
+    with LabMaker(OWN_ROOT) as maker:
+        yield maker
+
+
+@pytest.fixture(scope="module")
+def make_module_yard(_clean_machine: None) -> Iterator[YardMaker]:
+    """Makes machines without daemons that all tests of a module share."""
+    with YardMaker() as maker:
+        yield maker
+
+
+@pytest.fixture
+def make_yard(_clean_machine: None) -> Iterator[YardMaker]:
+    """Makes machines without daemons for one test."""
+    with YardMaker() as maker:
+        yield maker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with each failure what the daemons of its labs said last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            for lab in _labs(value):
+                if isinstance(lab, Lab | Yard):
+                    for node, log in lab.logs().items():
+                        tail = "\n".join(log.splitlines()[-LOG_TAIL:])
+                        report.sections.append((f"{lab.name}: log of {node}", tail))
+    return report
+
+
+def _labs(value: object) -> list[object]:
+    match value:
+        case LabMaker():
+            return list(value.labs)
+        case YardMaker():
+            return list(value.yards)
+        case _:
+            return [value]
