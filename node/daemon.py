@@ -126,8 +126,9 @@ class Daemon:
         """Start everything, run until told to stop, stop everything."""
         async with AsyncExitStack() as stack:
             await self._open(stack)
-            self._driver.start()
             stack.callback(self._driver.close)
+            if not self._driver.start():
+                raise self._not_stored()
             await self._apply_kernel()
             server = ControlServer(self._folder.socket, self._handlers.dispatch)
             await server.start()
@@ -317,11 +318,11 @@ class Daemon:
             NodeError: the state could not be stored; what was to follow was not done.
         """
         if not self._driver.perform(effects):
-            raise NodeError(
-                f"the node's state cannot be stored ({self.engine.not_stored})",
-                "free space or mend the disk",
-                "not-stored",
-            )
+            raise self._not_stored()
+
+    def _not_stored(self) -> NodeError:
+        why = f"the node's state cannot be stored ({self.engine.not_stored})"
+        return NodeError(why, "free space or mend the disk", "not-stored")
 
     async def attach_pod(self, pod: PodView) -> None:
         """Connect a pod to the kernel."""

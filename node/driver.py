@@ -92,11 +92,18 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Start the engine, then listen to both edges."""
-        self.perform(self._engine.start(self._clock()))
+    def start(self) -> bool:
+        """Start the engine, then listen to both edges.
+
+        Returns:
+            False if the new boot counter could not be stored: the node must not run, because the
+            next start would use the same counter again. Nothing was announced.
+        """
+        if not self.perform(self._engine.start(self._clock())):
+            return False
         self._loop.add_reader(self._udp.fileno(), self._on_udp)
         self._loop.add_reader(self._tun.fileno(), self._on_tun)
+        return True
 
     def stop(self) -> None:
         """Say good-bye to the peers and stop listening."""

@@ -31,6 +31,7 @@ class DropReason(StrEnum):
     UNKNOWN_INDEX = "unknown_index"  #: no session has this receiver index
     REPLAYED = "replayed"  #: the counter was seen, or is older than the window
     BAD_TAG = "bad_tag"  #: the AEAD did not verify
+    OVERLAY_SOURCE = "overlay_source"  #: a handshake from inside the pod network: never an underlay
     BAD_HANDSHAKE = "bad_handshake"  #: a handshake message that proves nothing
     BAD_CERTIFICATE = "bad_certificate"  #: not signed by the authority, expired, or revoked
     UNDER_LOAD = "under_load"  #: answered with a cookie instead

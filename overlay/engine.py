@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Final
 
 from overlay.answers import IcmpAnswers
+from overlay.catalog.records import usable_endpoint
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.effects import (
@@ -200,6 +201,12 @@ class Engine:
 
     def _on_arrival(self, arrival: Arrival, source: Endpoint, now: float) -> list[Effect]:
         self.parts.set_wall(self._epoch + now)
+        if not isinstance(arrival, Control) and not usable_endpoint(source, self.cluster):
+            # The pod network must never carry itself. What such a peer says under a session it
+            # has already is heard; its address is not taken.
+            if isinstance(arrival, Handshake):
+                self.ledger.drop(DropReason.OVERLAY_SOURCE)
+            return []
         match arrival:
             case Handshake(datagram):
                 return self._on_handshake(datagram, source, now)
@@ -211,15 +218,20 @@ class Engine:
                 return self._on_control(keypair, message, source, now)
 
     def _on_handshake(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        sessions = self.parts.sessions
+        cookies = sessions.cookies_sent
         try:
-            effects = self.parts.sessions.on_handshake_untrusted(datagram, source, now)
+            effects = sessions.on_handshake_untrusted(datagram, source, now)
         except AuthError as error:
             self.ledger.drop(error.reason)
             return []
         except WireError:
             self.ledger.drop(DropReason.BAD_HANDSHAKE)
             return []
-        self.ledger.consumed_out += 1
+        if sessions.cookies_sent != cookies:
+            self.ledger.drop(DropReason.UNDER_LOAD)
+        else:
+            self.ledger.consumed_out += 1
         return effects
 
     def _on_control(

@@ -103,12 +103,6 @@ class Peering:
         mtu = self._mtus.get(path.node)
         path.use(endpoint, mtu.mtu if mtu else PeerPath(path.node).path_mtu)
 
-    def on_endpoint_seen(self, node: NodeId, endpoint: Endpoint) -> None:
-        """A peer that nobody could give an address for is heard at `endpoint`."""
-        path = self.paths.get(node)
-        if path is not None and path.endpoint is None:
-            self._use(path, endpoint)
-
     # -- sessions ------------------------------------------------------------------------------
 
     def connect(self, node: NodeId, now: float) -> list[Effect]:

@@ -163,7 +163,7 @@ class JoinGrant:
     psk: bytes = field(repr=False)
     """The cluster's pre-shared key, 32 bytes. Kept out of `repr`, which ends up in logs."""
     items: tuple[Item, ...]
-    """At least a block for the joiner and the records of some members to talk to next."""
+    """Records of members to talk to next, the granting one's first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,17 +274,13 @@ def test_a_handshake_given_up_leaves_the_next_address_to_the_next_try() -> None:
     assert seen == [*candidates, candidates[0]]
 
 
-def test_a_peer_without_a_known_address_is_used_where_it_is_heard() -> None:
+def test_a_peer_without_a_known_address_is_not_called() -> None:
     world = settled(2)
     peering, static = peering_of(world, "node1"), world["node2"].membership.identity.static.public
     stranger = NodeId(b"s" * 32)
     peering.introduce(stranger, static, ())
     assert peering.connect(stranger, world.now) == []
     assert peering.renew(stranger, world.now) == []
-    peering.on_endpoint_seen(stranger, STRANGER)
-    assert peering.paths[stranger].endpoint == STRANGER
-    peering.on_endpoint_seen(stranger, NOWHERE)
-    assert peering.paths[stranger].endpoint == STRANGER
 
 
 def test_a_node_that_is_forgotten_leaves_nothing_behind() -> None:

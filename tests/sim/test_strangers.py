@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from overlay import joining
 from overlay.catalog.records import sign_record
+from overlay.effects import SendDatagram
 from overlay.keys import SigningKey
 from overlay.sim import Membership, World
 from overlay.sim.world import EPOCH
@@ -142,3 +143,21 @@ def test_a_joiner_is_certified_only_for_the_static_key_it_used(monkeypatch):
     assert applicant.failure is not None
     assert applicant.failure.code == "bad-key"
     assert everyone_knows(world, "node9") == []
+
+
+def test_the_pod_network_is_never_taken_for_an_underlay():
+    """A member whose datagrams seem to come from inside the cluster's range gets no session."""
+    world = settled(2)
+    inside = Endpoint(str(world.cluster.cidr[777]), 6875)
+    sessions = world["node2"].engine.parts.sessions
+    target = world["node1"].membership.identity.node
+    genuine = sessions.renew(target, world["node1"].endpoint, now=world.now)
+    sent = [effect.datagram for effect in genuine if isinstance(effect, SendDatagram)]
+    engine = world["node1"].engine
+    before = engine.snapshot(world.now)
+    assert engine.on_datagrams(memoryview(sent[0]), 0, inside, now=world.now) == []
+    after = engine.snapshot(world.now)
+    assert after.ledger.drops["overlay_source"] == 1
+    assert after.sessions == before.sessions
+    assert world["node1"].snapshot().ledger.drops["under_load"] >= 1
+    world.check_invariants()
