@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from overlay import joining
 from overlay.catalog.records import sign_record
+from overlay.config import Limits, Settings
 from overlay.effects import SendDatagram
 from overlay.keys import SigningKey
 from overlay.sim import Membership, World
@@ -159,5 +160,9 @@ def test_the_pod_network_is_never_taken_for_an_underlay():
     after = engine.snapshot(world.now)
     assert after.ledger.drops["overlay_source"] == 1
     assert after.sessions == before.sessions
+
+
+def test_under_load_members_get_in_with_a_cookie_and_each_one_is_counted():
+    world = settled(2, settings=Settings(limits=Limits(handshakes_per_second=0)))
     assert world["node1"].snapshot().ledger.drops["under_load"] >= 1
     world.check_invariants()
