@@ -41,7 +41,7 @@ class Place:
 def main() -> int:
     """Run the demonstration; 0 if everything went as it should."""
     if len(sys.argv) > 1:
-        print("scripts/demo takes no arguments", file=sys.stderr)
+        print("demo: scripts/demo takes no arguments", file=sys.stderr)
         return 2
     started = time.monotonic()
     try:
@@ -50,6 +50,9 @@ def main() -> int:
         good = show(info)
     except OverlayError as error:
         print(f"demo: {error}", file=sys.stderr)
+        good = False
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
         good = False
     finally:
         lab_down(NAME)
