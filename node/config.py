@@ -216,6 +216,7 @@ def load_config(
 
     Raises:
         ConfigError: everything that is wrong, in one message, one clause each. Nothing else.
+            If that is flags alone, its key is the first of them.
     """
     mistakes: list[str] = []
     values: dict[str, object] = {}
@@ -226,8 +227,16 @@ def load_config(
         except ValueError as error:
             mistakes.append(f"{origin} {error}")
     if mistakes:
-        raise ConfigError("; ".join(mistakes))
+        raise _wrong(mistakes)
     return NodeConfig(**values)  # type: ignore[arg-type]  # parsers return the fields' types
+
+
+def _wrong(mistakes: list[str]) -> ConfigError:
+    """All mistakes in one error; its key is a flag when nothing but flags is wrong."""
+    if all(mistake.startswith("--") for mistake in mistakes):
+        flag, _, first = mistakes[0].partition(" ")
+        return ConfigError("; ".join([first, *mistakes[1:]]), flag)
+    return ConfigError("; ".join(mistakes))
 
 
 def _sources(

@@ -28,6 +28,7 @@ from node.errors import NodeError
 from node.identity import StoredNode, load_node
 from node.io.tun import Tun
 from node.io.udp import UdpSocket
+from node.kernel.errors import KernelError
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
@@ -150,10 +151,11 @@ class Daemon:
         """Everything that can fail because of the machine, before anything is announced."""
         self._thread = KernelThread()
         stack.push_async_callback(self._thread.close)
-        await self._check_overlap()
         config = self._config
+        # The port comes first: two nodes in one namespace collide there before anywhere else.
         self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
         stack.callback(self._udp.close)
+        await self._check_overlap()
         self._tun = Tun(config.tun, offload=config.tun_offload)
         stack.callback(self._tun.close)
         self.engine = self._make_engine(await self._endpoints())
@@ -247,7 +249,13 @@ class Daemon:
     async def _watch_addresses(self) -> None:
         while True:
             await asyncio.sleep(ADDRESS_INTERVAL)
-            self.perform(self.engine.on_endpoints(await self._endpoints(), self.now()))
+            try:
+                endpoints = await self._endpoints()
+            except KernelError as error:
+                self.report(Report("addresses.unknown", {"why": str(error)}))
+                continue
+            # What cannot be stored now the engine stores later; packets go on flowing meanwhile.
+            self._driver.perform(self.engine.on_endpoints(endpoints, self.now()))
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval

@@ -20,6 +20,7 @@ _HINTS: Final = {
     errno.EROFS: "remount it writable",
     errno.EACCES: "run as root",
     errno.EPERM: "run as root",
+    errno.ENOTDIR: "choose another folder",
     errno.EADDRINUSE: "stop what uses it, or choose another address",
 }
 

@@ -31,15 +31,15 @@ def node_name(given: str | None) -> str:
     """The name to use: the given one, or the host's, lower-cased and without its domain.
 
     Raises:
-        ConfigError: it is not a name. Nothing else.
+        ConfigError: it is not a name; the key is `--name`. Nothing else.
     """
-    if given is not None:
-        return check_name(given)
-    host = socket.gethostname().partition(".")[0].lower()
+    name = given if given is not None else socket.gethostname().partition(".")[0].lower()
     try:
-        return check_name(host)
+        return check_name(name)
     except ConfigError as error:
-        why = f"the host name {host!r} cannot be a node name ({error}), give another"
+        why = str(error)
+        if given is None:
+            why = f"the host name {name!r} cannot be a node name ({error}), give another"
         raise ConfigError(why, "--name") from error
 
 
@@ -123,15 +123,22 @@ def settings_to_write(
 
 @contextmanager
 def reserved(folder: StateFolder) -> Iterator[None]:
-    """Make and hold a folder that has no node yet.
+    """Make and hold a folder that has no node yet; one made in vain is gone again.
 
     Raises:
         NodeError: it is in use or has a node, or the file system does not allow it.
     """
+    made = not folder.path.exists()
     folder.create()
     with folder.locked():
-        check_unused(folder)
-        yield
+        complete = False
+        try:
+            check_unused(folder)
+            yield
+            complete = True
+        finally:
+            if made and not complete:
+                folder.discard()
 
 
 def store_node(folder: StateFolder, node: StoredNode, settings: str | None) -> None:

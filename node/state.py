@@ -149,6 +149,13 @@ class StateFolder:
         except OSError as error:
             raise NodeError.of(f"creating {self.path}", error) from error
 
+    def discard(self) -> None:
+        """Remove the folder if nothing but the lock, which the caller holds, is in it."""
+        with suppress(OSError):
+            if os.listdir(self.path) == [LOCK]:
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process alone.

@@ -26,14 +26,7 @@ from overlay.answers import IcmpAnswers
 from overlay.catalog.records import usable_endpoint
 from overlay.config import Settings
 from overlay.drops import DropReason
-from overlay.effects import (
-    Effect,
-    Persist,
-    Report,
-    SendControl,
-    SessionDown,
-    SessionUp,
-)
+from overlay.effects import Effect, Persist, Report, SendControl, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.outbound import Transmit
@@ -138,8 +131,8 @@ class Engine:
     def start(self, now: float) -> list[Effect]:
         """Take up the stored state: announce the record, greet the members, seek a block."""
         parts = self.parts
-        parts.set_wall(self._epoch + now)
         parts.knowledge.restore(self._stored.items, now)
+        parts.set_wall(self._epoch + now)
         self._tend_at = now + TEND_INTERVAL
         effects = self._steward.start(now)
         for node in parts.peering.paths:

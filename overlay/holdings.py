@@ -13,6 +13,7 @@ Error contract: an operation that raises has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_key, sign_record
@@ -25,6 +26,11 @@ from overlay.state import MAX_NETNS, NodeState, StoredPod
 from overlay.types import Address, BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import Identity, check_name
 from overlay.wire.items import Item
+from overlay.wire.packing import U64
+
+SPARE_SHARE: Final = 32
+"""One part in so many of the largest record is left free by pods. Addresses, blocks and software
+change without being asked, and may then take more room: that must not fail."""
 
 
 class Holdings:
@@ -57,7 +63,6 @@ class Holdings:
         self._software = software
         self._is_authority = is_authority
         self._limits = limits
-        self.boot = state.boot
         self._version = state.boot << 32
         self._announced_free = 0
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -69,6 +74,11 @@ class Holdings:
             self._allocator.add_block(block)
         for pod in state.pods:
             self._allocator.restore(pod.name, pod.block, pod.host)
+
+    @property
+    def boot(self) -> int:
+        """The boot counter: this start's, or that of the newer record it went on from."""
+        return self._version >> 32
 
     # -- addresses -----------------------------------------------------------------------------
 
@@ -150,18 +160,21 @@ class Holdings:
         """Sign one free block over to `taker`. Apply and store the result before it is sent.
 
         A taker that asks again because the answer was lost gets the deed it already has: a block
-        titled to it that its record does not use yet.
+        titled to it that its record does not use yet. One that has had blocks gets another only
+        when its record shows as many pods as they hold, so that no member can take them all.
 
         Raises:
-            RefusedError: `no-free-block`. Nothing else.
+            RefusedError: `no-free-block`, `has-room`. Nothing else.
         """
         titles = self._catalog.titles
         record = self._catalog.nodes.get(taker)
-        used = record.blocks_in_use if record else ()
+        used, pods = (record.blocks_in_use, len(record.pods)) if record else ((), 0)
         for held in titles.blocks_of(taker):
             # The founder's own blocks have no deeds: there is nothing to show it again.
             if held not in used and titles.chain(held):
                 return _deed_item(titles.chain(held))
+        if titles.given_to(taker) * self._plan.capacity > pods:
+            raise RefusedError("has-room", "the blocks you were given are not full of pods")
         block = pick_block_to_give(titles, self._identity.node, self.blocks_in_use)
         if block is None:
             raise RefusedError("no-free-block", "this node has no block to give away")
@@ -192,14 +205,24 @@ class Holdings:
 
     # -- telling others ------------------------------------------------------------------------
 
-    def record(self) -> Item:
+    def record(self, *, pod_added: bool = False) -> Item:
         """This node's record as it is now, under a version never used before.
 
         The boot counter is in the version and was stored before this start used it, so versions
-        grow even when the last ones before a crash were never written.
+        grow even when the last ones before a crash were never written. A state that was restored
+        from a backup has an old counter: then they go on from the record that others still have.
+
+        Args:
+            pod_added: a pod is why there is a new one; it has to leave `SPARE_SHARE` free.
+
+        Raises:
+            CapacityError: the record is too large (`record`). Nothing else.
         """
-        self._version += 1
+        self._version = max(self._version, self._overtaking()) + 1
         self._announced_free = len(self.free())
+        limit = self._limits.record
+        if pod_added:
+            limit -= limit // SPARE_SHARE
         return sign_record(
             self._identity,
             version=self._version,
@@ -210,8 +233,20 @@ class Holdings:
             software=self._software,
             is_authority=self._is_authority,
             left=self.left,
-            limit=self._limits.record,
+            limit=limit,
         )
+
+    def is_overtaken(self) -> bool:
+        """Whether a newer record of this node is about than the last one it has made."""
+        return self._overtaking() > self._version
+
+    def _overtaking(self) -> int:
+        known = self._catalog.nodes.get(self._identity.node)
+        # A node that has left is not brought back by an old backup: its name may be another's.
+        # Nothing comes after the last version, which only a thief of the key would have signed.
+        if known is None or known.left or known.version == U64:
+            return 0
+        return known.version
 
     def _sorted(self) -> list[StoredPod]:
         return [self.pods[name] for name in sorted(self.pods)]

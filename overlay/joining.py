@@ -46,7 +46,7 @@ from overlay.wire.token import JoinToken
 ASK_TRIES: Final = 10
 """Requests under one keypair before a new handshake: the member may have restarted since."""
 
-_ASK_AGAIN: Final = "make another token with `muslin token`"
+_ASK_AGAIN: Final = "make another token with muslin token"
 _FIXES: Final = {
     "token-used": _ASK_AGAIN,
     "token-expired": _ASK_AGAIN,

@@ -63,7 +63,7 @@ class Knowledge:
         self._gone: dict[NodeId, float] = {}  # members that left, and when to forget them
 
     def restore(self, items: Iterable[Item], now: float) -> None:
-        """Start from stored items; those that do not verify any more are left out."""
+        """Start from stored items, before any time is told; what does not verify is left out."""
         for item in self._store.merge(items):
             self._catalog.apply(item)
         for node in list(self._catalog.nodes):
@@ -96,7 +96,8 @@ class Knowledge:
         if record.left:
             return self._dismiss(record, now)
         self._gone.pop(node, None)
-        self._peering.introduce(node, record.certificate.static, record.endpoints)
+        certificate = record.certificate
+        self._peering.introduce(node, certificate.static, record.endpoints, certificate.not_after)
         if self._gossip.state(node, now) is not None:
             return []
         self._gossip.add_member(node, now)

@@ -55,7 +55,9 @@ class Parts:
         version: str,
     ) -> None:
         self._identity = identity
-        self._wall = epoch
+        # None until the first moment is told: what is restored before it was admitted once, and a
+        # clock that is wrong at start must not make this node forget everybody.
+        self._wall: float | None = None
         self.own_key = node_key(identity.node)
         self.plan = BlockPlan(cluster)
         self.catalog = Catalog(cluster, self.plan, settings.limits)
@@ -140,7 +142,9 @@ class Parts:
         return self.catalog.admit(item, self._wall)
 
     def _token_secret(self, token: bytes) -> bytes | None:
-        return self.registrar.tokens.secret(token, self._wall) if self.registrar else None
+        if self.registrar is None or self._wall is None:
+            return None
+        return self.registrar.tokens.secret(token, self._wall)
 
 
 def _registrar(

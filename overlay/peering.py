@@ -14,6 +14,7 @@ control messages waiting, bounded; the oldest go first.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -69,14 +70,20 @@ class Peering:
 
     # -- peers ---------------------------------------------------------------------------------
 
-    def introduce(self, node: NodeId, static: bytes, endpoints: tuple[Endpoint, ...]) -> None:
+    def introduce(
+        self,
+        node: NodeId,
+        static: bytes,
+        endpoints: tuple[Endpoint, ...],
+        not_after: float = math.inf,
+    ) -> None:
         """A peer exists, with these addresses. Known peers keep the address they use.
 
         One whose key is of low order cannot be talked to and gets no path; its certificate is
         valid all the same, so this is a member's doing and must not stop anybody else.
         """
         try:
-            self.sessions.introduce(node, static)
+            self.sessions.introduce(node, static, not_after)
         except AuthError:
             return
         path = self.paths.setdefault(node, PeerPath(node))
@@ -176,10 +183,12 @@ class Peering:
             return []
         was = path.endpoint
         self._use(path, source)
+        # The next rekey goes there, too.
+        renewed = self.sessions.connect(path.node, source, now)
         moved = Report(
             "peer.moved", {"peer": short_id(path.node), "endpoint": str(source), "was": str(was)}
         )
-        return [moved, *self._start_probing(path, now)]
+        return [moved, *renewed, *self._start_probing(path, now)]
 
     # -- control messages ----------------------------------------------------------------------
 

@@ -64,11 +64,13 @@ def pod_view(pod: StoredPod, node: str, plan: BlockPlan) -> PodView:
 
 def _nodes(engine: Engine, now: float) -> tuple[NodeView, ...]:
     members = engine.parts.gossip.snapshot(now)
-    views = [
-        _node(engine, record, members.get(node), now)
-        for node, record in engine.parts.catalog.nodes.items()
-    ]
-    return tuple(sorted(views, key=lambda view: view.name))
+    records = sorted(engine.parts.catalog.nodes.values(), key=_by_name)
+    return tuple(_node(engine, record, members.get(record.node), now) for record in records)
+
+
+def _by_name(record: NodeRecord) -> tuple[str, bool, int]:
+    # A name may be given again when its node has left: whoever bears it now is the first of it.
+    return record.name, record.left, -record.certificate.serial
 
 
 def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: float) -> NodeView:

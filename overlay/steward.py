@@ -34,6 +34,10 @@ PERSIST_DELAY: Final = 1.0
 """What gossip brought is stored this much later: it can be learned again, so a burst of changes
 costs one write. What is ours to lose is stored at once."""
 
+REASSERT_INTERVAL: Final = 10.0
+"""At most this often a node outdoes a newer record of its own, which makes others take no notice of
+what it says. Two machines with one identity would else do it as fast as the network carries it."""
+
 JOIN_ITEMS_SIZE: Final = 32_000
 """Bytes of items a joiner gets to start with; gossip brings the rest."""
 
@@ -67,6 +71,7 @@ class Steward:
         self.leaving = False
         self._farewell: list[Item] = []
         self._seen_generation = 0
+        self._reassert_at = 0.0
         self._stored_root = b""
 
     def start(self, now: float) -> list[Effect]:
@@ -77,11 +82,11 @@ class Steward:
 
     # -- what this node holds ------------------------------------------------------------------
 
-    def _own_changed(self, now: float, *deeds: Item) -> list[Effect]:
+    def _own_changed(self, now: float, *deeds: Item, pod_added: bool = False) -> list[Effect]:
         """Something of ours changed: let it take effect here, store it, then tell everyone."""
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
-        record = parts.holdings.record()
+        record = parts.holdings.record(pod_added=pod_added)
         changed += parts.knowledge.take_own([record], now)
         announce = parts.gossip.publish([*deeds, record], now)
         return [Persist(self.state()), NetworkChanged(), *changed, *announce]
@@ -92,6 +97,10 @@ class Steward:
         effects = parts.knowledge.take_learned(now)
         if self.persist_at is None and parts.store.root() != self._stored_root:
             self.persist_at = now + PERSIST_DELAY
+        if parts.holdings.is_overtaken() and now >= self._reassert_at:
+            self._reassert_at = now + REASSERT_INTERVAL
+            why = "its state is from a backup, or another machine runs on a copy of it"
+            effects += [Report("record.overtaken", {"why": why}), *self._own_changed(now)]
         if parts.catalog.generation == self._seen_generation:
             return effects
         self._seen_generation = parts.catalog.generation
@@ -111,6 +120,8 @@ class Steward:
             return [SendControl(node, encode(_not_stored(request.request)))]
         try:
             deed = holdings.give(node)
+            if not self.parts.store.fits(deed.key):
+                raise RefusedError("store-full", "this node cannot remember another deed")
         except RefusedError as refused:
             answer = Refusal(request.request, refused.code, str(refused))
             return [SendControl(node, encode(answer))]
@@ -152,9 +163,16 @@ class Steward:
             return self._store_again(now)
         # A leave that is not stored has not happened: nobody was told.
         if self.leaving and self.parts.gossip.offer_done and not self.not_stored:
-            self.leaving = False
-            return [Left(self.parts.gossip.offer_confirmed)]
+            return self._end_leave(now)
         return []
+
+    def _end_leave(self, now: float) -> list[Effect]:
+        confirmed = self.parts.gossip.offer_confirmed
+        if not confirmed:
+            # If nobody knows whose the blocks are now, they would be lost with this node.
+            return self._say_farewell(now)
+        self.leaving = False
+        return [Left(confirmed)]
 
     def _store_again(self, now: float) -> list[Effect]:
         # Optimistic: if it fails again, the driver discards what follows and says so.
@@ -235,7 +253,7 @@ class Steward:
             raise RefusedError(
                 "not-authority",
                 "this node does not hold the authority's key",
-                "run `muslin token` on the node where `muslin init` ran",
+                "run muslin token on the node where muslin init ran",
             )
         endpoints = self.parts.holdings.endpoints
         if not endpoints:
@@ -265,7 +283,7 @@ class Steward:
         self._check_storable()
         pod = self.parts.holdings.add_pod(name, netns, address, self._epoch + now, now)
         try:
-            effects = self._own_changed(now)
+            effects = self._own_changed(now, pod_added=True)
         except CapacityError:
             self.parts.holdings.remove_pod(name, now)
             raise
@@ -283,13 +301,17 @@ class Steward:
         return view, self._own_changed(now)
 
     def leave(self, now: float) -> list[Effect]:
-        """Hand all blocks back and tell the others; `Left` follows when they know or time is up.
+        """Hand all blocks back and tell the others.
+
+        `Left` follows when they know, or when time is up and one does. Asking again is harmless.
 
         Raises:
             RefusedError: `authority`, `no-member`, `not-stored`. Nothing else.
         """
         self._check_storable()
         parts = self.parts
+        if parts.holdings.left:
+            return [] if self.leaving else [Left(parts.gossip.offer_confirmed)]
         if parts.registrar is not None:
             raise RefusedError(
                 "authority",

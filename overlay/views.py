@@ -150,6 +150,7 @@ class Snapshot:
     address: Address | None
     address6: Address | None
     nodes: tuple[NodeView, ...]
+    """By name. A name may have had several bearers; the present one comes first."""
     pods: tuple[PodView, ...]
     routes: tuple[RouteView, ...]
     sessions: tuple[SessionView, ...]

@@ -6,6 +6,7 @@ lab up --> tables --> ping matrix, IPv4 and IPv6 --> 256 MB between pods --> lab
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from node.control.client import ControlClient
+from node.errors import clauses
 from node.lab.build import lab_down, lab_up
 from node.lab.store import LabInfo
 from overlay.errors import OverlayError
@@ -43,21 +45,27 @@ def main() -> int:
     if len(sys.argv) > 1:
         print("demo: scripts/demo takes no arguments", file=sys.stderr)
         return 2
-    started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing behind then, either
     try:
-        say(f"{NODES} nodes with {PODS} pods each, in network namespaces of this machine")
-        info = lab_up(NAME, NODES, PODS, progress=lambda step: print(f"   {step}", file=sys.stderr))
-        good = show(info)
+        return 0 if demonstrate() else 1
     except OverlayError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        good = False
+        _, why, fix = clauses(error)
+        print(f"demo: {why}: {fix}" if fix else f"demo: {why}", file=sys.stderr)
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
-        good = False
+    return 1
+
+
+def demonstrate() -> bool:
+    """Build the lab, show it, take it down; whether all was as it should be."""
+    started = time.monotonic()
+    say(f"{NODES} nodes with {PODS} pods each, in network namespaces of this machine")
+    info = lab_up(NAME, NODES, PODS, progress=lambda step: print(f"   {step}", file=sys.stderr))
+    try:
+        return show(info)
     finally:
         lab_down(NAME)
-    say(f"all namespaces and daemons are gone again, after {time.monotonic() - started:.0f} s")
-    return 0 if good else 1
+        say(f"all namespaces and daemons are gone again, after {time.monotonic() - started:.0f} s")
 
 
 def show(info: LabInfo) -> bool:
@@ -137,22 +145,26 @@ def copy(source: Place, target: Place) -> bool:
         [*inside(target), *tool, "receive", str(PORT)], stdout=subprocess.PIPE, text=True
     ) as receiver:
         assert receiver.stdout is not None
-        receiver.stdout.readline()  # it is listening
-        sent = subprocess.run(
-            [*inside(source), *tool, "send", target.address, str(PORT), str(COPY_SIZE)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        received = json.loads(receiver.stdout.readline())
+        try:
+            receiver.stdout.readline()  # it is listening
+            sent = subprocess.run(
+                [*inside(source), *tool, "send", target.address, str(PORT), str(COPY_SIZE)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            received = json.loads(receiver.stdout.readline())
+        finally:
+            receiver.kill()  # it has ended, unless this was interrupted
     checksum = json.loads(sent.stdout)["sha256"]
-    same = checksum == received["sha256"]
+    same, own = checksum == received["sha256"], received["peer"] == source.address
     rate = received["bytes"] * 8 / received["seconds"] / 1e9
     print(f"sent      sha256 {checksum}")
     print(f"received  sha256 {received['sha256']}")
     print(f"{'equal' if same else 'DIFFERENT'}; {rate:.2f} Gbit/s, encrypted; ", end="")
-    print(f"{target.name} saw {source.name} as {ip_address(received['peer'])}, its own address")
-    return same and received["peer"] == source.address
+    whose = "its own address" if own else "which is NOT its own address"
+    print(f"{target.name} saw {source.name} as {ip_address(received['peer'])}, {whose}")
+    return same and own
 
 
 def inside(place: Place) -> list[str]:

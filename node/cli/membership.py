@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Final, TypeVar
 
 import click
@@ -133,20 +134,18 @@ def join(
     advertise: tuple[str, ...],
 ) -> int:
     """Join a cluster: get a certificate and the cluster's address range from a member."""
-    from node import founding, joiner, preflight  # noqa: PLC0415 - cryptography and netlink
-    from node.kernel.netlink import Netlink  # noqa: PLC0415
+    from node import founding, joiner  # noqa: PLC0415 - cryptography, 0.2 s
 
     folder = invocation.folder
     with doing("cannot join"):
+        own_name = founding.node_name(name)
         invitation = joiner.read_token(token, wall=time.time())
         founding.check_unused(folder)
-        own_name = founding.node_name(name)
         settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
         with founding.reserved(folder):  # before asking: a token is used only once
             with Progress("waiting for a member to answer"):
                 node = joiner.join(invitation, own_name, entropy=os.urandom)
-            with Netlink() as netlink:
-                preflight.check_overlap(node.cluster, netlink.host_routes())
+            # Whatever is wrong with this machine: token and name are spent now. `up` looks at it.
             founding.store_node(folder, node, settings)
     cluster = node.cluster
     click.echo(f"joined cluster {cluster.id.hex()} as node {node.certificate.name}")
@@ -206,17 +205,18 @@ def _network(text: str, kind: type[Network], key: str) -> Network:
     try:
         return kind(text)
     except ValueError as error:
-        raise ConfigError(str(error), key) from error
+        family = "an IPv4" if kind is IPv4Network else "an IPv6"
+        raise ConfigError(f"{text!r} is not {family} range ({error})", key) from error
 
 
 def _endpoints(
     listen: str | None, advertise: Sequence[str]
 ) -> tuple[Endpoint | None, tuple[Endpoint, ...]]:
-    try:
-        own = Endpoint.parse(listen) if listen else None
-        return own, tuple(map(Endpoint.parse, advertise))
-    except ConfigError as error:
-        raise ConfigError(str(error), "--listen or --advertise") from error
+    """Both flags as `up` would read them: what it refuses must not be stored."""
+    from node.config import load_config  # noqa: PLC0415 - only `init` and `join` need it
+
+    given = load_config(Path(os.devnull), {}, {"listen": listen, "advertise": advertise})
+    return None if listen is None else given.listen, given.advertise
 
 
 def _ranges(cidr: IPv4Network, cidr6: IPv6Network | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -19,6 +20,13 @@ from node.cli.progress import Progress
 
 ATTACH_TIMEOUT = 30.0
 """Attaching waits for the kernel, which may be busy with many other namespaces."""
+
+
+def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    try:
+        return None if text is None else str(ip_address(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not an address") from error
 
 
 @click.group(
@@ -42,7 +50,9 @@ Examples:
 )
 @click.argument("name")
 @click.option("--netns", metavar="PATH", help="Its namespace, a path or a name of `ip netns`.")
-@click.option("--ip", metavar="ADDR", help="An address inside this node's blocks.")
+@click.option(
+    "--ip", metavar="ADDR", callback=_address, help="An address inside this node's blocks."
+)
 @state_option()
 @pass_invocation
 def add(invocation: Invocation, name: str, netns: str | None, ip: str | None) -> int:
@@ -97,4 +107,9 @@ def execute(invocation: Invocation, name: str, command: tuple[str, ...]) -> int:
         where = invocation.ask("pod.get", name=name)
         if not where["netns"]:
             raise CliError(what, f"pod {where['name']} is on {where['node']}", "run it there")
-        netns.execute(plain(where["netns"]), command)
+        path = plain(where["netns"])
+        if not netns.exists(path):
+            # `ip netns exec` gives a daemon mounts of its own: look at the path with its eyes.
+            seen = f"/proc/{invocation.ask('status')['pid']}/root{path}"
+            path = seen if netns.exists(seen) else path
+        netns.execute(path, command)

@@ -42,7 +42,7 @@ LONGEST_TTL: Final = 30 * 86400.0
 PING_TIMEOUT: Final = 1.0
 LONGEST_PING: Final = 30.0
 LEAVE_TIMEOUT: Final = 10.0
-"""Longer than `Timing.leave_after`, after which the engine gives up on confirmations."""
+"""Longer than `Timing.leave_after`, after which one confirmation is enough for the engine."""
 
 
 class Handlers:
@@ -168,7 +168,8 @@ class Handlers:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 confirmed = await self._left
         except TimeoutError as error:
-            raise NodeError("leaving takes too long", "look at the daemon's log") from error
+            fix = "see that another node is reachable, then ask again"
+            raise NodeError("leaving takes too long", fix) from error
         for pod in pods:
             await self._daemon.detach_pod(pod)
         self._daemon.request_stop()

@@ -152,7 +152,7 @@ def _make_device(name: str, flags: int) -> pytun.TunTapDevice:
     try:
         return pytun.TunTapDevice(name=name, flags=flags)
     except OSError as error:  # pytun.Error is one; without a number when it refused the name itself
-        why, fix = _REASONS.get(error.errno or 0, (str(error), ""))
+        why, fix = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
         raise TunError(f"cannot make the interface {name}: {why}", fix) from error
 
 
@@ -164,6 +164,10 @@ _REASONS: Final = {
     errno.ENODEV: ("/dev/net/tun has no driver behind it", "load the tun module"),
     errno.EACCES: ("/dev/net/tun may not be opened", "run as root"),
     errno.EPERM: ("permission denied", "run as root, with CAP_NET_ADMIN"),
+    errno.ENOTTY: (
+        "/dev/net/tun is not the TUN device",
+        "load the tun module, or give the device to the container",
+    ),
     errno.EBUSY: ("the name is taken", "stop the other daemon, or set another `tun` name"),
     errno.EINVAL: (
         "the name is taken by another kind of interface, or is not one",

@@ -161,7 +161,11 @@ def opened(netns: str | os.PathLike[str]) -> Iterator[int]:
         raise KernelError.of(f"opening namespace {netns}", error) from error
     try:
         if not _is_network_namespace(namespace):
-            raise KernelError(f"{path} is not a network namespace", code="no-netns")
+            raise KernelError(
+                f"{path} is not a network namespace",
+                "name one below /run/netns, or a path such as /proc/PID/ns/net",
+                "no-netns",
+            )
         yield namespace
     finally:
         os.close(namespace)

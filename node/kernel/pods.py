@@ -96,7 +96,11 @@ def attach(netlink: Netlink, pod: str, path: str, addresses: Sequence[Address], 
     host = Link(veth_name(pod), mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=pod)
     with netns.opened(path) as namespace:
         if netns.is_own(namespace):
-            raise KernelError(f"{path} is the namespace of the node itself", code="no-netns")
+            raise KernelError(
+                f"{path} is the namespace of the node itself",
+                "name the namespace of the pod",
+                "no-netns",
+            )
         found = _find(netlink, host.name, path, namespace, desired)
         if not found:
             _check_free(path)

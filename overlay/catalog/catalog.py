@@ -91,13 +91,17 @@ class Catalog:
 
     # -- items in ----------------------------------------------------------------------------------
 
-    def admit(self, item: Item, wall: float) -> bool:
+    def admit(self, item: Item, wall: float | None) -> bool:
         """Whether an item from elsewhere is what it claims to be. For `gossip.Store`.
 
         A record must be signed by its node, and its certificate valid at `wall` (Unix seconds).
         So a node whose certificate has expired stays known where its last record is held, but
-        can announce nothing new. A chain of deeds must be valid, and better than the one known.
-        Checking a chain and merging it are one act of the ledger: it is in force from here on.
+        can announce nothing new, except that it has left. Without `wall`, certificates may be of
+        any time: for items that were admitted before.
+
+        A chain of deeds must be valid, and better than the one known. Checking a chain and merging
+        it are one act of the ledger: it is in force from here on.
+
         Items of any other kind are refused.
         """
         block = block_of_key(item.key)
@@ -139,7 +143,7 @@ class Catalog:
             raise StateError("an item of deeds is needed")
         return block
 
-    def _admit_record(self, item: Item, wall: float) -> bool:
+    def _admit_record(self, item: Item, wall: float | None) -> bool:
         node = node_of_key(item.key)
         if node is None:
             return False

@@ -187,7 +187,7 @@ def open_record_untrusted(
     plan: BlockPlan,
     limits: Limits,
     *,
-    wall: float,
+    wall: float | None,
     known: Certificate | None = None,
 ) -> NodeRecord:
     """Read a record and check everything that makes it its node's own.
@@ -197,7 +197,8 @@ def open_record_untrusted(
         cluster: whose authority must have certified the node.
         plan: the cluster's blocks.
         limits: `record` bounds the size.
-        wall: Unix seconds, for the validity of the certificate.
+        wall: Unix seconds, for the validity of the certificate; None for a record that was
+            admitted before. A tombstone is never too old: who missed it must still learn of it.
         known: a certificate of this cluster that was verified before. If the record carries the
             same, the authority's signature is not checked again; its expiry is.
 
@@ -207,7 +208,9 @@ def open_record_untrusted(
     """
     record = decode_record_untrusted(item, cluster, plan, limits)
     certificate = record.certificate
-    if certificate != known:
+    if wall is None or record.left:
+        certificate.verify_issuer(cluster)
+    elif certificate != known:
         certificate.verify(cluster, wall)
     elif wall >= certificate.not_after:
         raise _bad(f"the certificate of {record.name} has expired")

@@ -100,12 +100,16 @@ class Store:
             CapacityError: the key is new and the store is full (`items`). Nothing else.
         """
         held = self._items.get(item.key)
-        if held is None and self._full:
+        if not self.fits(item.key):
             raise CapacityError(f"the store holds {len(self._items)} items already", "items")
         if held is not None and not _supersedes(item, held):
             return False
         self._set(item)
         return True
+
+    def fits(self, key: bytes) -> bool:
+        """Whether an item with this key can be kept: one is held already, or there is room."""
+        return key in self._items or not self._full
 
     def get(self, key: bytes) -> Item | None:
         """The item with this key."""

@@ -157,7 +157,10 @@ class Allocator:
     def _wanted(self, pod: str, address: Address, now: float) -> Slot:
         block, host = self._plan.index_of(address), self._plan.host_of(address)
         if block is None or host is None or block not in self._taken:
-            raise RefusedError("address-not-ours", f"{address} is not an address of this node's")
+            fix = "choose one inside a block of this node, see muslin get blocks"
+            raise RefusedError(
+                "address-not-ours", f"{address} is not an address of this node's", fix
+            )
         if not self._plan.is_pod_host(host):
             whose = "the node's own" if host == NODE_HOST else "reserved"
             raise RefusedError("address-taken", f"{address} is {whose}", "choose another")

@@ -17,9 +17,13 @@ place in the chain and are not sent. An untouched block has no chain.
 
 Merging is a choice between two valid chains of one block: the longer wins, and of two equally long
 ones the one whose encoding is the greater byte string. That is the maximum of a total order, hence
-commutative, associative and idempotent. Equally long chains that differ exist only if some owner
-signed the same deed number twice, by malice or from a restored backup; then everyone at least
-settles on the same owner.
+commutative, associative and idempotent. Chains of which neither continues the other exist only if
+some owner signed the same deed number twice, by malice or from a restored backup; then everyone at
+least settles on the same owner.
+
+That is how far members are trusted: whoever once owned a block can fork its chain at its own deed,
+make the fork longer with keys of its own, and so take the block back. Refusing forks would stop
+that, but then nodes that saw different forks first would never agree again.
 
 References:
     RFC 2693 (SPKI certificate theory): rights passed on from key to key, each link signed by the
@@ -201,6 +205,10 @@ class Titles:
         every = map(BlockIndex, range(self._plan.blocks))
         return tuple(block for block in every if block not in self._chains or block in granted)
 
+    def given_to(self, node: NodeId) -> int:
+        """How many blocks `node` was ever given by deed, those included that it passed on."""
+        return sum(any(deed.taker == node for deed in chain) for chain in self._chains.values())
+
     def admit(self, data: bytes) -> bool:
         """Merge an encoded chain.
 
@@ -229,8 +237,12 @@ class Titles:
         return True
 
     def _replace(self, block: BlockIndex, chain: Chain) -> None:
-        before = self._granted.get(self.owner(block), set())
-        before.discard(block)
+        before = self.owner(block)
+        held = self._granted.get(before, set())
+        held.discard(block)
+        if not held:
+            # A giver may sign to any number of inventions, each better than the last.
+            self._granted.pop(before, None)
         self._chains[block] = chain
         self._granted.setdefault(chain[-1].taker, set()).add(block)
 
@@ -240,6 +252,7 @@ class Titles:
             assert chain[0].block == block
             verify_chain(chain, self._cluster)
             assert len(chain) <= self._longest
+        assert all(self._granted.values()), "an owner of nothing is remembered"
         granted = {block: node for node, blocks in self._granted.items() for block in blocks}
         assert granted == {block: chain[-1].taker for block, chain in self._chains.items()}
 

@@ -3,7 +3,7 @@
                       start                       response
          (nothing) ----------> connecting ---------------------> up <----+
              ^                  |  ^   |                         |  |    | response, or first
-             |          give up |  +---+ retry: 1, 2, 4, 5 s     |  +----+ burst under `next`
+             |          give up |  +---+ retry: 1, 1, 1, 2, 4 s  |  +----+ burst under `next`
              +------------------+                                |
              +---------------------------------------------------+
                  keys expired with no handshake running, or closed
@@ -19,6 +19,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class PeerSnapshot:
 
     node: NodeId
     static: bytes
+    valid_until: float
     endpoint: Endpoint | None
     observed: Endpoint | None
     stamp: int
@@ -89,6 +91,8 @@ class PeerSession:
         endpoint: where initiations are sent.
         observed: our own address as this node saw it when it last answered a handshake.
         stamp: the highest stamp seen in an initiation of this node; -1 before the first.
+        valid_until: when its certificate expires, in monotonic seconds. A responder does not show
+            one in a handshake, so whoever starts it must know.
         established_at: when the session came up; None while there is none.
     """
 
@@ -108,6 +112,7 @@ class PeerSession:
         "observed",
         "stamp",
         "static",
+        "valid_until",
     )
 
     def __init__(self, local: LocalNode, node: NodeId, static: bytes) -> None:
@@ -117,6 +122,7 @@ class PeerSession:
         self.endpoint: Endpoint | None = None
         self.observed: Endpoint | None = None
         self.stamp = -1
+        self.valid_until = math.inf
         self.established_at: float | None = None
         self._local = local
         self._macs = MacMaker(static)
@@ -144,6 +150,9 @@ class PeerSession:
         if self._attempt is not None:
             return []
         current = self.keyring.current
+        if now >= self.valid_until:
+            self._rekey_at = None
+            return self._end("its certificate has expired") if current is None else []
         session_until = current.expires_at if current is not None else None
         self._give_up_at = when.give_up_at(now, session_until, self._local.timing)
         self._tries = 0
@@ -319,6 +328,7 @@ class PeerSession:
         return PeerSnapshot(
             node=self.node,
             static=self.static,
+            valid_until=self.valid_until,
             endpoint=self.endpoint,
             observed=self.observed,
             stamp=self.stamp,

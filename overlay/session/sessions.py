@@ -21,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class Sessions:
             rng=rng,
         )
         self._table = table
+        self._epoch = epoch
         self._gate = Gate(
             identity=identity,
             cluster=cluster,
@@ -120,8 +122,13 @@ class Sessions:
 
     # -- what the engine asks for ------------------------------------------------------------------
 
-    def introduce(self, node: NodeId, static: bytes) -> None:
+    def introduce(self, node: NodeId, static: bytes, not_after: float = math.inf) -> None:
         """Make `node` known with its static key, from a verified certificate. May be repeated.
+
+        Args:
+            node: whose certificate it is.
+            static: the key in it.
+            not_after: when it expires, in Unix seconds: no handshake with `node` is started then.
 
         Raises:
             AuthError: the key is of low order; no handshake with it could succeed.
@@ -130,13 +137,13 @@ class Sessions:
         if node == self._local.identity.node:
             raise StateError("a node has no session with itself")
         peer = self._peers.get(node)
-        if peer is not None and peer.static == static:
-            return
-        self._local.identity.static.exchange(static)
-        if peer is not None:
+        if peer is None or peer.static != static:
+            self._local.identity.static.exchange(static)
+        if peer is None:
+            peer = self._add_peer(node, static)
+        elif peer.static != static:
             peer.introduce(static)
-        else:
-            self._add_peer(node, static)
+        peer.valid_until = not_after - self._epoch
 
     def forget(self, node: NodeId, now: float) -> None:
         """Drop everything about `node`, silently."""
@@ -204,8 +211,9 @@ class Sessions:
         peer = self._peers.get(node)
         return peer.observed if peer is not None else None
 
-    def _add_peer(self, node: NodeId, static: bytes) -> None:
-        self._peers[node] = PeerSession(self._local, node, static)
+    def _add_peer(self, node: NodeId, static: bytes) -> PeerSession:
+        peer = self._peers[node] = PeerSession(self._local, node, static)
+        return peer
 
     def _known(self, node: NodeId) -> PeerSession:
         peer = self._peers.get(node)

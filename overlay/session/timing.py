@@ -10,7 +10,7 @@
 References:
     WireGuard paper (Donenfeld 2017), sections 6.1 to 6.4. Differs from it: the initiator replaces
     a keypair also when it has nothing to send at that moment, because members probe each other
-    all the time; an unanswered handshake is repeated after 1 s, then 2, 4, 5, 5, ... s instead of
+    all the time; an unanswered handshake is repeated after 1, 1, 1, 2, 4, 5, 5, ... s instead of
     every 5 s; and it is repeated for as long as the old keypair lives, since giving up earlier
     would gain nothing.
 """

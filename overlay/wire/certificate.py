@@ -93,14 +93,22 @@ class Certificate:
         Raises:
             AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
         """
-        if self.cluster != cluster.id:
-            raise _bad(f"the certificate of {self.name} is for another cluster")
-        if not verify(cluster.authority, _CONTEXT, self.signed_bytes(), self.signature):
-            raise _bad(f"the certificate of {self.name} is not signed by the cluster's authority")
+        self.verify_issuer(cluster)
         if wall < self.not_before:
             raise _bad(f"the certificate of {self.name} is not yet valid (is the clock right?)")
         if wall >= self.not_after:
             raise _bad(f"the certificate of {self.name} has expired")
+
+    def verify_issuer(self, cluster: Cluster) -> None:
+        """Check that this proves membership of `cluster`, at some time or other.
+
+        Raises:
+            AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
+        """
+        if self.cluster != cluster.id:
+            raise _bad(f"the certificate of {self.name} is for another cluster")
+        if not verify(cluster.authority, _CONTEXT, self.signed_bytes(), self.signature):
+            raise _bad(f"the certificate of {self.name} is not signed by the cluster's authority")
 
     def signed_bytes(self) -> bytes:
         """What the signature covers (in context `certificate`, see `overlay.keys`)."""

@@ -93,14 +93,20 @@ class JoinToken:
         text = text.strip()
         version = _ANY_VERSION.match(text)
         if version is None or len(text) > _TEXT_MAX:
-            raise ConfigError("this is not a join token (one starts with 'muslin1-')")
+            raise ConfigError(
+                "this is not a join token: copy the line that muslin token prints, muslin1-..."
+            )
         if not text.startswith(_PREFIX):
-            raise ConfigError(f"this join token is of version {version[1]}, only 1 is known")
+            raise ConfigError(
+                f"this join token is of version {version[1]}, only 1 is known: upgrade this Muslin"
+            )
         packed = _decode_base64(text.removeprefix(_PREFIX))
         try:
             return cls._decode(packed[:-_CHECKSUM_SIZE])
         except WireError as error:
-            raise ConfigError(f"the join token makes no sense ({error})") from error
+            raise ConfigError(
+                f"the join token makes no sense ({error}): make another with muslin token"
+            ) from error
 
     @classmethod
     def _decode(cls, packed: bytes) -> Self:

@@ -8,12 +8,13 @@ killed run left is removed by the next one.
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.support.labs import OWN_ROOT, Lab, LabMaker, own_namespaces, remove_leftovers
+from tests.support.labs import OWN_ROOT, Lab, LabMaker, remove_leftovers
 from tests.support.machines import Yard, YardMaker
 
 LOG_TAIL = 40
@@ -25,8 +26,11 @@ def _clean_machine() -> Iterator[None]:
     """Nothing is left of labs, and the machine's own namespace is as it was."""
     remove_leftovers()
     before = _machine()
+    # To be terminated is like Ctrl-C: fixtures take down what they made.
+    was = signal.signal(signal.SIGTERM, signal.default_int_handler)
     yield
-    left = [*remove_leftovers(), *own_namespaces()]
+    signal.signal(signal.SIGTERM, was)
+    left = remove_leftovers()
     assert not left, "not taken down by the fixtures that made them"
     assert _machine() == before
 

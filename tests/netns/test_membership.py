@@ -1,11 +1,12 @@
 """Items 6 and 7 of what Muslin promises: members come and go, and blocks with them.
 
-    node1 -- founds, admits      node2 .. node7 -- join at the same moment, through node1
-                                 node4 leaves --> its block --> a node that had none
+node1 -- founds, admits      node2 .. node7 -- join at the same moment, through node1
+                             node4 leaves --> its block --> a node that had none
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterable
@@ -89,7 +90,7 @@ def test_six_that_join_at_once_get_six_blocks_and_all_routes_are_everywhere_in_5
 
 def disjoint(prefixes: list[str]) -> bool:
     networks = sorted(map(ip_network, prefixes))
-    return not any(a.overlaps(b) for a, b in zip(networks, networks[1:], strict=False))
+    return not any(a.overlaps(b) for a, b in itertools.pairwise(networks))
 
 
 def everybody_is_ready(machine: Machine, count: int) -> bool:

@@ -1,252 +1,588 @@
-"""Wrong use on a real machine: one clear line, the right exit code, and nothing changed.
+"""Item 9 of what Muslin promises: wrong use gets one clear line, and nothing has changed.
 
-    muslin-test-PID-refusals: lo, and eth0 10.9.0.1/24 to a peer that nobody uses
+muslin: what failed: why: what to do
 
-The same commands as a person would type, as processes of their own.
+node1 -- founded the cluster, runs         node3 -- nothing was ever done here
+node2 -- joined, does not run              node4 -- cannot reach the others
 """
 
 from __future__ import annotations
 
-import os
-import signal
+import re
+import shutil
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from node.control.client import ControlClient
-from node.control.schema import ControlError
 from node.kernel import netns
-from tests.arch.project import ROOT
+from node.kernel.pods import CLUSTER_DIGITS, OWN_PREFIX
+from node.state import AUTHORITY, CLUSTER, FILES, IDENTITY, STATE, StoredFile
+from overlay.wire.token import JoinToken
+from tests.support.labs import OWN_ROOT
+from tests.support.machines import Done, Machine, Yard, YardMaker
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import run
 
 pytestmark = NEEDS_KERNEL
 
-PATIENCE = 20.0
-NOBODY = 65534
+BOUNDED = 30.0
+"""Seconds after which a join must have given up."""
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NO_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
 
 
-class Ran(NamedTuple):
-    """What came of a command."""
-
-    code: int
-    out: str
-    err: str
+def in_a_mount_namespace(command: str) -> tuple[str, ...]:
+    """Prefix that runs the rest after a mount that nobody else sees."""
+    return ("unshare", "--mount", "sh", "-c", f'{command} && exec "$0" "$@"')
 
 
-class Machine:
-    """A namespace to be wrong in."""
+@dataclass(frozen=True)
+class Scene:
+    """The four machines, and two joins that have no chance and take a while to see it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    yard: Yard
+    founder: Machine
+    member: Machine
+    blank: Machine
+    used: str
+    """The token that node2 has used."""
+    silent: Future[Done]
+    """Of node4: nobody answers at the token's address."""
+    unknown: Future[Done]
+    """Of node3: the member is there and does not know the token."""
 
-    def run(self, *words: str, prefix: tuple[str, ...] = ()) -> Ran:
-        argv = [*prefix, sys.executable, "-m", "node", *words]
-        ran = netns.run_in(
-            self.name,
-            subprocess.run,
-            argv,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        return Ran(ran.returncode, ran.stdout, ran.stderr)
-
-    def ip(self, words: str) -> None:
-        subprocess.run(["ip", "-n", self.name, *words.split()], check=True)
-
-    def links(self) -> str:
-        shown = subprocess.run(
-            ["ip", "-n", self.name, "-br", "link"], capture_output=True, text=True
-        )
-        return " ".join(line.split()[0] for line in shown.stdout.splitlines())
-
-    @contextmanager
-    def daemon(self, state: Path) -> Iterator[int]:
-        """A running daemon; its process id."""
-        argv = [sys.executable, "-m", "node", "--state", str(state), "up"]
-        process = netns.run_in(
-            self.name, subprocess.Popen, argv, cwd=ROOT, stderr=subprocess.DEVNULL
-        )
-        try:
-            wait_for_answer(state)
-            yield process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
-
-
-def wait_for_answer(state: Path) -> None:
-    done = threading.Event()
-    for _ in range(int(PATIENCE / 0.05)):
-        try:
-            ControlClient(state / "control.sock").call("status")
-        except ControlError:
-            done.wait(0.05)
-        else:
-            return
-    pytest.fail("the daemon did not come up")
+    def token(self) -> str:
+        """A good token."""
+        return str(self.founder.ask("token")["token"])
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    made = Machine(f"muslin-test-{os.getpid()}-refusals")
-    netns.create(made.name)
-    try:
-        for words in (
-            "link set lo up",
-            "link add eth0 type veth peer name far",
-            "addr add 10.9.0.1/24 dev eth0",
-            "link set eth0 up",
-            "link set far up",
-        ):
-            made.ip(words)
-        yield made
-    finally:
-        netns.delete(made.name)
+def scene(make_module_yard: YardMaker) -> Iterator[Scene]:
+    yard = make_module_yard(4)
+    founder, member, blank, alone = yard.machines
+    yard.found()
+    token = founder.ask("token")["token"]
+    member.says("join", token, "--name", member.name)
+    yard.cut((founder, alone))
+    good = founder.ask("token")["token"]
+    forged = str(replace(JoinToken.parse(good), id=bytes(16)))
+    with ThreadPoolExecutor(2) as hands:
+        silent = hands.submit(alone.types, "join", good, "--name", "x", timeout=BOUNDED)
+        elsewhere = ("--state", yard.info.folder / "elsewhere")
+        words = ("join", forged, "--name", "y", *elsewhere)
+        unknown = hands.submit(blank.types, *words, timeout=BOUNDED)
+        yield Scene(yard, founder, member, blank, token, silent, unknown)
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "node"
+def line(text: str) -> re.Pattern[str]:
+    """The whole of what is said, `...` standing for anything."""
+    return re.compile(f"muslin: {re.escape(text).replace(re.escape('...'), '.*')}\n")
 
 
-@pytest.fixture
-def founded(machine: Machine, state: Path) -> Path:
-    """The state folder of a node that was never started."""
-    assert machine.run("--state", str(state), "init", "--name", "a").code == 0
-    return state
-
-
-def refused(ran: Ran, *clauses: str, code: int = 1) -> None:
-    assert ran.code == code, ran
-    assert ran.out == ""
-    assert ran.err.startswith("muslin: "), ran.err
-    assert ran.err.count("\n") == 1, ran.err
-    for clause in clauses:
-        assert clause in ran.err
-
-
-def test_up_before_init(machine: Machine, state: Path) -> None:
-    refused(machine.run("--state", str(state), "up"), "holds no node yet", "muslin init")
-
-
-def test_a_range_that_overlaps_a_route_of_the_host(machine: Machine, state: Path) -> None:
-    ran = machine.run("--state", str(state), "init", "--name", "a", "--cidr", "10.0.0.0/8")
-    refused(ran, "10.0.0.0/8 overlaps the host route 10.9.0.0/24 dev eth0", "another --cidr")
-    assert not state.exists()
-
-
-def test_a_route_that_came_after_init(machine: Machine, founded: Path) -> None:
-    machine.ip("route add 10.244.7.0/24 dev eth0")
-    try:
-        ran = machine.run("--state", str(founded), "up")
-    finally:
-        machine.ip("route del 10.244.7.0/24 dev eth0")
-    refused(ran, "overlaps the host route 10.244.7.0/24 dev eth0")
-    assert machine.links() == "lo far@eth0 eth0@far"
-
-
-def test_no_tun_device(machine: Machine, founded: Path) -> None:
-    script = 'mount -t tmpfs none /dev/net && exec "$0" "$@"'
-    prefix = ("unshare", "--mount", "sh", "-c", script)
-    ran = machine.run("--state", str(founded), "up", prefix=prefix)
-    refused(ran, "there is no /dev/net/tun", "modprobe tun")
-
-
-def test_no_root(machine: Machine, founded: Path) -> None:
-    prefix = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
-    ran = machine.run("--state", str(founded), "up", prefix=prefix)
-    refused(ran, "CAP_NET_ADMIN")
-
-
-def test_a_port_in_use(machine: Machine, founded: Path) -> None:
-    other = netns.run_in(machine.name, socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
-    with other:
-        other.bind(("::", 6875))
-        refused(machine.run("--state", str(founded), "up"), "6875", "in use")
-    assert machine.links() == "lo far@eth0 eth0@far"
-
-
-def test_a_folder_in_use_and_an_unknown_node(machine: Machine, founded: Path) -> None:
-    with machine.daemon(founded) as pid:
-        ran = machine.run("--state", str(founded), "up")
-        refused(ran, f"{founded} is in use by process {pid}", "--state")
-        refused(machine.run("--state", str(founded), "init", "--name", "b"), "already holds a node")
-        refused(machine.run("--state", str(founded), "ping", "node9"), "node9", "nodes are: a")
-        refused(machine.run("--state", str(founded), "get", "node", "node9"), "nodes are: a")
-        refused(machine.run("--state", str(founded), "exec", "web", "--", "true"), "no pod web")
-        refused(machine.run("--state", str(founded), "pod", "del", "web"), "no pod web")
-        ran = machine.run("--state", str(founded), "pod", "add", "web", "--netns", "nowhere")
-        refused(ran, "there is no namespace")
-        assert ControlClient(founded / "control.sock").call("get", kind="pods") == []
-
-
-def test_a_damaged_file(machine: Machine, founded: Path) -> None:
-    content = bytearray((founded / "state").read_bytes())
-    content[-1] ^= 1
-    (founded / "state").write_bytes(content)
-    ran = machine.run("--state", str(founded), "up")
-    refused(ran, f"{founded / 'state'} is damaged", "restore it from a backup")
-
-
-@pytest.fixture
-def inviting(machine: Machine, founded: Path) -> Iterator[Path]:
-    """The state folder of a running node that others can be invited to."""
-    (founded / "config.toml").write_text('advertise = ["10.9.0.1"]\n')
-    with machine.daemon(founded):
-        yield founded
-
-
-def token(machine: Machine, state: Path, *flags: str) -> str:
-    ran = machine.run("--state", str(state), "token", *flags)
-    assert ran.code == 0
-    return ran.out.strip()
-
-
-def test_a_token_that_is_wrong_or_used_up(machine: Machine, inviting: Path, tmp_path: Path) -> None:
-    good = token(machine, inviting)
-    second = str(tmp_path / "second")
-    refused(machine.run("--state", second, "join", "hello"), "not a join token")
-    refused(machine.run("--state", second, "join", good[:-3]), "damaged")
-    refused(machine.run("--state", second, "join", good, "--name", "a"), "named a", "--name")
-    assert {path.name for path in Path(second).iterdir()} <= {"lock"}, (
-        "what was refused left nothing"
-    )
-    assert machine.run("--state", second, "join", good, "--name", "b").code == 0
-    third = str(tmp_path / "third")
-    refused(machine.run("--state", third, "join", good, "--name", "c"), "admitted a node already")
-    assert {path.name for path in Path(third).iterdir()} <= {"lock"}
-
-
-def test_a_token_that_has_expired(machine: Machine, inviting: Path, tmp_path: Path) -> None:
-    old = token(machine, inviting, "--ttl", "1s")
-    threading.Event().wait(1.1)
-    refused(machine.run("--state", str(tmp_path / "b"), "join", old), "expired", "another token")
-
-
-def test_no_reachable_member(machine: Machine, inviting: Path, tmp_path: Path) -> None:
-    good = token(machine, inviting)
-    with machine_without_member() as alone:
-        ran = alone.run("--state", str(tmp_path / "b"), "join", good, "--name", "b")
-    refused(ran, "nobody answered at 10.9.0.1:6875")
-    assert not (tmp_path / "b" / "identity.key").exists()
+def refused(done: Done, says: str, code: int = 1) -> None:
+    """One line on stderr, nothing on stdout, the right exit code."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert line(says).fullmatch(done.stderr), done.stderr
 
 
 @contextmanager
-def machine_without_member() -> Iterator[Machine]:
-    alone = Machine(f"muslin-test-{os.getpid()}-alone")
-    netns.create(alone.name)
+def nothing_changes(*machines: Machine) -> Iterator[None]:
+    """For the time of a `with` block; a daemon may take note of what it learns meanwhile."""
+    before = [condition(machine) for machine in machines]
+    yield
+    assert [condition(machine) for machine in machines] == before
+
+
+def condition(machine: Machine) -> object:
+    network = [
+        sorted(run(machine.netns, "ip", *words.split()).splitlines())
+        for words in ("-o addr", "-4 route show table all", "-6 route show table all")
+    ]
+    ours = (machine.info.name, f"{OWN_PREFIX}{machine.info.cluster[:CLUSTER_DIGITS]}")
+    namespaces = [name for name in netns.names() if name.startswith(ours)]
+    if machine.pid is None:
+        return network, namespaces, machine.state.exists(), machine.files()
+    pods = [(row["name"], row["address"]) for row in machine.get("pods")]
+    nodes = [row["name"] for row in machine.get("nodes")]
+    return network, namespaces, pods, nodes
+
+
+# -- up --------------------------------------------------------------------------------------------
+
+UP = "cannot run the daemon"
+
+
+def test_up_before_init(scene: Scene) -> None:
+    with nothing_changes(scene.blank):
+        done = scene.blank.types("up")
+    refused(
+        done,
+        f"{UP}: {scene.blank.state} holds no node yet: "
+        "run muslin init, or muslin join TOKEN, first",
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (
+            in_a_mount_namespace("mount -t tmpfs none /dev/net"),
+            (
+                "there is no /dev/net/tun: run modprobe tun, or give the container "
+                "--device /dev/net/tun"
+            ),
+        ),
+        (
+            in_a_mount_namespace("mount --bind /dev/null /dev/net/tun"),
+            (
+                "cannot make the interface muslin0: "
+                "/dev/net/tun is not the TUN device: load the tun ..."
+            ),
+        ),
+        (
+            NO_ADMIN,
+            (
+                "this process may not change the network (it has no CAP_NET_ADMIN): "
+                "give the container NET_ADMIN"
+            ),
+        ),
+        (NOBODY, "looking into ...node2: permission denied: run as root"),
+        (("env", "MUSLIN_MTU=9"), "MUSLIN_MTU must be 1280 to 9000, not 9"),
+        (
+            ("env", "MUSLIN_LOGLEVEL=debug"),
+            "MUSLIN_LOGLEVEL is not a setting (did you mean MUSLIN_LOG_LEVEL?)",
+        ),
+    ],
+    ids=["no-tun", "dead-tun", "no-capability", "nobody", "bad-variable", "unknown-variable"],
+)
+def test_up_where_something_is_missing(scene: Scene, before: Sequence[str], says: str) -> None:
+    with nothing_changes(scene.member):
+        done = scene.member.types("up", before=before)
+    refused(done, f"{UP}: {says}")
+
+
+def test_up_without_root_on_a_folder_of_ones_own(scene: Scene) -> None:
+    folder = shutil.copytree(scene.member.state, OWN_ROOT / "own")  # nobody can get there
     try:
-        alone.ip("link set lo up")
-        yield alone
+        for entry in (folder, *folder.iterdir()):
+            shutil.chown(entry, 65534, 65534)
+        done = scene.member.types("up", "--state", folder, before=NOBODY)
     finally:
-        netns.delete(alone.name)
+        shutil.rmtree(folder)
+    refused(
+        done,
+        f"{UP}: this process may not change the network (it has no CAP_NET_ADMIN): run as root",
+    )
+
+
+def test_up_with_a_route_of_the_host_in_the_way(scene: Scene) -> None:
+    route = ("10.244.7.0/24", "dev", "eth0")
+    run(scene.member.netns, "ip", "route", "add", *route)
+    try:
+        with nothing_changes(scene.member):
+            done = scene.member.types("up")
+    finally:
+        run(scene.member.netns, "ip", "route", "del", *route)
+    refused(
+        done,
+        f"{UP}: the cluster range 10.244.0.0/16 overlaps the host route 10.244.7.0/24 dev eth0: "
+        "remove that route, or make the cluster with another --cidr",
+    )
+
+
+def test_up_with_the_port_in_use(scene: Scene) -> None:
+    other = netns.run_in(scene.member.netns, socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+    with other, nothing_changes(scene.member):
+        other.bind(("::", 6875))
+        done = scene.member.types("up")
+    says = "cannot listen on [::]:6875: the UDP port is in use"
+    refused(done, f"{UP}: {says}: stop the other program, or choose another port")
+
+
+def test_up_in_the_namespace_of_another_node(scene: Scene) -> None:
+    with nothing_changes(scene.founder, scene.member):
+        done = scene.founder.types("up", "--state", scene.member.state)
+    says = "cannot listen on [::]:6875: the UDP port is in use"
+    refused(done, f"{UP}: {says}: stop the other program, or choose another port")
+
+
+def test_up_on_an_address_that_the_machine_does_not_have(scene: Scene) -> None:
+    with nothing_changes(scene.member):
+        done = scene.member.types("up", "--listen", "203.0.113.9:6875")
+    says = "cannot listen on 203.0.113.9:6875: this machine does not have the address"
+    refused(done, f"{UP}: {says}: choose one that it has, or 0.0.0.0 or :: for all of them")
+
+
+def test_up_twice(scene: Scene) -> None:
+    with nothing_changes(scene.founder):
+        done = scene.founder.types("up")
+    state, pid = scene.founder.state, scene.founder.pid
+    fix = "stop that process, or choose another folder with --state"
+    refused(done, f"{UP}: {state} is in use by process {pid}: {fix}")
+
+
+def test_up_with_a_file_for_a_folder(scene: Scene) -> None:
+    done = scene.blank.types("up", "--state", "/etc/hostname")
+    refused(done, f"{UP}: looking into /etc/hostname: not a directory: choose another folder")
+
+
+# -- damaged files ---------------------------------------------------------------------------------
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def newer(content: bytes) -> bytes:
+    return content.replace(b" 1 ", b" 2 ", 1)
+
+
+Damage = Callable[[bytes], bytes]
+RESTORE = "restore it from a backup"
+DAMAGES: list[tuple[str, Damage, str]] = [
+    ("bit-flipped", flipped, f"is damaged (checksum mismatch): {RESTORE}"),
+    ("truncated", lambda content: content[:-5], f"is damaged (checksum mismatch): {RESTORE}"),
+    ("garbage", lambda _: b"\0" * 99, f"is damaged or not a file of Muslin (no header): {RESTORE}"),
+    ("newer", newer, "was written by a newer Muslin: upgrade this Muslin"),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES]
+)
+@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+def test_up_with_a_damaged_file(
+    scene: Scene, tmp_path: Path, file: StoredFile, damage: Damage, says: str
+) -> None:
+    # Only where a cluster was founded is there an authority's key, and that node runs: a copy.
+    folder = shutil.copytree(scene.founder.state, tmp_path / "copy", ignore=sockets)
+    path = folder / file.name
+    path.write_bytes(damage(path.read_bytes()))
+    with nothing_changes(scene.blank):
+        done = scene.blank.types("up", "--state", folder)
+    refused(done, f"{UP}: {path} {says}")
+
+
+def sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(folder, name).is_socket()]
+
+
+@pytest.mark.parametrize("file", [IDENTITY, CLUSTER, STATE], ids=lambda file: file.name)
+def test_up_with_a_missing_file(scene: Scene, tmp_path: Path, file: StoredFile) -> None:
+    folder = shutil.copytree(scene.member.state, tmp_path / "copy")
+    (folder / file.name).unlink()
+    done = scene.member.types("up", "--state", folder)
+    refused(done, f"{UP}: {folder / file.name} is missing: {RESTORE}")
+
+
+def test_up_with_files_of_two_nodes(scene: Scene, tmp_path: Path) -> None:
+    folder = shutil.copytree(scene.member.state, tmp_path / "copy")
+    shutil.copy(scene.founder.state / IDENTITY.name, folder)
+    done = scene.member.types("up", "--state", folder)
+    why = f"{folder / IDENTITY.name} and cluster are of different nodes"
+    refused(done, f"{UP}: {why}: restore both from one backup")
+
+
+def test_up_with_a_secret_that_others_may_read(scene: Scene, tmp_path: Path) -> None:
+    folder = shutil.copytree(scene.founder.state, tmp_path / "copy", ignore=sockets)
+    path = folder / AUTHORITY.name
+    path.chmod(0o644)
+    done = scene.blank.types("up", "--state", folder)
+    why = f"{path} holds secrets and other users may read it"
+    refused(done, f"{UP}: {why}: run chmod 600 {path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mtu =", "is not TOML (...)"),
+        ("[log]\nlevle = 'info'", ": log.levle is not a setting (did you mean log.level?)"),
+        ("mtu = 100", ": mtu must be 1280 to 9000, not 100"),
+    ],
+)
+def test_up_with_bad_settings(scene: Scene, tmp_path: Path, text: str, says: str) -> None:
+    folder = shutil.copytree(scene.member.state, tmp_path / "copy")
+    (folder / "config.toml").write_text(text)
+    done = scene.member.types("up", "--state", folder)
+    refused(done, f"{UP}: {folder / 'config.toml'}{says if says[0] == ':' else ' ' + says}")
+
+
+# -- init ------------------------------------------------------------------------------------------
+
+INIT = "cannot start a cluster"
+
+
+def test_init_twice(scene: Scene) -> None:
+    with nothing_changes(scene.member):
+        done = scene.member.types("init")
+    why = f"{scene.member.state} already holds a node (identity.key)"
+    refused(done, f"{INIT}: {why}: choose another folder with --state, or remove this one")
+
+
+def test_init_over_a_route_of_the_host(scene: Scene) -> None:
+    with nothing_changes(scene.blank):
+        done = scene.blank.types("init", "--cidr", "198.51.0.0/16")
+    why = "the cluster range 198.51.0.0/16 overlaps the host route 198.51.100.0/24 dev eth0"
+    fix = "remove that route, or make the cluster with another --cidr"
+    refused(done, f"{INIT}: {why}: {fix}")
+
+
+def test_init_where_nobody_may_write(scene: Scene) -> None:
+    done = scene.blank.types("init", "--name", "a", "--state", "/nowhere/x", before=NOBODY)
+    refused(done, f"{INIT}: creating /nowhere/x: permission denied: run as root")
+
+
+# -- join ------------------------------------------------------------------------------------------
+
+JOIN = "cannot join"
+ANOTHER = "make another token with muslin token"
+
+
+def damaged(token: str) -> str:
+    return token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda _: "hello",
+            "this is not a join token: copy the line that muslin token prints, ...",
+        ),
+        (damaged, "the join token is damaged: copy the whole line again"),
+        (lambda token: token[:-1], "the join token is damaged: copy the whole line again"),
+        (
+            lambda token: token.replace("muslin1-", "muslin2-"),
+            "this join token is of version 2, only 1 is known: upgrade this Muslin",
+        ),
+    ],
+    ids=["none", "damaged", "cut-short", "newer"],
+)
+def test_join_with_a_token_that_is_none(
+    scene: Scene, change: Callable[[str], str], says: str
+) -> None:
+    with nothing_changes(scene.blank, scene.founder):
+        done = scene.blank.types("join", change(scene.token()), "--name", "b")
+    refused(done, f"{JOIN}: {says}")
+
+
+def test_join_with_a_token_that_was_used(scene: Scene) -> None:
+    with nothing_changes(scene.blank, scene.founder):
+        done = scene.blank.types("join", scene.used, "--name", "b")
+    refused(done, f"{JOIN}: this token has admitted a node already: {ANOTHER}")
+
+
+def test_join_with_a_token_that_has_expired(scene: Scene) -> None:
+    token = scene.founder.says("token", "--ttl", "1s").strip()
+    threading.Event().wait(1.1)
+    with nothing_changes(scene.blank, scene.founder):
+        done = scene.blank.types("join", token, "--name", "b")
+    refused(done, f"{JOIN}: this token has expired (by this machine's clock): {ANOTHER}")
+
+
+@pytest.mark.parametrize("name", ["node1", "node2"], ids=["founder", "member"])
+def test_join_under_a_name_that_is_taken_and_the_token_stays_good(scene: Scene, name: str) -> None:
+    token = scene.token()
+    with nothing_changes(scene.blank, scene.founder):
+        for _ in range(2):
+            done = scene.blank.types("join", token, "--name", name)
+            why = f"a node named {name} exists in the cluster"
+            refused(done, f"{JOIN}: {why}: choose another name with --name")
+
+
+def test_join_in_a_folder_that_holds_a_node(scene: Scene) -> None:
+    with nothing_changes(scene.member, scene.founder):
+        done = scene.member.types("join", scene.token(), "--name", "b")
+    why = f"{scene.member.state} already holds a node (identity.key)"
+    refused(done, f"{JOIN}: {why}: choose another folder with --state, or remove this one")
+
+
+def test_join_where_a_route_is_in_the_way_keeps_the_membership_for_later(scene: Scene) -> None:
+    route = ("10.0.0.0/8", "dev", "eth0")
+    state = ("--state", scene.yard.info.folder / "routed")
+    run(scene.blank.netns, "ip", "route", "add", *route)
+    try:
+        scene.blank.says("join", scene.token(), "--name", "routed", *state)
+        done = scene.blank.types("up", *state)
+    finally:
+        run(scene.blank.netns, "ip", "route", "del", *route)
+    refused(done, f"{UP}: the cluster range 10.244.0.0/16 overlaps the host route 10.0.0.0/8 ...")
+
+
+# -- asking a daemon -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["status"], "cannot tell the status"),
+        (["get", "nodes"], "cannot get nodes"),
+        (["token"], "cannot make a token"),
+        (["pod", "add", "web"], "cannot add pod web"),
+        (["pod", "del", "web"], "cannot delete pod web"),
+        (["exec", "web", "--", "true"], "cannot run a command in pod web"),
+        (["ping", "node1"], "cannot ping node1"),
+        (["leave"], "cannot leave"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-",
+)
+def test_asking_when_no_daemon_runs(scene: Scene, words: list[str], what: str) -> None:
+    with nothing_changes(scene.member):
+        done = scene.member.types(*words)
+    why = f"no daemon is running for {scene.member.state}"
+    refused(done, f"{what}: {why}: start it with muslin up, or name its folder with --state")
+
+
+def test_asking_without_permission(scene: Scene) -> None:
+    done = scene.founder.types("status", before=NOBODY)
+    why = f"only root and the daemon's user may use {scene.founder.state}/control.sock"
+    refused(done, f"cannot tell the status: {why}: run as root")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ping nobody", "cannot ping nobody: nothing is called nobody: nodes are: node1...; pods"),
+        (
+            "ping 10.244.200.9",
+            "cannot ping 10.244.200.9: no node owns 10.244.200.9: see muslin get",
+        ),
+        ("ping 192.0.2.1", "cannot ping 192.0.2.1: no node owns 192.0.2.1: see muslin get routes"),
+        ("get nodes nobody", "cannot get node nobody: there is no node nobody: nodes are: node1"),
+        ("get pods web", "cannot get pod web: there is no pod web: pods are: node1/taken"),
+        ("exec web -- true", "cannot run a command in pod web: there is no pod web: pods are: "),
+        (
+            "exec taken nonsense",
+            "cannot run a command in pod taken: running nonsense: no such file",
+        ),
+        ("pod del web", "cannot delete pod web: there is no pod web: pods are: node1/taken"),
+        ("pod add taken", "cannot add pod taken: pod taken exists: choose another name"),
+        ("pod add A_b", "cannot add pod A_b: 'A_b' is not a name: 1 to 63 of a-z, 0-9 and -"),
+        (
+            "pod add web --netns nowhere",
+            (
+                "cannot add pod web: there is no namespace /run/netns/nowhere: make one with: "
+                "ip netns add nowhere"
+            ),
+        ),
+        (
+            "pod add web --netns /etc/hostname",
+            "cannot add pod web: /etc/hostname is not a network namespace: name one below ",
+        ),
+        (
+            "pod add web --netns /proc/self/ns/net",
+            "cannot add pod web: /proc/self/ns/net is the namespace of the node itself: ",
+        ),
+        (
+            "pod add web --ip 10.99.0.1",
+            "cannot add pod web: 10.99.0.1 is not an address of this node's: choose one inside a",
+        ),
+        (
+            "pod add web --ip 10.244.0.1",
+            "cannot add pod web: 10.244.0.1 is the node's own: choose another",
+        ),
+        (
+            "pod add web --ip 10.244.0.77",
+            "cannot add pod web: pod taken has 10.244.0.77: choose another",
+        ),
+        (
+            "leave",
+            (
+                "cannot leave: this node holds the authority's key: without it nobody can join any "
+                "more: "
+            ),
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "-",
+)
+def test_asking_for_what_cannot_be(scene: Scene, taken: str, words: str, says: str) -> None:
+    with nothing_changes(scene.founder):
+        done = scene.founder.types(*words.split())
+    refused(done, f"{says}...")
+
+
+@pytest.fixture(scope="module")
+def taken(scene: Scene) -> str:
+    """A pod that is there."""
+    scene.founder.says("pod", "add", "taken", "--ip", "10.244.0.77")
+    return "taken"
+
+
+# -- wrong usage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("nonsense", "no such command 'nonsense': see muslin --help"),
+        ("--nonsense", "no such option '--nonsense': see muslin --help"),
+        ("get", "missing argument 'KIND': see muslin get --help"),
+        (
+            "get things",
+            "there is no kind 'things', kinds are nodes, pods, routes, sessions, blocks",
+        ),
+        ("get nodes -o xml", "invalid value for '-o' / '--output': 'xml' is not one of 'wide', "),
+        ("get nodes a b", "got unexpected extra argument (b): see muslin get --help"),
+        ("status -o wide", "invalid value for '-o' / '--output': 'wide' is not one of 'json', "),
+        ("join", "missing argument 'TOKEN': see muslin join --help"),
+        ("join muslin1-x --name A_b", "--name: 'A_b' is not a name: 1 to 63 of a-z"),
+        ("init --name A_b", "--name: 'A_b' is not a name: 1 to 63 of a-z"),
+        ("init --cidr ten", "--cidr: 'ten' is not an IPv4 range (...): see muslin init --help"),
+        ("init --cidr 224.0.0.0/8", "--cidr: 224.0.0.0/8 overlaps 224.0.0.0/4, which cannot hold"),
+        ("init --cidr6 fd00::/60", "--cidr6: ...: see muslin init --help"),
+        ("init --block-prefix 99", "invalid value for '--block-prefix': 99 is not in the range"),
+        (
+            "init --block-prefix 8",
+            "--block-prefix: a block of 10.244.0.0/16 is a /16 to a /30, not",
+        ),
+        ("init --listen here", "--listen: 'here' is not ADDRESS:PORT (...): see muslin init"),
+        ("init --advertise [::]:9", "--advertise: [::]:9 is not an address that others can reach"),
+        ("up --listen here", "--listen: 'here' is not ADDRESS:PORT (...): see muslin up --help"),
+        ("up --log-level loud", "--log-level: must be debug or info or warning or error, not"),
+        ("up --loop twisted", "--loop: must be uvloop or asyncio, not 'twisted': see muslin up"),
+        ("token --ttl never", "invalid value for '--ttl': 'never' is not a duration, write 90s"),
+        ("pod", "missing command: see muslin pod --help"),
+        ("pod add", "missing argument 'NAME': see muslin pod add --help"),
+        ("pod add web --ip here", "invalid value for '--ip': 'here' is not an address: see"),
+        ("exec", "missing argument 'POD': see muslin exec --help"),
+        ("exec web", "missing argument '-- CMD ...': see muslin exec --help"),
+        ("ping", "missing argument 'POD|NODE|ADDRESS': see muslin ping --help"),
+        ("ping web -c 0", "invalid value for '-c' / '--count': 0 is not in the range x>=1: see"),
+        ("lab up --nodes 0", "--nodes: must be 1 to 100, not 0: see muslin lab up --help"),
+        ("lab up --name A", "--name: must be lower-case letters, digits and dashes, not 'A'"),
+        ("lab up --mtu 100", "--mtu: must be 1280 to 9000, not 100: see muslin lab up --help"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "-",
+)
+def test_wrong_usage_is_exit_code_2(scene: Scene, words: str, says: str) -> None:
+    # `up` looks for a node before anything else.
+    machine = scene.member if words.startswith("up") else scene.blank
+    with nothing_changes(machine):
+        done = machine.types(*words.split())
+    refused(done, f"wrong usage: {says}...", code=2)
+
+
+# -- what takes a while, begun with the first test -------------------------------------------------
+
+
+def test_join_with_no_member_in_reach(scene: Scene) -> None:
+    done = scene.silent.result()
+    where = f"nobody answered at {scene.founder.address}:6875"
+    fix = "see that the node that made the token runs, that UDP reaches it, ..."
+    refused(done, f"{JOIN}: {where}: {fix}")
+    assert not scene.yard.machines[3].state.exists()
+
+
+def test_join_with_a_token_of_another_cluster(scene: Scene) -> None:
+    """A member does not answer strangers, so this looks like silence."""
+    done = scene.unknown.result()
+    where = f"nobody answered at {scene.founder.address}:6875"
+    refused(done, f"{JOIN}: {where}: ... that it has not forgotten the token")
+    assert not (scene.yard.info.folder / "elsewhere").exists()

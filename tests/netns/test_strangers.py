@@ -1,224 +1,338 @@
-"""Item 8: who is not a member reads nothing, changes nothing, and gets no answer.
+"""Item 8 of what Muslin promises: outsiders read nothing, get no answer, change nothing.
 
-pods -- node1 ==== underlay bridge ==== node2 -- pods
-                        |
-                   the stranger: sees every frame, sends what it likes
+    node1 ---- port | br0 | port ---- node2        a tap on a port sees what passes in the underlay;
+                      port ---- stranger           the stranger sends whatever it likes
+
+Datagrams that the stranger alters come from a moment when node1 and node2 were cut off from each
+other: they are genuine and have never arrived, so that only the alteration can be why they are
+refused.
 """
 
 from __future__ import annotations
 
 import random
-import select
+import re
 import socket
-import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from node.kernel import netns
-from tests.support.labs import Lab, LabMaker
+from overlay.drops import DropReason
+from overlay.types import DEFAULT_PORT
+from overlay.wire.burst import TAG_SIZE
+from overlay.wire.header import (
+    HEADER_SIZE,
+    TYPE_COOKIE_REPLY,
+    TYPE_DATA,
+    TYPE_INITIATION,
+    TYPE_RESPONSE,
+    Header,
+)
+from tests.support.labs import Lab, LabMaker, Place
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import run
-from tests.support.traffic import opened, reaches
+from tests.support.processes import background
+from tests.support.stranger import Stranger, stranger_in
+from tests.support.traffic import (
+    PORT,
+    echo_datagrams,
+    opened,
+    reaches,
+)
 from tests.support.waiting import eventually
+from tests.support.wiretap import Datagram, Wiretap
 
 pytestmark = NEEDS_KERNEL
 
-CANARY = b"the canary sings in plain text 0123456789"
-PORT = 6875
-STRANGER = "198.51.100.250"
-ETH_P_ALL = 0x0003
-HEADERS = 14 + 20 + 8
-TYPE_DATA = 4
-RANDOM = 300
+DGRAM = socket.SOCK_DGRAM
+
+CANARY = b"the canary sings at dawn, and nobody in the underlay may hear it; "
+
+COUNTED = 5.0
+"""Seconds until everything is in the books: what waits for the rest of its burst takes one."""
+
+INBOUND = {
+    DropReason.TRUNCATED,
+    DropReason.UNKNOWN_TYPE,
+    DropReason.BAD_HEADER,
+    DropReason.UNKNOWN_INDEX,
+    DropReason.REPLAYED,
+    DropReason.BAD_TAG,
+    DropReason.BAD_HANDSHAKE,
+    DropReason.BAD_CERTIFICATE,
+    DropReason.UNDER_LOAD,
+    DropReason.REASSEMBLY_FULL,
+    DropReason.REASSEMBLY_EXPIRED,
+    DropReason.DUPLICATE_SEGMENT,
+}
+"""What can become of a datagram from the underlay, other than being understood."""
 
 
-class Wire:
-    """Every frame at the bridge's port to a node, both directions."""
+@dataclass(frozen=True)
+class Scene:
+    """A lab that a stranger has watched from its first datagram on."""
 
-    def __init__(self, port: str) -> None:
-        self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL)
-        )
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        self._socket.bind((port, 0))
-        self.frames: list[bytes] = []
+    lab: Lab
+    stranger: Stranger
+    seen: list[Datagram]
+    near: Place
+    far: Place
 
-    def read(self) -> list[bytes]:
-        """All frames so far."""
-        while select.select([self._socket], [], [], 0)[0]:
-            self.frames.append(self._socket.recv(1 << 17))
-        return self.frames
+    def attack(self, node: str, payloads: Sequence[bytes]) -> Counter[str]:
+        """Send datagrams to a node from the stranger's address; what it lost, by reason."""
+        return self._lost(node, len(payloads), lambda: self.stranger.send(node, payloads))
 
-    def datagrams_to(self, address: str) -> list[bytes]:
-        """Payloads of UDP datagrams to `address` and our port."""
-        wanted = socket.inet_aton(address)
-        return [
-            frame[HEADERS:]
-            for frame in self.read()
-            if frame[12:14] == b"\x08\x00"
-            and frame[23] == socket.IPPROTO_UDP
-            and frame[30:34] == wanted
-            and struct.unpack_from(">H", frame, 36) == (PORT,)
-        ]
+    def repeat(self, node: str, datagrams: Sequence[Datagram]) -> Counter[str]:
+        """The same, each from the address that it came from before."""
 
-    def close(self) -> None:
-        self._socket.close()
+        def act() -> None:
+            for each in datagrams:
+                self.stranger.send_as(each.source, node, each.payload)
+
+        return self._lost(node, len(datagrams), act)
+
+    def _lost(self, node: str, count: int, act: Callable[[], None]) -> Counter[str]:
+        before = self._drops(node)
+        act()
+        eventually(lambda: (self._drops(node) - before).total() == count, within=COUNTED)
+        return self._drops(node) - before
+
+    def _drops(self, node: str) -> Counter[str]:
+        return Counter({k: v for k, v in self.lab.drops(node).items() if k in INBOUND})
 
 
 @pytest.fixture(scope="module")
-def lab(make_module_lab: LabMaker) -> Lab:
-    lab = make_module_lab(nodes=2, pods=1)
-    run(lab.underlay, "ip", "address", "add", f"{STRANGER}/24", "dev", "br0")
-    return lab
-
-
-@contextmanager
-def watching(lab: Lab, node: str) -> Iterator[Wire]:
-    wire = netns.run_in(lab.underlay, Wire, node)
+def scene(make_module_lab: LabMaker) -> Iterator[Scene]:
+    taps: list[Wiretap] = []
     try:
-        yield wire
+        lab = make_module_lab(wired=lambda name: taps.append(watch(f"{name}-underlay")))
+        near, far = lab["node1-pod1"], lab["node2-pod1"]
+        echo_datagrams(near, far, [100, 1472, 20_000])
+        taps[0].stop()
+        with stranger_in(lab) as stranger:
+            yield Scene(lab, stranger, taps[0].datagrams, near, far)
     finally:
-        wire.close()
+        for tap in taps:
+            tap.stop()
+
+
+def watch(underlay: str) -> Wiretap:
+    """Listen to everything between node2 and the others, from now on."""
+    return Wiretap(underlay, "node2").__enter__()
+
+
+@pytest.fixture(scope="module")
+def fresh(scene: Scene) -> list[bytes]:
+    """Data datagrams from node1 to node2 that are genuine and have never arrived."""
+    with Wiretap(scene.lab.underlay, "node1") as tap, opened(scene.near, DGRAM, 4) as sender:
+        scene.lab.cut("node1", "node2")
+        try:
+            for size in (1, 100, 500, 1000, 1472):
+                before = len(tap.frames)
+                sender.sendto(bytes(size), (scene.far.address, PORT))
+                eventually(lambda: len(tap.frames) > before, within=COUNTED)  # noqa: B023 - at once
+        finally:
+            scene.lab.heal()
+    eventually(lambda: reaches(scene.near, scene.far.address), within=COUNTED)
+    return [found.payload for found in data_to(scene, "node2", tap.datagrams)]
+
+
+def sent_to(scene: Scene, node: str, datagrams: Iterable[Datagram]) -> list[Datagram]:
+    host = scene.lab.underlay_address(node)
+    return [each for each in datagrams if each.destination == (host, DEFAULT_PORT)]
+
+
+def data_to(scene: Scene, node: str, datagrams: Iterable[Datagram]) -> list[Datagram]:
+    return [each for each in sent_to(scene, node, datagrams) if each.payload[0] == TYPE_DATA]
+
+
+def known(lab: Lab) -> list[Any]:
+    """What two nodes know, without what changes by itself."""
+    passing = {"age", "seen", "rtt", "loss", "tx_bytes", "rx_bytes", "drops"}
+    return [
+        {key: value for key, value in row.items() if key not in passing}
+        for node in lab.nodes
+        for kind in ("nodes", "pods", "routes", "sessions", "blocks")
+        for row in lab.get(node.name, kind)
+    ]
 
 
 @contextmanager
-def stranger(lab: Lab) -> Iterator[socket.socket]:
-    made = netns.run_in(lab.underlay, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-    with made:
-        made.bind((STRANGER, 0))
-        yield made
+def undisturbed(scene: Scene) -> Iterator[None]:
+    """Whatever happens meanwhile gets no answer, changes nothing, and pods go on talking."""
+    lab = scene.lab
+    heard, before = len(scene.stranger.heard), known(lab)
+    ping = ("ping", "-n", "-q", "-i0.02", "-W1", scene.far.address)
+    with background(scene.near.netns, *ping) as pinging, Wiretap(lab.underlay, "node1") as tap:
+        yield
+        eventually(lambda: balanced(lab), within=COUNTED)
+        pinging.process.send_signal(2)
+        said = pinging.rest(COUNTED)
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+    assert found, said
+    assert 0 <= int(found[1]) - int(found[2]) <= 1, said  # the last one may be on its way
+    assert known(lab) == before
+    assert scene.stranger.heard[heard:] == []
+    handshakes = [each for each in tap.datagrams if each.payload[:1] < bytes([TYPE_DATA])]
+    node1 = lab.underlay_address("node1")
+    assert not [each for each in handshakes if each.source.host == node1]
 
 
-def exchange(lab: Lab, payload: bytes) -> None:
-    """A UDP datagram from pod to pod and back."""
-    here, there = lab["node1-pod1"], lab["node2-pod1"]
-    with (
-        opened(there, socket.SOCK_DGRAM, 4) as server,
-        opened(here, socket.SOCK_DGRAM, 4) as client,
-    ):
-        server.bind(("", 7000))
-        client.sendto(payload, (there.address, 7000))
-        data, source = server.recvfrom(2000)
-        assert (data, source[0]) == (payload, here.address)
-        server.sendto(data, source)
-        assert client.recv(2000) == payload
+def balanced(lab: Lab) -> bool:
+    ledgers = [lab.ask(node.name, "status")["ledger"] for node in lab.nodes]
+    return all(
+        ledger["in"] == ledger["out"] + ledger["queued"] + sum(ledger["drops"].values())
+        for ledger in ledgers
+    )
 
 
-def standing(lab: Lab) -> object:
-    """What a stranger must not be able to change on node1."""
-    sessions = [
-        (row["node"], row["endpoint"], row["established"], row["rekeyed"])
-        for row in lab.get("node1", "sessions")
-    ]
-    routes = [(row["prefix"], row["node"], row["via"]) for row in lab.get("node1", "routes")]
-    nodes = [(row["name"], row["state"], row["endpoint"]) for row in lab.get("node1", "nodes")]
-    return sessions, routes, nodes
+# -- what can be read ------------------------------------------------------------------------------
 
 
-def captured_bursts(lab: Lab) -> list[bytes]:
-    """Genuine single-segment data datagrams to node1, as seen on the wire."""
-    with watching(lab, "node1") as wire:
-        for _ in range(5):
-            exchange(lab, CANARY)
-        found = wire.datagrams_to(lab.underlay_address("node1"))
-    genuine = [data for data in found if data[0] == TYPE_DATA and data[2] == 0]
-    assert genuine
-    return genuine
+def test_what_pods_say_to_each_other_cannot_be_read_in_the_underlay(scene: Scene) -> None:
+    near, far = scene.near, scene.far
+    song = CANARY * 2000
+    with Wiretap(scene.lab.underlay, "node1") as outside, Wiretap(near.netns, "eth0") as inside:
+        say(near, far, socket.SOCK_STREAM, song)
+        say(near, far, socket.SOCK_DGRAM, song[:1400])
+        say(near, far, socket.SOCK_DGRAM, song[:60_000])
+    assert sum(frame.count(CANARY) for frame in inside.frames) > 2000, "the tap works"
+    assert not [frame for frame in outside.frames if CANARY in frame or CANARY[:16] in frame]
+    data = data_to(scene, "node2", outside.datagrams)
+    assert sum(len(each.payload) for each in data) > len(song)
+    assert {each.payload[0] for each in outside.datagrams} == {TYPE_DATA}
+    assert {each.source.port for each in outside.datagrams} == {DEFAULT_PORT}
 
 
-def test_the_underlay_carries_no_plaintext(lab: Lab) -> None:
-    with watching(lab, "node1") as wire:
-        for _ in range(20):
-            exchange(lab, CANARY)
-        carried = wire.datagrams_to(lab.underlay_address("node1"))
-        everything = b"".join(wire.read())
-    assert carried, "the capture saw the overlay's datagrams"
-    assert CANARY not in everything
-    assert socket.inet_aton(lab["node1-pod1"].address) not in everything
+def say(near: Place, far: Place, kind: socket.SocketKind, data: bytes) -> None:
+    """Send `data` from one pod to another, where it has to arrive."""
+    with opened(far, kind, 4) as receiver, opened(near, kind, 4) as sender:
+        receiver.bind((far.address, 0))
+        if kind == socket.SOCK_DGRAM:
+            sender.sendto(data, receiver.getsockname())
+            assert receiver.recv(1 << 16) == data
+            return
+        receiver.listen()
+        sender.connect(receiver.getsockname())
+        accepted, _ = receiver.accept()
+        with accepted, accepted.makefile("rb") as stream:
+            sender.sendall(data)
+            sender.shutdown(socket.SHUT_WR)
+            assert stream.read() == data
 
 
-def shots(genuine: list[bytes]) -> dict[str, list[bytes]]:
-    """What a stranger throws, by kind."""
-    rng = random.Random(8)
-    burst = max(genuine, key=len)
-    handshake = bytes([1]) + rng.randbytes(300)
-    flipped = [
-        burst[:at] + bytes([burst[at] ^ (1 << rng.randrange(8))]) + burst[at + 1 :]
-        for at in range(len(burst))
-    ]
-    return {
-        "random": [rng.randbytes(rng.randrange(1, 1400)) for _ in range(RANDOM)],
-        "truncated": [burst[:size] for size in range(len(burst))],
-        "flipped": flipped,
-        "replayed": genuine,
-        "handshakes": [handshake, bytes([2]) + handshake[1:], bytes([3]) + handshake[1:]],
-    }
+# -- what can be sent ------------------------------------------------------------------------------
 
 
-EXPECTED = {
-    "random": {"unknown_type", "bad_header", "unknown_index", "bad_handshake", "truncated"},
-    "truncated": {"truncated", "bad_tag", "replayed"},
-    "flipped": {
-        "bad_tag",
-        "replayed",
-        "unknown_index",
-        "unknown_type",
-        "bad_header",
-        "bad_handshake",
-        "reassembly_expired",
-        "duplicate_segment",
-    },
-    "replayed": {"replayed"},
-    "handshakes": {"bad_handshake", "unknown_index"},
-}
-"""Reasons that each kind may be lost to. A captured counter was accepted before: `replayed`."""
+def test_random_bytes_are_lost_and_counted(scene: Scene, rng: random.Random) -> None:
+    noise = [rng.randbytes(size) for size in range(0, 1472, 3)]
+    for kind in (TYPE_INITIATION, TYPE_RESPONSE, TYPE_COOKIE_REPLY, TYPE_DATA):
+        noise += [bytes([kind]) + rng.randbytes(size) for size in range(0, 1471, 20)]
+        noise += [Header(kind).encode() + rng.randbytes(size) for size in range(0, 1400, 20)]
+    with undisturbed(scene):
+        for node in ("node1", "node2"):
+            assert set(scene.attack(node, noise)) == {
+                DropReason.TRUNCATED,
+                DropReason.UNKNOWN_TYPE,
+                DropReason.BAD_HEADER,
+                DropReason.UNKNOWN_INDEX,
+                DropReason.BAD_HANDSHAKE,
+            }
 
 
-@pytest.mark.parametrize("kind", list(EXPECTED))
-def test_a_stranger_gets_no_answer_changes_nothing_and_is_counted(lab: Lab, kind: str) -> None:
-    thrown = shots(captured_bursts(lab))[kind]
-    before, lost = standing(lab), lab.drops("node1")
-    with stranger(lab) as thrower, watching(lab, "node1") as wire:
-        for shot in thrown:
-            thrower.sendto(shot, (lab.underlay_address("node1"), PORT))
-        reasons = EXPECTED[kind]
-
-        def counted() -> bool:
-            grown = lab.drops("node1") - lost
-            return sum(grown[reason] for reason in reasons) >= len(thrown)
-
-        eventually(counted, within=10.0)
-        answers = [
-            frame
-            for frame in wire.read()
-            if frame[12:14] == b"\x08\x00" and frame[30:34] == socket.inet_aton(STRANGER)
-        ]
-        thrower.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            thrower.recv(2000)
-    assert answers == [], "not one packet back, ICMP included"
-    if kind == "flipped":
-        assert (lab.drops("node1") - lost)["bad_tag"] > 0, "a changed counter is new, its tag wrong"
-    assert standing(lab) == before
-    assert reaches(lab["node2-pod1"], lab["node1-pod1"].address)
+def test_truncated_datagrams_are_lost_and_counted(scene: Scene, fresh: list[bytes]) -> None:
+    whole = [each for each in fresh if Header.decode_untrusted(each).last == 0]
+    cut = [each[:size] for each in whole for size in range(len(each))]
+    hopeless = (HEADER_SIZE + TAG_SIZE) * len(whole)
+    with undisturbed(scene):
+        lost = scene.attack("node2", cut)
+    assert lost == {DropReason.TRUNCATED: hopeless, DropReason.BAD_TAG: len(cut) - hopeless}
 
 
-def test_replayed_bursts_do_not_reach_the_pod(lab: Lab) -> None:
-    here, there = lab["node2-pod1"], lab["node1-pod1"]
-    with (
-        opened(there, socket.SOCK_DGRAM, 4) as server,
-        opened(here, socket.SOCK_DGRAM, 4) as client,
-        watching(lab, "node1") as wire,
-        stranger(lab) as thrower,
-    ):
-        server.bind(("", 7001))
-        client.sendto(CANARY, (there.address, 7001))
-        assert server.recv(2000) == CANARY
-        for data in wire.datagrams_to(lab.underlay_address("node1")):
-            thrower.sendto(data, (lab.underlay_address("node1"), PORT))
-        assert reaches(here, there.address)  # what was thrown has been read by now
-        server.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            server.recv(2000)
+def test_a_single_flipped_bit_is_found_wherever_it_is(scene: Scene, fresh: list[bytes]) -> None:
+    original = min(fresh, key=len)
+    size = len(original)
+    with undisturbed(scene):
+        lost = scene.attack("node2", [flip(original, bit) for bit in range(8 * size)])
+    assert lost[DropReason.UNKNOWN_TYPE] == 8
+    assert lost[DropReason.UNKNOWN_INDEX] == 32
+    # Index, lane and the two high bits of `last`; the others ask for segments that never come.
+    assert lost[DropReason.BAD_HEADER] >= 18
+    assert lost[DropReason.BAD_HEADER] + lost[DropReason.REASSEMBLY_EXPIRED] == 24
+    # A changed counter may be that of a burst that did arrive.
+    assert lost[DropReason.BAD_TAG] >= 8 * (size - HEADER_SIZE)
+    assert lost[DropReason.BAD_TAG] + lost[DropReason.REPLAYED] == 8 * (size - 8)
+
+
+def flip(datagram: bytes, bit: int) -> bytes:
+    changed = bytearray(datagram)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_a_changed_segment_spoils_its_burst_and_nothing_else(
+    scene: Scene, fresh: list[bytes]
+) -> None:
+    *others, last = (each for each in fresh if Header.decode_untrusted(each).last)
+    counter = Header.decode_untrusted(last).counter
+    burst = [each for each in others if Header.decode_untrusted(each).counter == counter]
+    assert burst
+    with undisturbed(scene):
+        lost = scene.attack("node2", [*burst, flip(last, 8 * len(last) - 1)])
+    assert lost == {DropReason.BAD_TAG: len(burst) + 1}
+
+
+def test_repeating_all_that_was_ever_sent_achieves_nothing(scene: Scene) -> None:
+    kinds = {each.payload[0] for each in scene.seen}
+    assert {TYPE_INITIATION, TYPE_RESPONSE, TYPE_DATA} <= kinds
+    with undisturbed(scene):
+        for node in ("node1", "node2"):
+            seen = sent_to(scene, node, scene.seen)
+            for lost in (
+                scene.attack(node, [each.payload for each in seen]),
+                scene.repeat(node, seen),
+            ):
+                assert lost[DropReason.REPLAYED] > len(seen) / 2
+                assert set(lost) <= {
+                    DropReason.REPLAYED,
+                    DropReason.UNKNOWN_INDEX,
+                    DropReason.BAD_HANDSHAKE,
+                }
+
+
+def test_datagrams_for_one_node_mean_nothing_to_another(scene: Scene) -> None:
+    payloads = [each.payload for each in sent_to(scene, "node1", scene.seen)]
+    with undisturbed(scene):
+        lost = scene.attack("node2", payloads)
+    assert set(lost) == {DropReason.UNKNOWN_INDEX, DropReason.BAD_HANDSHAKE}
+
+
+def test_repeated_bursts_do_not_reach_pods_again(scene: Scene) -> None:
+    near, far = scene.near, scene.far
+    paid = [b"pay %d" % number for number in range(50)]
+    with opened(far, DGRAM, 4) as receiver, opened(near, DGRAM, 4) as sender:
+        receiver.bind((far.address, PORT))
+        sender.connect((far.address, PORT))
+        with Wiretap(scene.lab.underlay, "node1") as tap:
+            for payment in paid:
+                sender.send(payment)
+            assert [receiver.recv(64) for _ in paid] == paid
+        seen = data_to(scene, "node2", tap.datagrams)
+        with undisturbed(scene):
+            lost = scene.attack("node2", [each.payload for each in seen])
+            lost += scene.repeat("node2", seen)
+        assert lost == {DropReason.REPLAYED: 2 * len(seen)}
+        sender.send(b"enough")
+        assert receiver.recv(64) == b"enough"
+
+
+def test_the_untouched_originals_would_have_been_taken(scene: Scene, fresh: list[bytes]) -> None:
+    """What was altered was why the others were refused. Comes last: it uses the originals up."""
+    with opened(scene.far, DGRAM, 4) as receiver:
+        receiver.bind((scene.far.address, PORT))
+        scene.stranger.send("node2", fresh)
+        assert [len(receiver.recv(1 << 16)) for _ in range(5)] == [1, 100, 500, 1000, 1472]
+    eventually(lambda: reaches(scene.near, scene.far.address), within=COUNTED)

@@ -103,6 +103,17 @@ def test_all_mistakes_of_all_sources_are_told_together(path) -> None:
     assert "--listen 'foo' is not ADDRESS:PORT" in text
 
 
+def test_flags_that_alone_are_wrong_are_named_as_the_key(path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {}, {"listen": "foo", "loop": "twisted"})
+    assert caught.value.key == "--listen"
+    assert str(caught.value).startswith("'foo' is not ADDRESS:PORT")
+    assert str(caught.value).endswith("; --loop must be uvloop or asyncio, not 'twisted'")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"MUSLIN_LOOP": "twisted"}, {"listen": "foo"})
+    assert caught.value.key == ""
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

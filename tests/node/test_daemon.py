@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -13,10 +15,13 @@ from node.config import NodeConfig
 from node.errors import NodeError
 from node.founding import found_node, store_node
 from node.identity import StoredNode
+from node.kernel.errors import KernelError
 from node.loop import LoopKind
 from node.state import STATE, StateFolder
+from overlay.effects import Effect
 from overlay.errors import ConfigError, OverlayError
 from overlay.state import NodeState
+from overlay.types import Endpoint
 
 
 @pytest.fixture
@@ -75,3 +80,41 @@ def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, mo
 def test_the_processor_s_aes_is_read_from_its_flags():
     with open("/proc/cpuinfo") as file:
         assert daemon.has_aes() == (" aes" in file.read())
+
+
+class Addresses:
+    """Stands for engine and driver while the daemon watches its addresses."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Endpoint, ...]] = []
+
+    def on_endpoints(self, endpoints: tuple[Endpoint, ...], _now: float) -> list[Effect]:
+        self.told.append(endpoints)
+        return []
+
+    def perform(self, _effects: list[Effect]) -> bool:
+        return False  # the disk is full
+
+
+def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch_over_addresses(folder, monkeypatch):
+    found = iter([(Endpoint("192.0.2.1", 1),), KernelError("busy"), (Endpoint("192.0.2.2", 1),)])
+
+    async def endpoints() -> tuple[Endpoint, ...]:
+        answer = next(found, None)
+        if answer is None:
+            raise asyncio.CancelledError  # as when the daemon stops
+        if isinstance(answer, KernelError):
+            raise answer
+        return answer
+
+    async def watch() -> Addresses:
+        node = daemon.Daemon(NodeConfig(), folder, founded(), NodeConfig)
+        node.engine = node._driver = stand_in = Addresses()
+        monkeypatch.setattr(node, "_endpoints", endpoints)
+        with suppress(asyncio.CancelledError):
+            await node._watch_addresses()
+        return stand_in
+
+    monkeypatch.setattr(daemon, "ADDRESS_INTERVAL", 0.0)
+    told = asyncio.run(watch()).told
+    assert [endpoint.host for (endpoint,) in told] == ["192.0.2.1", "192.0.2.2"]

@@ -116,3 +116,25 @@ def test_a_used_folder_is_refused_before_and_while_holding_it(tmp_path) -> None:
     assert caught.value.code == "folder-used"
     with pytest.raises(NodeError, match="already holds a node"), reserved(folder):
         pass
+
+
+def test_a_folder_made_in_vain_is_gone_again(tmp_path) -> None:
+    folder = StateFolder(tmp_path / "node")
+    with pytest.raises(KeyboardInterrupt), reserved(folder):
+        raise KeyboardInterrupt
+    assert not folder.path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        _store_and_interrupt(folder)
+    assert folder.used_by() is not None
+
+
+def _store_and_interrupt(folder: StateFolder) -> None:
+    with reserved(folder):
+        store_node(folder, found(), None)
+        raise KeyboardInterrupt
+
+
+def test_a_folder_that_was_there_stays(tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt), reserved(StateFolder(tmp_path)):
+        raise KeyboardInterrupt
+    assert tmp_path.is_dir()

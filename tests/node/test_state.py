@@ -171,3 +171,14 @@ def test_creating_below_a_file_is_refused(tmp_path) -> None:
         StateFolder(tmp_path / "file").create()
     with pytest.raises(NodeError, match="creating"):
         StateFolder(tmp_path / "file" / "below").create()
+
+
+def test_only_a_folder_with_nothing_but_the_lock_is_discarded(folder) -> None:
+    with folder.locked():
+        folder.write(IDENTITY, b"x")
+        folder.discard()
+    assert folder.read(IDENTITY) == b"x"
+    (folder.path / "identity.key").unlink()
+    with folder.locked():
+        folder.discard()
+    assert not folder.path.exists()

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, block_of_key, open_record_untrusted
+from overlay.catalog.records import (
+    ENDPOINTS_MAX,
+    NodeRecord,
+    block_of_key,
+    open_record_untrusted,
+    sign_record,
+)
 from overlay.config import Limits
 from overlay.errors import CapacityError, ConfigError, OverlayError, RefusedError
 from overlay.holdings import Holdings
@@ -239,14 +245,29 @@ def test_the_same_request_again_gets_the_same_deed() -> None:
     assert node.restarted().holdings.give(taker) == deed
 
 
-def test_a_taker_that_uses_its_block_gets_another() -> None:
-    node, taker = founder(), Node(1)
+def test_a_taker_whose_block_is_full_gets_another() -> None:
+    node, taker = founder(cluster=SMALL), Node(1, cluster=SMALL)
     deed = node.holdings.give(taker.id)
     node.learn(deed)
     taker.learn(deed)
     assert taker.holdings.use_a_block()
+    for pod in "abcd":
+        taker.add(pod)
+    node.learn(taker.holdings.record())
+    assert refusal(node.holdings.give, taker.id).code == "has-room"
+    taker.add("e")
     node.learn(taker.holdings.record())
     assert block_of_key(node.holdings.give(taker.id).key) == 2
+
+
+def test_a_member_that_passes_its_block_on_gets_no_other_for_it() -> None:
+    node, taker = founder(), Node(1)
+    deed = node.holdings.give(taker.id)
+    node.learn(deed)
+    taker.learn(deed)
+    node.learn(taker.holdings.give(make_identity(2, CLUSTER).node))
+    assert node.catalog.titles.blocks_of(taker.id) == ()
+    assert refusal(node.holdings.give, taker.id).code == "has-room"
 
 
 def test_the_founder_that_asks_gets_a_block_that_was_given_away_back() -> None:
@@ -315,6 +336,38 @@ def test_versions_grow_over_restarts_even_when_the_last_ones_were_never_stored()
     versions += [again.announce().version for _ in range(2)]
     assert versions == sorted(set(versions))
     assert [version >> 32 for version in versions] == [1, 1, 1, 2, 2]
+
+
+def test_versions_go_on_from_a_record_of_this_node_that_is_newer_than_its_state() -> None:
+    node = founder()
+    backup = node.holdings.stored((), b"", b"")
+    later = node.restarted().restarted().announce().version
+    restored = Node(state=NodeState(backup.boot + 1, blocks_in_use=backup.blocks_in_use))
+    restored.announce()
+    assert not restored.holdings.is_overtaken()
+    restored.learn(sign_record(restored.identity, version=later))
+    assert restored.holdings.is_overtaken()
+    assert restored.announce().version == later + 1
+    assert not restored.holdings.is_overtaken()
+
+
+@pytest.mark.parametrize(("version", "left"), [(9 << 32, True), ((1 << 64) - 1, False)])
+def test_a_record_that_ends_a_node_is_not_outdone(version: int, left: bool) -> None:
+    restored = founder()
+    restored.learn(sign_record(restored.identity, version=version, left=left))
+    assert not restored.holdings.is_overtaken()
+    assert restored.holdings.record().version == (1 << 32) + 1
+
+
+def test_pods_leave_room_in_the_record_for_what_changes_without_being_asked() -> None:
+    node = founder(limits=Limits(record=2000))
+    with suppress(CapacityError):
+        for number in range(200):
+            node.add(f"a-pod-with-a-long-name-{number}")
+            node.holdings.record(pod_added=True)
+    assert 10 < len(node.holdings.pods) < 200
+    node.holdings.endpoints = (HERE,)
+    assert node.announce().endpoints == (HERE,)
 
 
 def test_a_record_over_the_limit_is_not_made() -> None:

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 import overlay
+from overlay import steward
+from overlay.admission import Registrar
 from overlay.config import Limits, Settings, Timing
 from overlay.drops import DropReason
+from overlay.forwarding.inbound import Inbound
+from overlay.forwarding.outbound import Outbound
 from overlay.gossip.store import Store
+from overlay.holdings import Holdings
 from overlay.keys import StaticKey
 from overlay.routing import mtu
 from overlay.session.cookie import MacMaker
 from overlay.session.handshake import Admission, Attempt, answer, read_initiation_untrusted
 from overlay.session.suites import Suite, suite_name, transport_key
+from overlay.session.timing import (
+    expires_at,
+    fallback_rekey_at,
+    give_up_at,
+    rekey_at,
+    retry_delay,
+)
+from overlay.steward import Steward
 from overlay.types import Endpoint, NodeId
 from overlay.views import NodeState
 from overlay.wire import header
 from overlay.wire.burst import TAG_SIZE, BlockKind
 from overlay.wire.control import (
+    BlockRequest,
     Delta,
     Digest,
     DigestEntry,
     Goodbye,
+    JoinGrant,
+    JoinRequest,
     Message,
     PathProbe,
+    PathProbeReply,
     Probe,
+    ProbeReply,
     Refusal,
     Summary,
     Want,
@@ -43,6 +63,24 @@ from overlay.wire.header import HEADER_SIZE, Header
 from overlay.wire.items import Item
 
 DOCUMENT = Path(overlay.__file__).with_name("PROTOCOL.md")
+
+ITEM = Item(b"b\0\0\0\1", 3, b"xyz")
+
+MESSAGES: tuple[Message, ...] = (
+    Probe(7),
+    ProbeReply(7),
+    PathProbe(1400, bytes(2)),
+    PathProbeReply(1400),
+    Summary(b"rootroot", 12),
+    Digest((DigestEntry(ITEM.key, 3, b"fingerpr"),), complete=True),
+    Want(()),
+    Delta((ITEM,)),
+    BlockRequest(9),
+    Refusal(9, "no-block", "all in use"),
+    JoinRequest(9, "node-b", bytes(32), bytes(64)),
+    JoinGrant(9, b"certificate", b"cluster", bytes(32), (ITEM,)),
+    Goodbye(),
+)
 
 
 @cache
@@ -109,20 +147,41 @@ def test_every_table_has_as_many_cells_in_each_row_as_in_its_head() -> None:
 # -- tables ------------------------------------------------------------------------------------
 
 
-def test_timers_and_limits_are_those_of_the_settings() -> None:
+@pytest.mark.parametrize(
+    ("title", "settings"),
+    [("Timers", Timing()), ("Limits", Limits()), ("Packet sizes", Settings())],
+)
+def test_timers_and_limits_are_those_of_the_settings(
+    title: str, settings: Timing | Limits | Settings
+) -> None:
+    values = [(field.name, getattr(settings, field.name)) for field in fields(settings)]
+    expected = [(name, value) for name, value in values if type(value) in (int, float)]
+    (table,) = tables(title)
+    assert [(plain(name), float(value)) for name, value, _ in table] == expected
+    assert all(meaning for _, _, meaning in table)
+
+
+def test_handshakes_are_repeated_after_the_waits_that_are_written() -> None:
+    (row,) = [row for row in tables("When handshakes happen")[0] if row[0] == "retry"]
+    waits = [float(wait) for wait in row[1].removesuffix(", ... s").split(", ")]
+    tries = range(1, len(waits) + 1)
+    assert waits == [retry_delay(number, 0.0, Timing()) for number in tries]
+    assert waits[-1] == retry_delay(100, 0.0, Timing())
+
+
+def test_ages_of_a_keypair_are_those_of_the_code() -> None:
+    written = {what: value for what, value, _ in tables("When handshakes happen")[0]}
     expected = {
-        field.name: getattr(settings, field.name)
-        for settings in (Timing(), Limits(), Settings())
-        for field in fields(settings)
-        if isinstance(getattr(settings, field.name), float | int)
-        and not isinstance(getattr(settings, field.name), bool)
+        "give up": give_up_at(0.0, None, Timing()),
+        "rekey": rekey_at(0.0, Timing()),
+        "fallback": fallback_rekey_at(0.0, Timing()),
+        "reject": expires_at(0.0, Timing()),
     }
-    written = {plain(name): float(value) for name, value, _ in tables("Timers and limits")[0]}
-    assert written == expected
-    assert list(written) == list(expected)
+    del written["retry"]
+    assert {what: float(value.removesuffix(" s")) for what, value in written.items()} == expected
 
 
-@pytest.mark.parametrize(("name", "value"), [tuple(row) for row in tables("Timers and limits")[1]])
+@pytest.mark.parametrize(("name", "value"), [tuple(row) for row in tables("Constants")[0]])
 def test_a_constant_has_the_value_that_is_written(name: str, value: str) -> None:
     module, _, constant = plain(name).rpartition(".")
     assert getattr(import_module(module), constant) == float(value)
@@ -161,12 +220,18 @@ def test_control_messages_have_the_numbers_and_fields_of_the_code() -> None:
     for number, name, listed in tables("Control messages")[0]:
         names = [] if listed == "none" else [each.split()[0] for each in listed.split(", ")]
         written[name] = (int(number), names)
-    expected = {}
+    expected: dict[str, tuple[int, list[str]]] = {}
     for kind in get_args(Message):
         names = [field.name for field in fields(kind)]
         expected[kind.__name__] = (len(expected) + 1, names)
     assert written == expected
-    assert Goodbye() == decode_untrusted(bytes([0x91, written["Goodbye"][0]]))
+
+
+def test_control_messages_are_encoded_under_the_numbers_that_are_written() -> None:
+    numbers = {name: int(number) for number, name, _ in tables("Control messages")[0]}
+    assert {type(message).__name__: encode(message)[1] for message in MESSAGES} == numbers
+    for message in MESSAGES:
+        assert decode_untrusted(encode(message)) == message
 
 
 def test_signature_contexts_are_those_of_the_code() -> None:
@@ -177,15 +242,45 @@ def test_signature_contexts_are_those_of_the_code() -> None:
     assert written == used
 
 
-def test_refusal_codes_are_those_of_the_code() -> None:
-    source = "".join(
-        DOCUMENT.with_name(name).read_text() for name in ("admission.py", "steward.py")
+def codes_in(*functions: Callable[..., object]) -> set[str]:
+    """The refusal codes that stand in the source of some functions."""
+    source = "".join(map(getsource, functions))
+    return set(re.findall(r'(?:RefusedError|Refusal)\([^")]*"([a-z]+(?:-[a-z]+)+)"', source))
+
+
+def test_a_join_is_refused_with_the_codes_that_are_written_and_no_other() -> None:
+    written = [plain(row[-1]) for row in tables("Decision")[0] if row[-1]]
+    raised = codes_in(
+        Steward.on_join_request, steward._not_stored, Registrar._certify, Registrar._check_free
     )
-    for code_cell in (row[-1] for row in tables("Decision")[0] if row[-1]):
-        assert f'"{plain(code_cell)}"' in source
-    for code_cell, _ in tables("Getting a block")[0]:
-        allocator = DOCUMENT.with_name("holdings.py").read_text()
-        assert f'"{plain(code_cell)}"' in source + allocator
+    assert sorted(written) == sorted(raised)
+
+
+def test_a_block_is_refused_with_the_codes_that_are_written_and_no_other() -> None:
+    answers = [answer for _, answer in tables("Getting a block")[0]]
+    written = [plain(answer) for answer in answers if answer.startswith("`")]
+    raised = codes_in(Steward.on_block_request, steward._not_stored, Holdings.give)
+    assert sorted(written) == sorted(raised)
+
+
+def test_the_checks_of_packets_and_datagrams_name_drop_reasons_in_the_order_of_the_code() -> None:
+    reasons = [str(reason) for reason in DropReason]
+    sending, receiving = (
+        [reason for row in tables(title)[0] for reason in re.findall(r"`(\w+)`", row[-1])]
+        for title in ("Sending, in order", "Receiving, in order")
+    )
+    assert {*sending, *receiving} <= {*reasons}
+    order = getsource(Outbound._destination) + getsource(Outbound._route)
+    assert [name.lower() for name in re.findall(r"DropReason\.([A-Z_]+)", order)] == [
+        reason for reason in sending if f"DropReason.{reason.upper()}" in order
+    ]
+    order = getsource(Inbound._admissible)
+    assert [name.lower() for name in re.findall(r"return DropReason\.([A-Z_]+)", order)] == [
+        *dict.fromkeys(r for r in receiving if f"return DropReason.{r.upper()}" in order)
+    ]
+    # What happens to handshakes stands in a chapter of its own.
+    handshakes = {"overlay_source", "bad_handshake", "bad_certificate", "under_load"}
+    assert {*sending, *receiving} | handshakes == {*reasons}
 
 
 def test_member_states_are_those_of_the_code() -> None:
@@ -202,19 +297,13 @@ def test_path_mtu_candidates_are_those_of_the_code() -> None:
 
 
 def test_control_messages_have_the_bytes_that_are_written() -> None:
-    item = Item(b"b\0\0\0\1", 3, b"xyz")
-    messages = [
-        Probe(7),
-        PathProbe(1400, bytes(2)),
-        Summary(b"rootroot", 12),
-        Digest((DigestEntry(item.key, 3, b"fingerpr"),), complete=True),
-        Want(()),
-        Delta((item,)),
-        Refusal(9, "no-block", "all in use"),
-        Goodbye(),
-    ]
-    written = [bytes.fromhex(plain(hexes)) for _, hexes in tables("Test vectors")[0]]
-    assert written == [encode(message) for message in messages]
+    encoded = {type(message).__name__: encode(message) for message in MESSAGES}
+    written = tables("Test vectors")[0]
+    assert len(written) == 8
+    for label, hexes in written:
+        name = re.match(r"\w+", label)
+        assert name
+        assert bytes.fromhex(plain(hexes)) == encoded[name[0]]
 
 
 def test_the_hello_has_the_bytes_that_are_written() -> None:
@@ -263,9 +352,9 @@ def test_the_handshake_has_the_bytes_that_are_written() -> None:
     assert response == code(title, "Response:")
     assert received.noise.transcript.hex() in section(title)
     k2, k1 = received.noise.split()
-    for key in (k1, k2):
-        assert key.hex() in section(title)
-        assert transport_key(key, Suite.AES_256_GCM).hex() in section(title)
+    for split in (k1, k2):
+        assert split.hex() in section(title)
+        assert transport_key(split, Suite.AES_256_GCM).hex() in section(title)
     keypair, _ = attempt.finish_untrusted(
         Response.decode_untrusted(response), node=node, now=0.0, expires_at=180.0
     )

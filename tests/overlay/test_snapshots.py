@@ -9,6 +9,7 @@ import pytest
 from overlay.config import Settings
 from overlay.sim import World, udp
 from overlay.sim.world import EPOCH
+from overlay.state import NodeState as StoredState
 from overlay.types import Endpoint
 from overlay.views import NodeState, NodeView, Snapshot
 from tests.sim.worlds import settled
@@ -197,6 +198,19 @@ def test_a_disk_that_does_not_write_is_a_problem_until_it_does() -> None:
     assert (problem.code, problem.why) == ("not-stored", "no space left on device")
     assert problem.fix
     world.run_until(lambda: codes(world, "node1") == [], timeout=5.0)
+
+
+def test_a_name_that_was_given_again_means_its_present_bearer_first() -> None:
+    world = settled(3)
+    world["node2"].leave()
+    world.run_until(lambda: world["node2"].left, timeout=5.0)
+    heir = world.membership("node2")
+    world.add_machine("heir", heir, StoredState.decode(world["node1"].disk.state).items)
+    world.run_until(lambda: bool(world["heir"].snapshot().own_prefixes), timeout=10.0)
+    world.run(world.now + 3.0)
+    for name in ("node1", "node3", "heir"):
+        bearer, former = [n for n in world[name].snapshot().nodes if n.name == "node2"]
+        assert (bearer.id, former.state) == (heir.identity.node, NodeState.LEFT)
 
 
 def test_a_node_that_left_is_shown_as_that_and_is_no_problem() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Network
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,7 @@ from overlay.gossip.machine import Gossip, GossipMessage
 from overlay.ipam.deeds import Chain, decode_chain_untrusted
 from overlay.sim import Link, Machine, World
 from overlay.state import NodeState
-from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY
+from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY, REASSERT_INTERVAL
 from overlay.types import Endpoint, NodeId
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import BlockRequest, Delta, Digest, Refusal, decode_untrusted
@@ -102,7 +103,7 @@ def test_every_operation_is_stored_before_anything_is_sent() -> None:
     world = settled(3)
     world.run(world.now + 3.0)
     founder, other = world["node1"].engine, world["node2"].engine
-    taker = world["node2"].membership.identity.node
+    taker = world.membership("node9").identity.node
     now = world.now
     operations = [
         founder.add_pod("web", "/ns", None, now)[1],
@@ -356,6 +357,48 @@ def test_a_pod_that_makes_the_record_too_large_is_taken_back() -> None:
     world.run(world.now + 2.0)
     assert len(world["node1"].snapshot().pods) == len(machine.snapshot().pods)
     check(world)
+
+
+def test_a_block_that_comes_to_a_node_with_a_full_record_stops_nothing() -> None:
+    world = settled(2, settings=Settings(limits=Limits(record=1000)), block_prefix=20)
+    machine = world["node2"]
+    with suppress(CapacityError):
+        for number in range(100):
+            machine.add_pod(f"pod-{number}")
+    others = tuple(Endpoint(f"192.0.2.{number}", 1) for number in (1, 2))
+    machine.perform(machine.engine.on_endpoints(others, world.now))
+    world.run(world.now + 1.0)
+    seen = {node.name: node for node in world["node1"].snapshot().nodes}
+    assert seen["node2"].pods == len(machine.snapshot().pods)
+    record = world["node1"].engine.parts.catalog.nodes[machine.membership.identity.node]
+    assert record.endpoints == others
+
+
+def test_a_giver_that_can_remember_no_other_deed_says_so() -> None:
+    world = settled(2, settings=Settings(limits=Limits(items=4)))
+    engine = world["node1"].engine  # two records, one deed; the newcomer's record is the fourth
+    newcomer = world.membership("node9").identity
+    engine.parts.store.put(sign_record(newcomer, version=1))
+    effects = engine._steward.on_block_request(newcomer.node, BlockRequest(5), world.now)
+    refusal = decode_untrusted(effects[0].message)
+    assert (refusal.request, refusal.code) == (5, "store-full")
+    assert engine.parts.catalog.titles.blocks_of(newcomer.node) == ()
+
+
+def test_two_machines_with_one_identity_do_not_outdo_each_other_without_pause() -> None:
+    world = settled(2)
+    machine, sender = world["node2"], world["node1"].membership.identity.node
+    engine, identity = machine.engine, machine.membership.identity
+    stored_at = []
+    for number in range(30):  # a second apart, the other machine says something newer
+        item = sign_record(identity, version=(9 + number) << 32)
+        effects = engine._on_message(sender, Delta((item,)), world.now)
+        stored_at += [world.now for effect in effects if isinstance(effect, Persist)]
+        machine.perform(engine._settle(effects, world.now))
+        world.run(world.now + 1.0)
+    assert len(stored_at) == 3
+    assert all(b - a >= REASSERT_INTERVAL for a, b in pairwise(stored_at))
+    assert len(world.trace.notes("record.overtaken", "node2")) == 3
 
 
 def test_adding_and_removing_a_pod_changes_the_network() -> None:

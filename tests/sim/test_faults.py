@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
-from overlay.sim import Link, World, udp
+from overlay.effects import Left
+from overlay.sim import Link, Machine, World, udp
+from overlay.sim.world import EPOCH
 from overlay.views import NodeState
 from tests.sim.worlds import LOSSY, blocks_of, routes_to, settled
 
@@ -187,6 +190,91 @@ def test_a_silent_giver_is_not_the_only_one_that_is_asked():
     world.crash("node1")
     world.add_node("node4", via="node2")
     world.run_until(lambda: blocks_of(world, "node4") != [], timeout=20.0)
+
+
+def test_a_leave_of_which_nobody_heard_goes_on_until_somebody_does():
+    world = settled(3)
+    (block,) = blocks_of(world, "node3")
+    world.partition(["node1", "node2"], ["node3"])
+    world["node3"].leave()  # it has not noticed yet that it is alone
+    world.run(world.now + 20.0)
+    assert not world["node3"].left
+    world.heal()
+    world.run_until(lambda: world["node3"].left, timeout=15.0)
+    world.run_until(lambda: owner_of(world, block, seen_by="node2") == "node1", timeout=5.0)
+
+
+def test_leaving_twice_loses_no_block():
+    world = settled(3)
+    (block,) = blocks_of(world, "node3")
+    world.partition(["node1", "node2"], ["node3"])
+    world["node3"].leave()
+    world.run(world.now + 0.1)
+    world.heal()
+    world["node3"].leave()  # what the first one said is lost
+    world.run_until(lambda: world["node3"].left, timeout=5.0)
+    assert owner_of(world, block, seen_by="node1") == "node1"
+
+
+def test_asking_again_after_the_leave_is_over_is_answered_at_once():
+    world = settled(2)
+    machine = world["node2"]
+    leaving = machine.engine
+    machine.leave()
+    world.run_until(lambda: machine.left, timeout=5.0)
+    assert leaving.leave(world.now) == [Left(1)]
+
+
+def test_a_node_restored_from_a_backup_is_believed_again():
+    world = settled(3)
+    world["node2"].add_pod("old")
+    backup = world["node2"].disk.state
+    world["node2"].remove_pod("old")
+    for _ in range(3):
+        world.restart("node2")
+        world.run(world.now + 1.0)
+    world.crash("node2")
+    world["node2"].disk.state = backup  # a snapshot of the whole machine, say
+    world.restart("node2")
+    world.run_until(lambda: knows_pod(world, "node1", "old"), timeout=10.0)
+    world["node2"].add_pod("new")
+    world.run_until(lambda: knows_pod(world, "node1", "new"), timeout=5.0)
+    world.run_until(world.converged, timeout=5.0)
+    world.restart("node2")  # what it knows now is stored: it is not overtaken again
+    world["node2"].remove_pod("old")
+    world.run_until(lambda: not knows_pod(world, "node3", "old"), timeout=5.0)
+
+
+def test_nodes_that_start_with_a_wrong_clock_do_not_forget_each_other():
+    world = settled(3)
+    for name in world.machines:
+        world.crash(name)
+    for machine in world.machines.values():
+        set_clock(machine, 0.0)  # 1970: no battery, and the time server is still starting
+        machine.start()
+    world.run(world.now + 5.0)
+    for machine in world.machines.values():
+        machine.crash()
+        set_clock(machine, EPOCH)
+        machine.start()
+    world.run_until(world.converged, timeout=15.0)
+    world.run(world.now + 2.0)
+    nodes = world["node2"].snapshot().nodes
+    assert {node.name: node.path for node in nodes if not node.local} == {
+        "node1": "direct",
+        "node3": "direct",
+    }
+
+
+def set_clock(machine: Machine, epoch: float) -> None:
+    machine._site = replace(machine._site, epoch=epoch)
+
+
+def owner_of(world: World, block: str, seen_by: str) -> str:
+    """Name of the node that the block of that prefix is titled to."""
+    parts = world[seen_by].engine.parts
+    index = parts.plan.index_of(IPv4Network(block).network_address)
+    return parts.name_of(parts.catalog.titles.owner(index))
 
 
 def test_a_paused_node_is_suspected_and_welcome_again():

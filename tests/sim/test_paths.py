@@ -64,3 +64,17 @@ def test_addresses_that_vanish_while_they_are_tried_harm_nobody():
     world.run(world.now + 10.0)
     paths = {node.name: node.path for node in world["node1"].snapshot().nodes}
     assert paths["node2"] == "direct"
+
+
+def test_a_rekey_goes_to_where_the_peer_has_moved():
+    world = settled(2)
+    world.run(world.now + 3.0)
+    old, heard = {}, []
+    for name in world.machines:  # one of the two is the initiator of the present keypair
+        old[name] = world[name].endpoint
+        world.move(name)
+        world.run(world.now + 5.0)
+        world.underlay.attach(f"{name}, formerly", old[name], lambda *read: heard.append(read))
+    world.run(world.now + 200.0)
+    assert heard == []
+    assert world.trace.notes("session.ended") == []

@@ -8,15 +8,15 @@ from typing import NamedTuple
 from overlay import joining
 from overlay.catalog.records import sign_record
 from overlay.config import Limits, Settings
-from overlay.effects import SendDatagram
+from overlay.effects import SendControl, SendDatagram
 from overlay.keys import SigningKey
 from overlay.sim import Membership, World
 from overlay.sim.world import EPOCH
 from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate, issue_certificate
-from overlay.wire.control import JoinRequest
-from tests.sim.worlds import settled
+from overlay.wire.control import BlockRequest, JoinRequest, encode
+from tests.sim.worlds import blocks_of, settled
 
 
 def everyone_knows(world: World, name: str) -> list[str]:
@@ -54,6 +54,51 @@ def test_an_expired_certificate_does_not_get_in():
     introduced(world, membership, "node9")
     assert everyone_knows(world, "node9") == []
     assert world["node1"].snapshot().ledger.drops["bad_certificate"] > 0
+
+
+def test_a_member_whose_certificate_expires_is_a_member_no_longer():
+    world = settled(2)
+    world.add_node("node3", lifetime=60)
+    world.run(world.now + 5.0)
+    assert path_to(world, "node3", seen_by="node2") == "direct"
+    # The last keypair was made before the end, and lives 180 s; then nobody starts a handshake.
+    world.run(world.now + 60.0 + 180.0)
+    assert path_to(world, "node3", seen_by="node1") == "none"
+    assert path_to(world, "node3", seen_by="node2") == "none"
+    assert "node3" not in {session.node for session in world["node1"].snapshot().sessions}
+    assert path_to(world, "node2", seen_by="node1") == "direct"
+
+
+def test_newcomers_agree_with_others_about_who_left_long_ago():
+    world = settled(2)
+    world.add_node("node3", lifetime=30)
+    world.run(world.now + 5.0)
+    world["node3"].leave()
+    world.run(world.now + 40.0)  # its certificate has expired, its tombstone is all there is
+    world.add_node("node4")
+    world.run(world.now + 10.0)
+    assert len({machine.engine.parts.store.root() for machine in world.live()}) == 1
+
+
+def test_a_member_cannot_take_all_blocks():
+    world = settled(3)
+    greedy, founder = world["node2"], world["node1"].membership.identity.node
+    engine = greedy.engine
+    for number in range(20):
+        ask = [SendControl(founder, encode(BlockRequest(number)))]
+        greedy.perform(engine._settle(ask, world.now))
+        world.run(world.now + 0.1)
+        while engine.parts.holdings.use_a_block():
+            pass
+        greedy.perform(engine._settle(engine._steward._own_changed(world.now), world.now))
+        world.run(world.now + 0.1)
+    assert len(blocks_of(world, "node2")) == 1
+    world.add_node("node4")
+    world.run_until(world.converged, timeout=5.0)
+
+
+def path_to(world: World, name: str, seen_by: str) -> str:
+    return {node.name: node.path for node in world[seen_by].snapshot().nodes}[name]
 
 
 def test_a_valid_certificate_without_the_clusters_key_does_not_get_in():

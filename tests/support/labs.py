@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,12 +145,32 @@ class LabMaker:
     ) -> None:
         self._stack.close()
 
-    def __call__(self, nodes: int = 2, pods: int = 1, **options: Any) -> Lab:
-        """A lab that is up; the options are those of `lab_up`."""
+    def __call__(
+        self,
+        nodes: int = 2,
+        pods: int = 1,
+        *,
+        wired: Callable[[str], object] = lambda name: None,
+        **options: Any,
+    ) -> Lab:
+        """A lab that is up.
+
+        Args:
+            nodes: how many.
+            pods: how many per node.
+            wired: told the lab's name when its namespaces are there and nothing runs yet.
+            options: those of `lab_up`.
+        """
         name = f"{_PREFIX}{next(_NUMBERS)}"
         self._stack.callback(lab_down, name, store=self._store)
+        steps = itertools.count()
+
+        def progress(_: str) -> None:
+            if next(steps) == 0:
+                wired(name)
+
         try:
-            info = lab_up(name, nodes, pods, store=self._store, **options)
+            info = lab_up(name, nodes, pods, store=self._store, progress=progress, **options)
         except NodeError as error:
             logs = logs_in(self._root / "lab-logs" / name)
             pytest.fail("\n".join([str(error), *logs.values()]), pytrace=False)
@@ -172,10 +193,13 @@ def remove_leftovers() -> list[str]:
             for name in store.names():
                 lab_down(name, store=store)
                 removed.append(name)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another run may be at it as well
+            for name in namespaces_of(int(found[1])):
+                netns.delete(name)
+                removed.append(name)
     return removed
 
 
-def own_namespaces() -> list[str]:
-    """The namespaces of this run's labs."""
-    return [name for name in netns.names() if name.startswith(_PREFIX)]
+def namespaces_of(run: int) -> list[str]:
+    """The namespaces of a run's labs, by its process id."""
+    return [name for name in netns.names() if name.startswith(f"t{run}-")]

@@ -60,9 +60,7 @@ class Machine:
         """The command line of a verb."""
         return [MUSLIN, "--state", str(self.state), *map(str, words)]
 
-    def types(
-        self, *words: object, timeout: float = PATIENCE, before: Sequence[str] = ()
-    ) -> Done:
+    def types(self, *words: object, timeout: float = PATIENCE, before: Sequence[str] = ()) -> Done:
         """Type a verb, whatever comes of it.
 
         Args:
@@ -87,6 +85,11 @@ class Machine:
     ) -> AbstractContextManager[Background]:
         """A verb that goes on, for the time of a `with` block."""
         return background(self.netns, *before, *self.words(*words))
+
+    def joins(self, member: Machine) -> None:
+        """Become a member, with a token of `member`; once is enough."""
+        if not self.state.exists():
+            self.says("join", member.says("token").strip(), "--name", self.name)
 
     # -- the daemon ----------------------------------------------------------------------------
 
@@ -146,12 +149,14 @@ class Yard:
         first = self.machines[0]
         first.says("init", "--name", first.name, *options)
         first.up()
-        self._store.save(self.info, cluster=first.ask("status")["cluster"])
+        self.info = self._store.save(self.info, cluster=first.ask("status")["cluster"])
+        for machine in self.machines:
+            machine.info = self.info
         return first
 
     def join(self, machine: Machine) -> Machine:
         """Make a machine a member, with a running daemon."""
-        machine.says("join", self.machines[0].ask("token")["token"], "--name", machine.name)
+        machine.joins(self.machines[0])
         machine.up()
         return machine
 

@@ -59,6 +59,15 @@ def test_a_command_runs_in_the_namespace_with_all_its_options(
     assert executed == [(where, ["ping", "-c", "1", "--help", "x"])]
 
 
+def test_a_namespace_that_only_the_daemon_sees_is_entered_through_it(
+    muslin, daemon, executed, monkeypatch
+) -> None:
+    seen = f"/proc/{daemon.facts().pid}/root{'/run/netns/muslin-node1-web'}"
+    monkeypatch.setattr("node.kernel.netns.exists", lambda path: path == seen)
+    muslin("exec", "web", "true")
+    assert executed == [(seen, ["true"])]
+
+
 def test_a_pod_elsewhere_or_nowhere_is_refused(muslin, daemon, executed) -> None:
     ran = muslin("exec", "db", "--", "true")
     assert ran.err == "muslin: cannot run a command in pod db: pod db is on node2: run it there\n"

@@ -261,3 +261,18 @@ def test_a_key_says_whose_record_or_which_block_it_is():
     for key in (b"", b"n", b"b", b"n" + bytes(31), b"b" + bytes(3), b"x" + bytes(32)):
         assert node_of_key(key) is None
         assert block_of_key(key) is None
+
+
+def test_what_was_admitted_before_is_not_judged_by_the_time():
+    late = sign(RECORD, identity("alice", lasts=0))
+    assert open_record_untrusted(late, CLUSTER, PLAN, LIMITS, wall=None).name == "alice"
+    forged = sign(RECORD, identity("alice", authority=SigningKey(b"X" * 32)))
+    with pytest.raises(AuthError, match="not signed"):
+        open_record_untrusted(forged, CLUSTER, PLAN, LIMITS, wall=None)
+
+
+def test_a_tombstone_is_believed_after_the_certificate_has_expired():
+    late = identity("alice", lasts=0)
+    assert opened(sign_record(late, version=1, left=True)).left
+    forged = identity("alice", authority=SigningKey(b"X" * 32))
+    assert "not signed" in refusal(sign_record(forged, version=1, left=True))

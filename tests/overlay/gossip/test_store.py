@@ -174,3 +174,9 @@ def test_the_root_has_known_bytes():
     assert store.root().hex() == "2ed1bab016133a0c"
     store.put(Item(b"n" + bytes(32), 1 << 32, b"record"))
     assert store.root().hex() == "88c49d9afc297481"
+
+
+def test_a_full_store_has_room_for_the_keys_it_holds_and_no_others():
+    store = make_store([Item(b"k", 1, b"")], limit=1)
+    assert store.fits(b"k")
+    assert not store.fits(b"other")

@@ -22,7 +22,7 @@ from overlay.ipam.deeds import (
     sign_deed,
     verify_chain,
 )
-from overlay.types import BlockIndex
+from overlay.types import BlockIndex, NodeId
 from tests.support.clusters import make_cluster, signing_key
 
 CLUSTER = make_cluster("10.244.0.0/22", block_prefix=24)
@@ -267,3 +267,17 @@ def test_merging_two_ledgers_gives_the_same_from_both_sides(
 def test_the_winner_is_the_greatest_of_length_and_bytes(chains: list[Chain]) -> None:
     best = max((len(chain), encode_chain(chain)) for chain in chains)
     assert state_of(titles_of(*chains)) == {BLOCK: best[1]}
+
+
+def test_a_giver_that_signs_one_deed_to_ever_new_takers_fills_no_memory() -> None:
+    titles = titles_of(chain_of(1))
+    for number in range(100):
+        taker = NodeId(number.to_bytes(32, "big"))
+        again = sign_deed(NODES[1], cluster=CLUSTER.id, block=BLOCK, sequence=2, taker=taker)
+        assert titles.admit(encode_chain((*chain_of(1), again)))
+        titles.check_invariants()  # nobody is remembered who owns nothing
+
+
+def test_blocks_that_a_node_passed_on_still_count_as_given_to_it() -> None:
+    titles = titles_of(chain_of(1), chain_of(1, 2, block=3), chain_of(2, block=0))
+    assert [titles.given_to(NODES[node].public) for node in range(4)] == [0, 2, 2, 0]

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from overlay.config import Limits, Settings, Timing
 from overlay.drops import DropReason
-from overlay.effects import Report, SessionUp
+from overlay.effects import Report, SessionDown, SessionUp
 from overlay.errors import AuthError, StateError
 from overlay.session.cookie import MacMaker
 from overlay.types import Endpoint
 from overlay.wire.handshake import (
     Suite,
 )
-from tests.support.clusters import signing_key, static_key
+from tests.support.clusters import WALL, signing_key, static_key
 from tests.support.session_net import (
     STRANGER,
     TERRIBLE,
@@ -131,6 +131,39 @@ def test_an_introduced_node_that_changes_its_static_key_is_reached_with_the_new_
     a.knows(b)
     a.knows(b)
     network.run(5.0)
+    assert up(a, b)
+
+
+def test_no_handshake_is_started_with_a_node_whose_certificate_has_expired():
+    network = Network()
+    a, b = network.add(1), network.add(2)
+    a.sessions.introduce(b.id, b.identity.static.public, WALL + 130)
+    a.connect(b)
+    network.run(1.0)
+    assert up(a, b)
+    network.run(150.0)  # the rekey at 120 s still took place
+    made = a.sessions.rekeyed_at(b.id)
+    assert 119 < made < 125
+    network.run(made + 179.0)
+    assert a.sessions.sending_keypair(b.id, network.now) is not None
+    network.run(made + 190.0)
+    assert a.sessions.sending_keypair(b.id, network.now) is None
+    assert a.sessions.renew(b.id, b.endpoint, network.now) == [
+        SessionDown(b.id, "its certificate has expired")
+    ]
+    assert not a.sessions.is_connecting(b.id)
+
+
+def test_a_renewed_certificate_lets_handshakes_start_again():
+    network = Network()
+    a, b = network.add(1), network.add(2)
+    a.sessions.introduce(b.id, b.identity.static.public, WALL)
+    a.connect(b)
+    network.run(1.0)
+    assert not up(a, b)
+    a.knows(b)
+    a.connect(b)
+    network.run(2.0)
     assert up(a, b)
 
 

@@ -164,3 +164,10 @@ def test_an_identity_of_mixed_up_keys_cannot_be_made() -> None:
         Identity(signing_key(2), static_key(1), certificate)
     with pytest.raises(ConfigError, match="other keys"):
         Identity(signing_key(1), static_key(2), certificate)
+
+
+def test_the_issuer_is_checked_whenever_the_certificate_is_valid() -> None:
+    certificate = make_identity(1).certificate
+    certificate.verify_issuer(make_cluster())
+    with pytest.raises(AuthError, match="not signed"):
+        replace(certificate, serial=99).verify_issuer(make_cluster())
