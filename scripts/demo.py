@@ -142,7 +142,10 @@ def copy(source: Place, target: Place) -> bool:
     """Move COPY_SIZE bytes over TCP; compare checksums; print the rate."""
     tool = [PYTHON, "-m", "node.lab.traffic"]
     with subprocess.Popen(
-        [*inside(target), *tool, "receive", str(PORT)], stdout=subprocess.PIPE, text=True
+        [*inside(target), *tool, "receive", str(PORT)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # its last words when everything is interrupted
+        text=True,
     ) as receiver:
         assert receiver.stdout is not None
         try:

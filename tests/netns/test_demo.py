@@ -119,6 +119,7 @@ def demonstration() -> Iterator[subprocess.Popen[str]]:
     [
         ("building", signal.SIGINT, True),  # Ctrl-C: the terminal tells everyone
         ("pinging", signal.SIGINT, True),
+        ("copying", signal.SIGINT, True),
         ("copying", signal.SIGTERM, False),  # a supervisor tells the process alone
     ],
 )
