@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -30,6 +31,7 @@ UDP = 17
 VNET_HEADER = struct.Struct("<BBHHHH")
 ETHERNET_SIZE = 14
 UDP_SIZE = 8
+LARGEST = 1 << 17
 BUFFER = 64 << 20
 POLL = 0.05
 
@@ -75,13 +77,14 @@ class Wiretap:
         self._socket.close()
 
     def _run(self) -> None:
-        while True:
-            ended = self._ended.is_set()  # asked first: what came before the end is still read
-            try:
-                self._packets.append(self._socket.recv(1 << 17))
-            except TimeoutError:
-                if ended:
-                    return
+        while not self._ended.is_set():
+            with suppress(TimeoutError):
+                self._packets.append(self._socket.recv(LARGEST))
+        # What came before the end may still wait. Traffic that goes on must not keep us here.
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self._packets.append(self._socket.recv(LARGEST))
 
     @property
     def frames(self) -> list[bytes]:
