@@ -180,6 +180,7 @@ class Daemon:
             settings=Settings(
                 mtu=self._config.mtu,
                 underlay_mtu=self._config.underlay_mtu,
+                tun_offloads=self._tun.offloads,
                 prefer_aes=has_aes(),
             ),
             entropy=os.urandom,

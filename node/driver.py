@@ -26,6 +26,8 @@ from overlay.effects import (
 )
 from overlay.engine import Engine
 from overlay.errors import OverlayError
+from overlay.forwarding.outbound import LARGE
+from overlay.wire.burst import BLOCK_HEADER_SIZE
 
 TUN_READS: Final = 128
 """Packets read from the TUN in one pass: two full bursts of 1,500-byte packets."""
@@ -132,18 +134,18 @@ class Driver:
             self.perform(effects)
 
     def _read_tun(self, now: float) -> None:
-        outbound = self._engine.outbound
-        room = outbound.room()
-        read_into, accept = self._tun.read_into, outbound.accept
-        budget = TUN_BYTES
-        for _ in range(TUN_READS):
-            size = read_into(room)
-            if not size:
+        outbound, tun = self._engine.outbound, self._tun
+        reads, budget = TUN_READS, TUN_BYTES
+        while reads > 0 and budget > 0:
+            room = outbound.room()
+            sizes = tun.read_run(room, gap=BLOCK_HEADER_SIZE, most=reads, large=LARGE)
+            if not sizes:
                 break
-            accept(size, now)
-            budget -= size
-            if budget <= 0:
-                break
+            outbound.accept_run(sizes, now)
+            if sizes[-1] <= LARGE:
+                break  # there is no more now, or enough for one pass
+            reads -= len(sizes)
+            budget -= sum(sizes)
 
     def _revive_tun(self, why: str) -> None:
         """Somebody removed the interface: make it anew, or stop to watch what never comes back."""

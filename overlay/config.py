@@ -113,6 +113,9 @@ class Settings:
     underlay_mtu: int = 1500
     """Largest underlay packet worth probing for; the interface's MTU where it is known."""
 
+    tun_offloads: tuple[str, ...] = ()
+    """Super-packets the TUN takes (`tso`, `uso`): packets are joined to such ones for it."""
+
     prefer_aes: bool = True
     """Whether this machine has AES instructions; ChaCha20-Poly1305 is chosen where one end lacks
     them."""

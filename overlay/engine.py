@@ -29,7 +29,7 @@ from overlay.drops import DropReason
 from overlay.effects import Effect, Persist, Report, SendControl, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
-from overlay.forwarding.outbound import Transmit
+from overlay.forwarding.sealer import Transmit
 from overlay.keys import SigningKey
 from overlay.parts import Parts
 from overlay.session.transport import Keypair

@@ -13,10 +13,12 @@ from overlay.admission import Registrar
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import node_key
 from overlay.config import Settings
+from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
 from overlay.forwarding.ledger import Ledger
-from overlay.forwarding.outbound import Outbound, Transmit
+from overlay.forwarding.outbound import Outbound
 from overlay.forwarding.path import PeerPath
+from overlay.forwarding.sealer import Transmit
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.holdings import Holdings
@@ -127,6 +129,9 @@ class Parts:
             ledger=self.ledger,
             deliver=deliver,
             reassembly=self.reassembly,
+            coalescer=Coalescer(
+                tso="tso" in settings.tun_offloads, uso="uso" in settings.tun_offloads
+            ),
         )
 
     def set_wall(self, wall: float) -> None:

@@ -64,6 +64,20 @@ class MemoryTun(_Readable):
         room[: len(packet)] = packet
         return len(packet)
 
+    def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
+        """Read packets one behind the other; see `TunPort`."""
+        sizes: list[int] = []
+        at = 0
+        while len(sizes) < most:
+            size = self.read_into(room[at:])
+            if not size:
+                break
+            sizes.append(size)
+            at += size + gap
+            if size > large:
+                break
+        return sizes
+
     def write(self, packet: memoryview) -> bool:
         """Record what would have reached the kernel."""
         self.written.append(bytes(packet))

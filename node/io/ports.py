@@ -47,6 +47,25 @@ class TunPort(Protocol):
         """
         ...
 
+    def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
+        """Read packets one behind the other, `gap` bytes apart.
+
+        Args:
+            room: where the first one goes.
+            gap: bytes left free between two packets.
+            most: packets to read, 1 or more.
+            large: a packet over this size ends the run, because it is better used while it is
+                in the processor's cache.
+
+        Returns:
+            The size of each; none when there is none now. Ends early where `room` might not hold
+            another one.
+
+        Raises:
+            OverlayError: as `read_into`, and only when nothing was read.
+        """
+        ...
+
     def reopen(self) -> None:
         """Make the interface anew after it was removed. `fileno` changes.
 

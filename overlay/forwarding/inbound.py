@@ -11,12 +11,21 @@ from typing import Final, NamedTuple
 
 from overlay.drops import DropReason
 from overlay.errors import AuthError, WireError
+from overlay.forwarding.coalesce import LEAST_STRIDE, RUN_LEAST, Coalescer
 from overlay.forwarding.flow import MAX_FLOWS, Routes, flow_untrusted, owners
 from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.path import PeerPath
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
-from overlay.wire.burst import TAG_SIZE, BlockKind, Gatherer, blocks_untrusted, is_run_untrusted
+from overlay.wire.burst import (
+    BLOCK_HEADER_SIZE,
+    TAG_SIZE,
+    BlockKind,
+    Gatherer,
+    block_untrusted,
+    is_run_untrusted,
+    run_length_untrusted,
+)
 from overlay.wire.header import (
     HEADER,
     HEADER_SIZE,
@@ -77,6 +86,7 @@ class Inbound:
         ledger: where everything is counted.
         deliver: writes to the TUN.
         reassembly: table for bursts that arrive in pieces.
+        coalescer: joins packets for the TUN; None: it takes no super-packets.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Inbound:
         ledger: Ledger,
         deliver: Deliver,
         reassembly: Reassembly,
+        coalescer: Coalescer | None = None,
     ) -> None:
         self._local = local
         self._routes = routes
@@ -97,6 +108,7 @@ class Inbound:
         self._ledger = ledger
         self._deliver = deliver
         self._reassembly = reassembly
+        self._coalescer = coalescer or Coalescer(tso=False, uso=False)
         self._gatherer = Gatherer()
         self._plaintext = memoryview(bytearray(1 << 17))
         self._flows: dict[bytes, PeerPath] = {}
@@ -240,42 +252,81 @@ class Inbound:
 
     def _blocks(self, keypair: Keypair, peer: PeerPath | None, plaintext: memoryview) -> None:
         ledger = self._ledger
-        try:
-            for kind, body in blocks_untrusted(plaintext):
+        position, end = 0, len(plaintext)
+        while position < end:
+            try:
+                kind, body = block_untrusted(plaintext, position)
+            except WireError:
                 ledger.opened_in += 1
-                if kind == _OFFLOADED:
-                    self._packet(peer, body)
-                elif kind == BlockKind.CONTROL:
-                    self._arrivals.append(Control(keypair, bytes(body)))
-                elif kind == BlockKind.PACKET:
-                    self._packet(peer, memoryview(NO_OFFLOAD + bytes(body)))
-                else:
-                    self._lose(peer, DropReason.UNKNOWN_BLOCK)
-        except WireError:
-            ledger.opened_in += 1
-            self._lose(peer, DropReason.BAD_BLOCK)
+                self._lose(peer, DropReason.BAD_BLOCK)
+                return
+            stride = len(body) + BLOCK_HEADER_SIZE
+            if kind == _OFFLOADED:
+                count = self._run(plaintext, position, stride) if self._coalescer else 1
+                if count > 1:
+                    self._packets(peer, plaintext, position, stride, count)
+                    position += count * stride
+                    continue
+                ledger.opened_in += 1
+                self._packet(peer, body, 1)
+            else:
+                ledger.opened_in += 1
+                self._other(keypair, peer, kind, body)
+            position += stride
 
-    def _packet(self, peer: PeerPath | None, packet: memoryview) -> None:
+    def _other(self, keypair: Keypair, peer: PeerPath | None, kind: int, body: memoryview) -> None:
+        if kind == BlockKind.CONTROL:
+            self._arrivals.append(Control(keypair, bytes(body)))
+        elif kind == BlockKind.PACKET:
+            self._packet(peer, memoryview(NO_OFFLOAD + bytes(body)), 1)
+        else:
+            self._lose(peer, DropReason.UNKNOWN_BLOCK)
+
+    @staticmethod
+    def _run(plaintext: memoryview, position: int, stride: int) -> int:
+        """How many blocks from `position` on are worth a look together; 1: this one is alone."""
+        most = (len(plaintext) - position) // stride
+        if most < RUN_LEAST or stride < LEAST_STRIDE:
+            return 1
+        # The last of the shortest run first: that is one comparison, and mostly all it takes.
+        header = plaintext[position : position + BLOCK_HEADER_SIZE]
+        ahead = position + (RUN_LEAST - 1) * stride
+        if plaintext[ahead : ahead + BLOCK_HEADER_SIZE] != header:
+            return 1
+        count = run_length_untrusted(plaintext, position, stride, most)
+        return count if count >= RUN_LEAST else 1
+
+    def _packets(
+        self, peer: PeerPath | None, plaintext: memoryview, start: int, stride: int, count: int
+    ) -> None:
+        self._ledger.opened_in += count
+        joined = self._coalescer.joined_untrusted(plaintext, start, stride, count)
+        for packet, packets in joined:
+            self._packet(peer, packet, packets)
+
+    def _packet(self, peer: PeerPath | None, packet: memoryview, packets: int) -> None:
+        """Deliver a packet, or one that `packets` were joined to."""
         if peer is None:
-            self._lose(peer, DropReason.SPOOFED_SOURCE)  # a joiner has no addresses yet
+            # A joiner has no addresses yet.
+            self._lose(peer, DropReason.SPOOFED_SOURCE, packets)
             return
         flow = flow_untrusted(packet, VIRTIO_HEADER_SIZE, len(packet))
         if flow is None:
-            self._lose(peer, DropReason.MALFORMED)
-        elif self._flows.get(flow) is peer or self._admit(peer, flow):
+            self._lose(peer, DropReason.MALFORMED, packets)
+        elif self._flows.get(flow) is peer or self._admit(peer, flow, packets):
             if self._deliver(packet):
-                self._ledger.tun_out += 1
+                self._ledger.tun_out += packets
             else:
-                self._lose(peer, DropReason.DELIVERY_FAILED)
+                self._lose(peer, DropReason.DELIVERY_FAILED, packets)
 
-    def _admit(self, peer: PeerPath, flow: bytes) -> bool:
+    def _admit(self, peer: PeerPath, flow: bytes, packets: int) -> bool:
         """The slow path, once per flow: may this peer send this, and is it for us?"""
         sender, owner = owners(self._routes, flow)
         if sender != peer.node:
-            self._lose(peer, DropReason.SPOOFED_SOURCE)
+            self._lose(peer, DropReason.SPOOFED_SOURCE, packets)
             return False
         if owner != self._local:
-            self._lose(peer, DropReason.NOT_OURS)
+            self._lose(peer, DropReason.NOT_OURS, packets)
             return False
         if len(self._flows) >= MAX_FLOWS:
             self._flows.clear()
@@ -292,7 +343,7 @@ class Inbound:
         assert self._ledger.queued_segments == self._reassembly.held
         self._reassembly.check_invariants()
 
-    def _lose(self, peer: PeerPath | None, reason: DropReason) -> None:
-        self._ledger.drop(reason)
+    def _lose(self, peer: PeerPath | None, reason: DropReason, packets: int = 1) -> None:
+        self._ledger.drop(reason, packets)
         if peer is not None:
-            peer.drops[reason] = peer.drops.get(reason, 0) + 1
+            peer.drops[reason] = peer.drops.get(reason, 0) + packets

@@ -1,7 +1,7 @@
 """What the packet path needs to know of one peer, in one object of plain attributes.
 
 The engine keeps it up to date (session, endpoint, segment size); the packet path only reads those
-and keeps its own counters, its packing buffer and the queue of packets that wait for a session.
+and keeps its own counters, what is packed for it and the queue of packets that wait for a session.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from overlay.drops import DropReason
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
-from overlay.wire.burst import PACKED_BURST, segment_payload
+from overlay.wire.burst import burst_limit, segment_payload
 
 BASE_PATH_MTU: Final = 1280
 """Assumed until a probe was answered: IPv6's minimum, which every real path carries."""
@@ -26,6 +26,8 @@ class PeerPath:
         endpoint: where its datagrams go; None until one is known.
         keypair: seals for it; None without a session.
         payload: ciphertext bytes per segment on the present path.
+        burst: largest plaintext that leaves in one send on that path.
+        spans: where in the arena its packed blocks lie: start, end, start, end, ...
         fill: bytes packed and not yet sealed; `packed` counts those packets.
         queue: blocks waiting for a session.
         heard_at: when a burst of it was last authenticated.
@@ -33,7 +35,7 @@ class PeerPath:
     """
 
     __slots__ = (
-        "buffer",
+        "burst",
         "drops",
         "endpoint",
         "fill",
@@ -46,6 +48,7 @@ class PeerPath:
         "queue",
         "queued_bytes",
         "rx_bytes",
+        "spans",
         "tx_bytes",
     )
 
@@ -55,7 +58,8 @@ class PeerPath:
         self.keypair: Keypair | None = None
         self.path_mtu = BASE_PATH_MTU
         self.payload = segment_payload(BASE_PATH_MTU, 48)
-        self.buffer: memoryview | None = None
+        self.burst = burst_limit(self.payload)
+        self.spans: list[int] = []
         self.fill = 0
         self.packed = 0
         self.queue: deque[bytes] = deque()
@@ -70,9 +74,4 @@ class PeerPath:
         self.endpoint = endpoint
         self.path_mtu = path_mtu
         self.payload = segment_payload(path_mtu, endpoint.ip_overhead if endpoint else 48)
-
-    def packing_buffer(self) -> memoryview:
-        """Where small packets are packed; made when first needed, most peers of a node are idle."""
-        if self.buffer is None:
-            self.buffer = memoryview(bytearray(PACKED_BURST))
-        return self.buffer
+        self.burst = burst_limit(self.payload)

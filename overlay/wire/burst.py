@@ -56,9 +56,6 @@ MAX_CIPHERTEXT: Final = MAX_BURST + TAG_SIZE
 
 # -- implementation --------------------------------------------------------------------------------
 
-PACKED_BURST: Final = 61_440
-"""Small packets are packed into a burst up to this size. 43 segments at a path MTU of 1500."""
-
 MAX_RUN: Final = 65_472
 """Bytes handed to the kernel in one segmented send. With Ethernet, IPv6 and UDP headers (62) the
 frame stays below 65,536; from there the kernel segments in software, 2.6 times slower."""
@@ -79,6 +76,16 @@ def segment_payload(path_mtu: int, ip_overhead: int) -> int:
     return path_mtu - ip_overhead - HEADER_SIZE
 
 
+def burst_limit(payload: int) -> int:
+    """Largest plaintext of a burst whose segments of `payload` bytes leave in one send.
+
+    >>> burst_limit(segment_payload(1500, 28))
+    64048
+    """
+    segments = min(max(MAX_RUN // (payload + HEADER_SIZE), 1), MAX_SEGMENTS)
+    return min(segments * payload, MAX_CIPHERTEXT) - TAG_SIZE
+
+
 def block(kind: BlockKind, body: bytes) -> bytes:
     """One block.
 
@@ -86,6 +93,22 @@ def block(kind: BlockKind, body: bytes) -> bytes:
     '0002036869'
     """
     return BLOCK.pack(len(body), kind) + body
+
+
+def block_untrusted(plaintext: memoryview, position: int) -> tuple[int, memoryview]:
+    """Kind and body of the block at `position`; the view aliases `plaintext`.
+
+    Raises:
+        WireError: the block reaches past the end. Nothing else.
+    """
+    left = len(plaintext) - position - BLOCK_HEADER_SIZE
+    if left < 0:
+        raise WireError(f"{left + BLOCK_HEADER_SIZE} bytes where a block header should be")
+    length, kind = BLOCK.unpack_from(plaintext, position)
+    if length > left:
+        raise WireError(f"a block of {length} bytes where {left} are left")
+    start = position + BLOCK_HEADER_SIZE
+    return kind, plaintext[start : start + length]
 
 
 def blocks_untrusted(plaintext: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -96,14 +119,24 @@ def blocks_untrusted(plaintext: memoryview) -> Iterator[tuple[int, memoryview]]:
     """
     position, end = 0, len(plaintext)
     while position < end:
-        if end - position < BLOCK_HEADER_SIZE:
-            raise WireError(f"{end - position} bytes where a block header should be")
-        length, kind = BLOCK.unpack_from(plaintext, position)
-        position += BLOCK_HEADER_SIZE
-        if length > end - position:
-            raise WireError(f"a block of {length} bytes where {end - position} are left")
-        yield kind, plaintext[position : position + length]
-        position += length
+        kind, body = block_untrusted(plaintext, position)
+        yield kind, body
+        position += BLOCK_HEADER_SIZE + len(body)
+
+
+def run_length_untrusted(plaintext: memoryview, position: int, stride: int, most: int) -> int:
+    """How many blocks from `position` on have the header of the first.
+
+    Args:
+        plaintext: of a burst.
+        position: where a block of `stride` bytes begins, its header included.
+        stride: bytes from one block to the next.
+        most: blocks of that size that fit into the rest, 1 or more.
+    """
+    rows = np.frombuffer(plaintext, np.uint8, most * stride, position).reshape(most, stride)
+    headers = rows[:, :BLOCK_HEADER_SIZE]
+    differing = np.flatnonzero((headers != headers[0]).any(axis=1))
+    return int(differing[0]) if len(differing) else most
 
 
 class Cutter:

@@ -28,6 +28,7 @@ from overlay.sim.packets import udp
 from overlay.sim.world import EPOCH, World
 from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
+from overlay.wire.burst import BLOCK_HEADER_SIZE
 from overlay.wire.virtio import NO_OFFLOAD
 
 HERE, THERE = Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2)
@@ -59,7 +60,7 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self.outbound = self
-        self.buffer = memoryview(bytearray(70_000))
+        self.buffer = memoryview(bytearray(300_000))
 
     def _asked(self, verb: str, *details: object) -> list[Effect]:
         self.log.append((verb, *details))
@@ -74,8 +75,11 @@ class ScriptedEngine:
     def room(self) -> memoryview:
         return self.buffer
 
-    def accept(self, size: int, now: float) -> None:
-        self.log.append(("accept", bytes(self.buffer[: min(size, 8)])))
+    def accept_run(self, sizes: list[int], now: float) -> None:
+        at = 0
+        for size in sizes:
+            self.log.append(("accept", bytes(self.buffer[at : at + min(size, 8)])))
+            at += size + BLOCK_HEADER_SIZE
 
     def flush(self, now: float) -> list[Effect]:
         return self._asked("flush")

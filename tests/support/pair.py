@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import pack
 from typing import NamedTuple
 
+from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Arrival, Control, Handshake, Inbound
 from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.outbound import Outbound
@@ -98,6 +99,7 @@ class Side:
 
     Args:
         queued_packets, queued_bytes: bounds of the queue for a peer without a session.
+        coalesce: whether the TUN takes super-packets.
         incomplete: bursts in pieces remembered per session; in all, twice as many.
     """
 
@@ -108,6 +110,7 @@ class Side:
         queued_packets: int = 8,
         queued_bytes: int = 100_000,
         incomplete: int = 4,
+        coalesce: bool = False,
     ) -> None:
         self.node = node
         self.wire: list[tuple[Endpoint, bytes, int]] = []
@@ -139,6 +142,7 @@ class Side:
             ledger=self.ledger,
             deliver=self.deliver,
             reassembly=self.reassembly,
+            coalescer=Coalescer(tso=coalesce, uso=coalesce),
         )
 
     def transmit(self, endpoint: Endpoint, datagrams: memoryview, step: int) -> bool:
@@ -199,9 +203,15 @@ class Pair:
     """Alice and Bob with a session, both confirmed."""
 
     def __init__(
-        self, *, suite: Suite = Suite.AES_256_GCM, path_mtu: int = 1500, incomplete: int = 4
+        self,
+        *,
+        suite: Suite = Suite.AES_256_GCM,
+        path_mtu: int = 1500,
+        incomplete: int = 4,
+        coalesce: bool = False,
     ) -> None:
-        self.alice, self.bob = Side(ALICE), Side(BOB, incomplete=incomplete)
+        self.alice = Side(ALICE)
+        self.bob = Side(BOB, incomplete=incomplete, coalesce=coalesce)
         initiator, responder = keypairs(ALICE, BOB, suite=suite)
         responder.confirmed = True
         self.alice.use(BOB, initiator)

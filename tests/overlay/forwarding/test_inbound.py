@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
 
 from overlay.forwarding.flow import MAX_FLOWS
 from overlay.forwarding.inbound import Control, Handshake, Moved, Proven
@@ -22,7 +24,12 @@ from overlay.wire.header import (
     TYPE_RESPONSE,
     Header,
 )
-from overlay.wire.virtio import NO_OFFLOAD
+from overlay.wire.virtio import (
+    NO_OFFLOAD,
+    VIRTIO_HEADER_SIZE,
+    VirtioHeader,
+    segment_untrusted,
+)
 from tests.support.pair import (
     ALICE,
     BOB,
@@ -31,6 +38,7 @@ from tests.support.pair import (
     LIFE,
     Pair,
     Side,
+    address,
     keypairs,
     packet4,
     packet6,
@@ -681,3 +689,57 @@ def test_nodes_are_told_apart_by_their_whole_id(pair: Pair):
     pair.bob.peers[ALICE].node = impostor
     pair.bob.receive(burst(pair, packet4(ALICE, BOB)), source=HERE)
     assert pair.bob.lost() == {"spoofed_source": 1}
+
+
+# -- joining for the TUN ---------------------------------------------------------------------------
+
+
+def numbered(number: int, source: NodeId = ALICE) -> bytes:
+    """One datagram of a flow, as its sender's kernel hands it over."""
+    ends = {"src": str(address(source, 2)), "dst": str(address(BOB, 2))}
+    return NO_OFFLOAD + bytes(IP(**ends, id=number) / UDP(sport=1, dport=2) / Raw(b"data" * 9))
+
+
+def cut(packet: bytes) -> list[bytes]:
+    return segment_untrusted(VirtioHeader.decode_untrusted(packet), packet[VIRTIO_HEADER_SIZE:])
+
+
+def test_a_run_of_datagrams_is_delivered_as_one_and_counted_as_many():
+    pair = Pair(coalesce=True)
+    run = [numbered(number) for number in range(30)]
+    pair.alice.send(packet4(ALICE, BOB, b"before"), *run, packet4(ALICE, BOB, b"behind"))
+    pair.carry()
+    first, joined, last = pair.bob.delivered
+    assert (first, last) == (packet4(ALICE, BOB, b"before"), packet4(ALICE, BOB, b"behind"))
+    assert cut(joined) == [packet for one in run for packet in cut(one)]
+    assert pair.bob.ledger.tun_out == 32
+    assert pair.bob.ledger.opened_in == 32
+
+
+def test_a_joined_run_with_a_forged_source_is_lost_packet_by_packet_in_the_books():
+    pair = Pair(coalesce=True)
+    run = [numbered(number, source=CAROL) for number in range(30)]
+    plaintext = b"".join(block(BlockKind.OFFLOADED, packet) for packet in run)
+    pair.bob.receive(sealed(pair, plaintext), source=ENDPOINTS[ALICE])
+    assert pair.bob.delivered == []
+    assert pair.bob.lost() == {"spoofed_source": 30}
+
+
+def test_a_joined_run_the_tun_refuses_is_lost_packet_by_packet_in_the_books():
+    pair = Pair(coalesce=True)
+    pair.bob.refuse = True
+    pair.alice.send(*[numbered(number) for number in range(30)])
+    pair.carry()
+    assert pair.bob.lost() == {"delivery_failed": 30}
+
+
+def test_a_run_that_ends_in_the_middle_of_a_block_is_delivered_up_to_there():
+    """Only a member can send that, but it must not make the others' packets wrong."""
+    pair = Pair(coalesce=True)
+    run = [numbered(number) for number in range(12)]
+    plaintext = b"".join(block(BlockKind.OFFLOADED, packet) for packet in run)
+    pair.bob.receive(sealed(pair, plaintext[:-5]), source=ENDPOINTS[ALICE])
+    assert [piece for one in pair.bob.delivered for piece in cut(one)] == [
+        packet for one in run[:-1] for packet in cut(one)
+    ]
+    assert pair.bob.lost() == {"bad_block": 1}

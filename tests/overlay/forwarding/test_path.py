@@ -4,7 +4,7 @@ import pytest
 
 from overlay.forwarding.path import BASE_PATH_MTU, PeerPath
 from overlay.types import Endpoint, NodeId
-from overlay.wire.burst import PACKED_BURST
+from overlay.wire.burst import MAX_RUN, MAX_SEGMENTS, TAG_SIZE
 from overlay.wire.header import HEADER_SIZE
 
 NODE = NodeId(bytes(32))
@@ -29,17 +29,19 @@ def test_segments_fill_the_path(endpoint: Endpoint | None, headers: int, path_mt
     assert path.payload + HEADER_SIZE + headers == path_mtu
 
 
-def test_the_packing_buffer_is_made_once_and_only_when_needed():
+@pytest.mark.parametrize("path_mtu", [1280, 1500, 9000, 65_535])
+def test_a_burst_fills_one_send_and_no_more(path_mtu: int):
     path = PeerPath(NODE)
-    assert path.buffer is None
-    buffer = path.packing_buffer()
-    assert len(buffer) == PACKED_BURST
-    assert not buffer.readonly
-    assert path.packing_buffer() is buffer
+    path.use(Endpoint("192.0.2.1", 1), path_mtu)
+    step = path.payload + HEADER_SIZE
+    segments = -(-(path.burst + TAG_SIZE) // path.payload)
+    assert segments <= MAX_SEGMENTS
+    assert segments == 1 or path.burst + TAG_SIZE + segments * HEADER_SIZE <= MAX_RUN
+    assert segments == MAX_SEGMENTS or (segments + 1) * step > MAX_RUN
 
 
 def test_paths_share_nothing():
     first, second = PeerPath(NODE), PeerPath(NODE)
-    assert first.packing_buffer() is not second.packing_buffer()
+    assert first.spans is not second.spans
     assert first.queue is not second.queue
     assert first.drops is not second.drops

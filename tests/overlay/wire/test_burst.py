@@ -11,13 +11,13 @@ from overlay.wire.burst import (
     BLOCK_HEADER_SIZE,
     MAX_BURST,
     MAX_RUN,
-    PACKED_BURST,
     TAG_SIZE,
     BlockKind,
     Cutter,
     Gatherer,
     block,
     blocks_untrusted,
+    burst_limit,
     cut_copies,
     is_run_untrusted,
     segment_payload,
@@ -110,10 +110,13 @@ def test_a_segment_fills_the_path_and_any_burst_fits_the_index(path_mtu: int, ov
 def test_a_run_of_segments_stays_below_the_frame_the_kernel_splits_itself():
     ethernet_ipv6_udp = 14 + 40 + 8
     assert MAX_RUN + ethernet_ipv6_udp < 65_536
-    packed = PACKED_BURST + TAG_SIZE
-    segments = -(-packed // segment_payload(1500, 28))
-    assert segments == 43
-    assert packed + segments * HEADER_SIZE <= MAX_RUN
+    for path_mtu in range(1280, 9217):
+        payload = segment_payload(path_mtu, 28)
+        sealed = burst_limit(payload) + TAG_SIZE
+        segments = -(-sealed // payload)
+        assert segments <= MAX_SEGMENTS
+        assert sealed + segments * HEADER_SIZE <= MAX_RUN
+    assert -(-burst_limit(segment_payload(1500, 28)) // segment_payload(1500, 28)) == 44
 
 
 # -- telling a run from a jumble -------------------------------------------------------------------
