@@ -57,6 +57,18 @@ def test_a_packet_injected_after_the_queue_was_empty_wakes_again(tun: MemoryTun)
     assert read(tun) == b"one"
 
 
+def test_many_are_read_one_behind_the_other_up_to_a_large_one(tun: MemoryTun):
+    for packet in (b"one", b"two", b"a large one", b"four"):
+        tun.inject(packet)
+    room = memoryview(bytearray(100))
+    bounds = {"gap": 2, "large": 5}
+    assert tun.read_run(room, most=1, **bounds) == [3]
+    assert tun.read_run(room, most=9, **bounds) == [3, 11]
+    assert bytes(room[:16]) == b"two\0\0a large one"
+    assert tun.read_run(room, most=9, **bounds) == [4]
+    assert tun.read_run(room, most=9, **bounds) == []
+
+
 def test_what_is_written_is_kept_as_it_was(tun: MemoryTun):
     buffer = bytearray(b"one")
     assert tun.write(memoryview(buffer))

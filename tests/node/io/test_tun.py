@@ -9,6 +9,7 @@ sockets -- kernel === tun0 === Relay === tun0 === kernel -- sockets          two
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -23,7 +24,7 @@ import pytest
 import pytun
 
 from node.io import tun as tun_module
-from node.io.tun import Tun, TunError
+from node.io.tun import PACKET_ROOM, Tun, TunError
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from overlay.wire.ip import parse_untrusted
 from overlay.wire.virtio import (
@@ -283,9 +284,29 @@ class Relay:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        for (family, kind), server in self.servers.items():
+            if kind == socket.SOCK_DGRAM:
+                version = 4 if family == socket.AF_INET else 6
+                self._wait_for_route(self.clients[family, kind], server, FAR[version])
         for one in (*self.clients.values(), *self.servers.values()):
             one.settimeout(5.0)
         return self
+
+    @staticmethod
+    def _wait_for_route(client: socket.socket, server: socket.socket, target: str) -> None:
+        """The kernel makes IPv6 addresses usable a little after it said they were there."""
+        server.settimeout(0.1)
+        for _ in range(50):
+            client.sendto(b"ready?", (target, PORT))
+            try:
+                server.recv(10)
+            except TimeoutError:
+                continue
+            break
+        server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # earlier ones that came late after all
+            while server.recv(10):
+                pass
 
     def __exit__(self, *_: object) -> None:
         os.close(self._end_now)
@@ -387,6 +408,55 @@ def test_udp_super_packets_arrive_as_the_datagrams_they_stand_for(version: int, 
         whole = max(relay.sizes) > 1500
     assert received == [data[at : at + 1000] for at in range(0, len(data), 1000)]
     assert whole == ("uso" in relay.near.offloads)
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_packets_are_read_one_behind_the_other(offload: bool):
+    def work(tun: Tun) -> None:
+        drain(tun)
+        datas = [bytes([number]) * (10 + number) for number in range(9)]
+        with listener(4, socket.SOCK_DGRAM) as client:
+            for data in datas:
+                client.sendto(data, (FAR[4], PORT))
+        room = memoryview(bytearray(200_000))
+        bounds = {"gap": 3, "large": 16_384}
+        at, found = 0, []
+        for most, expected in ((4, 4), (100, 5), (100, 0)):
+            sizes = tun.read_run(room[at:], most=most, **bounds)
+            assert len(sizes) == expected
+            for size in sizes:
+                found.append(bytes(room[at + VIRTIO_HEADER_SIZE + 28 : at + size]))
+                at += size + 3
+        assert found == datas
+
+    with_tun(work, offload=offload)
+
+
+def test_a_run_of_reads_ends_behind_a_large_packet_and_where_room_gets_short():
+    def work(tun: Tun) -> None:
+        drain(tun)
+        with listener(4, socket.SOCK_DGRAM) as client:
+            for size in (10, 1400, 10, 1300, 10):
+                client.sendto(bytes(size), (FAR[4], PORT))
+        room = memoryview(bytearray(200_000))
+        bounds = {"gap": 3, "most": 100, "large": 1000}
+        assert [len(tun.read_run(room, **bounds)) for _ in range(2)] == [2, 2]
+        assert tun.read_run(room[: PACKET_ROOM - 1], **bounds) == []
+        assert len(tun.read_run(room[:PACKET_ROOM], **bounds)) == 1
+
+    with_tun(work, offload=True)
+
+
+def test_reading_a_run_from_a_removed_interface_raises():
+    def work(tun: Tun) -> None:
+        ip("link del tun0")
+        with pytest.raises(TunError, match="interface tun0 is gone"):
+            tun.read_run(memoryview(bytearray(70_000)), gap=3, most=9, large=1)
+
+    with_tun(work, offload=True)
 
 
 # -- removed by somebody ---------------------------------------------------------------------------
