@@ -78,6 +78,9 @@ class NodeConfig:
     tun_offload: bool = True
     """Whether to exchange unsegmented packets with the TUN, where the kernel can."""
 
+    bench: bool = True
+    """Whether members may measure the way to this node (`muslin bench`)."""
+
 
 # -- reading one value: takes what TOML or a string gives, raises ValueError -----------------------
 
@@ -188,6 +191,13 @@ SETTINGS: Final = (
     ),
     Setting("tun", "tun", _interface, "Name of the TUN interface."),
     Setting("loop", "loop", _loop, "Event loop: uvloop or asyncio."),
+    Setting(
+        "bench",
+        "bench",
+        _switch,
+        "Let other nodes measure the way to this one (muslin bench).",
+        reloadable=True,
+    ),
     Setting(
         "log.level",
         "log_level",

@@ -41,7 +41,7 @@ from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
 from overlay.config import Settings
-from overlay.effects import Effect, Left, ProbeAnswered, Report
+from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report
 from overlay.engine import Engine
 from overlay.errors import ConfigError
 from overlay.state import NodeState
@@ -144,6 +144,7 @@ class Daemon:
             self._announce_ready()
             await self._ended.wait()
             self._notifier.stopping()
+            await self._handlers.benches.close()
             self._driver.stop()
         self._log.info("node.stopped", node=self._node.identity.name)
 
@@ -301,6 +302,10 @@ class Daemon:
         """Hand the answer to whoever asked."""
         self._handlers.probe_answered(answer)
 
+    def bench(self, effect: BenchEffect) -> None:
+        """A member said something about a measurement."""
+        self._handlers.benches.on_effect(effect)
+
     def left(self, left: Left) -> None:
         """The node has left: tell who asked for it."""
         self._has_left = True
@@ -344,6 +349,10 @@ class Daemon:
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         """Seconds until an ICMP echo was answered; None if it was not."""
         return await self._pinger.ping(address, timeout)
+
+    def serves_bench(self) -> bool:
+        """Whether members may measure the way to here."""
+        return self._config.bench
 
     def request_stop(self) -> None:
         """End soon, but not before the present request was answered."""

@@ -16,6 +16,10 @@ from typing import Final, Protocol
 
 from node.io.ports import DatagramPort, TunPort
 from overlay.effects import (
+    BenchAnswered,
+    BenchAsked,
+    BenchEffect,
+    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -64,6 +68,10 @@ class Listener(Protocol):
 
     def left(self, left: Left) -> None:
         """The node has left the cluster."""
+        ...
+
+    def bench(self, effect: BenchEffect) -> None:
+        """A member said something about a measurement."""
         ...
 
 
@@ -218,6 +226,8 @@ class Driver:
                 self._listener.probe_answered(effect)
             case Left():
                 self._listener.left(effect)
+            case BenchAsked() | BenchAnswered() | BenchEnded():
+                self._listener.bench(effect)
             case _:
                 raise TypeError(f"the engine let {type(effect).__name__} out")
 

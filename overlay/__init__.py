@@ -22,7 +22,7 @@ A reading tour. Each step uses only what came before it; each package's docstrin
 10. `peering`, `knowledge`        sessions, paths and routes of one node, put together
 11. `state`, `holdings`, `seeking`, `admission`, `steward`
                                   what one node holds, stores, asks for and gives away
-12. `answers`, `snapshots`, `parts`, `engine`
+12. `answers`, `bench`, `snapshots`, `parts`, `engine`
                                   one node
 13. `channel`, `joining`          a process that wants to become one
 14. `sim`                         many of them

@@ -86,6 +86,57 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchAsked:
+    """A member wants to measure the way to here (`muslin bench`): serve it, or refuse.
+
+    Attributes:
+        node: who asks.
+        request: its number, for the answer. Asking again with the same one is harmless.
+        address: in the pod network, packed; where the asker will connect to.
+        underlay: an underlay address of this node, packed; empty: none is to be measured.
+        seconds: how long it may take in all.
+    """
+
+    node: NodeId
+    request: int
+    address: bytes
+    underlay: bytes
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchAnswered:
+    """A member answered a request to measure.
+
+    Attributes:
+        node, request: which request to whom.
+        token: what every connection begins with, 16 bytes for the overlay and 16 for the underlay;
+            empty when it refused.
+        port, underlay_port: TCP and UDP; 0: none there.
+        code, text: why it refused; empty otherwise.
+    """
+
+    node: NodeId
+    request: int
+    token: bytes = field(default=b"", repr=False)
+    port: int = 0
+    underlay_port: int = 0
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchEnded:
+    """A member says that this measurement is over, on its side at least."""
+
+    node: NodeId
+    request: int
+
+
+BenchEffect = BenchAsked | BenchAnswered | BenchEnded
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something an operator or developer may want in the log. Never contains secrets.
 
@@ -109,5 +160,6 @@ Effect = (
     | NetworkChanged
     | ProbeAnswered
     | Left
+    | BenchEffect
     | Report
 )

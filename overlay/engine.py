@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Final
 
 from overlay.answers import IcmpAnswers
+from overlay.bench import bench_effects
 from overlay.catalog.records import usable_endpoint
 from overlay.config import Settings
 from overlay.drops import DropReason
@@ -262,11 +263,11 @@ class Engine:
             case BlockRequest():
                 effects = self._steward.on_block_request(node, message, now)
             case Refusal():
-                effects = parts.seeker.on_refusal(node, message, now)
+                return parts.seeker.on_refusal(node, message, now) or bench_effects(node, message)
             case Goodbye():
                 effects = parts.sessions.close(node, now)
             case _:
-                return None
+                return bench_effects(node, message)
         return effects
 
     # -- settling ------------------------------------------------------------------------------
@@ -331,6 +332,10 @@ class Engine:
         """
         return self._settle(self.parts.gossip.probe(node, token, now), now)
 
+    def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
+        """Say what the daemon has to say to a member: an encoded control message."""
+        return self._settle([SendControl(node, message)], now)
+
     # -- time ----------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
@@ -351,8 +356,7 @@ class Engine:
         parts = self.parts
         parts.set_wall(self._epoch + now)
         parts.inbound.expire(now)
-        effects: list[Effect] = []
-        effects += self._steward.on_deadline(now)
+        effects = self._steward.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
             effects += self._tend(now)

@@ -7,6 +7,8 @@
     pod.del   name                  detach, then give back, store, announce
     pod.get   name                  one pod, wherever it is
     ping      target, timeout?, version?    one round over every leg of the way
+    bench.open    request, target, seconds   have a far end made, and say how to reach it
+    bench.close   request                    it is not needed any more
     leave                           hand everything back, then stop
     stop                            stop cleanly
 
@@ -22,6 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
+from node.control.benches import Benches
 from node.control.ports import DaemonPort
 from node.control.present import KINDS, present_pod, present_status
 from node.control.schema import ControlError
@@ -32,6 +35,7 @@ from node.kernel.pods import own_namespace
 from overlay.effects import Left, ProbeAnswered
 from overlay.types import Address, NodeId
 from overlay.views import Snapshot
+from overlay.wire.control import BENCH_LONGEST
 
 Params = Mapping[str, object]
 
@@ -57,6 +61,7 @@ class Handlers:
         self._probes: dict[int, asyncio.Future[float]] = {}
         self._next_probe = 1
         self._left: asyncio.Future[int] | None = None
+        self.benches = Benches(daemon)
         self._pods = asyncio.Lock()  # one change of pods at a time: attaching takes a while
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
@@ -66,6 +71,8 @@ class Handlers:
             "pod.del": self._pod_del,
             "pod.get": self._pod_get,
             "ping": self._ping,
+            "bench.open": self._bench_open,
+            "bench.close": self._bench_close,
             "leave": self._leave,
             "stop": self._stop,
         }
@@ -203,6 +210,23 @@ class Handlers:
             ]
         return {**_shown(target), "legs": legs}
 
+    async def _bench_open(self, params: Params) -> object:
+        request, seconds = _request(params), _number(params, "seconds", BENCH_LONGEST)
+        target = find_target(self._snapshot(), _text(params, "target"))
+        offer = await self.benches.open(request, target, seconds)
+        if offer is not None:
+            return {**_shown(target), **offer}
+        node = target.node
+        if await self._probe(node.id, PING_TIMEOUT) is None:
+            why, fix = f"{node.name} ({node.state}) does not answer", "look at its daemon"
+            raise ControlError("no-answer", why, f"{fix}, and at the underlay between the nodes")
+        why = f"{node.name} is reachable but its version ({node.version}) cannot be measured"
+        raise ControlError("too-old", why, "update it")
+
+    async def _bench_close(self, params: Params) -> object:
+        await self.benches.release(_request(params))
+        return {}
+
     async def _probe(self, node: NodeId, timeout: float) -> float | None:  # noqa: ASYNC109
         token, self._next_probe = self._next_probe, self._next_probe + 1
         waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -246,6 +270,13 @@ def _number(params: Params, key: str, default: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ControlError("bad-request", f"{key} must be a number of seconds")
     return float(value)
+
+
+def _request(params: Params) -> int:
+    request = params.get("request")
+    if not isinstance(request, int) or isinstance(request, bool) or not 0 <= request < 1 << 64:
+        raise ControlError("bad-request", "request must be a number of 64 bits")
+    return request
 
 
 def _address(params: Params, key: str) -> Address | None:

@@ -39,6 +39,10 @@ class EnginePort(Protocol):
         """Hand everything back; a `Left` effect follows."""
         ...
 
+    def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
+        """Say an encoded control message to a member."""
+        ...
+
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
         """Probe a member; a `ProbeAnswered` effect with `token` follows, or nothing."""
         ...
@@ -95,6 +99,10 @@ class DaemonPort(Protocol):
         Raises:
             NodeError: no echo could be sent. Nothing else.
         """
+        ...
+
+    def serves_bench(self) -> bool:
+        """Whether members may measure the way to here."""
         ...
 
     def request_stop(self) -> None:

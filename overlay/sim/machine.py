@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from overlay.effects import (
+    BenchAnswered,
+    BenchAsked,
+    BenchEffect,
+    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -86,6 +90,7 @@ class Machine:
         self.left = False
         self.delivered: list[bytes] = []
         self.answered: list[ProbeAnswered] = []
+        self.benched: list[BenchEffect] = []
         self.changes = 0
         self._site = site
         # Both go on after a restart, as a machine's entropy does: no key is made twice.
@@ -270,6 +275,8 @@ class Machine:
                 self.left = True
                 self._halt("machine.stopped")
                 return False
+            case BenchAsked() | BenchAnswered() | BenchEnded():
+                self.benched.append(effect)
             case SendControl() | SessionUp() | SessionDown():
                 raise StateError(f"the engine of {self.name} let {effect} out")
             case _:

@@ -7,6 +7,7 @@ Each is a msgpack array, its number first, in a block of kind CONTROL:
     gossip      5 Summary          6 Digest            7 Want           8 Delta
     address     9 BlockRequest    10 Refusal           (a grant is a deed: it arrives as an item)
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
+    measuring  21 BenchRequest    22 BenchReady       23 BenchDone         10 Refusal
 
 The session authenticates the sender, so a message carries no sender. It may be lost, repeated and
 reordered: every exchange is written so that repeating the question is harmless.
@@ -49,6 +50,13 @@ TEXT_LIMIT: Final = 500
 """Characters of a refusal's explanation: a sentence for a person."""
 
 ROOT_SIZE: Final = 8
+
+BENCH_TOKEN_SIZE: Final = 32
+"""Of a measurement: 16 bytes for connections through the overlay, 16 for those beside it, which
+travel in the clear."""
+
+BENCH_LONGEST: Final = 600
+"""Seconds for which a member may keep another one busy with one measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +140,7 @@ class BlockRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No, to a `BlockRequest` or `JoinRequest`."""
+    """No, to a `BlockRequest`, `JoinRequest` or `BenchRequest`."""
 
     request: int
     code: str
@@ -171,6 +179,38 @@ class Goodbye:
     """The sender is stopping, and keeps its name and blocks: drop the session, keep the routes."""
 
 
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """Let me measure the way to you. Repeated with the same `request` until answered."""
+
+    request: int
+    address: bytes
+    """In the pod network, the receiver's or that of one of its pods; 4 or 16 bytes."""
+    underlay: bytes
+    """Of the receiver in the underlay, to be measured for comparison; 0, 4 or 16 bytes."""
+    seconds: int
+    """How long it takes at most, 1 to `BENCH_LONGEST`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReady:
+    """Yes, to a `BenchRequest`: connect to these ports, TCP and UDP, from the addresses I know."""
+
+    request: int
+    token: bytes = field(repr=False)
+    port: int
+    """At the pod-network address."""
+    underlay_port: int
+    """At the underlay address; 0: that address is not the receiver's own, or none was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchDone:
+    """The measurement is over: free what was kept for it. Said by either side."""
+
+    request: int
+
+
 Message = (
     Probe
     | ProbeReply
@@ -185,6 +225,9 @@ Message = (
     | JoinRequest
     | JoinGrant
     | Goodbye
+    | BenchRequest
+    | BenchReady
+    | BenchDone
 )
 
 # -- implementation --------------------------------------------------------------------------------
@@ -199,6 +242,16 @@ def _integer(high: int) -> _Reader:
 
 def _bytes(*, size: int | None = None, limit: int | None = None) -> _Reader:
     return lambda message, index: message.bytes(index, size, limit)
+
+
+def _packed_address(*sizes: int) -> _Reader:
+    def read(message: Fields, index: int) -> object:
+        address = message.bytes(index, limit=max(sizes))
+        if len(address) not in sizes:
+            raise WireError(f"control message: an address of {len(address)} bytes")
+        return address
+
+    return read
 
 
 def _text(limit: int) -> _Reader:
@@ -250,6 +303,20 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
         ),
     ),
     13: (Goodbye, ()),
+    21: (
+        BenchRequest,
+        (
+            _integer(U64),
+            _packed_address(4, 16),
+            _packed_address(0, 4, 16),
+            lambda message, index: message.integer(index, 1, BENCH_LONGEST),
+        ),
+    ),
+    22: (
+        BenchReady,
+        (_integer(U64), _bytes(size=BENCH_TOKEN_SIZE), _integer(U16), _integer(U16)),
+    ),
+    23: (BenchDone, (_integer(U64),)),
 }
 """Number -> what it makes, and how each field is read, in order."""
 

@@ -23,6 +23,7 @@ LAYERS = (
     {
         "admission",
         "answers",
+        "bench",
         "channel",
         "engine",
         "holdings",

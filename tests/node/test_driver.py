@@ -14,6 +14,10 @@ from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from node.loop import LoopKind, run
 from overlay.config import Settings
 from overlay.effects import (
+    BenchAnswered,
+    BenchAsked,
+    BenchEffect,
+    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -125,6 +129,9 @@ class RecordingListener:
     def left(self, left: Left) -> None:
         self.log.append(left)
 
+    def bench(self, effect: BenchEffect) -> None:
+        self.log.append(effect)
+
 
 class Bench:
     """A driver between doubles. Use inside a running loop."""
@@ -167,6 +174,7 @@ def test_effects_are_executed_in_order():
         with Bench() as bench:
             bench.far.send(HERE, memoryview(b"x"), 0)
             told = [Report("one"), ProbeAnswered(NODE, 1, 0.5), Left(2), Report("two")]
+            told += [BenchAsked(NODE, 1, b"", b"", 1), BenchAnswered(NODE, 1), BenchEnded(NODE, 1)]
             assert bench.driver.perform([Persist(b"1"), NetworkChanged(), *told, Persist(b"2")])
             assert bench.log == [("persist", b"1"), "network changed", *told, ("persist", b"2")]
 

@@ -6,6 +6,9 @@ from typing import get_args
 import pytest
 
 from overlay.effects import (
+    BenchAnswered,
+    BenchAsked,
+    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -34,6 +37,9 @@ def examples() -> list[Effect]:
         NetworkChanged(),
         ProbeAnswered(NODE, 1, 0.5),
         Left(2),
+        BenchAsked(NODE, 1, bytes(4), b"", 30),
+        BenchAnswered(NODE, 1, bytes(32), 1024, 1025),
+        BenchEnded(NODE, 1),
         Report("session.established", {"peer": "00"}),
     ]
 

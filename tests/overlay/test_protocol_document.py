@@ -40,6 +40,9 @@ from overlay.views import NodeState
 from overlay.wire import header
 from overlay.wire.burst import TAG_SIZE, BlockKind
 from overlay.wire.control import (
+    BenchDone,
+    BenchReady,
+    BenchRequest,
     BlockRequest,
     Delta,
     Digest,
@@ -80,6 +83,9 @@ MESSAGES: tuple[Message, ...] = (
     JoinRequest(9, "node-b", bytes(32), bytes(64)),
     JoinGrant(9, b"certificate", b"cluster", bytes(32), (ITEM,)),
     Goodbye(),
+    BenchRequest(9, bytes(4), b"", 30),
+    BenchReady(9, bytes(32), 40000, 0),
+    BenchDone(9),
 )
 
 
@@ -220,11 +226,12 @@ def test_control_messages_have_the_numbers_and_fields_of_the_code() -> None:
     for number, name, listed in tables("Control messages")[0]:
         names = [] if listed == "none" else [each.split()[0] for each in listed.split(", ")]
         written[name] = (int(number), names)
-    expected: dict[str, tuple[int, list[str]]] = {}
-    for kind in get_args(Message):
-        names = [field.name for field in fields(kind)]
-        expected[kind.__name__] = (len(expected) + 1, names)
-    assert written == expected
+    numbers = {type(message): encode(message)[1] for message in MESSAGES}
+    assert written == {
+        kind.__name__: (numbers[kind], [field.name for field in fields(kind)])
+        for kind in get_args(Message)
+    }
+    assert [number for number, _ in written.values()] == sorted(numbers.values())
 
 
 def test_control_messages_are_encoded_under_the_numbers_that_are_written() -> None:

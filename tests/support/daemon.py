@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from node.control.present import DaemonFacts
 from node.errors import NodeError
-from overlay.effects import Effect, Left, Persist, ProbeAnswered, Report
+from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
 from overlay.errors import RefusedError
 from overlay.types import Address, Endpoint, NodeId
 from overlay.views import (
@@ -21,6 +21,7 @@ from overlay.views import (
     SessionView,
     Snapshot,
 )
+from overlay.wire.control import Message, decode_untrusted
 
 NODE1 = NodeId(bytes([1]) * 32)
 NODE2 = NodeId(bytes([2]) * 32)
@@ -108,6 +109,9 @@ class FakeEngine:
     def __init__(self) -> None:
         self.shot = snapshot()
         self.calls: list[tuple[object, ...]] = []
+        self.said: list[tuple[NodeId, Message]] = []
+        self.answer: Effect | None = None
+        """What comes of whatever is said."""
 
     def snapshot(self, now: float) -> Snapshot:
         return replace(self.shot, now=now)
@@ -135,6 +139,10 @@ class FakeEngine:
     def leave(self, now: float) -> list[Effect]:
         return [Persist(b"leaving"), Left(1)]
 
+    def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
+        self.said.append((node, decode_untrusted(message)))
+        return [answer for answer in [self.answer] if answer is not None]
+
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
         return [ProbeAnswered(node, token, 0.0005)] if node == NODE2 else []
 
@@ -152,6 +160,7 @@ class FakeDaemon:
         self.echo: float | None = 0.001
         self.stopping = False
         self.lose_probes = False
+        self.serving = True
 
     def now(self) -> float:
         return 100.0
@@ -171,6 +180,8 @@ class FakeDaemon:
                         self.handlers.probe_answered(effect)
                 case Left():
                     self.handlers.left(effect)
+                case BenchAnswered():
+                    self.handlers.benches.on_effect(effect)
                 case Report():
                     pass
 
@@ -185,6 +196,9 @@ class FakeDaemon:
 
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         return self.echo
+
+    def serves_bench(self) -> bool:
+        return self.serving
 
     def request_stop(self) -> None:
         self.stopping = True

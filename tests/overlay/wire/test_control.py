@@ -14,10 +14,14 @@ from overlay.errors import CapacityError, WireError
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
 from overlay.wire.cluster import CLUSTER_MAX
 from overlay.wire.control import (
+    BENCH_LONGEST,
     CODE_LIMIT,
     ITEMS_LIMIT,
     MESSAGE_LIMIT,
     TEXT_LIMIT,
+    BenchDone,
+    BenchReady,
+    BenchRequest,
     BlockRequest,
     Delta,
     Digest,
@@ -68,6 +72,12 @@ GOLDEN = [
         "960c01c40463657274c407636c7573746572c420" + "70" * 32 + "91" + ITEM_HEX,
     ),
     (Goodbye(), "910d"),
+    (
+        BenchRequest(5, bytes([10, 244, 2, 1]), bytes([192, 0, 2, 2]), 30),
+        "951505c4040af40201c404c00002021e",
+    ),
+    (BenchReady(5, b"t" * 32, 40000, 40001), "951605c420" + "74" * 32 + "cd9c40cd9c41"),
+    (BenchDone(5), "921705"),
 ]
 """One line per message, as in the protocol document."""
 
@@ -100,6 +110,15 @@ MESSAGES = st.one_of(
         JoinGrant, NUMBERS, st.binary(max_size=99), st.binary(max_size=99), exactly(32), ITEMS
     ),
     st.just(Goodbye()),
+    st.builds(
+        BenchRequest,
+        NUMBERS,
+        exactly(4) | exactly(16),
+        exactly(0) | exactly(4) | exactly(16),
+        st.integers(1, BENCH_LONGEST),
+    ),
+    st.builds(BenchReady, NUMBERS, exactly(32), st.integers(0, U16), st.integers(0, U16)),
+    st.builds(BenchDone, NUMBERS),
 )
 
 
@@ -113,9 +132,9 @@ def test_every_message_has_golden_bytes():
     assert {type(message) for message, _ in GOLDEN} == set(get_args(Message))
 
 
-def test_numbers_are_one_to_thirteen():
+def test_numbers_are_one_to_thirteen_and_those_of_measuring():
     numbers = {unpack_untrusted(encode(message), 999)[0] for message, _ in GOLDEN}
-    assert numbers == set(range(1, 14))
+    assert numbers == {*range(1, 14), 21, 22, 23}
 
 
 @given(MESSAGES)
@@ -179,6 +198,13 @@ def test_field_of_a_wrong_type_is_refused(message, data):
         [12, 1, b"", bytes(CLUSTER_MAX + 1), bytes(32), []],
         [12, 1, b"", b"", bytes(33), []],
         [12, 1, b"", b"", bytes(32), [[b"k", 1]]],
+        [21, 1, bytes(5), b"", 30],
+        [21, 1, b"", b"", 30],
+        [21, 1, bytes(4), bytes(17), 30],
+        [21, 1, bytes(4), b"", 0],
+        [21, 1, bytes(4), b"", BENCH_LONGEST + 1],
+        [22, 1, bytes(31), 1, 1],
+        [22, 1, bytes(32), 65536, 1],
     ],
 )
 def test_malformed_message_is_refused(values):
@@ -208,6 +234,7 @@ def test_message_over_the_limit_is_neither_sent_nor_read():
 def test_secret_and_padding_stay_out_of_repr():
     assert "ppp" not in repr(JoinGrant(1, b"", b"", b"p" * 32, ()))
     assert "padding" not in repr(PathProbe(1, b"x"))
+    assert "ttt" not in repr(BenchReady(1, b"t" * 32, 1, 1))
 
 
 @given(st.binary(max_size=100) | st.lists(st.integers(0, 14) | st.binary(), max_size=4).map(pack))
