@@ -42,6 +42,7 @@ VERBS: Final = {
     "pod": Verb("node.cli.pod", "pod", "Attach a network namespace to the pod network."),
     "exec": Verb("node.cli.pod", "execute", "Run a command inside a pod's namespace."),
     "ping": Verb("node.cli.ping", "ping", "Reach something through the overlay, leg by leg."),
+    "bench": Verb("node.cli.bench", "bench", "Measure the way to a pod or node; say what limits."),
     "lab": Verb("node.cli.lab", "lab", "Run a whole cluster on this machine, in namespaces."),
 }
 
