@@ -10,9 +10,12 @@
                              asyncio
     `muslin` verbs           processes of their own            cli, control.client
     a lab                    daemons in namespaces             lab
+    `muslin bench`           the verb's process, and a child   bench, control.benches
+                             of the far daemon
 
 `daemon` is the only place that makes and joins parts. Every port to the outside (TUN, UDP) has a
 twin in memory (`io.memory`), so the driver runs in tests without root.
 
-Reading order: `daemon`, `driver`, `io/`, `kernel/`, `control/`, `cli/`, `lab/`.
+Reading order: `daemon`, `driver`, `io/`, `kernel/`, `control/`, `cli/`, `lab/`,
+`bench/`.
 """

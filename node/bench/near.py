@@ -175,7 +175,7 @@ class Near:
         try:
             yield
         except OSError as error:
-            why = _fault("TCP", error).partition(":")[0]
+            why = _fault("UDP or TCP", error).partition(":")[0]
             raise NodeError(
                 f"{offer.node} stopped answering at {offer.address} ({why})"
                 if self._lines is not None
@@ -343,13 +343,17 @@ def _wait_until_sent(connection: socket.socket) -> None:
 
 
 def _exchange(handle: socket.socket, token: bytes, seconds: float) -> tuple[int, list[float]]:
-    """Send datagrams at `RATE`; how many, and the round trips of those that came back."""
+    """Send datagrams at `RATE`; how many, and the round trips of those that came back.
+
+    Raises:
+        TimeoutError: nothing came back for `STALL`. Nothing else.
+    """
     total = max(1, round(seconds * RATE))
     sent_at: dict[int, float] = {}
     rtts: list[float] = []
     padding = bytes(DATAGRAM_SIZE - DATAGRAM.size)
     started = time.monotonic()
-    sent, ends = 0, started + seconds + LATE
+    sent, ends, heard = 0, started + seconds + LATE, started
     while (now := time.monotonic()) < ends and (sent < total or sent_at):
         due = started + sent / RATE
         if sent < total and now >= due:
@@ -359,12 +363,16 @@ def _exchange(handle: socket.socket, token: bytes, seconds: float) -> tuple[int,
             sent += 1
             continue
         wait = min(due if sent < total else ends, ends) - now
-        if select.select([handle], [], [], max(0.0, wait))[0]:
-            _collect(handle, sent_at, rtts)
+        if select.select([handle], [], [], max(0.0, wait))[0] and _collect(handle, sent_at, rtts):
+            heard = now
+        if now - heard > STALL:
+            raise TimeoutError("no datagram comes back")
     return sent, rtts
 
 
-def _collect(handle: socket.socket, sent_at: dict[int, float], rtts: list[float]) -> None:
+def _collect(handle: socket.socket, sent_at: dict[int, float], rtts: list[float]) -> bool:
+    """Take what has come back; whether anything has."""
+    before = len(rtts)
     with suppress(OSError):  # nothing left to read, or a refusal that was reported
         while True:
             reply = handle.recv(DATAGRAM_SIZE)
@@ -374,6 +382,7 @@ def _collect(handle: socket.socket, sent_at: dict[int, float], rtts: list[float]
             at = sent_at.pop(DATAGRAM.unpack_from(reply)[1], None)
             if at is not None:
                 rtts.append(now - at)
+    return len(rtts) > before
 
 
 def _count(answer: dict[str, object], key: str) -> int:

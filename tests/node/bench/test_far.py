@@ -135,12 +135,15 @@ def test_another_address_than_the_askers_is_closed_although_it_knows_the_token()
 
 
 def test_commands_are_not_taken_beside_the_overlay() -> None:
-    with far_end() as end, connect(end, TOKEN, COMMAND):
+    with far_end() as end:
         there = ("127.0.0.2", end.ports["underlay_port"])
         with socket.create_connection(there, 5) as beside:
             beside.sendall(GREETING.pack(OTHER_TOKEN, COMMAND, 0))
             Lines(beside).send({"do": "usage"})
             assert is_closed(beside)
+        with connect(end, TOKEN, COMMAND) as commands:
+            Lines(commands).send({"do": "datagrams"})
+            assert Lines(commands).receive()
 
 
 def test_an_underlay_address_of_somebody_else_is_no_error() -> None:

@@ -104,9 +104,23 @@ def test_a_far_end_that_falls_silent_is_given_up(monkeypatch) -> None:
         offer = replace(end.offer(), port=mute.getsockname()[1])
         with (
             Near(offer, 1, BRIEFLY) as measuring,
-            pytest.raises(NodeError, match="no answer on TCP"),
+            pytest.raises(NodeError, match="no answer on UDP or TCP"),
         ):
             measuring.run(Step("overlay", "to"))
+
+
+def test_datagrams_that_do_not_come_back_are_not_sent_for_ever(monkeypatch) -> None:
+    monkeypatch.setattr(near, "STALL", 0.2)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute,
+        far_end() as end,
+    ):
+        mute.bind(("127.0.0.2", 0))
+        port = mute.getsockname()[1]
+        with Near(end.offer(underlay_port=port), 1, 60.0) as measuring:
+            measuring.run(Step("underlay", "datagrams"))
+            assert measuring.figures.underlay.datagrams is None
+            assert measuring.figures.underlay.faults == ["no answer on UDP: a firewall?"]
 
 
 def test_the_time_that_a_slow_path_needs_is_not_silence(monkeypatch) -> None:
