@@ -47,9 +47,6 @@ from node.bench.usage import look
 from node.kernel import netns
 from node.kernel.errors import KernelError
 
-CONNECT_PATIENCE: Final = 10.0
-"""Seconds until the command connection must be there: else nobody will come."""
-
 GREETING_PATIENCE: Final = 5.0
 SETTLE_PATIENCE: Final = 2.0
 STALL: Final = 10.0
@@ -84,12 +81,14 @@ class Task:
         overlay, underlay: the two places.
         seconds: after which this process ends, whatever is going on.
         daemon: the process whose load is told.
+        patience: seconds until the command connection must be there: else nobody will come.
     """
 
     overlay: Place
     underlay: Place
     seconds: float
     daemon: int
+    patience: float = 10.0
 
     def encode(self) -> bytes:
         """The line."""
@@ -238,7 +237,7 @@ class Far:
         self._ended.set()
 
     def _watch_start(self) -> None:
-        if not self._commanded.wait(CONNECT_PATIENCE):
+        if not self._commanded.wait(self._task.patience):
             self._ended.set()
 
     # -- connections -----------------------------------------------------------------------------

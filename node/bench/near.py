@@ -139,7 +139,7 @@ class Near:
         Raises:
             NodeError: the far end cannot be reached through the overlay. Nothing else.
         """
-        with self._through_overlay(), ExitStack() as stack:
+        with self._through_overlay("TCP"), ExitStack() as stack:
             self._lines = Lines(self._connect("overlay", COMMAND, stack))
             self._stack = stack.pop_all()
         return self
@@ -159,23 +159,23 @@ class Near:
         Raises:
             NodeError: the far end does not answer any more. Nothing else.
         """
+        what = "UDP" if step.what == "datagrams" else "TCP"
         if step.place == "overlay":
-            with self._through_overlay():
+            with self._through_overlay(what):
                 self._measure(step, self.figures.overlay)
             return
         try:
             self._measure(step, self.figures.underlay)
         except OSError as error:
-            what = "UDP" if step.what == "datagrams" else "TCP"
             self.figures.underlay.faults.append(_fault(what, error))
 
     @contextmanager
-    def _through_overlay(self) -> Iterator[None]:
+    def _through_overlay(self, what: str) -> Iterator[None]:
         offer = self._offer
         try:
             yield
         except OSError as error:
-            why = _fault("UDP or TCP", error).partition(":")[0]
+            why = _fault(what, error).partition(":")[0]
             raise NodeError(
                 f"{offer.node} stopped answering at {offer.address} ({why})"
                 if self._lines is not None

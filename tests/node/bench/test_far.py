@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from node.bench import far
 from node.bench.far import Task
 from node.bench.speech import (
     ARRIVED,
@@ -186,8 +185,6 @@ def test_it_ends_when_its_time_is_up() -> None:
         assert end.ends() == 0
 
 
-def test_it_ends_when_nobody_comes(monkeypatch) -> None:
-    monkeypatch.setattr(far, "CONNECT_PATIENCE", 0.0)
-    alone = far.Far(replace(TASK, seconds=1e6))
-    monkeypatch.setattr(alone, "_watch_daemon", lambda: None)
-    alone.run()
+def test_it_ends_when_nobody_comes() -> None:
+    with far_end(replace(TASK, seconds=1e6, patience=0.1)) as end:
+        assert end.ends() == 0
