@@ -1,13 +1,16 @@
 """What limits the throughput through the overlay, told from the figures.
 
+    datagrams get lost in an idle      loss         TCP slows down for each, on any way
+    network
     as fast as the underlay            path         nothing between the nodes gives more
-    packets get lost                   loss         TCP slows down for each
+    TCP has to repeat itself           loss         only through the overlay, or more of it
     a daemon uses a whole core, or a   cpu-here,    the one of the two ends that is busier
     machine is never idle              cpu-there
     none of these                      none         say what was looked at
 
-In this order: a path that gives no more explains everything, and loss explains a processor that
-has nothing to do, but not the other way round. The evidence is part of the verdict.
+In this order. A path that is full loses packets as well, so what TCP repeats counts only where the
+underlay gives more; what an idle network loses always counts. Loss explains a processor that has
+nothing to do, but not the other way round. The evidence is part of the verdict.
 """
 
 from __future__ import annotations
@@ -55,9 +58,11 @@ def find_limit(figures: Figures, direction: Direction) -> Limit | None:
     if stream is None:
         return None
     ratio = figures.ratio(direction)
+    lost = _lost(figures.overlay.datagrams, direction)
     return (
-        _path(ratio)
-        or _loss(stream, figures.overlay.datagrams, direction)
+        _loss(lost, stream, counts=lost)
+        or _path(ratio)
+        or _loss(lost, stream, counts=stream.repeated)
         or _processor(stream)
         or _nothing(stream, ratio)
     )
@@ -69,11 +74,14 @@ def _path(ratio: float | None) -> Limit | None:
     return Limit("path", f"the underlay itself gives no more: overlay / underlay {ratio:.2f}")
 
 
-def _loss(stream: Stream, datagrams: Datagrams | None, direction: Direction) -> Limit | None:
-    lost = 0.0
-    if datagrams is not None:
-        lost = datagrams.loss if direction == "to" else datagrams.loss_back
-    if max(lost, stream.repeated) <= MUCH_LOSS:
+def _lost(datagrams: Datagrams | None, direction: Direction) -> float:
+    if datagrams is None:
+        return 0.0
+    return datagrams.loss if direction == "to" else datagrams.loss_back
+
+
+def _loss(lost: float, stream: Stream, *, counts: float) -> Limit | None:
+    if counts <= MUCH_LOSS:
         return None
     why = f"{_percent(lost, 1)} of datagrams lost, {_percent(stream.repeated, 1)} of TCP segments"
     return Limit("loss", f"{why} sent again")
