@@ -1,0 +1,65 @@
+"""What `scripts/bench` understands: a comparison unless a word says otherwise."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Final
+
+from bench import compare
+from overlay.errors import OverlayError
+
+DESCRIPTION: Final = """\
+Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in network namespaces.
+
+  scripts/bench            compare them: medians of interleaved rounds, ratios, targets
+  scripts/bench growth     how Muslin's cost grows with nodes, routes and lanes
+  scripts/bench path       microseconds per packet of the packet path, without a kernel
+
+Each has a --help of its own."""
+
+EXAMPLES: Final = """\
+examples:
+  scripts/bench --json run.json --picture bench.svg
+  scripts/bench --rounds 1 --seconds 1 --only none,vxlan,muslin --workloads tcp1 --underlay veth
+  scripts/bench --from run.json --markdown"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)  # so that everything is cleaned up as with Ctrl-C
+    try:
+        _run(argv)
+    except OverlayError as error:
+        fix = getattr(error, "fix", "")
+        print(f"bench: {error}" + (f": {fix}" if fix else ""), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; everything was taken down", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(argv: Sequence[str]) -> None:
+    word, *rest = argv or [""]
+    commands: dict[str, tuple[Callable[[ArgumentParser], None], Callable[..., None], str]] = {
+        "compare": (compare.add_options, compare.compare, DESCRIPTION),
+    }
+    if word not in commands:
+        word, rest = "compare", list(argv)
+    add_options, command, description = commands[word]
+    parser = ArgumentParser(
+        prog="scripts/bench" if word == "compare" else f"scripts/bench {word}",
+        description=description,
+        epilog=EXAMPLES if word == "compare" else None,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add_options(parser)
+    command(parser.parse_args(rest))

@@ -1,0 +1,131 @@
+"""The result as a picture: bars in SVG, written by hand, readable on light and on dark paper.
+
+One panel per figure, one bar per contestant, Muslin's in its own colour. Behind each bar stand the
+value and how many times that Muslin has. Bars start at zero and share one scale within a panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from xml.sax.saxutils import escape
+
+from bench.figures import BY_KEY, Figure
+from bench.summary import Summary
+from bench.topology import Underlay
+
+PANELS: Final = (
+    (str(Underlay.VETH), "tcp1"),
+    (str(Underlay.VETH), "tcp8"),
+    (str(Underlay.WIRE), "tcp1"),
+    (str(Underlay.VETH), "udp64-over"),
+    (str(Underlay.VETH), "rtt1-p99"),
+    (str(Underlay.VETH), "cpu"),
+)
+
+COLUMNS: Final = 2
+WIDTH: Final = 470
+MARGIN: Final = 24
+TOP: Final = 78
+NAMES: Final = 118
+"""Width of the column of names."""
+BAR: Final = 190
+"""Width of the longest bar; values stand to the right of it."""
+LINE: Final = 26
+THICK: Final = 16
+TITLE: Final = 46
+GAP: Final = 22
+
+_STYLE: Final = """
+  .paper { fill: #ffffff } text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+  .head { font-size: 20px; font-weight: 600 } .title { font-size: 14px; font-weight: 600 }
+  .soft { fill: #59636e; font-size: 12px } .other { fill: #b6bfc9 } .ours { fill: #0f7b6c }
+  .own { font-weight: 600 } .axis { stroke: #d1d9e0 }
+  @media (prefers-color-scheme: dark) {
+    .paper { fill: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 }
+    .other { fill: #4a535e } .ours { fill: #2fbfa7 } .axis { stroke: #3d444d }
+  }
+"""
+
+
+def picture(summary: Summary, titles: Mapping[str, str], note: str) -> str:
+    """The whole picture as an SVG document.
+
+    Args:
+        summary: of a run; panels of figures that nobody has are left out.
+        titles: of contestants, by name.
+        note: small print below the heading.
+    """
+    panels = [
+        panel
+        for underlay, key in PANELS
+        if (panel := _panel(summary, underlay, BY_KEY[key], titles))
+    ]
+    rows = -(-len(panels) // COLUMNS)
+    height = _panel_height(len(summary.contestants))
+    whole = (2 * MARGIN + COLUMNS * WIDTH, TOP + rows * (height + GAP) + MARGIN)
+    placed = [
+        f'<g transform="translate({MARGIN + at % COLUMNS * WIDTH},'
+        f'{TOP + at // COLUMNS * (height + GAP)})">\n{panel}\n</g>'
+        for at, panel in enumerate(panels)
+    ]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole[0]} {whole[1]}" '
+            f'width="{whole[0]}" height="{whole[1]}" role="img" aria-label="Benchmark">',
+            f"<style>{_STYLE}</style>",
+            '<rect class="paper" width="100%" height="100%" rx="8"/>',
+            _text(MARGIN, 38, "head", "Pod to pod across two nodes"),
+            _text(MARGIN, 60, "soft", note),
+            *placed,
+            "</svg>\n",
+        ]
+    )
+
+
+def _panel_height(contestants: int) -> int:
+    return TITLE + contestants * LINE
+
+
+def _panel(summary: Summary, underlay: str, figure: Figure, titles: Mapping[str, str]) -> str:
+    values = {
+        name: cell.median
+        for name in summary.contestants
+        if (cell := summary.of(underlay, name, figure.key)) is not None
+    }
+    longest = max(values.values(), default=0.0)
+    if not longest:
+        return ""
+    way = "more is better" if figure.more_is_better else "less is better"
+    where = "" if underlay == Underlay.VETH else "single frames on the wire: "
+    parts = [
+        _text(0, 14, "title", where + figure.title),
+        _text(0, 32, "soft", f"{figure.unit}, {way}"),
+        f'<line class="axis" x1="{NAMES}" x2="{NAMES}" y1="{TITLE - 4}" '
+        f'y2="{TITLE + len(values) * LINE}"/>',
+    ]
+    for at, (name, value) in enumerate(values.items()):
+        ratio = summary.ratio(underlay, "muslin", name, figure.key)
+        note = f"Muslin x {ratio.median:.2f}" if ratio and name != "muslin" else ""
+        width = BAR * value / longest
+        parts += _bar(at, name, titles[name], (width, figure.show(value), note))
+    return "\n".join(parts)
+
+
+def _bar(at: int, name: str, title: str, shown: tuple[float, str, str]) -> list[str]:
+    width, value, note = shown
+    y = TITLE + at * LINE
+    middle = y + THICK - 4
+    kind, own = ("ours", "own") if name == "muslin" else ("other", "")
+    after = NAMES + width + 8
+    return [
+        _text(NAMES - 8, middle, own, title, end=True),
+        f'<rect class="{kind}" x="{NAMES}" y="{y}" width="{width:.1f}" height="{THICK}" rx="2"/>',
+        _text(after, middle, own, value),
+        *([_text(after + 9 * len(value) + 4, middle, "soft", note)] if note else []),
+    ]
+
+
+def _text(x: float, y: float, kind: str, text: str, *, end: bool = False) -> str:
+    anchor = ' text-anchor="end"' if end else ""
+    return f'<text x="{x:.0f}" y="{y:.0f}" class="{kind}"{anchor}>{escape(text)}</text>'
