@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
-from bench import compare
+from bench import compare, growth, path
 from overlay.errors import OverlayError
 
 DESCRIPTION: Final = """\
@@ -51,6 +51,8 @@ def _run(argv: Sequence[str]) -> None:
     word, *rest = argv or [""]
     commands: dict[str, tuple[Callable[[ArgumentParser], None], Callable[..., None], str]] = {
         "compare": (compare.add_options, compare.compare, DESCRIPTION),
+        "growth": (growth.add_options, growth.growth, growth.DESCRIPTION),
+        "path": (path.add_options, path.path, path.DESCRIPTION),
     }
     if word not in commands:
         word, rest = "compare", list(argv)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final
 from bench.contestants import Contestant, Muslin, NoOverlay, Vxlan
 from bench.peers import Nebula, Tinc, WireguardGo
 from bench.picture import picture
-from bench.report import FORMAT, document, heading, machine, tables
+from bench.report import FORMAT, document, heading, machine, say, tables
 from bench.rounds import Plan, minutes, run_plan
 from bench.summary import Sample, Summary
 from bench.topology import Underlay
@@ -173,9 +172,4 @@ def show(found: Document, options: Namespace) -> None:
         blocks.append(table.markdown() if options.markdown else table.text())
     print("\n\n".join(blocks))
     if options.picture is not None:
-        options.picture.write_text(picture(summary, titles, note), "utf-8")
-
-
-def say(line: str) -> None:
-    """Progress, for people."""
-    print(f"   {line}", file=sys.stderr, flush=True)
+        options.picture.write_text(picture(summary, titles, note.split("; ", 1)), "utf-8")

@@ -99,7 +99,7 @@ class NoOverlay(Contestant):
     """Packets routed over the underlay as they are."""
 
     name = "none"
-    title = "no overlay (routed)"
+    title = "no overlay"
     octet = 99
     encrypted = False
 

@@ -6,7 +6,7 @@ value and how many times that Muslin has. Bars start at zero and share one scale
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -24,12 +24,12 @@ PANELS: Final = (
 )
 
 COLUMNS: Final = 2
-WIDTH: Final = 470
+WIDTH: Final = 490
 MARGIN: Final = 24
-TOP: Final = 78
-NAMES: Final = 118
+TOP: Final = 98
+NAMES: Final = 108
 """Width of the column of names."""
-BAR: Final = 190
+BAR: Final = 185
 """Width of the longest bar; values stand to the right of it."""
 LINE: Final = 26
 THICK: Final = 16
@@ -48,13 +48,13 @@ _STYLE: Final = """
 """
 
 
-def picture(summary: Summary, titles: Mapping[str, str], note: str) -> str:
+def picture(summary: Summary, titles: Mapping[str, str], notes: Sequence[str]) -> str:
     """The whole picture as an SVG document.
 
     Args:
         summary: of a run; panels of figures that nobody has are left out.
         titles: of contestants, by name.
-        note: small print below the heading.
+        notes: at most two lines of small print below the heading.
     """
     panels = [
         panel
@@ -76,7 +76,7 @@ def picture(summary: Summary, titles: Mapping[str, str], note: str) -> str:
             f"<style>{_STYLE}</style>",
             '<rect class="paper" width="100%" height="100%" rx="8"/>',
             _text(MARGIN, 38, "head", "Pod to pod across two nodes"),
-            _text(MARGIN, 60, "soft", note),
+            *(_text(MARGIN, 60 + 17 * at, "soft", line) for at, line in enumerate(notes)),
             *placed,
             "</svg>\n",
         ]
@@ -106,7 +106,7 @@ def _panel(summary: Summary, underlay: str, figure: Figure, titles: Mapping[str,
     ]
     for at, (name, value) in enumerate(values.items()):
         ratio = summary.ratio(underlay, "muslin", name, figure.key)
-        note = f"Muslin x {ratio.median:.2f}" if ratio and name != "muslin" else ""
+        note = f"Muslin: {_times(ratio.median)}" if ratio and name != "muslin" else ""
         width = BAR * value / longest
         parts += _bar(at, name, titles[name], (width, figure.show(value), note))
     return "\n".join(parts)
@@ -124,6 +124,12 @@ def _bar(at: int, name: str, title: str, shown: tuple[float, str, str]) -> list[
         _text(after, middle, own, value),
         *([_text(after + 9 * len(value) + 4, middle, "soft", note)] if note else []),
     ]
+
+
+def _times(ratio: float) -> str:
+    """Two digits are what such a measurement is worth."""
+    digits = 0 if ratio >= 10 else 1 if ratio >= 1 else 2
+    return f"{ratio:.{digits}f}\u00d7"
 
 
 def _text(x: float, y: float, kind: str, text: str, *, end: bool = False) -> str:

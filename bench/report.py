@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -215,3 +216,8 @@ def document(
         "targets": judged,
         "samples": [asdict(sample) for sample in samples],
     }
+
+
+def say(line: str) -> None:
+    """Progress, for people."""
+    print(f"   {line}", file=sys.stderr, flush=True)

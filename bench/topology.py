@@ -7,8 +7,9 @@
 
 It is a lab, so Muslin is there as shipped, with its pods (pod1). The other contestants share two
 more pods (pod2) on veths as the kernel makes them: Muslin sets `gso_max_size` on the veths of its
-own pods, and what suits Muslin should neither help nor hinder the others. In pod2 every contestant
-has an address, and only the route to the other address differs.
+own pods, and what suits Muslin should neither help nor hinder the others (62,000 instead of 65,536
+made no difference without overlay, and gained VXLAN a tenth: interleaved, medians of 3). In pod2
+every contestant has an address, and only the route to the other address differs.
 
 Two underlays:
 
