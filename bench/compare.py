@@ -61,10 +61,7 @@ def compare(options: Namespace) -> None:
     if options.list:
         print(listing())
         return
-    if options.source is not None:
-        found = read(options.source)
-    else:
-        found = measure(options)
+    found = read(options.source) if options.source is not None else measure(options)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     show(found, options)
@@ -167,9 +164,8 @@ def show(found: Document, options: Namespace) -> None:
         + ("" if each["encrypted"] else ", not encrypted")
         for name, each in found["contestants"].items()
     )
-    blocks = [note + ".", versions + "."]
-    for table in tables(summary, titles):
-        blocks.append(table.markdown() if options.markdown else table.text())
-    print("\n\n".join(blocks))
+    made = tables(summary, titles)
+    shown = [table.markdown() if options.markdown else table.text() for table in made]
+    print("\n\n".join([f"{note}.", f"{versions}.", *shown]))
     if options.picture is not None:
         options.picture.write_text(picture(summary, titles, note.split("; ", 1)), "utf-8")

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 from bench.shell import run
 from bench.topology import PLAIN_MTU, Ground, Side, join_pods, pod_address
-from node.control.client import ControlClient
 from node.errors import NodeError
+from node.lab.readiness import ask
 from node.version import software_version
 
 Find = Callable[[str], str | None]
@@ -142,10 +142,7 @@ class Muslin(Contestant):
     def start(self, ground: Ground, folder: Path, stack: ExitStack) -> Running:
         """Find the daemons and the far pod's address."""
         first, second = ground.sides
-        pids = [
-            int(ControlClient(ground.lab.socket(side.name)).call("status")["pid"])
-            for side in ground.sides
-        ]
+        pids = [int(ask(ground.lab, side.name, "status")["pid"]) for side in ground.sides]
         target = ground.muslin_pods()[f"{second.name}-pod1"]
         return Running(self.name, first.pod, second.pod, target, tuple(pids))
 
@@ -159,7 +156,8 @@ def route_through(octet: int, here: Side, there: Side, link: str) -> None:
 
     Args:
         octet: the contestant's.
-        here, there: this node and the other.
+        here: this node.
+        there: the other one.
         link: the tunnel's interface on this node.
     """
     run(here.node, "ip", "addr", "replace", f"10.{octet}.0.{here.number}/24", "dev", link)

@@ -21,7 +21,7 @@ import subprocess
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -221,10 +221,8 @@ def measure(variant: Variant, seconds: int) -> Figures:
     used = usage(variant.pids).cpu_seconds - before
     whole = int(LOADED_PINGS * LOADED_INTERVAL + RAMP) + 1
     with _streams(variant, whole) as clients:
-        try:
+        with suppress(subprocess.TimeoutExpired):  # it runs on, as it should
             clients[0].wait(RAMP)
-        except subprocess.TimeoutExpired:
-            pass  # it runs, as it should
         source = Running(variant.label, variant.sources[0], variant.sink, variant.target)
         times = ping(source, LOADED_PINGS, LOADED_INTERVAL)
     return {

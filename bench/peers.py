@@ -75,7 +75,7 @@ class Peer(Contestant):
     def command(self, side: Side, folder: Path) -> list[str]:
         """The daemon's command line; it stays in the foreground."""
 
-    def configure(self, here: Side, there: Side, folder: Path) -> None:  # noqa: B027 - most need none
+    def configure(self, here: Side, there: Side, folder: Path) -> None:
         """What is left to do when the interface is there."""
 
 
@@ -86,7 +86,7 @@ class WireguardGo(Peer):
     title = "wireguard-go"
     octet = 97
     mtu = 1420
-    commands = ("wireguard-go", "wg")
+    commands: ClassVar[tuple[str, ...]] = ("wireguard-go", "wg")
     package = "wireguard-go wireguard-tools"
     # On Linux it prints a warning and goes on only in the foreground or when told so.
     variables: ClassVar[Mapping[str, str]] = {"WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD": "1"}
@@ -140,7 +140,7 @@ class Nebula(Peer):
     title = "nebula"
     octet = 96
     mtu = 1300
-    commands = ("nebula", "nebula-cert")
+    commands: ClassVar[tuple[str, ...]] = ("nebula", "nebula-cert")
     package = "nebula"
     port: ClassVar[int] = 4242
 
@@ -172,7 +172,8 @@ def nebula_yaml(here: Side, there: Side, folder: Path, link: str, port: int) -> 
     """The configuration of a node: the documentation's example, reduced to what is needed here.
 
     Args:
-        here, there: this node and the other.
+        here: this node.
+        there: the other one.
         folder: where certificates and keys are.
         link: name of the interface.
         port: of both nodes.
@@ -212,7 +213,7 @@ class Tinc(Peer):
     name = "tinc"
     title = "tinc"
     octet = 95
-    commands = ("tincd",)
+    commands: ClassVar[tuple[str, ...]] = ("tincd",)
     package = "tinc"
 
     def prepare(self, ground: Ground, folder: Path) -> None:
@@ -273,7 +274,7 @@ def _await_link(netns: str, link: str, process: subprocess.Popen[str], log: Path
         if ended or time.monotonic() > deadline:
             said = log.read_text(errors="replace").strip().splitlines()
             why = "ended" if ended else f"made no interface in {PATIENCE:g} s"
-            raise NodeError(f"{process.args[4]} {why}: {said[-1] if said else 'it said nothing'}")  # type: ignore[index]
+            raise NodeError(f"{link}: the daemon {why}: {said[-1] if said else 'it said nothing'}")
         time.sleep(POLL)
 
 

@@ -71,8 +71,8 @@ def picture(summary: Summary, titles: Mapping[str, str], notes: Sequence[str]) -
     ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole[0]} {whole[1]}" '
-            f'width="{whole[0]}" height="{whole[1]}" role="img" aria-label="Benchmark">',
+            '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Benchmark"',
+            f' viewBox="0 0 {whole[0]} {whole[1]}" width="{whole[0]}" height="{whole[1]}">',
             f"<style>{_STYLE}</style>",
             '<rect class="paper" width="100%" height="100%" rx="8"/>',
             _text(MARGIN, 38, "head", "Pod to pod across two nodes"),
@@ -101,8 +101,7 @@ def _panel(summary: Summary, underlay: str, figure: Figure, titles: Mapping[str,
     parts = [
         _text(0, 14, "title", where + figure.title),
         _text(0, 32, "soft", f"{figure.unit}, {way}"),
-        f'<line class="axis" x1="{NAMES}" x2="{NAMES}" y1="{TITLE - 4}" '
-        f'y2="{TITLE + len(values) * LINE}"/>',
+        f'<path class="axis" d="M{NAMES} {TITLE - 4}V{TITLE + len(values) * LINE}"/>',
     ]
     for at, (name, value) in enumerate(values.items()):
         ratio = summary.ratio(underlay, "muslin", name, figure.key)

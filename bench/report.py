@@ -84,7 +84,7 @@ def _measured(summary: Summary, underlay: str, titles: Mapping[str, str]) -> Tab
 def _shown(figure: Figure, cell: Spread | None) -> str:
     if cell is None:
         return NOTHING
-    if cell.count == 1:
+    if cell.rounds == 1:
         return figure.show(cell.median)
     return f"{figure.show(cell.median)} ({figure.show(cell.lowest)} to {figure.show(cell.highest)})"
 
@@ -104,7 +104,7 @@ def _compared(summary: Summary, underlay: str, titles: Mapping[str, str]) -> Tab
 def _ratio(cell: Spread | None) -> str:
     if cell is None:
         return NOTHING
-    if cell.count == 1:
+    if cell.rounds == 1:
         return f"{cell.median:.2f}"
     return f"{cell.median:.2f} ({cell.lowest:.2f} to {cell.highest:.2f})"
 

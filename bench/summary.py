@@ -24,14 +24,14 @@ class Spread(NamedTuple):
     median: float
     lowest: float
     highest: float
-    count: int
+    rounds: int
 
 
 def spread(values: Sequence[float]) -> Spread | None:
     """Median and extremes; None of nothing.
 
     >>> spread([3, 1, 2])
-    Spread(median=2, lowest=1, highest=3, count=3)
+    Spread(median=2, lowest=1, highest=3, rounds=3)
     """
     if not values:
         return None

@@ -19,10 +19,10 @@ Two underlays:
 "wire" is made of two settings on each veth. The sending end (eth0 of a node) gets segmentation
 offloads off, so that the kernel cuts every super-packet just before the veth sees it. The receiving
 end (eth0 again) gets receive offload on. That alone would do nothing: a veth skips GRO for frames
-from a peer that has TCP segmentation on, since those are large already (veth_skb_is_eligible_for_gro
-in drivers/net/veth.c). So the ports of the bridge get segmentation off as well, and receive offload
-off, lest frames be joined half-way. Whether the wire carries single frames is not assumed: their
-mean size is read from the port's counters in every run.
+of a peer that has TCP segmentation on, since those are large already (Linux drivers/net/veth.c,
+veth_skb_is_eligible_for_gro). So the ports of the bridge get segmentation off as well, and receive
+offload off, lest frames be joined half-way. Whether the wire carries single frames is not assumed:
+their mean size is read from the port's counters in every run.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from enum import StrEnum
 from typing import Final
 
 from bench.shell import run
-from node.control.client import ControlClient
 from node.kernel import netns
 from node.lab.build import lab_down, lab_up
+from node.lab.readiness import ask
 from node.lab.store import LabInfo
 
 LAB: Final = "bench"
@@ -105,8 +105,8 @@ class Ground:
 
 def muslin_pods(lab: LabInfo) -> dict[str, str]:
     """IPv4 address of every pod of a lab, by its name."""
-    client = ControlClient(lab.socket(lab.topology.nodes[0].name))
-    return {str(row["name"]): str(row["address"]) for row in client.call("get", kind="pods")}
+    rows = ask(lab, lab.topology.nodes[0].name, "get", kind="pods")
+    return {str(row["name"]): str(row["address"]) for row in rows}
 
 
 @contextmanager

@@ -44,9 +44,9 @@ def parse_stat(text: str) -> Stat:
 
 
 def parse_rss(text: str) -> tuple[int, int]:
-    """Bytes in memory now and at most, from /proc/PID/status.
+    r"""Bytes in memory now and at most, from /proc/PID/status.
 
-    >>> parse_rss("Name: x\\nVmHWM:      30 kB\\nVmRSS:      20 kB\\n")
+    >>> parse_rss("Name: x\nVmHWM:      30 kB\nVmRSS:      20 kB\n")
     (20480, 30720)
     """
     sizes = {"VmRSS": 0, "VmHWM": 0}

@@ -55,8 +55,8 @@ def modules(top: str) -> tuple[Module, ...]:
 
 
 def source_modules() -> tuple[Module, ...]:
-    """The modules of both packages."""
-    return modules("overlay") + modules("node")
+    """The modules of all packages: the product's two, and the benchmark."""
+    return modules("overlay") + modules("node") + modules("bench")
 
 
 def imports(module: Module) -> Iterator[tuple[str, ast.stmt, bool]]:

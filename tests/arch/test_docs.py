@@ -51,7 +51,7 @@ def test_no_source_has_leftovers(module: Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["overlay", "node", "tests", "scripts", ".ci"], ids=lambda folder: folder
+    "folder", ["overlay", "node", "bench", "tests", "scripts", ".ci"], ids=lambda folder: folder
 )
 def test_no_file_names_a_path_of_the_machine_it_was_written_on(folder: str) -> None:
     tied = ("/" + "home/", "/" + "work/", "/" + "root/")

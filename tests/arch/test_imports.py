@@ -2,6 +2,7 @@
 
 node.cli, (node.cni) -> node.control.{client,schema} -> standard library
 node.daemon -> node.* -> overlay
+bench -> node, overlay; nobody imports it
 overlay: vocabulary < wire < machines (strangers to each other) < catalog < forwarding
          < engine and its helpers < sim
 """
@@ -9,6 +10,7 @@ overlay: vocabulary < wire < machines (strangers to each other) < catalog < forw
 from __future__ import annotations
 
 import ast
+import sys
 
 import pytest
 
@@ -118,6 +120,20 @@ def test_the_core_draws_no_random_numbers_of_its_own(module: Module) -> None:
             and item.value.id == "random"
         ):
             assert item.attr == "Random", f"{module.name}:{item.lineno} uses random.{item.attr}"
+
+
+@pytest.mark.parametrize("module", modules("node"), ids=lambda module: module.name)
+def test_the_product_does_not_know_its_benchmark(module: Module) -> None:
+    for name, _, _ in imports(module):
+        assert name.partition(".")[0] not in {"bench", "tests"}, f"{module.name} imports {name}"
+
+
+@pytest.mark.parametrize("module", modules("bench"), ids=lambda module: module.name)
+def test_the_benchmark_needs_only_the_standard_library_and_the_product(module: Module) -> None:
+    for name, _, _ in imports(module):
+        top = name.partition(".")[0]
+        known = top in {"bench", "node", "overlay"} or top in sys.stdlib_module_names
+        assert known, f"{module.name} imports {name}"
 
 
 def test_only_the_up_verb_knows_the_daemon_and_only_when_it_runs() -> None:

@@ -1,0 +1,52 @@
+"""Tests of what daemons use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from bench.usage import family, parse_rss, parse_stat, usage
+
+STAT = "42 (muslin: a) b) S 7 42 42 0 -1 4194560 900 0 0 0 {user} {system} 5 6 20 0 9 0 1 2 3"
+
+
+def test_cpu_is_user_and_system_whatever_the_name():
+    ticks = os.sysconf("SC_CLK_TCK")
+    stat = parse_stat(STAT.format(user=3 * ticks, system=ticks))
+    assert stat == (7, 4.0)
+
+
+def test_memory_is_in_bytes_and_none_for_what_has_none():
+    assert parse_rss("VmPeak: 9 kB\nVmHWM:\t  300 kB\nVmRSS:\t  200 kB\n") == (204_800, 307_200)
+    assert parse_rss("Name:\tkthreadd\n") == (0, 0)
+
+
+def test_descendants_belong_to_the_family():
+    parents = {10: 1, 11: 10, 12: 11, 20: 1, 21: 20}
+    assert family([10], parents) == {10, 11, 12}
+    assert family([10, 21], parents) == {10, 11, 12, 21}
+    assert family([], parents) == set()
+
+
+def test_a_process_is_billed_for_its_children():
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
+        "print(child.pid, flush=True); input(); child.communicate()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        both, alone = usage([process.pid]), usage([child])
+        process.communicate("\n")
+    assert both.rss > alone.rss > 1 << 20
+    assert both.rss_peak >= both.rss
+
+
+def test_what_has_ended_costs_nothing():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert usage([process.pid]) == (0.0, 0, 0)
