@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -21,6 +22,8 @@ Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in netwo
 
 Each has a --help of its own."""
 
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
 EXAMPLES: Final = """\
 examples:
   scripts/bench --json run.json --picture bench.svg
@@ -30,9 +33,9 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)  # so that everything is cleaned up as with Ctrl-C
     try:
-        _run(argv)
+        with _one_interrupt():
+            _run(argv)
     except OverlayError as error:
         fix = getattr(error, "fix", "")
         print(f"bench: {error}" + (f": {fix}" if fix else ""), file=sys.stderr)
@@ -43,8 +46,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, and let neither disturb the cleaning up that follows."""
+    before = {number: signal.getsignal(number) for number in _ENDING}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in _ENDING:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(argv: Sequence[str]) -> None:

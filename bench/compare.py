@@ -15,7 +15,7 @@ from bench.picture import picture
 from bench.report import FORMAT, document, heading, machine, say, tables
 from bench.rounds import Plan, minutes, run_plan
 from bench.summary import Sample, Summary
-from bench.topology import Underlay
+from bench.topology import LAB, Underlay
 from bench.workloads import BY_NAME, WORKLOADS, Workload
 from node.errors import NodeError
 
@@ -43,6 +43,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--only", metavar="NAMES", help="contestants, with commas; see --list")
     parser.add_argument("--workloads", metavar="NAMES", help="the same for workloads")
     parser.add_argument("--underlay", choices=["veth", "wire", "both"], default="both")
+    parser.add_argument(
+        "--lab", default=LAB, metavar="NAME", help=f"name of the lab it builds (default {LAB})"
+    )
     parser.add_argument("--list", action="store_true", help="name contestants and workloads, end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw bars there")
@@ -87,7 +90,7 @@ def measure(options: Namespace) -> Document:
         contestant.require(shutil.which)
     say(f"about {minutes(plan.cost())} minutes of measurements")
     on = machine()
-    samples = run_plan(plan, say)
+    samples = run_plan(plan, say, options.lab)
     described = {
         each.name: {
             "title": each.title,
@@ -168,4 +171,9 @@ def show(found: Document, options: Namespace) -> None:
     shown = [table.markdown() if options.markdown else table.text() for table in made]
     print("\n\n".join([f"{note}.", f"{versions}.", *shown]))
     if options.picture is not None:
-        options.picture.write_text(picture(summary, titles, note.split("; ", 1)), "utf-8")
+        plain = [
+            titles[name] for name, each in found["contestants"].items() if not each["encrypted"]
+        ]
+        on, how = note.split("; ", 1)
+        notes = [on, how + (f"; not encrypted: {', '.join(plain)}" if plain else "")]
+        options.picture.write_text(picture(summary, titles, notes), "utf-8")

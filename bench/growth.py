@@ -154,8 +154,9 @@ def _lab(
     cidr: str = "10.244.0.0/16",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[LabInfo]:
+    lab = lab_up(name, nodes, 1, cidr=cidr, settings=settings)
     try:
-        yield lab_up(name, nodes, 1, cidr=cidr, settings=settings)
+        yield lab
     finally:
         lab_down(name)
 

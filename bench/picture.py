@@ -43,7 +43,7 @@ _STYLE: Final = """
   .own { font-weight: 600 } .axis { stroke: #d1d9e0 }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 }
-    .other { fill: #4a535e } .ours { fill: #2fbfa7 } .axis { stroke: #3d444d }
+    .other { fill: #6b7580 } .ours { fill: #2fbfa7 } .axis { stroke: #3d444d }
   }
 """
 

@@ -118,8 +118,9 @@ def ground(progress: Callable[[str], None], name: str = LAB) -> Iterator[Ground]
         name: of the lab.
 
     Raises:
-        NodeError: it did not come up, or there is one already.
+        NodeError: it did not come up, or there is one already, which stays as it is.
     """
+    # What does not come up takes itself down; what was there before is somebody else's.
     lab = lab_up(name, 2, 1, progress=progress)
     try:
         first, second = (_side(lab, number) for number in (1, 2))

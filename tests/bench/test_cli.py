@@ -10,13 +10,6 @@ import pytest
 from bench import cli, compare
 
 
-@pytest.fixture(autouse=True)
-def _restored_signal():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 def test_a_comparison_is_what_happens_without_a_word(capsys):
     assert cli.main(["--list"]) == 0
     without = capsys.readouterr().out
@@ -40,17 +33,23 @@ def test_each_word_has_its_own_help(word, capsys):
     assert f"usage: scripts/bench {word}" in capsys.readouterr().out
 
 
-def test_a_signal_to_end_is_as_good_as_ctrl_c(monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_end_lets_everything_be_cleaned_up_even_if_it_comes_twice(
+    number, monkeypatch, capsys
+):
     cleaned: list[bool] = []
+    before = signal.getsignal(number)
 
     def measure(_: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
+            os.kill(os.getpid(), number)
             cleaned.append(True)
 
     monkeypatch.setattr(compare, "measure", measure)
     assert cli.main([]) == 130
     assert cleaned
+    assert signal.getsignal(number) is before
     assert capsys.readouterr().err == "bench: interrupted; everything was taken down\n"

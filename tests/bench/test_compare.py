@@ -74,6 +74,7 @@ def test_a_stored_run_is_shown_again_with_its_picture(stored, capsys):
     assert "| TCP, 1 stream, Gbit/s | 12.00 (10.00 to 14.00) |" in said
     assert "none: 1, MTU 1500, not encrypted; " in said
     assert drawn.read_text().startswith("<svg ")
+    assert "2 s per measurement; not encrypted: none, vxlan<" in drawn.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}'])

@@ -8,6 +8,7 @@ import pytest
 
 from bench import topology
 from bench.topology import Ground, Side, Underlay, join_pods, pod_address, set_underlay
+from node.errors import NodeError
 
 
 def side(number: int) -> Side:
@@ -62,3 +63,16 @@ def test_a_veth_is_what_the_kernel_made(commands):
     set_underlay(made(), Underlay.VETH)
     assert all("tso on gso on" in line and line.endswith("gro off") for line in commands)
     assert len(commands) == 4
+
+
+def test_a_lab_of_somebody_else_is_left_alone(monkeypatch):
+    removed: list[str] = []
+
+    def lab_up(name: str, *_: object, **__: object) -> None:
+        raise NodeError(f"lab {name} exists already")
+
+    monkeypatch.setattr(topology, "lab_up", lab_up)
+    monkeypatch.setattr(topology, "lab_down", removed.append)
+    with pytest.raises(NodeError, match="exists already"), topology.ground(print):
+        pass
+    assert removed == []

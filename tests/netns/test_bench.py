@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import compare, rounds
+from bench.cli import main
 from bench.compare import CONTESTANTS
+from bench.contestants import Vxlan
 from bench.rounds import Plan, run_plan
 from bench.topology import LARGEST_FRAME, Underlay
 from bench.workloads import BY_NAME
+from node.errors import NodeError
 from node.kernel import netns
 from node.lab.processes import environment
 from node.lab.store import ROOT
@@ -62,23 +64,18 @@ def test_a_short_run_measures_all_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_contestant_that_does_not_come_up_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = compare.Vxlan()
+    broken = Vxlan()
     monkeypatch.setattr(type(broken), "octet", 999)  # no address has such a byte
-    with pytest.raises(compare.NodeError):
+    with pytest.raises(NodeError):
         run_plan(Plan([broken], {}, 1, 1), said_nothing, LAB)
     assert left_behind() == []
 
 
 @pytest.mark.timeout(60)
 def test_a_run_that_is_ended_half_way_leaves_nothing(tmp_path: Path) -> None:
-    code = (
-        "import sys; from bench import cli, rounds, topology\n"
-        f"rounds.run_plan.__defaults__ = ({LAB!r},)\n"
-        "sys.exit(cli.main(sys.argv[1:]))"
-    )
-    argv = ["--only", "none,vxlan", "--workloads", "tcp1", "--rounds", "9"]
+    argv = ["--lab", LAB, "--only", "none,vxlan", "--workloads", "tcp1", "--rounds", "9"]
     with subprocess.Popen(
-        [sys.executable, "-c", code, *argv, "--json", str(tmp_path / "x.json")],
+        [sys.executable, "-m", "bench", *argv, "--json", str(tmp_path / "x.json")],
         stderr=subprocess.PIPE,
         text=True,
         env=environment({}),
@@ -96,24 +93,12 @@ def test_a_run_that_is_ended_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "x.json").exists()
 
 
-def test_its_json_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds.run_plan, "__defaults__", (LAB,))
+def test_its_json_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     argv = ["--only", "none,muslin", "--workloads", "rtt", "--rounds", "1", "--underlay", "veth"]
-    assert compare_main([*argv, "--json", str(path)]) == 0
+    assert main([*argv, "--lab", LAB, "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert found["contestants"]["muslin"]["encrypted"] is True
     assert found["medians"]["veth"]["muslin"]["rtt-p50"]["rounds"] == 1
-    assert compare_main(["--from", str(path)]) == 0
+    assert main(["--from", str(path)]) == 0
     assert left_behind() == []
-
-
-def compare_main(argv: list[str]) -> int:
-    """The command line, in this process."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        from bench.cli import main
-
-        return main(argv)
-    finally:
-        signal.signal(signal.SIGTERM, before)
