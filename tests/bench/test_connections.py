@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -39,15 +40,17 @@ def test_where_nobody_listens_exchanges_fail():
     assert not exchange("127.0.0.1", port)
 
 
-def test_a_server_that_answers_wrongly_is_a_failure():
+@pytest.mark.parametrize(("answer", "right"), [(b"x", True), (b"y", False), (b"xx", False)])
+def test_exactly_the_byte_and_then_the_end_is_right(answer, right):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
-        client.close()
-        server.close()
-        assert not exchange(*server_address(server))
 
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                connection.send(answer)
 
-def server_address(server: socket.socket) -> tuple[str, int]:
-    """An address that was just given up."""
-    with socket.create_server(("127.0.0.1", 0)) as fresh:
-        return "127.0.0.1", int(fresh.getsockname()[1])
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert exchange("127.0.0.1", server.getsockname()[1]) is right
+        thread.join()

@@ -29,6 +29,13 @@ def test_it_comes_close_from_above_and_from_below(capacity):
     assert len(line.tried) == 6
 
 
+def test_it_goes_down_in_equal_ratios_until_one_gets_through_then_halves_the_gap():
+    line = Line(60.0)
+    highest_rate(line, 100.0, tries=5)
+    assert line.tried[:3] == pytest.approx([100, 70, 49])
+    assert line.tried[3:] == pytest.approx([(49 * 70) ** 0.5, (58.57 * 70) ** 0.5], abs=0.01)
+
+
 def test_it_returns_what_arrived_not_what_was_sent():
     found = highest_rate(lambda rate: Datagrams(rate * 0.995, 0.005), 100.0, tries=1)
     assert found == 99.5
