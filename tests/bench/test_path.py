@@ -39,7 +39,9 @@ def test_every_case_gets_through(cluster, case):
     assert cost.out > 0
     assert cost.into > 0
     sent = sum(node.engine.ledger.tun_in for node in cluster.nodes) - before
-    assert sent == sum(len(each) for each, _ in zip(case.passes(cluster), range(2), strict=False))
+    assert sent == 2 * sum(
+        len(each) for each, _ in zip(case.passes(cluster), range(2), strict=False)
+    )
 
 
 def test_a_loss_is_an_error_and_not_a_good_figure(cluster):
