@@ -44,6 +44,7 @@ from overlay.config import Settings
 from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report
 from overlay.engine import Engine
 from overlay.errors import ConfigError
+from overlay.snapshots import take_local_view
 from overlay.state import NodeState
 from overlay.types import Address, Endpoint
 from overlay.views import PodView, Problem
@@ -277,7 +278,7 @@ class Daemon:
             await self._apply_kernel()
 
     async def _apply_kernel(self) -> None:
-        problems = await self._kernel.apply(self.engine.snapshot(self.now()))
+        problems = await self._kernel.apply(take_local_view(self.engine))
         for problem in set(problems) - set(self._kernel_problems):
             self._log.warning(
                 "kernel.problem", code=problem.code, what=problem.what, why=problem.why

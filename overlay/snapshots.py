@@ -8,6 +8,7 @@ from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.state import StoredPod
 from overlay.types import NodeId, Prefix
 from overlay.views import (
+    LocalView,
     NodeState,
     NodeView,
     PodView,
@@ -45,6 +46,19 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         own_prefixes=_own_prefixes(engine),
         ledger=engine.ledger.view(),
         problems=_problems(engine, nodes),
+    )
+
+
+def take_local_view(engine: Engine) -> LocalView:
+    """What the kernel must follow. Its cost does not grow with the cluster: it is taken often."""
+    holdings, plan = engine.parts.holdings, engine.parts.plan
+    return LocalView(
+        cidr=engine.cluster.cidr,
+        cidr6=engine.cluster.cidr6,
+        address=holdings.address,
+        address6=holdings.address6,
+        own_prefixes=_own_prefixes(engine),
+        pods=tuple(pod_view(pod, engine.identity.name, plan) for pod in holdings.pods.values()),
     )
 
 

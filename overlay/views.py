@@ -138,6 +138,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalView:
+    """What the kernel of a node must follow: a small part of the snapshot, whatever the cluster."""
+
+    cidr: Prefix
+    cidr6: Prefix | None
+    address: Address | None
+    address6: Address | None
+    own_prefixes: tuple[Prefix, ...]
+    """Blocks this node uses, both families: what its kernel answers `unreachable` for when no
+    pod has the address."""
+    pods: tuple[PodView, ...]
+    """Those of this node."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything an engine shows of itself at one moment."""
 

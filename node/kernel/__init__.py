@@ -1,6 +1,6 @@
 """The kernel's part of the network: what is wanted, what is there, and the steps between.
 
-    Snapshot --desired--> KernelState --+
+    LocalView --desired--> KernelState --+
                                         reconcile --> [Change, ...] --netlink--> the kernel
     the kernel --netlink--> KernelState +
 

@@ -47,7 +47,7 @@ from node.kernel.model import (
     veth_name,
 )
 from overlay.types import Address, Prefix
-from overlay.views import PodView, Snapshot
+from overlay.views import LocalView, PodView
 
 GATEWAY: Final = IPv4Address("169.254.1.1")
 GATEWAY6: Final = IPv6Address("fe80::1")
@@ -95,7 +95,7 @@ _POD_SYSCTLS6: Final = {
 }
 
 
-def desired_state(snapshot: Snapshot, tun: str, mtu: int) -> KernelState:
+def desired_state(snapshot: LocalView, tun: str, mtu: int) -> KernelState:
     """The state of the node's own namespace.
 
     Args:
@@ -124,7 +124,7 @@ def desired_state(snapshot: Snapshot, tun: str, mtu: int) -> KernelState:
     )
 
 
-def _addresses(snapshot: Snapshot, tun: str, pods: Iterable[PodView]) -> Iterator[LinkAddress]:
+def _addresses(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[LinkAddress]:
     for address in (snapshot.address, snapshot.address6):
         if address is not None:
             yield LinkAddress(tun, ip_interface(address))
@@ -135,7 +135,7 @@ def _addresses(snapshot: Snapshot, tun: str, pods: Iterable[PodView]) -> Iterato
             yield LinkAddress(link, IPv6Interface((GATEWAY6, 64)))
 
 
-def _routes(snapshot: Snapshot, tun: str, pods: Iterable[PodView]) -> Iterator[Route]:
+def _routes(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[Route]:
     for prefix in (snapshot.cidr, snapshot.cidr6):
         if prefix is None:
             continue
@@ -154,7 +154,7 @@ def _routes(snapshot: Snapshot, tun: str, pods: Iterable[PodView]) -> Iterator[R
                 yield Route(host, link, metric=FALLBACK_METRIC)
 
 
-def _source(snapshot: Snapshot, prefix: Prefix) -> Address | None:
+def _source(snapshot: LocalView, prefix: Prefix) -> Address | None:
     return snapshot.address if isinstance(prefix, IPv4Network) else snapshot.address6
 
 

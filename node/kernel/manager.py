@@ -25,7 +25,7 @@ from node.kernel.reconcile import Change, reconcile
 from node.kernel.thread import KernelThread
 from overlay.errors import StateError
 from overlay.types import Address
-from overlay.views import PodView, Problem, Snapshot
+from overlay.views import LocalView, PodView, Problem
 
 REPAIR_INTERVAL: Final = 2.0
 """Between two `apply` calls of the daemon. Nearly free when nothing changed in the kernel."""
@@ -47,13 +47,13 @@ class KernelManager:
         self._tun = tun
         self._mtu = mtu
         self._thread = thread
-        self._snapshot: Snapshot | None = None
+        self._snapshot: LocalView | None = None
         # The rest is used in the netlink thread only.
         self._settled: tuple[KernelState, dict[str, Wiring]] | None = None
         self._problems: tuple[Problem, ...] = ()
         self._attached: dict[str, PodView] = {}
 
-    async def apply(self, snapshot: Snapshot) -> tuple[Problem, ...]:
+    async def apply(self, snapshot: LocalView) -> tuple[Problem, ...]:
         """Bring the kernel to what `snapshot` says; returns what could not be done.
 
         Nearly free when neither that nor the kernel has changed, so call it often. Never raises:
@@ -103,7 +103,7 @@ class KernelManager:
         if remove:
             await self._thread.call(self._remove_everything)
 
-    def _known(self) -> Snapshot:
+    def _known(self) -> LocalView:
         if self._snapshot is None:
             raise StateError("apply comes first: addresses and blocks are not known yet")
         return self._snapshot
@@ -215,7 +215,7 @@ def _wiring(pod: PodView) -> Wiring:
     return pod.netns, pod.address, pod.address6
 
 
-def _with_pods(snapshot: Snapshot, *, without: str, extra: tuple[PodView, ...] = ()) -> Snapshot:
+def _with_pods(snapshot: LocalView, *, without: str, extra: tuple[PodView, ...] = ()) -> LocalView:
     """The snapshot with one local pod left out, and others put in."""
     kept = tuple(pod for pod in snapshot.pods if not (pod.local and pod.name == without))
     return replace(snapshot, pods=kept + extra)

@@ -126,4 +126,5 @@ def _view(plan: BlockPlan, nodes: Mapping[NodeId, NodeRecord], run: Run, pods: i
 
 
 def _widen(prefix: Prefix, blocks: int) -> Prefix:
-    return prefix.supernet(prefixlen_diff=blocks.bit_length() - 1)
+    # A block by itself, which most rows of a large cluster are, needs no second prefix object.
+    return prefix if blocks == 1 else prefix.supernet(prefixlen_diff=blocks.bit_length() - 1)

@@ -9,6 +9,7 @@ import pytest
 from overlay.config import Settings
 from overlay.sim import World, udp
 from overlay.sim.world import EPOCH
+from overlay.snapshots import take_local_view
 from overlay.state import NodeState as StoredState
 from overlay.types import Endpoint
 from overlay.views import NodeState, NodeView, Snapshot
@@ -239,3 +240,12 @@ def test_a_member_without_a_known_address_is_described_without_one() -> None:
     assert "UDP to it gets through" in problem.fix
     assert view_of(world["node1"].snapshot(), "node2").endpoint is None
     assert isinstance(world["node2"].endpoint, Endpoint)
+
+
+def test_what_the_kernel_must_follow_is_the_part_of_the_snapshot_that_is_its_own() -> None:
+    machine = pair()["node1"]
+    whole, local = machine.snapshot(), take_local_view(machine.engine)
+    for field in ("cidr", "cidr6", "address", "address6", "own_prefixes"):
+        assert getattr(local, field) == getattr(whole, field), field
+    assert local.pods == tuple(pod for pod in whole.pods if pod.local)
+    assert [pod.name for pod in local.pods] == ["web"]
