@@ -27,6 +27,7 @@ from overlay.effects import (
     ProbeAnswered,
     Report,
     SendDatagram,
+    SetOffload,
 )
 from overlay.engine import Engine
 from overlay.errors import OverlayError
@@ -226,6 +227,8 @@ class Driver:
                 self._listener.probe_answered(effect)
             case Left():
                 self._listener.left(effect)
+            case SetOffload():
+                self._udp.set_offload(effect.name, on=effect.on, endpoint=effect.endpoint)
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self._listener.bench(effect)
             case _:

@@ -19,7 +19,8 @@ A reading tour. Each step uses only what came before it; each package's docstrin
  7. `gossip`                      how all nodes come to know the same, and who is alive
  8. `catalog`                     what follows from it: records and deeds become routes
  9. `forwarding`                  a packet's journey, both directions
-10. `peering`, `knowledge`        sessions, paths and routes of one node, put together
+10. `losses`, `trials`, `peering`, `knowledge`
+                                  sessions, paths and routes of one node, put together
 11. `state`, `holdings`, `seeking`, `admission`, `steward`
                                   what one node holds, stores, asks for and gives away
 12. `answers`, `bench`, `snapshots`, `parts`, `engine`

@@ -111,7 +111,11 @@ class Settings:
     """Inner MTU of pods and the TUN, whatever the underlay carries."""
 
     underlay_mtu: int = 1500
-    """Largest underlay packet worth probing for; the interface's MTU where it is known."""
+    """Largest underlay packet worth probing for, at start; `Engine.on_underlay_mtu` changes it."""
+
+    offloads: tuple[str, ...] = ()
+    """What the ports do: `udp_gso` and `udp_gro` of the socket; `checksum`, `tso`, `uso` of the
+    TUN."""
 
     tun_offloads: tuple[str, ...] = ()
     """Super-packets the TUN takes (`tso`, `uso`): packets are joined to such ones for it."""

@@ -42,6 +42,21 @@ class SendControl:
 
 
 @dataclass(frozen=True, slots=True)
+class SetOffload:
+    """Use an offload of the socket from now on, or do without.
+
+    Attributes:
+        name: `udp_gso`, towards `endpoint` alone, or `udp_gro`, for all that is received.
+        on: whether to use it; one that the socket never had stays off.
+        endpoint: whom it is about; None with `udp_gro`.
+    """
+
+    name: str
+    on: bool
+    endpoint: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Persist:
     """Replace the stored state of the node, durably, before anything that follows."""
 
@@ -153,6 +168,7 @@ class Report:
 
 Effect = (
     SendDatagram
+    | SetOffload
     | SendControl
     | Persist
     | SessionUp

@@ -33,7 +33,6 @@ from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Mov
 from overlay.forwarding.sealer import Transmit
 from overlay.keys import SigningKey
 from overlay.parts import Parts
-from overlay.session.transport import Keypair
 from overlay.snapshots import take_snapshot
 from overlay.state import NodeState
 from overlay.steward import Steward
@@ -48,8 +47,6 @@ from overlay.wire.control import (
     Goodbye,
     JoinRequest,
     Message,
-    PathProbe,
-    PathProbeReply,
     Probe,
     ProbeReply,
     Refusal,
@@ -208,8 +205,8 @@ class Engine:
                 return self.parts.sessions.on_opened(keypair, source, now)
             case Moved(keypair):
                 return self.parts.peering.on_moved(keypair, source, now)
-            case Control(keypair, message):
-                return self._on_control(keypair, message, source, now)
+            case Control():
+                return self._on_control(arrival, source, now)
 
     def _on_handshake(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         sessions = self.parts.sessions
@@ -228,11 +225,10 @@ class Engine:
             self.ledger.consumed_out += 1
         return effects
 
-    def _on_control(
-        self, keypair: Keypair, encoded: bytes, source: Endpoint, now: float
-    ) -> list[Effect]:
+    def _on_control(self, control: Control, source: Endpoint, now: float) -> list[Effect]:
+        keypair = control.keypair
         try:
-            message = decode_untrusted(encoded)
+            message = decode_untrusted(control.message)
         except WireError:
             self.ledger.drop(DropReason.BAD_CONTROL)
             return []
@@ -244,22 +240,20 @@ class Engine:
             return self._steward.on_join_request(keypair, message, source, now)
         effects = self._on_message(keypair.node, message, now)
         if effects is None:
+            effects = self.parts.peering.on_message(keypair.node, message, control.whole, now)
+        if effects is None:
             self.ledger.drop(DropReason.BAD_CONTROL)
             return []
         self.ledger.consumed_out += 1
         return effects
 
     def _on_message(self, node: NodeId, message: Message, now: float) -> list[Effect] | None:
-        """A member's message; None when it is out of place."""
+        """A member's message; None when it is about the path, or out of place."""
         parts = self.parts
         match message:
             case Probe() | ProbeReply() | Summary() | Digest() | Want() | Delta():
                 effects = parts.gossip.on_message(node, message, now)
                 effects += self._steward.learn(now)
-            case PathProbe():
-                effects = parts.peering.on_path_probe(node, message, now)
-            case PathProbeReply():
-                effects = parts.peering.on_path_probe_reply(node, message, now)
             case BlockRequest():
                 effects = self._steward.on_block_request(node, message, now)
             case Refusal():
@@ -319,6 +313,10 @@ class Engine:
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
         """This machine's underlay addresses changed."""
         return self._settle(self._steward.on_endpoints(endpoints, now), now)
+
+    def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
+        """The largest packet that this machine's links carry changed, in bytes."""
+        return self._settle(self.parts.peering.on_underlay_mtu(largest, now), now)
 
     def on_persist_failed(self, why: str, now: float) -> list[Effect]:
         """The state could not be stored: nothing of ours is announced until it can."""

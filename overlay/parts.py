@@ -25,6 +25,7 @@ from overlay.holdings import Holdings
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
+from overlay.losses import LossReports
 from overlay.peering import Peering
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
@@ -79,7 +80,11 @@ class Parts:
         )
         self._make_packet_path(settings, deliver, transmit)
         self.peering = Peering(
-            sessions=self.sessions, outbound=self.outbound, paths=self.paths, settings=settings
+            sessions=self.sessions,
+            outbound=self.outbound,
+            paths=self.paths,
+            losses=LossReports(self.reassembly, self.sessions.keypairs),
+            settings=settings,
         )
         self.knowledge = Knowledge(
             local=identity.node,

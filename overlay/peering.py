@@ -23,12 +23,23 @@ from overlay.effects import Effect, Report
 from overlay.errors import AuthError
 from overlay.forwarding.outbound import Outbound
 from overlay.forwarding.path import PeerPath
+from overlay.losses import LossReports
 from overlay.routing.mtu import PathMtu
 from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
+from overlay.trials import Trials
 from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.burst import BLOCK_HEADER_SIZE, TAG_SIZE, segment_payload
-from overlay.wire.control import Message, PathProbe, PathProbeReply, encode
+from overlay.wire.control import (
+    Message,
+    PathProbe,
+    PathProbeReply,
+    ReadSingly,
+    SegmentLoss,
+    Trial,
+    TrialReply,
+    encode,
+)
 
 MAX_WAITING: Final = 64
 """Control messages that wait for one session. All of them are repeated by their senders."""
@@ -44,7 +55,8 @@ class Peering:
         sessions: handshakes and keypairs.
         outbound: seals; its queue is released when a session comes up.
         paths: node -> path, shared with the packet path.
-        settings: timing and the largest underlay MTU worth probing.
+        losses: what of the peers' bursts stays incomplete.
+        settings: timing, offloads, and the largest underlay MTU worth probing.
     """
 
     def __init__(
@@ -53,10 +65,14 @@ class Peering:
         sessions: Sessions,
         outbound: Outbound,
         paths: dict[NodeId, PeerPath],
+        losses: LossReports,
         settings: Settings,
     ) -> None:
         self.sessions = sessions
         self.paths = paths
+        self.trials = Trials(outbound=outbound, keypairs=sessions.keypairs, settings=settings)
+        self._losses = losses
+        self._largest = settings.underlay_mtu
         self._outbound = outbound
         self._settings = settings
         self._candidates: dict[NodeId, tuple[Endpoint, ...]] = {}
@@ -102,6 +118,7 @@ class Peering:
             self._outbound.forget_flows()
         for table in (self._candidates, self._waiting, self._mtus, self._trying):
             table.pop(node, None)
+        self.trials.forget(node)
 
     def _use(self, path: PeerPath, endpoint: Endpoint | None) -> None:
         if path.endpoint != endpoint:
@@ -160,6 +177,7 @@ class Peering:
         effects: list[Effect] = []
         if node not in self._mtus:
             effects += self._start_probing(path, now)
+        effects += self.trials.on_session(path, now)
         self._outbound.release(path, now)
         for message in self._waiting.pop(node, ()):
             effects += self.send(node, message, now)
@@ -171,6 +189,7 @@ class Peering:
         if path is None:
             return
         path.keypair = None
+        self.trials.on_session_down(node)
         self._outbound.abandon(path)
         self._waiting.pop(node, None)
         if self._candidates.get(node):
@@ -188,9 +207,34 @@ class Peering:
         moved = Report(
             "peer.moved", {"peer": short_id(path.node), "endpoint": str(source), "was": str(was)}
         )
-        return [moved, *renewed, *self._start_probing(path, now)]
+        tried = self.trials.on_session(path, now)
+        return [moved, *renewed, *self._start_probing(path, now), *tried]
 
     # -- control messages ----------------------------------------------------------------------
+
+    def on_message(
+        self, node: NodeId, message: Message, whole: bool, now: float
+    ) -> list[Effect] | None:
+        """A member's message about the path; None when it is about something else.
+
+        `whole`: all segments of its burst came in one read.
+        """
+        match message:
+            case PathProbe():
+                effects = self.on_path_probe(node, message, now)
+            case PathProbeReply():
+                effects = self.on_path_probe_reply(node, message, now)
+            case SegmentLoss():
+                effects = self.on_segment_loss(node, now)
+            case Trial():
+                effects = self.trials.on_trial(node, message, whole=whole)
+            case TrialReply():
+                effects = self.trials.on_trial_reply(node, message, now)
+            case ReadSingly():
+                effects = self.trials.on_read_singly(node)
+            case _:
+                return None
+        return effects
 
     def send(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
         """Seal an encoded control message; without a session, start one and let it wait."""
@@ -218,7 +262,7 @@ class Peering:
     # -- path MTU ------------------------------------------------------------------------------
 
     def _start_probing(self, path: PeerPath, now: float) -> list[Effect]:
-        mtu = PathMtu(timing=self._settings.timing, largest=self._settings.underlay_mtu, now=now)
+        mtu = PathMtu(timing=self._settings.timing, largest=self._largest, now=now)
         self._mtus[path.node] = mtu
         sizes = mtu.on_deadline(now)
         return self._follow(path, mtu, sizes, now)
@@ -247,6 +291,27 @@ class Peering:
             return []
         sizes = mtu.on_reply(reply.size, now)
         return self._follow(path, mtu, sizes, now)
+
+    def on_segment_loss(self, node: NodeId, now: float) -> list[Effect]:
+        """Bursts of ours stayed incomplete there: ask whether the size in use still passes."""
+        path, mtu = self.paths.get(node), self._mtus.get(node)
+        if path is None or mtu is None:
+            return []
+        return self._follow(path, mtu, mtu.on_loss(now), now)
+
+    def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
+        """The machine's links carry packets of up to `largest` bytes from now on."""
+        effects: list[Effect] = []
+        if largest != self._largest:
+            self._largest = largest
+            for node, mtu in list(self._mtus.items()):
+                effects += self._follow(self.paths[node], mtu, mtu.on_largest(largest, now), now)
+        return effects
+
+    def path_is_settled(self, node: NodeId) -> bool:
+        """Whether no larger size is being looked for."""
+        mtu = self._mtus.get(node)
+        return mtu is not None and not mtu.searching
 
     def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
         """The kernel refused segments to `endpoint` as too big for the interface."""
@@ -279,7 +344,12 @@ class Peering:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        deadlines = (self._probes_at, self.sessions.next_deadline())
+        deadlines = (
+            self._probes_at,
+            self.sessions.next_deadline(),
+            self.trials.next_deadline(),
+            self._losses.next_deadline(),
+        )
         return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
@@ -289,6 +359,8 @@ class Peering:
         if sessions_at is not None and now >= sessions_at:
             self._rotate(now)
             effects += self.sessions.on_deadline(now)
+        effects += self.trials.on_deadline(now)
+        effects += self._losses.on_deadline(now)
         if self._probes_at is None or now < self._probes_at:
             return effects
         self._probes_at = None

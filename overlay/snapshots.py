@@ -173,6 +173,9 @@ def _sessions(engine: Engine) -> tuple[SessionView, ...]:
                 tx_bytes=path.tx_bytes,
                 rx_bytes=path.rx_bytes,
                 drops={str(reason): count for reason, count in sorted(path.drops.items())},
+                mtu_settled=parts.peering.path_is_settled(node),
+                offloads=parts.peering.trials.offloads(node),
+                trial=parts.peering.trials.state(node),
             )
         )
     return tuple(sorted(views, key=lambda view: view.node))

@@ -93,6 +93,12 @@ class SessionView:
     tx_bytes: int
     rx_bytes: int
     drops: Mapping[str, int]
+    mtu_settled: bool = True
+    """Whether no larger path MTU is being looked for at present."""
+    offloads: tuple[str, ...] = ()
+    """What is used with the peer: names as in `Settings.offloads`."""
+    trial: str = ""
+    """What came of trying segmented sends; empty where nothing was tried."""
 
 
 @dataclass(frozen=True, slots=True)

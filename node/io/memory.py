@@ -98,6 +98,7 @@ class MemoryUdp(_Readable):
         super().__init__()
         self.local = local
         self.offloads: tuple[str, ...] = ("udp_gso", "udp_gro")
+        self.set: list[tuple[str, bool, Endpoint | None]] = []
         self._network = network
         self._waiting: deque[Received] = deque()
         network.sockets[local] = self
@@ -108,6 +109,10 @@ class MemoryUdp(_Readable):
         if target is not None:
             target.put(Received(memoryview(bytes(datagrams)), step, self.local))
         return True
+
+    def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
+        """Memory segments nothing; what was asked for is written down."""
+        self.set.append((name, on, endpoint))
 
     def put(self, received: Received) -> None:
         """Make a read available."""

@@ -105,6 +105,10 @@ class DatagramPort(Protocol):
         """Read once; None when there is nothing now."""
         ...
 
+    def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
+        """Use `udp_gso` towards `endpoint`, or `udp_gro`, from now on, or do without."""
+        ...
+
     def take_too_big(self) -> set[Endpoint]:
         """Endpoints whose datagrams the kernel refused as too big since the last call."""
         ...

@@ -67,6 +67,7 @@ class UdpSocket:
         self._targets: dict[Endpoint, tuple[str, int]] = {}
         self._sources: dict[tuple[str, int], Endpoint] = {}
         self._too_big: set[Endpoint] = set()
+        self._singly: set[Endpoint] = set()
 
     @property
     def offloads(self) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ class UdpSocket:
         target = self._targets.get(endpoint) or self._target(endpoint)
         if not step or step >= len(datagrams):
             return self._send_one(endpoint, target, datagrams)
-        if not self._gso:
+        if not self._gso or (self._singly and endpoint in self._singly):
             return self._send_each(endpoint, target, datagrams, step)
         try:
             self._socket.sendmsg([datagrams], [(SOL_UDP, UDP_SEGMENT, _STEP.pack(step))], 0, target)
@@ -116,6 +117,17 @@ class UdpSocket:
         if too_big:
             self._too_big.add(endpoint)
         return False
+
+    def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
+        """Use `udp_gso` towards `endpoint`, or `udp_gro`, from now on, or do without."""
+        if name == "udp_gro":
+            self._gro = _try_option(self._socket, SOL_UDP, UDP_GRO, int(on)) and on
+        elif endpoint is not None and on:
+            self._singly.discard(endpoint)
+        elif endpoint is not None:
+            if len(self._singly) >= _MAX_CACHED:
+                self._singly.clear()
+            self._singly.add(endpoint)
 
     def take_too_big(self) -> set[Endpoint]:
         """Endpoints whose datagrams were too big for the interface since the last call."""

@@ -58,6 +58,8 @@ class Control(NamedTuple):
 
     keypair: Keypair
     message: bytes
+    whole: bool = True
+    """Whether all segments of its burst came in one read."""
 
 
 class Proven(NamedTuple):
@@ -116,6 +118,7 @@ class Inbound:
         self._source = Endpoint("", 0)
         self._now = 0.0
         self._arrivals: list[Arrival] = []
+        self._whole = True  # the burst being opened came in one read
 
     # -- 1. one read from the socket -------------------------------------------------------------
 
@@ -211,7 +214,9 @@ class Inbound:
             ledger.drop(taken.drop)
         if taken.ciphertext is not None:
             associated = memoryview(HEADER.pack(*header._replace(index=0)))
+            self._whole = False
             self._open(keypair, header, associated, memoryview(taken.ciphertext))
+            self._whole = True
 
     def expire(self, now: float) -> None:
         """Give up bursts whose missing segments did not come."""
@@ -276,7 +281,7 @@ class Inbound:
 
     def _other(self, keypair: Keypair, peer: PeerPath | None, kind: int, body: memoryview) -> None:
         if kind == BlockKind.CONTROL:
-            self._arrivals.append(Control(keypair, bytes(body)))
+            self._arrivals.append(Control(keypair, bytes(body), self._whole))
         elif kind == BlockKind.PACKET:
             self._packet(peer, memoryview(NO_OFFLOAD + bytes(body)), 1)
         else:

@@ -6,4 +6,5 @@ Reading order:
     lpm     the same, fast: one dict per prefix length and a cache
     table   prefix -> node, derived from what the cluster knows
     mtu     path MTU of one peer, found by probing (RFC 8899)
+    trial   whether segmented sends reach one peer whole
 """

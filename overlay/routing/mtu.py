@@ -8,13 +8,20 @@ and keeps the largest that was answered. Data never depends on a size that was n
     (base) ------------------> SEARCHING ------------------------------------> SETTLED
                                 ^  3 tries each or more                           |
                                 |  top first, then halving                        |
-                                +--- raise timer, or the size does not pass ------+
-                                                  (then from base again)
+                                +--- raise timer, larger interface, or the size --+
+                                     does not pass (then from base again)
 
 Beside every probe goes a control, a probe of the base size. A size is judged too big when it stayed
 unanswered in a round in which three controls were answered. Without the control, a link that is
 down for a while would look like a small one, and a lossy one would often be misjudged (3 lost of 3
 happens to 13 % of rounds where 30 % of packets are lost).
+
+Three things bring a confirmation of the size in use: a timer, a peer that reports incomplete
+bursts, and nothing else. A report of loss is a reason to ask, never an answer: while the probes
+pass, loss is just loss, and the next report has to wait twice as long to be asked about.
+
+ICMP reaches this machine only as what the kernel makes of it, a refused send (`on_too_big`). The
+sockets ignore the path MTU that the kernel learns from ICMP, so a forged message moves nothing.
 
 References:
     RFC 8899 (DPLPMTUD): probes, MAX_PROBES, the raise and confirmation timers, section 5.2. Differs
@@ -38,6 +45,10 @@ must not be able to make every burst hundreds of segments."""
 
 LARGEST: Final = 9216
 """Bytes of the largest packet worth probing for; the jumbo frames of common switches end here."""
+
+ETHERNET: Final = 1500
+"""Probed beside every larger size until it is in use: most paths carry at least this, and one that
+carries no jumbo frames must not stay at the base size while they are tried."""
 
 TRIES: Final = 3
 """Unanswered probes of a size, and answered controls beside them, that prove it too big (RFC 8899,
@@ -83,6 +94,8 @@ class PathMtu:
 
     __slots__ = (
         "_controls",
+        "_doubt_at",
+        "_doubt_wait",
         "_due",
         "_high",
         "_low",
@@ -96,10 +109,8 @@ class PathMtu:
     )
 
     def __init__(self, *, timing: Timing, largest: int, now: float) -> None:
-        largest = max(BASE, min(largest, LARGEST))
         self._timing = timing
-        likely = (size for size in CANDIDATES if size < largest)
-        self._sizes = tuple(sorted({BASE, *likely, largest}))
+        self._sizes = _sizes_up_to(largest)
         self.reset(now)
 
     def reset(self, now: float) -> None:
@@ -113,6 +124,8 @@ class PathMtu:
         self._sent: set[int] = set()
         self._due = now if self.searching else _NEVER
         self._raise_at = _NEVER
+        self._doubt_at = now  # a report of loss counts from here on
+        self._doubt_wait = 2 * self._timing.path_probe_retry
 
     @property
     def mtu(self) -> int:
@@ -174,6 +187,36 @@ class PathMtu:
         self._low, refused = 0, next(i for i, known in enumerate(self._sizes) if known >= size)
         return self._search_below(refused, now)
 
+    def on_loss(self, now: float) -> list[int]:
+        """The peer misses segments: ask at once whether the size in use still passes.
+
+        Returns:
+            Sizes to probe next; none while a probe is out anyway, or soon after loss was asked
+            about before and turned out to be loss alone.
+        """
+        if self._probing is not None or not self._low or now < self._doubt_at:
+            return []
+        longest = self._timing.path_confirm_interval
+        if now - self._doubt_at > longest:  # there was peace in between
+            self._doubt_wait = 2 * self._timing.path_probe_retry
+        self._doubt_at = now + self._doubt_wait
+        self._doubt_wait = min(2 * self._doubt_wait, longest)
+        return self._probe(self._low, now)
+
+    def on_largest(self, largest: int, now: float) -> list[int]:
+        """The local interface sends packets of up to `largest` bytes from now on.
+
+        Returns:
+            Sizes to probe next: a larger interface is tried at once.
+        """
+        largest = max(BASE, min(largest, LARGEST))
+        if largest == self._sizes[-1]:
+            return []
+        mtu = self.mtu if self.mtu <= largest else BASE
+        self._sizes = tuple(sorted({*_sizes_up_to(largest), mtu}))
+        self._low = self._sizes.index(mtu)
+        return self._search_below(len(self._sizes), now)
+
     def _probe(self, index: int, now: float) -> list[int]:
         self._probing = index
         self._tries = 0
@@ -185,6 +228,8 @@ class PathMtu:
         self._tries += 1
         self._due = now + self._timing.path_probe_retry
         sizes = [self._sizes[self._probing], BASE]
+        if self.mtu < ETHERNET < sizes[0]:
+            sizes.insert(1, ETHERNET)
         self._sent.update(sizes)
         return sizes
 
@@ -210,6 +255,7 @@ class PathMtu:
         self._high = high
         self._top_first = True
         self._raise_at = _NEVER
+        self._doubt_wait = 2 * self._timing.path_probe_retry
         self._sent.clear()
         return self._continue(now)
 
@@ -232,4 +278,11 @@ class PathMtu:
         assert list(self._sizes) == sorted(set(self._sizes))
         assert self._probing is None or self._low <= self._probing < self._high
         assert BASE <= self.mtu <= LARGEST
+        assert 0.0 < self._doubt_wait <= self._timing.path_confirm_interval
         assert self._raise_at != _NEVER or self.searching or self._high == len(self._sizes)
+
+
+def _sizes_up_to(largest: int) -> tuple[int, ...]:
+    largest = max(BASE, min(largest, LARGEST))
+    likely = (size for size in CANDIDATES if size < largest)
+    return tuple(sorted({BASE, *likely, largest}))

@@ -60,11 +60,13 @@ class Keypair:
             from the response; a responder learns it from the first burst that opens.
         counter: the counter of the next burst to send, hence also how many were sent.
         replay: which counters of the remote end were accepted. `open_into` does not touch it.
+        bad_tags: bursts that did not verify: forged, or damaged on the way.
     """
 
     __slots__ = (
         "_open",
         "_seal",
+        "bad_tags",
         "confirmed",
         "counter",
         "created_at",
@@ -111,6 +113,7 @@ class Keypair:
         self.confirmed = initiator
         self.counter = 0
         self.replay = ReplayWindow()
+        self.bad_tags = 0
 
     def usable(self, now: float) -> bool:
         """Whether bursts may still be sent and accepted under this keypair."""
@@ -162,4 +165,5 @@ class Keypair:
         try:
             return self._open(counter.to_bytes(NONCE_SIZE, "big"), ciphertext, aad, out)
         except InvalidTag as error:
+            self.bad_tags += 1
             raise AuthError("a burst that does not verify", DropReason.BAD_TAG) from error

@@ -32,13 +32,14 @@ from overlay.effects import (
     SendDatagram,
     SessionDown,
     SessionUp,
+    SetOffload,
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
 from overlay.keys import SigningKey
 from overlay.sim.clock import Alarm
 from overlay.sim.faults import Disk, Power
-from overlay.sim.link import Lost
+from overlay.sim.link import Lost, cut
 from overlay.sim.underlay import Site
 from overlay.state import NodeState
 from overlay.types import Address, Endpoint
@@ -100,6 +101,7 @@ class Machine:
         self._alarm: Alarm | None = None
         self._alarm_at: float | None = None
         self._idle_wakes = 0
+        self._singly: set[Endpoint] = set()  # whom its kernel segments nothing for
         self._waiting: deque[tuple[bytes, int, Endpoint]] = deque()
         self._waiting_bytes = 0
         site.underlay.attach(name, endpoint, self.receive)
@@ -268,6 +270,8 @@ class Machine:
                 self._site.trace.note(event, self.name, fields, self._now)
             case NetworkChanged():
                 self.changes += 1
+            case SetOffload():
+                self._set_offload(effect)
             case ProbeAnswered():
                 self.answered.append(effect)
             case Left(confirmed):
@@ -291,7 +295,17 @@ class Machine:
         self.perform(self.engine.on_persist_failed(failed, self._now))
         return False
 
+    def _set_offload(self, effect: SetOffload) -> None:
+        if effect.endpoint is None:
+            return  # what reads return is the link's doing
+        (self._singly.discard if effect.on else self._singly.add)(effect.endpoint)
+        self._note("offload.set", what=effect.name, on=int(effect.on))
+
     def _send(self, endpoint: Endpoint, datagrams: bytes, segment_size: int) -> None:
+        if endpoint in self._singly:
+            for datagram in cut(datagrams, segment_size):
+                self._site.underlay.send(self.name, self.endpoint, endpoint, datagram, 0)
+            return
         self._site.underlay.send(self.name, self.endpoint, endpoint, datagrams, segment_size)
 
     def _transmit(self, endpoint: Endpoint, datagrams: memoryview, segment_size: int) -> bool:

@@ -3,7 +3,8 @@
 Each is a msgpack array, its number first, in a block of kind CONTROL:
 
     liveness    1 Probe            2 ProbeReply       13 Goodbye
-    path MTU    3 PathProbe        4 PathProbeReply
+    path MTU    3 PathProbe        4 PathProbeReply  17 SegmentLoss
+    offloads   14 Trial           15 TrialReply      16 ReadSingly
     gossip      5 Summary          6 Digest            7 Want           8 Delta
     address     9 BlockRequest    10 Refusal           (a grant is a deed: it arrives as an item)
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
@@ -180,6 +181,35 @@ class Goodbye:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """Did this arrive? Large ones make a burst of some forty segments, small ones of one."""
+
+    number: int
+    takes: int
+    """Offloads of the sender's TUN, as bits: 1 checksum, 2 tso, 4 uso. Others are ignored."""
+    block: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReply:
+    """The trial of that number arrived whole, hence unchanged."""
+
+    number: int
+    takes: int
+    coalesced: bool
+    """All its segments came in one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSingly:
+    """Large bursts of the sender's are not answered, however they are sent: do without UDP_GRO."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLoss:
+    """So many bursts of the receiver's stayed incomplete since the last report."""
+
+    bursts: int
 class BenchRequest:
     """Let me measure the way to you. Repeated with the same `request` until answered."""
 
@@ -225,6 +255,10 @@ Message = (
     | JoinRequest
     | JoinGrant
     | Goodbye
+    | Trial
+    | TrialReply
+    | ReadSingly
+    | SegmentLoss
     | BenchRequest
     | BenchReady
     | BenchDone
@@ -303,6 +337,10 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
         ),
     ),
     13: (Goodbye, ()),
+    14: (Trial, (_integer(U32), _integer(U16), _bytes())),
+    15: (TrialReply, (_integer(U32), _integer(U16), Fields.boolean)),
+    16: (ReadSingly, ()),
+    17: (SegmentLoss, (_integer(U32),)),
     21: (
         BenchRequest,
         (

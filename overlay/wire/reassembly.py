@@ -70,6 +70,7 @@ class Reassembly:
         self._counts: dict[int, int] = {}
         self.held = 0
         """Segments waiting now."""
+        self._incomplete: dict[int, int] = {}
 
     def take(self, header: Header, piece: memoryview, now: float) -> Taken:
         """Add one segment of a burst with more than one.
@@ -122,7 +123,14 @@ class Reassembly:
         else:
             del self._counts[key[0]]
         self.held -= partial.held
+        if partial.missing:
+            self._incomplete[key[0]] = self._incomplete.get(key[0], 0) + 1
         return partial.held
+
+    def take_incomplete(self) -> dict[int, int]:
+        """Bursts given up since the last call, by receiver index: its sender may want to know."""
+        taken, self._incomplete = self._incomplete, {}
+        return taken
 
     def expire(self, now: float) -> int:
         """Forget bursts whose time is over; returns how many segments were lost with them."""

@@ -19,6 +19,7 @@ from overlay.effects import (
     SendDatagram,
     SessionDown,
     SessionUp,
+    SetOffload,
 )
 from overlay.types import Endpoint, NodeId
 
@@ -30,6 +31,7 @@ def examples() -> list[Effect]:
     """One of each; made anew, so that equality is by value."""
     return [
         SendDatagram(ENDPOINT, b"datagram"),
+        SetOffload("udp_gso", on=False, endpoint=ENDPOINT),
         SendControl(NODE, b"message"),
         Persist(b"state"),
         SessionUp(NODE, ENDPOINT),

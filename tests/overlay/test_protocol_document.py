@@ -55,8 +55,12 @@ from overlay.wire.control import (
     PathProbeReply,
     Probe,
     ProbeReply,
+    ReadSingly,
     Refusal,
+    SegmentLoss,
     Summary,
+    Trial,
+    TrialReply,
     Want,
     decode_untrusted,
     encode,
@@ -83,6 +87,10 @@ MESSAGES: tuple[Message, ...] = (
     JoinRequest(9, "node-b", bytes(32), bytes(64)),
     JoinGrant(9, b"certificate", b"cluster", bytes(32), (ITEM,)),
     Goodbye(),
+    Trial(3, 7, bytes(2)),
+    TrialReply(3, 5, coalesced=True),
+    ReadSingly(),
+    SegmentLoss(300),
     BenchRequest(9, bytes(4), b"", 30),
     BenchReady(9, bytes(32), 40000, 0),
     BenchDone(9),
@@ -306,7 +314,7 @@ def test_path_mtu_candidates_are_those_of_the_code() -> None:
 def test_control_messages_have_the_bytes_that_are_written() -> None:
     encoded = {type(message).__name__: encode(message) for message in MESSAGES}
     written = tables("Test vectors")[0]
-    assert len(written) == 8
+    assert len(written) == 9
     for label, hexes in written:
         name = re.match(r"\w+", label)
         assert name

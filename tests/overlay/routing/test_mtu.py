@@ -232,7 +232,7 @@ def test_hints_never_go_below_the_base_size_nor_up() -> None:
 def test_an_answer_to_what_was_never_asked_changes_nothing() -> None:
     path = Path(1400, largest=9000)
     path.run(0.01)
-    for size in (1500, 1401, 8950, 9001, 0):
+    for size in (1492, 1401, 8950, 9001, 0):
         assert path.machine.on_reply(size, path.now) == []
     assert path.machine.mtu == BASE
 
@@ -244,6 +244,114 @@ def test_a_late_answer_counts() -> None:
     path.machine.on_reply(1500, path.now)
     path.machine.check_invariants()
     assert path.machine.mtu == 1500
+
+
+# -- jumbo frames ----------------------------------------------------------------------------------
+
+
+def test_ethernets_size_is_used_at_once_where_jumbo_frames_do_not_pass() -> None:
+    path = Path(1500, largest=9000)
+    path.run(RTT)
+    assert path.probes == [(0.0, 9000), (0.0, 1500), (0.0, BASE)]
+    assert path.machine.mtu == 1500
+    path.run(8.0)
+    assert path.machine.mtu == 1500
+    assert not path.machine.searching
+
+
+def test_a_jumbo_path_is_settled_in_one_round_trip() -> None:
+    path = Path(9000, largest=9000)
+    path.run(RTT)
+    assert path.machine.mtu == 9000
+    assert not path.machine.searching
+
+
+def test_a_larger_interface_is_tried_at_once() -> None:
+    path = Path(9000, largest=1500)
+    path.run(100.0)
+    path.send(path.machine.on_largest(9000, path.now))
+    assert path.machine.mtu == 1500
+    path.run(100.0 + RTT)
+    assert path.machine.mtu == 9000
+
+
+def test_a_smaller_interface_is_believed_at_once_and_searched_below() -> None:
+    path = Path(9000, largest=9000)
+    path.run(100.0)
+    path.real = 1450
+    path.send(path.machine.on_largest(1450, path.now))
+    assert path.machine.mtu == BASE
+    path.run(101.0)
+    assert path.machine.mtu == 1450
+    assert max(size for at, size in path.probes if at >= 100.0) == 1450
+
+
+@pytest.mark.parametrize("largest", [1430, 1500, 9216])
+def test_an_interface_that_changes_above_the_size_in_use_keeps_it(largest: int) -> None:
+    path = Path(1430, largest=1430)
+    path.run(100.0)
+    path.send(path.machine.on_largest(largest, path.now))
+    assert path.machine.mtu == 1430
+    path.run(120.0)
+    assert path.machine.mtu == 1430
+
+
+# -- loss ------------------------------------------------------------------------------------------
+
+
+def test_reported_loss_brings_a_confirmation_and_that_decides() -> None:
+    path = Path(1500, largest=1500)
+    path.run(10.0)
+    path.send(path.machine.on_loss(path.now))
+    assert path.probes[-2:] == [(10.0, 1500), (10.0, BASE)]
+    path.run(11.0)
+    assert path.machine.mtu == 1500
+
+
+def test_a_black_hole_is_found_within_seconds_of_the_first_report() -> None:
+    path = Path(1500, largest=1500)
+    path.run(10.0)
+    path.real = 1400
+    path.send(path.machine.on_loss(path.now))
+    path.run(10.0 + 3 * TIMING.path_probe_retry)
+    assert path.machine.mtu == BASE
+    path.run(10.0 + 10 * TIMING.path_probe_retry)
+    assert path.machine.mtu == 1400
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_link_that_loses_three_percent_keeps_its_size_whatever_is_reported(seed: int) -> None:
+    path = Path(1500, largest=1500, loss=0.03, seed=seed)
+    path.run(10.0)
+    assert path.machine.mtu == 1500
+    before = len(path.probes)
+    for second in range(11, 611):  # one report a second: every burst of 43 segments is hit
+        path.run(float(second))
+        path.send(path.machine.on_loss(path.now))
+        assert path.machine.mtu == 1500
+    # Asking is backed off: not much more than the confirmations there are anyway.
+    assert len(path.probes) - before < 200
+
+
+def test_after_a_time_without_loss_a_report_counts_at_once_again() -> None:
+    path = Path(1500, largest=1500)
+    for second in range(10, 100):
+        path.run(float(second))
+        path.send(path.machine.on_loss(path.now))
+    path.run(200.0)
+    path.real = 1400
+    path.send(path.machine.on_loss(path.now))
+    assert path.probes[-2] == (200.0, 1500)
+    path.run(201.0)
+    assert path.machine.on_loss(path.now) == []  # a round is under way already
+    path.run(200.0 + 3 * TIMING.path_probe_retry)
+    assert path.machine.mtu == BASE
+
+
+def test_at_the_base_size_loss_asks_nothing() -> None:
+    path = Path(1280, largest=1500)
+    path.run(10.0)
+    assert path.machine.on_loss(path.now) == []
 
 
 def test_another_endpoint_is_another_path() -> None:
@@ -260,7 +368,7 @@ def test_another_endpoint_is_another_path() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["reply", "hint", "wait", "reset"]),
+            st.sampled_from(["reply", "hint", "wait", "reset", "loss", "largest"]),
             st.sampled_from([0, *CANDIDATES, BASE, 9000]),
         ),
         max_size=40,
@@ -276,6 +384,10 @@ def test_whatever_happens_it_stays_in_bounds_and_finds_rest(steps: list[tuple[st
                 path.send(path.machine.on_too_big(size, path.now))
             case "reset":
                 path.machine.reset(path.now)
+            case "loss":
+                path.send(path.machine.on_loss(path.now))
+            case "largest":
+                path.send(path.machine.on_largest(size, path.now))
             case _:
                 path.run(path.now + size / 100)
     path.run(path.now + 60.0)

@@ -34,8 +34,12 @@ from overlay.wire.control import (
     PathProbeReply,
     Probe,
     ProbeReply,
+    ReadSingly,
     Refusal,
+    SegmentLoss,
     Summary,
+    Trial,
+    TrialReply,
     Want,
     decode_untrusted,
     encode,
@@ -72,6 +76,10 @@ GOLDEN = [
         "960c01c40463657274c407636c7573746572c420" + "70" * 32 + "91" + ITEM_HEX,
     ),
     (Goodbye(), "910d"),
+    (Trial(3, 7, b"\0\0"), "940e0307c4020000"),
+    (TrialReply(3, 5, coalesced=True), "940f0305c3"),
+    (ReadSingly(), "9110"),
+    (SegmentLoss(300), "9211cd012c"),
     (
         BenchRequest(5, bytes([10, 244, 2, 1]), bytes([192, 0, 2, 2]), 30),
         "951505c4040af40201c404c00002021e",
@@ -110,6 +118,10 @@ MESSAGES = st.one_of(
         JoinGrant, NUMBERS, st.binary(max_size=99), st.binary(max_size=99), exactly(32), ITEMS
     ),
     st.just(Goodbye()),
+    st.builds(Trial, st.integers(0, U32), st.integers(0, U16), st.binary(max_size=200)),
+    st.builds(TrialReply, st.integers(0, U32), st.integers(0, U16), coalesced=st.booleans()),
+    st.just(ReadSingly()),
+    st.builds(SegmentLoss, st.integers(0, U32)),
     st.builds(
         BenchRequest,
         NUMBERS,
@@ -132,9 +144,9 @@ def test_every_message_has_golden_bytes():
     assert {type(message) for message, _ in GOLDEN} == set(get_args(Message))
 
 
-def test_numbers_are_one_to_thirteen_and_those_of_measuring():
+def test_numbers_are_one_to_seventeen_and_those_of_measuring():
     numbers = {unpack_untrusted(encode(message), 999)[0] for message, _ in GOLDEN}
-    assert numbers == {*range(1, 14), 21, 22, 23}
+    assert numbers == {*range(1, 18), 21, 22, 23}
 
 
 @given(MESSAGES)

@@ -164,6 +164,24 @@ def test_a_burst_expires_at_its_deadline_and_not_before():
     assert reassembly.expire(101.0) == 0
 
 
+def test_bursts_given_up_are_counted_by_receiver_and_told_once():
+    reassembly = table(per_session=2)
+    for counter in (1, 2, 3):  # the third pushes out the first
+        take(reassembly, index=0, last=2, counter=counter, now=1.0)
+    take(reassembly, index=1, last=2, receiver=9, now=1.5)
+    assert reassembly.take_incomplete() == {1: 1}
+    reassembly.expire(5.0)
+    assert reassembly.take_incomplete() == {1: 2, 9: 1}
+    assert reassembly.take_incomplete() == {}
+
+
+def test_a_burst_that_became_whole_was_not_given_up():
+    reassembly = table()
+    take(reassembly, index=0, last=1)
+    take(reassembly, index=1, last=1)
+    assert reassembly.take_incomplete() == {}
+
+
 # -- everything at once, against a model -----------------------------------------------------------
 
 PER_SESSION, TOTAL = 2, 4
