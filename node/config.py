@@ -33,8 +33,17 @@ LEAST_MTU: Final = 1280
 """What IPv6 demands of every link (RFC 8200, section 5); pods have IPv6."""
 MOST_MTU: Final = 9000
 
+MOST_UNDERLAY_MTU: Final = 9216
+"""Where the path MTU stops looking (`overlay.routing.mtu.LARGEST`)."""
+
+TUN_OFFLOADS: Final = ("checksum", "tso", "uso")
+"""What the kernel of a TUN can do (`node.io.tun.OFFLOADS`)."""
+
 LONGEST_TUN_NAME: Final = 15
 """IFNAMSIZ of the kernel without the closing zero byte."""
+
+AUTO: Final = "auto"
+"""How a setting says: find out."""
 
 PREFIX: Final = "MUSLIN_"
 OTHER_VARIABLES: Final = ("MUSLIN_STATE",)
@@ -57,8 +66,8 @@ class NodeConfig:
     mtu: int = 1500
     """What pods see, in bytes, whatever the underlay carries."""
 
-    underlay_mtu: int = 1500
-    """Largest underlay packet worth probing for, in bytes."""
+    underlay_mtu: int | None = None
+    """Largest underlay packet worth probing for, in bytes; None: what the machine's links carry."""
 
     tun: str = "muslin0"
     """Name of the TUN interface."""
@@ -75,8 +84,8 @@ class NodeConfig:
     udp_gro: bool = True
     """Whether to let the kernel join datagrams into bursts, where it can."""
 
-    tun_offload: bool = True
-    """Whether to exchange unsegmented packets with the TUN, where the kernel can."""
+    tun_offload: tuple[str, ...] = TUN_OFFLOADS
+    """What to leave to the kernel in packets exchanged with the TUN, where it can."""
 
     bench: bool = True
     """Whether members may measure the way to this node (`muslin bench`)."""
@@ -106,14 +115,33 @@ def _endpoints(value: object) -> tuple[Endpoint, ...]:
     return found
 
 
-def _mtu(value: object) -> int:
+def _mtu(value: object, most: int = MOST_MTU) -> int:
     if isinstance(value, str) and value.isdigit():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"must be a number, {LEAST_MTU} to {MOST_MTU}")
-    if not LEAST_MTU <= value <= MOST_MTU:
-        raise ValueError(f"must be {LEAST_MTU} to {MOST_MTU}, not {value}")
+        raise ValueError(f"must be a number, {LEAST_MTU} to {most}")
+    if not LEAST_MTU <= value <= most:
+        raise ValueError(f"must be {LEAST_MTU} to {most}, not {value}")
     return value
+
+
+def _underlay_mtu(value: object) -> int | None:
+    return None if value == AUTO else _mtu(value, MOST_UNDERLAY_MTU)
+
+
+def _tun_offloads(value: object) -> tuple[str, ...]:
+    """A list of names; true is all of them, false none."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(value, bool):
+        return TUN_OFFLOADS if value else ()
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, list | tuple) or not all(name in TUN_OFFLOADS for name in value):
+        raise ValueError(f"must be true, false or a list of {', '.join(TUN_OFFLOADS)}")
+    if value and "checksum" not in value:
+        raise ValueError("must have checksum, which tso and uso build on")
+    return tuple(name for name in TUN_OFFLOADS if name in value)
 
 
 def _switch(value: object) -> bool:
@@ -187,7 +215,10 @@ SETTINGS: Final = (
     ),
     Setting("mtu", "mtu", _mtu, "What pods see, in bytes, whatever the underlay carries."),
     Setting(
-        "underlay_mtu", "underlay_mtu", _mtu, "Largest underlay packet to probe for, in bytes."
+        "underlay_mtu",
+        "underlay_mtu",
+        _underlay_mtu,
+        "Largest underlay packet to probe for, in bytes; auto: what this machine's links carry.",
     ),
     Setting("tun", "tun", _interface, "Name of the TUN interface."),
     Setting("loop", "loop", _loop, "Event loop: uvloop or asyncio."),
@@ -208,7 +239,12 @@ SETTINGS: Final = (
     Setting("log.format", "log_format", _log_format, "text or json."),
     Setting("offload.udp_gso", "udp_gso", _switch, "Let the kernel cut bursts into datagrams."),
     Setting("offload.udp_gro", "udp_gro", _switch, "Let the kernel join datagrams into bursts."),
-    Setting("offload.tun", "tun_offload", _switch, "Exchange unsegmented packets with the TUN."),
+    Setting(
+        "offload.tun",
+        "tun_offload",
+        _tun_offloads,
+        "What to leave to the kernel in packets of the TUN; true is all of them, false none.",
+    ),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
@@ -346,6 +382,8 @@ def _default(setting: Setting) -> object:
 
 def _toml(value: object) -> str:
     match value:
+        case None:
+            return f'"{AUTO}"'
         case bool():
             return str(value).lower()
         case int():

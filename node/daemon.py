@@ -36,6 +36,7 @@ from node.logs import EventLog, set_level
 from node.loop import run as run_loop
 from node.pinger import Pinger
 from node.preflight import check_overlap, cluster_ranges
+from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
 from node.systemd import Notifier
 from node.tasks import spawn, stop
@@ -157,10 +158,14 @@ class Daemon:
         # The port comes first: two nodes in one namespace collide there before anywhere else.
         self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
         stack.callback(self._udp.close)
+        wanted = (*self._udp.offloads, *config.tun_offload)
+        checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
         await self._check_overlap()
-        self._tun = Tun(config.tun, offload=config.tun_offload)
+        endpoints, largest = await self._endpoints(), await self._underlay_mtu()
+        works = self._follow_check(await checking)
+        self._tun = Tun(config.tun, offload=[name for name in config.tun_offload if name in works])
         stack.callback(self._tun.close)
-        self.engine = self._make_engine(await self._endpoints())
+        self.engine = self._make_engine(endpoints, largest)
         self._kernel = KernelManager(self._tun.name, config.mtu, self._thread)
         stack.push_async_callback(self._close_kernel)
         self._pinger = Pinger()
@@ -169,10 +174,20 @@ class Daemon:
             engine=self.engine, tun=self._tun, udp=self._udp, listener=self, clock=self.now
         )
 
+    def _follow_check(self, result: Result) -> tuple[str, ...]:
+        """Leave off what failed; says what works."""
+        for name, why in result.failed.items():
+            self._log.warning("offload.failed", offloads=name, why=why)
+            if name in self._udp.offloads:
+                self._udp.set_offload(name, on=False, endpoint=None)
+        if result.trusted:
+            self._log.info("offload.trusted", offloads="tun", why=result.trusted)
+        return result.works
+
     async def _close_kernel(self) -> None:
         await self._kernel.close(remove=self._has_left)
 
-    def _make_engine(self, endpoints: tuple[Endpoint, ...]) -> Engine:
+    def _make_engine(self, endpoints: tuple[Endpoint, ...], underlay_mtu: int) -> Engine:
         node = self._node
         return Engine(
             identity=node.identity,
@@ -181,8 +196,8 @@ class Daemon:
             state=NodeState.decode(node.state),
             settings=Settings(
                 mtu=self._config.mtu,
-                underlay_mtu=self._config.underlay_mtu,
-                tun_offloads=self._tun.offloads,
+                underlay_mtu=underlay_mtu,
+                offloads=(*self._udp.offloads, *self._tun.offloads),
                 prefer_aes=has_aes(),
             ),
             entropy=os.urandom,
@@ -249,16 +264,24 @@ class Daemon:
         addresses = await self._thread.call(Netlink.local_addresses, own)
         return tuple(Endpoint.of(str(address), local.port) for address in addresses)
 
+    async def _underlay_mtu(self) -> int:
+        """The largest underlay packet worth probing for: configured, else what the links carry."""
+        if self._config.underlay_mtu is not None:
+            return self._config.underlay_mtu
+        own = cluster_ranges(self._node.cluster)
+        return await self._thread.call(Netlink.underlay_mtu, own) or Settings().underlay_mtu
+
     async def _watch_addresses(self) -> None:
         while True:
             await asyncio.sleep(ADDRESS_INTERVAL)
             try:
-                endpoints = await self._endpoints()
+                endpoints, largest = await self._endpoints(), await self._underlay_mtu()
             except KernelError as error:
                 self.report(Report("addresses.unknown", {"why": str(error)}))
                 continue
             # What cannot be stored now the engine stores later; packets go on flowing meanwhile.
             self._driver.perform(self.engine.on_endpoints(endpoints, self.now()))
+            self._driver.perform(self.engine.on_underlay_mtu(largest, self.now()))
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval

@@ -117,9 +117,6 @@ class Settings:
     """What the ports do: `udp_gso` and `udp_gro` of the socket; `checksum`, `tso`, `uso` of the
     TUN."""
 
-    tun_offloads: tuple[str, ...] = ()
-    """Super-packets the TUN takes (`tso`, `uso`): packets are joined to such ones for it."""
-
     prefer_aes: bool = True
     """Whether this machine has AES instructions; ChaCha20-Poly1305 is chosen where one end lacks
     them."""

@@ -135,7 +135,7 @@ class Parts:
             deliver=deliver,
             reassembly=self.reassembly,
             coalescer=Coalescer(
-                tso="tso" in settings.tun_offloads, uso="uso" in settings.tun_offloads
+                tso="tso" in settings.offloads, uso="uso" in settings.offloads
             ),
         )
 

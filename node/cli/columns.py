@@ -78,6 +78,15 @@ def _total(value: object) -> str:
     return str(sum(value.values())) if isinstance(value, dict) else ""
 
 
+def _offloads(value: object) -> str:
+    """The names, shorter, in their order from the wire to the pod."""
+    names = value if isinstance(value, list) else []
+    return " ".join(_SHORT.get(str(name), str(name)) for name in names) or "none"
+
+
+_SHORT: Final = {"udp_gso": "gso", "udp_gro": "gro", "checksum": "csum"}
+
+
 def _key(*keys: str) -> Callable[[Json], tuple[str, ...]]:
     return lambda item: tuple(str(item[key]) for key in keys if item[key] is not None)
 
@@ -141,6 +150,9 @@ SESSIONS: Final = Kind(
         Column("established", "established", since),
         Column("rekeyed", "rekeyed", since),
         Column("mtu", "mtu"),
+        Column("mtu-state", "mtu_state", wide=True),
+        Column("offloads", "offloads", _offloads, wide=True),
+        Column("trial", "trial", wide=True),
         Column("tx", "tx_bytes", size),
         Column("rx", "rx_bytes", size),
         Column("drops", "drops", _total),

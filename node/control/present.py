@@ -104,8 +104,12 @@ def present_route(route: RouteView, now: float) -> Json:
     }
 
 
-def present_session(session: SessionView, epoch: float) -> Json:
-    """A row of `get sessions`; `epoch` is Unix seconds at monotonic zero."""
+def present_session(session: SessionView, epoch: float, offloads: tuple[str, ...]) -> Json:
+    """A row of `get sessions`.
+
+    `epoch` is Unix seconds at monotonic zero; `offloads` what the ports do now, which may be less
+    than what the peers were tried with.
+    """
     return {
         "node": session.node,
         "endpoint": _text(session.endpoint),
@@ -113,6 +117,9 @@ def present_session(session: SessionView, epoch: float) -> Json:
         "established": moment(epoch + session.established),
         "rekeyed": moment(epoch + session.rekeyed),
         "mtu": session.mtu,
+        "mtu_state": "settled" if session.mtu_settled else "searching",
+        "offloads": [name for name in session.offloads if name in offloads],
+        "trial": session.trial or None,
         "tx_bytes": session.tx_bytes,
         "rx_bytes": session.rx_bytes,
         "drops": _counts(session.drops.items()),
@@ -177,7 +184,7 @@ KINDS: Final[dict[str, Presenter]] = {
     "pods": lambda shot, facts: [present_pod(pod, facts.epoch + shot.now) for pod in shot.pods],
     "routes": lambda shot, _: [present_route(route, shot.now) for route in shot.routes],
     "sessions": lambda shot, facts: [
-        present_session(session, facts.epoch) for session in shot.sessions
+        present_session(session, facts.epoch, facts.offloads) for session in shot.sessions
     ],
     "blocks": lambda shot, _: [present_block(block) for block in shot.blocks],
 }

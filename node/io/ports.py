@@ -106,7 +106,7 @@ class DatagramPort(Protocol):
         ...
 
     def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
-        """Use `udp_gso` towards `endpoint`, or `udp_gro`, from now on, or do without."""
+        """Use `udp_gso` towards `endpoint` (None: anybody), or `udp_gro`, from now on, or not."""
         ...
 
     def take_too_big(self) -> set[Endpoint]:

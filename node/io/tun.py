@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Collection
 from typing import Final
 
 import pytun
@@ -24,6 +25,7 @@ from overlay.errors import WireError
 from overlay.wire.virtio import (
     NO_OFFLOAD,
     VIRTIO_HEADER_SIZE,
+    VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_UDP_L4,
     VirtioHeader,
     segment_untrusted,
@@ -37,15 +39,15 @@ TUN_F_TSO_ECN: Final = 0x08
 TUN_F_USO4: Final = 0x20
 TUN_F_USO6: Final = 0x40
 
-_TSO: Final = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
-_USO: Final = TUN_F_USO4 | TUN_F_USO6
-_LEVELS: Final = (
-    (_TSO | _USO, ("checksum", "tso", "uso")),
-    (_TSO, ("checksum", "tso")),
-    (TUN_F_CSUM, ("checksum",)),
-    (0, ()),
-)
-"""From the most to the least: USO came with Linux 6.2, the rest is older than Debian."""
+OFFLOADS: Final = {
+    "checksum": TUN_F_CSUM,
+    "tso": TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
+    "uso": TUN_F_USO4 | TUN_F_USO6,
+}
+"""What can be asked of the kernel. It gives `tso` and `uso` only together with `checksum`."""
+
+_GIVEN_UP_FIRST: Final = ("uso", "tso", "checksum")
+"""USO came with Linux 6.2, the rest is older than Debian."""
 
 
 PACKET_ROOM: Final = VIRTIO_HEADER_SIZE + 65_575
@@ -64,23 +66,25 @@ class Tun:
 
     Args:
         name: interface name, at most 15 bytes.
-        offload: False forces the software path, for kernels (and tests) that need it.
+        offload: names in `OFFLOADS` to ask the kernel for; none of them forces the software path,
+            for kernels (and tests) that need it. True is all of them.
 
     Raises:
         TunError: no /dev/net/tun, no permission, or the name is taken.
     """
 
-    def __init__(self, name: str, *, offload: bool = True) -> None:
+    def __init__(self, name: str, *, offload: bool | Collection[str] = True) -> None:
         self.name = name
         self.offloads: tuple[str, ...] = ()
-        self._header = offload
+        self._wanted = _names(offload)
+        self._header = bool(self._wanted)
         self._open()
 
     def _open(self) -> None:
         flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if self._header else 0)
         self._device = _make_device(self.name, flags)
         self._fd: int = self._device.fileno()
-        self.offloads = _negotiate(self._fd) if self._header else ()
+        self.offloads = _negotiate(self._fd, self._wanted) if self._header else ()
         os.set_blocking(self._fd, False)
         # An interface lives as long as its descriptor: no child may keep it when the daemon ends.
         os.set_inheritable(self._fd, False)
@@ -151,7 +155,8 @@ class Tun:
             return True
         gso_type = packet[1]
         if not gso_type:
-            return False
+            partial = packet[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM
+            return bool(partial) and "checksum" not in self.offloads
         offload = "uso" if gso_type == VIRTIO_NET_HDR_GSO_UDP_L4 else "tso"
         return offload not in self.offloads
 
@@ -205,11 +210,22 @@ _REASONS: Final = {
 }
 
 
-def _negotiate(fd: int) -> tuple[str, ...]:
-    for mask, names in _LEVELS:
+def _names(offload: bool | Collection[str]) -> tuple[str, ...]:
+    if isinstance(offload, bool):
+        return tuple(OFFLOADS) if offload else ()
+    return tuple(name for name in OFFLOADS if name in offload and "checksum" in offload)
+
+
+def _negotiate(fd: int, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Ask for what is wanted, then for less, until the kernel agrees."""
+    given_up = (name for name in _GIVEN_UP_FIRST if name in wanted)
+    while True:
         try:
-            fcntl.ioctl(fd, TUNSETOFFLOAD, mask)
+            fcntl.ioctl(fd, TUNSETOFFLOAD, sum(OFFLOADS[name] for name in wanted))
         except OSError:
-            continue
-        return names
-    return ()
+            refused = next(given_up, None)
+            if refused is None:
+                return ()
+            wanted = tuple(name for name in wanted if name != refused)
+        else:
+            return wanted

@@ -119,12 +119,14 @@ class UdpSocket:
         return False
 
     def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
-        """Use `udp_gso` towards `endpoint`, or `udp_gro`, from now on, or do without."""
+        """Use `udp_gso` towards `endpoint` (None: anybody), or `udp_gro`, from now on, or not."""
         if name == "udp_gro":
             self._gro = _try_option(self._socket, SOL_UDP, UDP_GRO, int(on)) and on
-        elif endpoint is not None and on:
+        elif endpoint is None:
+            self._gso = on
+        elif on:
             self._singly.discard(endpoint)
-        elif endpoint is not None:
+        else:
             if len(self._singly) >= _MAX_CACHED:
                 self._singly.clear()
             self._singly.add(endpoint)

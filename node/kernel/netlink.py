@@ -26,7 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from node.errors import NodeError
 from node.kernel import messages
 from node.kernel.errors import KernelError
-from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, Route
+from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, LinkAddress, Route
 from node.kernel.overlap import HostRoute
 from node.kernel.reconcile import (
     AddAddress,
@@ -188,17 +188,32 @@ class Netlink:
             for route in self.host_routes()
             if route.prefix.prefixlen == 0
         }
-        with _explained("reading the addresses"):
-            links = self._dump(self._ipr.get_links)
-            names = messages.link_names(
-                [link for link in links if messages.is_up(link) and not messages.is_loopback(link)]
-            )
-            found = [held for held, for_peers in self._addresses(names) if for_peers and held.link]
+        found = [held for held, _ in self._for_peers(exclude)]
         found.sort(key=lambda held: (held.link, held.address.version) not in leading_out)
+        return [held.address.ip for held in found]
+
+    def underlay_mtu(self, exclude: Sequence[Prefix] = ()) -> int | None:
+        """The largest MTU of the links that have `local_addresses`; None without any.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        return max((mtu for _, mtu in self._for_peers(exclude)), default=None)
+
+    def _for_peers(self, exclude: Sequence[Prefix]) -> list[tuple[LinkAddress, int]]:
+        """Addresses others may use, each with the MTU of its link."""
+        with _explained("reading the addresses"):
+            links = [
+                link
+                for link in self._dump(self._ipr.get_links)
+                if messages.is_up(link) and not messages.is_loopback(link)
+            ]
+            mtus = {link.get_attr("IFLA_IFNAME"): int(link.get_attr("IFLA_MTU")) for link in links}
+            held = [held for held, usable in self._addresses(messages.link_names(links)) if usable]
         return [
-            held.address.ip
-            for held in found
-            if not any(held.address.ip in prefix for prefix in exclude)
+            (each, mtus[each.link])
+            for each in held
+            if each.link and not any(each.address.ip in prefix for prefix in exclude)
         ]
 
     def link_mtu_for(self, endpoint: Endpoint) -> int:

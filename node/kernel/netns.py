@@ -199,6 +199,22 @@ def run_in(
     return _in_new_thread(enter)
 
 
+def run_in_new(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of `function(*args, **kwargs)` called in a fresh namespace without a name.
+
+    The namespace is gone when nothing that was opened in it is open any more.
+
+    Raises:
+        KernelError: no permission. And what `function` raises.
+    """
+
+    def enter() -> T:
+        _call("making a namespace", _libc.unshare, CLONE_NEWNET)
+        return function(*args, **kwargs)
+
+    return _in_new_thread(enter)
+
+
 def _in_new_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns") as executor:
         return executor.submit(function, *args, **kwargs).result()

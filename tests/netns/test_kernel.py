@@ -532,6 +532,8 @@ def test_the_machines_routes_addresses_and_mtu_are_found(spare: str) -> None:
                 "192.0.2.5",
                 "2001:db8::7",
             ]
+            assert netlink.underlay_mtu(ranges) == 1500, "lan0's; lan1 has no address"
+            assert netlink.underlay_mtu([*ranges, ip_network("192.0.2.0/24")]) == 1400
             assert netlink.link_mtu_for(Endpoint("198.51.100.9", 1)) == 1400
             assert netlink.link_mtu_for(Endpoint("2001:db8::9", 1)) == 1400
             with pytest.raises(KernelError, match="looking for the way to 2001:db8:9::1"):

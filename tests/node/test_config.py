@@ -74,7 +74,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         log_format=LogFormat.JSON,
         udp_gso=False,
         udp_gro=False,
-        tun_offload=False,
+        tun_offload=(),
     )
     assert load_config(path, {}) == expected
     environment = {
@@ -92,6 +92,31 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         "MUSLIN_OFFLOAD_TUN": "FALSE",
     }
     assert load_config(path.with_name("none"), environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "variable", "names"),
+    [
+        ("true", "true", ("checksum", "tso", "uso")),
+        ("false", "false", ()),
+        ("[]", "", ()),
+        ('["checksum"]', "checksum", ("checksum",)),
+        ('["uso", "checksum"]', "uso, checksum", ("checksum", "uso")),
+        ('["checksum", "tso"]', "checksum,tso", ("checksum", "tso")),
+    ],
+)
+def test_offloads_of_the_tun_are_all_none_or_named(path, written, variable, names) -> None:
+    path.write_text(f"offload.tun = {written}")
+    assert load_config(path, {}).tun_offload == names
+    assert (
+        load_config(path.with_name("none"), {"MUSLIN_OFFLOAD_TUN": variable}).tun_offload == names
+    )
+
+
+@pytest.mark.parametrize(("value", "mtu"), [('"auto"', None), ("9216", 9216), ('"1280"', 1280)])
+def test_the_underlay_s_mtu_is_a_number_or_found_out(path, value, mtu) -> None:
+    path.write_text(f"underlay_mtu = {value}")
+    assert load_config(path, {}).underlay_mtu == mtu
 
 
 def test_all_mistakes_of_all_sources_are_told_together(path) -> None:
@@ -134,7 +159,11 @@ def test_flags_that_alone_are_wrong_are_named_as_the_key(path) -> None:
             "log.level = 'inf'",
             "must be debug or info or warning or error, not 'inf' (did you mean info?)",
         ),
-        ("offload.tun = 1", "must be true or false"),
+        ("offload.tun = 1", "offload.tun must be true, false or a list of checksum, tso, uso"),
+        ("offload.tun = ['tso2']", "must be true, false or a list of checksum, tso, uso"),
+        ("offload.tun = ['tso']", "offload.tun must have checksum, which tso and uso build on"),
+        ("underlay_mtu = 'automatic'", "underlay_mtu must be a number, 1280 to 9216"),
+        ("underlay_mtu = 9217", "underlay_mtu must be 1280 to 9216, not 9217"),
         ("zzz = 1", "zzz is not a setting"),
         ("listen =", "is not TOML"),
     ],

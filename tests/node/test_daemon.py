@@ -87,9 +87,14 @@ class Addresses:
 
     def __init__(self) -> None:
         self.told: list[tuple[Endpoint, ...]] = []
+        self.mtus: list[int] = []
 
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], _now: float) -> list[Effect]:
         self.told.append(endpoints)
+        return []
+
+    def on_underlay_mtu(self, largest: int, _now: float) -> list[Effect]:
+        self.mtus.append(largest)
         return []
 
     def perform(self, _effects: list[Effect]) -> bool:
@@ -108,7 +113,7 @@ def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch_over_addresses(fol
         return answer
 
     async def watch() -> Addresses:
-        node = daemon.Daemon(NodeConfig(), folder, founded(), NodeConfig)
+        node = daemon.Daemon(NodeConfig(underlay_mtu=1400), folder, founded(), NodeConfig)
         node.engine = node._driver = stand_in = Addresses()
         monkeypatch.setattr(node, "_endpoints", endpoints)
         with suppress(asyncio.CancelledError):
@@ -116,5 +121,7 @@ def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch_over_addresses(fol
         return stand_in
 
     monkeypatch.setattr(daemon, "ADDRESS_INTERVAL", 0.0)
-    told = asyncio.run(watch()).told
+    stand_in = asyncio.run(watch())
+    told = stand_in.told
+    assert stand_in.mtus == [1400, 1400]
     assert [endpoint.host for (endpoint,) in told] == ["192.0.2.1", "192.0.2.2"]

@@ -11,8 +11,9 @@ import pytest
 from node.driver import TUN_BYTES, TUN_READS, UDP_READS, Driver
 from node.errors import NodeError
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
+from node.io.ports import Received
 from node.loop import LoopKind, run
-from overlay.config import Settings
+from overlay.config import Settings, Timing
 from overlay.effects import (
     BenchAnswered,
     BenchAsked,
@@ -26,6 +27,7 @@ from overlay.effects import (
     Report,
     SendControl,
     SendDatagram,
+    SetOffload,
 )
 from overlay.engine import Engine
 from overlay.sim.packets import udp
@@ -190,6 +192,15 @@ def test_datagrams_are_sent_with_their_segment_size():
                 (b"aab", 2),
                 (b"c", 0),
             ]
+
+    on_loop(main)
+
+
+def test_an_offload_is_set_before_what_follows_is_sent():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.driver.perform([SetOffload("udp_gso", on=False, endpoint=THERE)])
+            assert bench.udp.set == [("udp_gso", False, THERE)]
 
     on_loop(main)
 
@@ -502,11 +513,20 @@ def test_stopping_says_good_bye_and_listens_no_more():
 class Node:
     """A real engine on a driver, with a disk that is a list."""
 
-    def __init__(self, world: World, name: str, network: MemoryNetwork) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        network: MemoryNetwork,
+        *,
+        make_udp: type[MemoryUdp] = MemoryUdp,
+        tun: MemoryTun | None = None,
+        settings: Settings | None = None,
+    ) -> None:
         machine = world[name]
         member = machine.membership
         self.listener = RecordingListener([])
-        self.tun, self.udp = MemoryTun(), MemoryUdp(network, machine.endpoint)
+        self.tun, self.udp = tun or MemoryTun(), make_udp(network, machine.endpoint)
         behind = time.monotonic() - world.now
         self.clock = lambda: time.monotonic() - behind
         self.engine = Engine(
@@ -514,7 +534,7 @@ class Node:
             cluster=member.cluster,
             psk=member.psk,
             state=NodeState.decode(machine.disk.state),
-            settings=Settings(),
+            settings=settings or Settings(),
             entropy=random.Random(name).randbytes,
             rng=random.Random(name),
             epoch=EPOCH,
@@ -577,3 +597,89 @@ def test_two_nodes_on_drivers_carry_packets_both_ways(world: World, kind: LoopKi
             node.close()
 
     run(main, kind)
+
+
+# -- kernels that corrupt what they offload --------------------------------------------------------
+
+
+class CorruptingUdp(MemoryUdp):
+    """A socket whose kernel flips a byte in every run of datagrams that it cuts or joins.
+
+    Without UDP_SEGMENT a run is sent datagram by datagram; without UDP_GRO it is read so.
+    """
+
+    cuts_wrongly = joins_wrongly = False
+    corrupted = 0
+
+    def send(self, endpoint: Endpoint, datagrams: memoryview, step: int) -> bool:
+        if not step or len(datagrams) <= step:
+            return super().send(endpoint, datagrams, 0)
+        if ("udp_gso", False, endpoint) in self.set:
+            return all(
+                super(CorruptingUdp, self).send(endpoint, datagrams[at : at + step], 0)
+                for at in range(0, len(datagrams), step)
+            )
+        return super().send(endpoint, self._flipped(datagrams, self.cuts_wrongly), step)
+
+    def receive(self) -> Received | None:
+        read = super().receive()
+        joins = ("udp_gro", False, None) not in self.set
+        # The kernel joins what comes close together, however it was sent.
+        if read is None or len(read.datagrams) <= 1200 or not (joins and self.joins_wrongly):
+            return read
+        return read._replace(datagrams=self._flipped(read.datagrams, True))
+
+    def _flipped(self, datagrams: memoryview, wrongly: bool) -> memoryview:
+        if not wrongly:
+            return datagrams
+        self.corrupted += 1
+        at = len(datagrams) // 2
+        changed = bytearray(datagrams)
+        changed[at] ^= 0x10
+        return memoryview(changed)
+
+
+class CutsWrongly(CorruptingUdp):
+    cuts_wrongly = True
+
+
+class JoinsWrongly(CorruptingUdp):
+    joins_wrongly = True
+
+
+QUICK = Settings(timing=Timing(path_probe_retry=0.05), offloads=("udp_gso", "udp_gro"))
+"""Trials in tenths of a second."""
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "switched"),
+    [(CutsWrongly, CorruptingUdp, "udp_gso"), (CorruptingUdp, JoinsWrongly, "udp_gro")],
+    ids=["the sender's cuts wrongly", "the receiver's joins wrongly"],
+)
+def test_a_kernel_that_corrupts_costs_speed_and_never_data(world: World, near, far, switched):
+    async def main() -> None:
+        network = MemoryNetwork()
+        one = Node(world, "node1", network, make_udp=near, settings=QUICK)
+        two = Node(world, "node2", network, make_udp=far, settings=QUICK)
+        one.start()
+        two.start()
+        guilty = one if switched == "udp_gso" else two
+        payload = random.Random(5).randbytes(20_000)
+        packet = NO_OFFLOAD + udp(one.address, two.address, payload)
+        async with asyncio.timeout(20.0):
+            while (switched, False) not in [each[:2] for each in guilty.udp.set]:
+                one.tun.inject(packet)  # data flows while it is tried
+                await asyncio.sleep(0.01)
+            guilty.udp.corrupted, two.tun.written[:] = 0, []
+            while len(two.tun.written) < 20:
+                one.tun.inject(packet)
+                await asyncio.sleep(0.01)
+        assert set(two.tun.written) == {packet}, "what does arrive is right"
+        failed = [each for each in guilty.listener.log if isinstance(each, Report)]
+        assert [each.fields["offloads"] for each in failed if each.event == "offload.failed"] == [
+            switched
+        ]
+        for node in (one, two):
+            node.close()
+
+    on_loop(main)

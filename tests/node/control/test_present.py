@@ -14,7 +14,8 @@ PROMISED = {
     "nodes": "name state address endpoint blocks pods version path rtt loss seen",
     "pods": "name node address address6 netns state age",
     "routes": "prefix node via origin age",
-    "sessions": "node endpoint cipher established rekeyed mtu tx_bytes rx_bytes drops",
+    "sessions": "node endpoint cipher established rekeyed mtu tx_bytes rx_bytes drops mtu_state "
+    "offloads trial",
     "blocks": "prefix node state blocks pods",
 }
 
@@ -71,6 +72,18 @@ def test_ages_are_seconds_and_moments_are_rfc_3339() -> None:
     assert route["age"] == 60.0
     assert session["established"] == "2023-11-14T22:14:10.000Z"
     assert session["rekeyed"] == "2023-11-14T22:14:50.000Z"
+
+
+def test_a_session_shows_the_offloads_in_use_and_not_those_the_ports_lost_since() -> None:
+    shot = snapshot()
+    (known,) = shot.sessions
+    tried = replace(known, offloads=("udp_gso", "udp_gro", "tso"), trial="proven")
+    facts = replace(FACTS, offloads=("udp_gro", "tso"))
+    (session,) = KINDS["sessions"](replace(shot, sessions=(tried,)), facts)
+    assert session["offloads"] == ["udp_gro", "tso"]
+    assert (session["trial"], session["mtu_state"]) == ("proven", "settled")
+    (session,) = KINDS["sessions"](shot, facts)
+    assert session["trial"] is None
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_age() -> None:

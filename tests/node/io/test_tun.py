@@ -38,7 +38,14 @@ from overlay.wire.virtio import (
     VirtioHeader,
     segment_untrusted,
 )
-from tests.support.builders import checksums_are_right, tcp4, udp4, udp6
+from tests.support.builders import (
+    checksums_are_right,
+    pseudo4,
+    slow_checksum,
+    tcp4,
+    udp4,
+    udp6,
+)
 from tests.support.namespace import current, in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
 
@@ -133,6 +140,56 @@ def test_a_kernel_with_fewer_offloads_gets_what_it_has(monkeypatch, fewer: int):
     monkeypatch.setattr(tun_module.fcntl, "ioctl", old_kernel)
     names = with_tun(lambda tun: tun.offloads, offload=True)
     assert names == ("checksum", "tso", "uso")[: max(3 - fewer, 0)]
+
+
+SUBSETS = [(), ("checksum",), ("checksum", "tso"), ("checksum", "uso"), ("checksum", "tso", "uso")]
+
+
+@pytest.mark.parametrize("wanted", SUBSETS, ids=str)
+def test_only_what_is_asked_for_is_negotiated(wanted: tuple[str, ...]):
+    masks = []
+    real = tun_module.fcntl.ioctl
+
+    def watched(fd: int, request: int, mask: int) -> int:
+        masks.append(mask)
+        return real(fd, request, mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tun_module.fcntl, "ioctl", watched)
+        assert with_tun(lambda tun: tun.offloads, offload=wanted) == wanted
+    assert masks == ([sum(tun_module.OFFLOADS[name] for name in wanted)] if wanted else [])
+
+
+def test_nothing_is_asked_for_without_checksums():
+    assert with_tun(lambda tun: tun.offloads, offload=("tso", "uso")) == ()
+
+
+def test_a_partial_checksum_is_completed_where_the_kernel_does_not_take_it(monkeypatch):
+    """A header without a super-packet, on an interface that has the header and no offload."""
+    real = tun_module.fcntl.ioctl
+
+    def refuse(fd: int, request: int, mask: int) -> int:
+        if mask:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(fd, request, mask)
+
+    def work(tun: Tun) -> None:
+        assert (tun.offloads, tun._header) == ((), True)
+        written: list[bytes] = []
+        write = tun._write
+        monkeypatch.setattr(tun, "_write", lambda p: written.append(bytes(p)) or write(p))
+        whole = udp4(FAR[4], NEAR[4], b"there", sport=FAR_PORT, dport=PORT)
+        # What a sender leaves in the field: the sum of the pseudo header, not complemented.
+        pseudo = ~slow_checksum(pseudo4(FAR[4], NEAR[4], 17, 13)) & 0xFFFF
+        partial = whole[:26] + pseudo.to_bytes(2, "big") + whole[28:]
+        header = VirtioHeader(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 28, 0, 20, 6)
+        with listener(4, socket.SOCK_DGRAM) as near:
+            assert tun.write(memoryview(header.encode() + partial))
+            assert near.recvfrom(100)[0] == b"there"
+        assert written == [NO_OFFLOAD + whole]
+
+    monkeypatch.setattr(tun_module.fcntl, "ioctl", refuse)
+    with_tun(work, offload=True)
 
 
 @pytest.mark.parametrize(

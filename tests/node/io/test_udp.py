@@ -122,6 +122,44 @@ def test_a_kernel_that_refuses_segmentation_gets_single_datagrams(make: Make, mo
     assert "udp_gso" not in sender.offloads
 
 
+def test_segmentation_is_switched_off_for_one_endpoint_alone(make: Make):
+    sender, spared, other = make(gro=False), make(), make()
+    data = content(10 * 1000)
+    sender.set_offload("udp_gso", on=False, endpoint=spared.local)
+    for receiver, steps in ((spared, {0}), (other, {1000})):
+        assert sender.send(receiver.local, memoryview(data), 1000)
+        taken = reads(receiver, len(data))
+        assert {step for _, step, _ in taken} == steps
+        assert b"".join(datagrams(taken)) == data
+    assert sender.offloads == ("udp_gso",), "for the others"
+    sender.set_offload("udp_gso", on=True, endpoint=spared.local)
+    assert sender.send(spared.local, memoryview(data), 1000)
+    assert [step for _, step, _ in reads(spared, len(data))] == [1000]
+
+
+def test_offloads_are_switched_off_for_good(make: Make):
+    sender, receiver = make(), make()
+    sender.set_offload("udp_gso", on=False, endpoint=None)
+    assert sender.offloads == ("udp_gro",)
+    receiver.set_offload("udp_gro", on=False, endpoint=None)
+    assert receiver.offloads == ("udp_gso",)
+    full = make(gro=False)
+    data = content(10 * 1000)
+    for one in (sender, full):
+        assert one.send(receiver.local, memoryview(data), 1000)
+        assert [step for _, step, _ in reads(receiver, len(data))] == [0] * 10
+    receiver.set_offload("udp_gro", on=True, endpoint=None)
+    assert "udp_gro" in receiver.offloads
+
+
+def test_the_endpoints_without_segmentation_do_not_grow_for_ever(make: Make, monkeypatch):
+    monkeypatch.setattr(udp_module, "_MAX_CACHED", 3)
+    sender = make()
+    for port in range(1, 9):
+        sender.set_offload("udp_gso", on=False, endpoint=Endpoint(FOUR, port))
+    assert 0 < len(sender._singly) <= 3
+
+
 def test_nothing_to_read_is_none(make: Make):
     assert make().receive() is None
 

@@ -204,6 +204,7 @@ class TestOnARealKernel:
                 netlink.apply(SetLink(Link("lo", mtu=60000)))
                 assert netlink.link_mtu_for(Endpoint("127.0.0.1", 1)) == 60000
                 assert netlink.local_addresses() == []
+                assert netlink.underlay_mtu() is None
 
         netns.run_in(inside, work)
 

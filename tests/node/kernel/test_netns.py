@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -98,6 +100,16 @@ class TestOnARealKernel:
         assert netns.run_in(made, own_inode) == made.stat().st_ino
         assert own_inode() == before
         assert threading.active_count() < 5
+
+    def test_a_new_namespace_without_a_name_lives_as_long_as_what_is_open_in_it(self) -> None:
+        before, known = own_inode(), netns.names()
+        inode, opened = netns.run_in_new(lambda: (own_inode(), socket.socket()))
+        with opened:
+            assert inode != before
+            assert own_inode() == before
+            assert netns.names() == known
+            # Nothing but a loopback is there, and that is down.
+            assert opened.connect_ex(("127.0.0.1", 1)) == errno.ENETUNREACH
 
     def test_what_the_work_raises_reaches_the_caller(self, made: Path) -> None:
         with pytest.raises(ZeroDivisionError):
