@@ -162,9 +162,11 @@ class Daemon:
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
         await self._check_overlap()
         endpoints, largest = await self._endpoints(), await self._underlay_mtu()
-        works = self._follow_check(await checking)
-        self._tun = Tun(config.tun, offload=[name for name in config.tun_offload if name in works])
+        result = await checking
+        works = [name for name in config.tun_offload if name in result.works]
+        self._tun = Tun(config.tun, offload=works)
         stack.callback(self._tun.close)
+        self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
         self._kernel = KernelManager(self._tun.name, config.mtu, self._thread)
         stack.push_async_callback(self._close_kernel)
@@ -174,15 +176,14 @@ class Daemon:
             engine=self.engine, tun=self._tun, udp=self._udp, listener=self, clock=self.now
         )
 
-    def _follow_check(self, result: Result) -> tuple[str, ...]:
-        """Leave off what failed; says what works."""
+    def _follow_check(self, result: Result) -> None:
+        """Say what failed and was left off; switch it off where it is on already."""
         for name, why in result.failed.items():
             self._log.warning("offload.failed", offloads=name, why=why)
             if name in self._udp.offloads:
                 self._udp.set_offload(name, on=False, endpoint=None)
         if result.trusted:
             self._log.info("offload.trusted", offloads="tun", why=result.trusted)
-        return result.works
 
     async def _close_kernel(self) -> None:
         await self._kernel.close(remove=self._has_left)

@@ -134,9 +134,7 @@ class Parts:
             ledger=self.ledger,
             deliver=deliver,
             reassembly=self.reassembly,
-            coalescer=Coalescer(
-                tso="tso" in settings.offloads, uso="uso" in settings.offloads
-            ),
+            coalescer=Coalescer(tso="tso" in settings.offloads, uso="uso" in settings.offloads),
         )
 
     def set_wall(self, wall: float) -> None:

@@ -56,7 +56,7 @@ def check_offloads(
     if interface:
         try:
             failed |= check_tun(interface, make=make_tun)
-        except NodeError as error:
+        except (NodeError, OSError) as error:
             trusted = str(error)
     if "checksum" in failed:  # the others build on it
         failed |= {name: "checksum failed" for name in interface if name not in failed}

@@ -32,6 +32,7 @@ from node.io.ports import TunPort
 from node.io.tun import Tun
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from node.kernel import netns
+from node.kernel.errors import KernelError
 from node.kernel.model import Link, LinkAddress
 from node.kernel.netlink import Netlink
 from node.kernel.reconcile import AddAddress, SetLink
@@ -76,7 +77,8 @@ def check_tun(wanted: tuple[str, ...], *, make: Make = Tun) -> dict[str, str]:
     Those that the kernel does not have do not fail.
 
     Raises:
-        KernelError, TunError: namespaces or interfaces may not be made here. Nothing else.
+        KernelError, TunError, OSError: namespaces, interfaces or sockets cannot be made here.
+            Nothing else.
     """
     failed: dict[str, str] = {}
     strikes = dict.fromkeys(wanted, 0)
@@ -108,13 +110,17 @@ class _End:
             netlink.apply(SetLink(Link(NAME, up=True, mtu=MTU)))
             for family, address in self.addresses.items():
                 interface = ip_interface(f"{address}/{PREFIX_LENGTHS[family]}")
-                netlink.apply(AddAddress(LinkAddress(NAME, interface)))
-        for family, address in self.addresses.items():
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                made = stack.enter_context(socket.socket(family, kind))
-                made.setblocking(False)
-                made.bind((address, 0))
-                self.sockets[family, kind] = made
+                try:
+                    netlink.apply(AddAddress(LinkAddress(NAME, interface)))
+                except KernelError:
+                    if family == socket.AF_INET:
+                        raise
+                    continue  # this kernel has no IPv6, or has it switched off
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    made = stack.enter_context(socket.socket(family, kind))
+                    made.setblocking(False)
+                    made.bind((address, 0))
+                    self.sockets[family, kind] = made
 
 
 class Shuttle:
@@ -143,7 +149,8 @@ class Shuttle:
     def check(self) -> dict[str, str]:
         """Try everything that was negotiated; the first failure of a kind ends the check."""
         offered = self._ends[0].tun.offloads
-        for family in ENDS[0]:
+        families = {family for end in self._ends for family, _ in end.sockets}
+        for family in sorted(families):
             for name, test in (("checksum", _one), ("tso", _stream), ("uso", _burst)):
                 if name not in offered:
                     continue

@@ -210,6 +210,9 @@ class SegmentLoss:
     """So many bursts of the receiver's stayed incomplete since the last report."""
 
     bursts: int
+
+
+@dataclass(frozen=True, slots=True)
 class BenchRequest:
     """Let me measure the way to you. Repeated with the same `request` until answered."""
 

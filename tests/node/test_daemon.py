@@ -17,6 +17,7 @@ from node.founding import found_node, store_node
 from node.identity import StoredNode
 from node.kernel.errors import KernelError
 from node.loop import LoopKind
+from node.selftest.check import Result
 from node.state import STATE, StateFolder
 from overlay.effects import Effect
 from overlay.errors import ConfigError, OverlayError
@@ -125,3 +126,34 @@ def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch_over_addresses(fol
     told = stand_in.told
     assert stand_in.mtus == [1400, 1400]
     assert [endpoint.host for (endpoint,) in told] == ["192.0.2.1", "192.0.2.2"]
+
+
+class Switched:
+    """Stands for the socket while the result of the self-test is followed."""
+
+    offloads = ("udp_gso", "udp_gro")
+
+    def __init__(self) -> None:
+        self.set: list[tuple[str, bool]] = []
+
+    def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
+        assert endpoint is None
+        self.set.append((name, on))
+
+
+def test_what_failed_its_test_is_switched_off_and_said_once(folder, caplog):
+    node = daemon.Daemon(NodeConfig(), folder, founded(), NodeConfig)
+    node._udp = socket = Switched()
+    failed = {"udp_gso": "2 of 41 datagrams arrived changed", "uso": "data arrived changed"}
+    with caplog.at_level("INFO"):
+        node._follow_check(Result(("udp_gro", "checksum", "tso"), failed, ""))
+    assert socket.set == [("udp_gso", False)]
+    assert [(line.message, line.fields["offloads"]) for line in caplog.records] == [
+        ("offload.failed", "udp_gso"),
+        ("offload.failed", "uso"),
+    ]
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        node._follow_check(Result(("checksum",), {}, "permission denied"))
+    (line,) = caplog.records
+    assert (line.message, line.fields["why"]) == ("offload.trusted", "permission denied")

@@ -98,3 +98,18 @@ def test_a_sender_learns_from_it_that_its_path_became_a_black_hole() -> None:
     assert world.now - began < 5.0
     world.run(world.now + 5.0)
     assert path.path_mtu == 1400
+
+
+def test_three_percent_of_datagrams_lost_at_random_shrink_nothing() -> None:
+    world = settled(2, link=Link(loss=0.03))
+    web, db = world["node1"].add_pod("web"), world["node2"].add_pod("db")
+    world.run(world.now + 5.0)
+    peering = world["node1"].engine.parts.peering
+    path = peering.paths[world["node2"].membership.identity.node]
+    asked, confirm = [], peering.on_segment_loss
+    peering.on_segment_loss = lambda *given: asked.append(given) or confirm(*given)
+    for _ in range(300):  # half a minute of bursts of eight segments: one in five is hit
+        world.send_packet("node1", udp(web.address, db.address, bytes(11_000)))
+        world.run(world.now + 0.1)
+        assert path.path_mtu == 1500
+    assert len(asked) > 10, "little was reported: it proves nothing"

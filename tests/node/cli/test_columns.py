@@ -73,3 +73,11 @@ def test_drops_are_a_sum_and_wide_their_reasons() -> None:
         zip(SESSIONS.headers(wide=True), SESSIONS.row(items(SESSIONS)[0], wide=True), strict=True)
     )
     assert (row["drops"], row["reasons"]) == ("2", "replayed=2")
+
+
+def test_offloads_read_in_short_names_and_are_wide() -> None:
+    column = next(column for column in SESSIONS.columns if column.header == "offloads")
+    assert column.wide
+    names = ["udp_gso", "udp_gro", "checksum", "tso", "uso"]
+    assert column.show(names) == "gso gro csum tso uso"
+    assert column.show([]) == "none"

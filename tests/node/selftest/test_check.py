@@ -24,7 +24,7 @@ from overlay.wire.virtio import (
 )
 from tests.node.selftest.test_tun import Corrupting, of
 from tests.node.test_driver import Node, on_loop
-from tests.support.builders import udp4
+from tests.support.builders import pseudo4, slow_checksum, udp4
 from tests.support.namespace import in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
 
@@ -137,7 +137,5 @@ def delivered(payload: bytes, broken: type[Tun], offload: tuple[str, ...]) -> li
 
 
 def sum_of_pseudo(addresses: list[str], length: int) -> int:
-    from tests.support.builders import pseudo4, slow_checksum
-
     value = ~slow_checksum(pseudo4(addresses[0], addresses[1], 17, length)) & 0xFFFF
     return int.from_bytes(value.to_bytes(2, "big"), sys.byteorder)

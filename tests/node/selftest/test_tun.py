@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -107,6 +108,14 @@ def test_what_the_kernel_does_not_have_does_not_fail() -> None:
             super().__init__(name, offload=[each for each in offload if each != "uso"])
 
     assert check_tun(ALL, make=Old) == {}
+
+
+def test_a_kernel_without_ipv6_is_tried_over_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A multicast address cannot be given to an interface: refused, as any without IPv6.
+    ends = [dict(end) | {socket.AF_INET6: "ff02::77"} for end in module.ENDS]
+    monkeypatch.setattr(module, "ENDS", tuple(ends))
+    assert check_tun(ALL) == {}
+    assert set(check_tun(ALL, make=of(Corrupting, "uso"))) == {"uso"}
 
 
 def test_super_packets_that_never_appear_are_no_offload() -> None:
