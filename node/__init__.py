@@ -8,6 +8,8 @@
     operators' requests      tasks of the loop                 control.server, .handlers
     kernel state             one thread, netlink on plain      kernel.thread, .manager
                              asyncio
+    packets of other lanes   processes of their own, with the  lanes
+                             same driver
     `muslin` verbs           processes of their own            cli, control.client
     a lab                    daemons in namespaces             lab
     `muslin bench`           the verb's process, and a child   bench, control.benches
@@ -16,6 +18,6 @@
 `daemon` is the only place that makes and joins parts. Every port to the outside (TUN, UDP) has a
 twin in memory (`io.memory`), so the driver runs in tests without root.
 
-Reading order: `daemon`, `driver`, `io/`, `kernel/`, `control/`, `cli/`, `lab/`,
+Reading order: `daemon`, `driver`, `io/`, `kernel/`, `lanes/`, `control/`, `cli/`, `lab/`,
 `bench/`.
 """

@@ -15,35 +15,17 @@ and is ignored; one that nearly is ours is a mistake.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from node import values
 from node.logs import LogFormat
 from node.loop import LoopKind
 from overlay.errors import ConfigError
 from overlay.types import DEFAULT_PORT, Endpoint
-
-LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-
-LEAST_MTU: Final = 1280
-"""What IPv6 demands of every link (RFC 8200, section 5); pods have IPv6."""
-MOST_MTU: Final = 9000
-
-MOST_UNDERLAY_MTU: Final = 9216
-"""Where the path MTU stops looking (`overlay.routing.mtu.LARGEST`)."""
-
-TUN_OFFLOADS: Final = ("checksum", "tso", "uso")
-"""What the kernel of a TUN can do (`node.io.tun.OFFLOADS`)."""
-
-LONGEST_TUN_NAME: Final = 15
-"""IFNAMSIZ of the kernel without the closing zero byte."""
-
-AUTO: Final = "auto"
-"""How a setting says: find out."""
 
 PREFIX: Final = "MUSLIN_"
 OTHER_VARIABLES: Final = ("MUSLIN_STATE",)
@@ -72,6 +54,9 @@ class NodeConfig:
     tun: str = "muslin0"
     """Name of the TUN interface."""
 
+    lanes: int = 1
+    """Processes that carry packets, 1 to 16; each has a UDP port: `listen`'s and those after it."""
+
     loop: LoopKind = LoopKind.UVLOOP
 
     log_level: str = "info"
@@ -84,100 +69,11 @@ class NodeConfig:
     udp_gro: bool = True
     """Whether to let the kernel join datagrams into bursts, where it can."""
 
-    tun_offload: tuple[str, ...] = TUN_OFFLOADS
+    tun_offload: tuple[str, ...] = values.TUN_OFFLOADS
     """What to leave to the kernel in packets exchanged with the TUN, where it can."""
 
     bench: bool = True
     """Whether members may measure the way to this node (`muslin bench`)."""
-
-
-# -- reading one value: takes what TOML or a string gives, raises ValueError -----------------------
-
-
-def _endpoint(value: object) -> Endpoint:
-    if not isinstance(value, str):
-        raise ValueError('must be "ADDRESS:PORT"')
-    try:
-        return Endpoint.parse(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-
-
-def _endpoints(value: object) -> tuple[Endpoint, ...]:
-    if isinstance(value, str):
-        value = [item for item in value.split(",") if item]
-    if not isinstance(value, list | tuple):
-        raise ValueError('must be a list of "ADDRESS:PORT"')
-    found = tuple(_endpoint(item) for item in value)
-    for endpoint in found:
-        if endpoint.host in {"::", "0.0.0.0"}:  # noqa: S104 - refused, not bound
-            raise ValueError(f"{endpoint} is not an address that others can reach")
-    return found
-
-
-def _mtu(value: object, most: int = MOST_MTU) -> int:
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"must be a number, {LEAST_MTU} to {most}")
-    if not LEAST_MTU <= value <= most:
-        raise ValueError(f"must be {LEAST_MTU} to {most}, not {value}")
-    return value
-
-
-def _underlay_mtu(value: object) -> int | None:
-    return None if value == AUTO else _mtu(value, MOST_UNDERLAY_MTU)
-
-
-def _tun_offloads(value: object) -> tuple[str, ...]:
-    """A list of names; true is all of them, false none."""
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower(), value)
-    if isinstance(value, bool):
-        return TUN_OFFLOADS if value else ()
-    if isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    if not isinstance(value, list | tuple) or not all(name in TUN_OFFLOADS for name in value):
-        raise ValueError(f"must be true, false or a list of {', '.join(TUN_OFFLOADS)}")
-    if value and "checksum" not in value:
-        raise ValueError("must have checksum, which tso and uso build on")
-    return tuple(name for name in TUN_OFFLOADS if name in value)
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower(), value)
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, not {value!r}")
-    return value
-
-
-def _interface(value: object) -> str:
-    name = value if isinstance(value, str) else ""
-    if not name.isascii() or not name.isprintable() or set(name) & set("/ :%") or name in "..":
-        raise ValueError(f"{value!r} is not an interface name")
-    if len(name) > LONGEST_TUN_NAME:
-        raise ValueError(f"must be at most {LONGEST_TUN_NAME} characters, not {len(name)}")
-    return name
-
-
-def _choice(*choices: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError(
-                f"must be {' or '.join(choices)}, not {value!r}{_meant(value, choices)}"
-            )
-        return str(value)
-
-    return parse
-
-
-def _loop(value: object) -> LoopKind:
-    return LoopKind(_choice(*LoopKind)(value))
-
-
-def _log_format(value: object) -> LogFormat:
-    return LogFormat(_choice(*LogFormat)(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,44 +101,54 @@ class Setting:
 
 
 SETTINGS: Final = (
-    Setting("listen", "listen", _endpoint, "UDP address of the underlay."),
+    Setting("listen", "listen", values.endpoint, "UDP address of the underlay."),
     Setting(
         "advertise",
         "advertise",
-        _endpoints,
+        values.endpoints,
         "Where other nodes reach this one. Empty: they learn it from what they receive.",
         reloadable=True,
     ),
-    Setting("mtu", "mtu", _mtu, "What pods see, in bytes, whatever the underlay carries."),
+    Setting("mtu", "mtu", values.mtu, "What pods see, in bytes, whatever the underlay carries."),
     Setting(
         "underlay_mtu",
         "underlay_mtu",
-        _underlay_mtu,
+        values.underlay_mtu,
         "Largest underlay packet to probe for, in bytes; auto: what this machine's links carry.",
     ),
-    Setting("tun", "tun", _interface, "Name of the TUN interface."),
-    Setting("loop", "loop", _loop, "Event loop: uvloop or asyncio."),
+    Setting("tun", "tun", values.interface, "Name of the TUN interface."),
+    Setting(
+        "lanes",
+        "lanes",
+        values.lanes,
+        'Processes that carry packets, each on its own UDP port; "auto": one per CPU, at most 8.',
+    ),
+    Setting("loop", "loop", values.loop_kind, "Event loop: uvloop or asyncio."),
     Setting(
         "bench",
         "bench",
-        _switch,
+        values.switch,
         "Let other nodes measure the way to this one (muslin bench).",
         reloadable=True,
     ),
     Setting(
         "log.level",
         "log_level",
-        _choice(*LOG_LEVELS),
+        values.choice(*values.LOG_LEVELS),
         "debug, info, warning or error.",
         reloadable=True,
     ),
-    Setting("log.format", "log_format", _log_format, "text or json."),
-    Setting("offload.udp_gso", "udp_gso", _switch, "Let the kernel cut bursts into datagrams."),
-    Setting("offload.udp_gro", "udp_gro", _switch, "Let the kernel join datagrams into bursts."),
+    Setting("log.format", "log_format", values.log_format, "text or json."),
+    Setting(
+        "offload.udp_gso", "udp_gso", values.switch, "Let the kernel cut bursts into datagrams."
+    ),
+    Setting(
+        "offload.udp_gro", "udp_gro", values.switch, "Let the kernel join datagrams into bursts."
+    ),
     Setting(
         "offload.tun",
         "tun_offload",
-        _tun_offloads,
+        values.tun_offloads,
         "What to leave to the kernel in packets of the TUN; true is all of them, false none.",
     ),
 )
@@ -296,12 +202,12 @@ def _sources(
         if key in _BY_KEY:
             yield f"{path}: {key}", key, raw
         else:
-            mistakes.append(f"{path}: {key} is not a setting{_meant(key, _BY_KEY)}")
+            mistakes.append(f"{path}: {key} is not a setting{values.meant(key, _BY_KEY)}")
     for variable, text in sorted(environment.items()):
         if variable in _BY_VARIABLE:
             yield variable, _BY_VARIABLE[variable].key, text
         elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
-            guess = _meant(variable, _BY_VARIABLE)
+            guess = values.meant(variable, _BY_VARIABLE)
             mistakes += [f"{variable} is not a setting{guess}"] if guess else []
     for key, raw in flags.items():
         if raw is not None and raw != ():
@@ -326,11 +232,6 @@ def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _meant(given: object, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.75)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +284,7 @@ def _default(setting: Setting) -> object:
 def _toml(value: object) -> str:
     match value:
         case None:
-            return f'"{AUTO}"'
+            return f'"{values.AUTO}"'
         case bool():
             return str(value).lower()
         case int():

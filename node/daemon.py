@@ -32,17 +32,27 @@ from node.kernel.errors import KernelError
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
+from node.lanes.supervisor import Supervisor, check_ports
 from node.logs import EventLog, set_level
 from node.loop import run as run_loop
 from node.pinger import Pinger
-from node.preflight import check_overlap, cluster_ranges
+from node.preflight import check_overlap, has_aes
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
+from node.surroundings import largest_underlay_mtu, own_endpoints
 from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
 from overlay.config import Settings
-from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report
+from overlay.effects import (
+    BenchEffect,
+    Effect,
+    Left,
+    ProbeAnswered,
+    Report,
+    TellDaemon,
+    TellLane,
+)
 from overlay.engine import Engine
 from overlay.errors import ConfigError
 from overlay.snapshots import take_local_view
@@ -55,16 +65,6 @@ ADDRESS_INTERVAL = 5.0
 
 STOP_DELAY = 0.1
 """Between the answer to a request that ends the daemon and the end."""
-
-
-def has_aes() -> bool:
-    """Whether the processor has AES instructions; if it does not say, it is taken to have none."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            words = file.read().split()
-    except OSError:
-        return False
-    return "aes" in words
 
 
 def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig]) -> None:
@@ -132,6 +132,8 @@ class Daemon:
             stack.callback(self._driver.close)
             if not self._driver.start():
                 raise self._not_stored()
+            self._lanes = self._make_lanes()
+            stack.push_async_callback(self._lanes.close)
             await self._apply_kernel()
             server = ControlServer(self._folder.socket, self._handlers.dispatch)
             await server.start()
@@ -158,13 +160,14 @@ class Daemon:
         # The port comes first: two nodes in one namespace collide there before anywhere else.
         self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
         stack.callback(self._udp.close)
+        check_ports(self._udp.local.port, config.lanes)
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
         await self._check_overlap()
         endpoints, largest = await self._endpoints(), await self._underlay_mtu()
         result = await checking
         works = [name for name in config.tun_offload if name in result.works]
-        self._tun = Tun(config.tun, offload=works)
+        self._tun = Tun(config.tun, offload=works, queues=config.lanes > 1)
         stack.callback(self._tun.close)
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
@@ -209,7 +212,22 @@ class Daemon:
             transmit=self._udp.send,
             authority=node.authority,
             version=software_version(),
+            lanes=self._config.lanes,
         )
+
+    def _make_lanes(self) -> Supervisor:
+        return Supervisor(
+            self._config,
+            self._node.identity.node,
+            port=self._udp.local.port,
+            udp=self._udp.fileno(),
+            offloads=(*self._udp.offloads, *self._tun.offloads),
+            on_lane=self._follow_lane,
+            on_crash=self._on_crash,
+        )
+
+    def _follow_lane(self, lane: int, report: bytes | None) -> None:
+        self._driver.perform(self.engine.on_lane(lane, report, self.now()))
 
     def _announce_ready(self) -> None:
         snapshot = self.engine.snapshot(self.now())
@@ -255,22 +273,10 @@ class Daemon:
         check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
 
     async def _endpoints(self) -> tuple[Endpoint, ...]:
-        """Where others reach this node: what was configured, else every address it has."""
-        if self._config.advertise:
-            return self._config.advertise
-        local = self._udp.local
-        if local.host not in ("::", "0.0.0.0"):  # noqa: S104 (compared, not bound)
-            return (local,)
-        own = cluster_ranges(self._node.cluster)
-        addresses = await self._thread.call(Netlink.local_addresses, own)
-        return tuple(Endpoint.of(str(address), local.port) for address in addresses)
+        return await own_endpoints(self._config, self._udp.local, self._node.cluster, self._thread)
 
     async def _underlay_mtu(self) -> int:
-        """The largest underlay packet worth probing for: configured, else what the links carry."""
-        if self._config.underlay_mtu is not None:
-            return self._config.underlay_mtu
-        own = cluster_ranges(self._node.cluster)
-        return await self._thread.call(Netlink.underlay_mtu, own) or Settings().underlay_mtu
+        return await largest_underlay_mtu(self._config, self._node.cluster, self._thread)
 
     async def _watch_addresses(self) -> None:
         while True:
@@ -337,6 +343,10 @@ class Daemon:
         self._log.info("node.left", confirmed=left.confirmed)
         self._handlers.left(left)
 
+    def tell(self, message: TellLane | TellDaemon) -> None:
+        """An order for one of our other lanes."""
+        self._lanes.tell(message)
+
     # -- for the handlers ------------------------------------------------------------------------
 
     def facts(self) -> DaemonFacts:
@@ -347,8 +357,13 @@ class Daemon:
             pid=os.getpid(),
             version=software_version(),
             offloads=(*self._tun.offloads, *self._udp.offloads),
-            problems=self._kernel_problems,
+            problems=(*self._kernel_problems, *self._lanes.problems()),
+            lanes=self._lanes.facts(),
         )
+
+    async def refresh(self) -> None:
+        """Hear the latest counters of all lanes."""
+        await self._lanes.refresh()
 
     def perform(self, effects: list[Effect]) -> None:
         """Execute effects of the engine.

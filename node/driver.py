@@ -28,10 +28,13 @@ from overlay.effects import (
     Report,
     SendDatagram,
     SetOffload,
+    TellDaemon,
+    TellLane,
 )
 from overlay.engine import Engine
 from overlay.errors import OverlayError
 from overlay.forwarding.outbound import LARGE
+from overlay.lanes.worker import LaneWorker
 from overlay.wire.burst import BLOCK_HEADER_SIZE
 
 TUN_READS: Final = 128
@@ -75,12 +78,17 @@ class Listener(Protocol):
         """A member said something about a measurement."""
         ...
 
+    def tell(self, message: TellLane | TellDaemon) -> None:
+        """Hand it to the process it is for."""
+        ...
+
 
 class Driver:
     """Runs one engine on one event loop.
 
     Args:
-        engine: what decides; made with `deliver` and `transmit` of this driver's ports.
+        engine: what decides; made with `deliver` and `transmit` of this driver's ports. In the
+            process of a lane that is not the daemon's: its worker.
         tun, udp: the two edges.
         listener: acts on effects that are not packets.
         clock: monotonic seconds. Not the loop's: uvloop's counts whole milliseconds.
@@ -89,7 +97,7 @@ class Driver:
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: Engine | LaneWorker,
         tun: TunPort,
         udp: DatagramPort,
         listener: Listener,
@@ -231,6 +239,8 @@ class Driver:
                 self._udp.set_offload(effect.name, on=effect.on, endpoint=effect.endpoint)
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self._listener.bench(effect)
+            case TellLane() | TellDaemon():
+                self._listener.tell(effect)
             case _:
                 raise TypeError(f"the engine let {type(effect).__name__} out")
 

@@ -36,6 +36,7 @@ FIELDS: Final[dict[str, str]] = {
     "endpoint": "underlay address and port",
     "error": "what was raised",
     "interface": "name of a link",
+    "lane": "number of a process that carries packets",
     "listen": "underlay address of this node",
     "message": "text of a library's own log line",
     "mtu": "bytes",

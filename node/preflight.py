@@ -84,3 +84,13 @@ def check_overlap(cluster: Cluster, routes: Iterable[HostRoute]) -> None:
 def cluster_ranges(cluster: Cluster) -> tuple[Prefix, ...]:
     """The ranges of the pod network, one per family."""
     return (cluster.cidr,) if cluster.cidr6 is None else (cluster.cidr, cluster.cidr6)
+
+
+def has_aes() -> bool:
+    """Whether the processor has AES instructions; if it does not say, it is taken to have none."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            words = file.read().split()
+    except OSError:
+        return False
+    return "aes" in words

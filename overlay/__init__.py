@@ -23,8 +23,8 @@ A reading tour. Each step uses only what came before it; each package's docstrin
                                   sessions, paths and routes of one node, put together
 11. `state`, `holdings`, `seeking`, `admission`, `steward`
                                   what one node holds, stores, asks for and gives away
-12. `answers`, `bench`, `snapshots`, `parts`, `engine`
-                                  one node
+12. `answers`, `bench`, `lanes`, `snapshots`, `parts`, `engine`
+                                  one node; with lanes, its packets in several processes
 13. `channel`, `joining`          a process that wants to become one
 14. `sim`                         many of them
 

@@ -28,8 +28,8 @@ from overlay.wire.certificate import (
     issue_certificate,
 )
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import JoinGrant, JoinRequest, Refusal
 from overlay.wire.items import Item
+from overlay.wire.messages import JoinGrant, JoinRequest, Refusal
 from overlay.wire.packing import MAX_TIME, Fields, pack
 from overlay.wire.token import TOKEN_ID_SIZE, TOKEN_SECRET_SIZE, JoinToken
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from overlay.effects import BenchAnswered, BenchAsked, BenchEnded, Effect
 from overlay.types import NodeId
-from overlay.wire.control import BenchDone, BenchReady, BenchRequest, Message, Refusal
+from overlay.wire.messages import BenchDone, BenchReady, BenchRequest, Message, Refusal
 
 CODE_PREFIX: Final = "bench-"
 """Codes of refusals to measure begin with it, those to give blocks or certificates do not."""

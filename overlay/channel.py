@@ -19,8 +19,9 @@ from overlay.drops import DropReason
 from overlay.errors import AuthError, WireError
 from overlay.session.transport import Keypair
 from overlay.wire.burst import TAG_SIZE, BlockKind, block, blocks_untrusted, cut_copies
-from overlay.wire.control import Message, decode_untrusted, encode
+from overlay.wire.control import decode_untrusted, encode
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
+from overlay.wire.messages import Message
 from overlay.wire.reassembly import Reassembly
 
 SEGMENT_SIZE: Final = 1200

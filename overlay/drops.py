@@ -45,3 +45,5 @@ class DropReason(StrEnum):
     NOT_OURS = "not_ours"  #: the inner destination is not on this node
     BAD_CONTROL = "bad_control"  #: a control message that does not decode or is out of place
     DELIVERY_FAILED = "delivery_failed"  #: the kernel refused the packet
+    # -- both directions, counted in what waited -------------------------------------------------
+    LANE_LOST = "lane_lost"  #: waited in a lane whose process ended

@@ -152,6 +152,24 @@ BenchEffect = BenchAsked | BenchAnswered | BenchEnded
 
 
 @dataclass(frozen=True, slots=True)
+class TellLane:
+    """An order (`overlay.lanes.messages`) for the process of one of this node's other lanes.
+
+    Orders for one lane are executed in this order. They may hold keys: for that process alone.
+    """
+
+    lane: int
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TellDaemon:
+    """A report (`overlay.lanes.messages`) from the process of a lane to its daemon."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something an operator or developer may want in the log. Never contains secrets.
 
@@ -177,5 +195,7 @@ Effect = (
     | ProbeAnswered
     | Left
     | BenchEffect
+    | TellLane
+    | TellDaemon
     | Report
 )

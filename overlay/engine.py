@@ -20,7 +20,6 @@ import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
 from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
@@ -32,6 +31,7 @@ from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.sealer import Transmit
 from overlay.keys import SigningKey
+from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
 from overlay.snapshots import take_snapshot
 from overlay.state import NodeState
@@ -40,24 +40,23 @@ from overlay.types import Address, Endpoint, Entropy, NodeId
 from overlay.views import PodView, Snapshot
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import (
+from overlay.wire.control import decode_untrusted, encode
+from overlay.wire.messages import (
     BlockRequest,
     Delta,
     Digest,
     Goodbye,
     JoinRequest,
+    LaneProbe,
+    LaneProbeReply,
+    Lanes,
     Message,
     Probe,
     ProbeReply,
     Refusal,
     Summary,
     Want,
-    decode_untrusted,
-    encode,
 )
-
-TEND_INTERVAL: Final = 1.0
-"""Between looks at the peers: who was heard by data alone, whose session is silent."""
 
 
 class Engine:
@@ -77,6 +76,7 @@ class Engine:
         transmit: sends datagrams.
         authority: the authority's key, on the node that admits members.
         version: software version shown to others.
+        lanes: processes that carry its packets, this one included.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Engine:
         transmit: Transmit,
         authority: SigningKey | None = None,
         version: str = "",
+        lanes: int = 1,
     ) -> None:
         self.identity = identity
         self.cluster = cluster
@@ -114,6 +115,7 @@ class Engine:
             transmit=transmit,
             authority=authority,
             version=version,
+            lanes=lanes,
         )
         self.parts.holdings.endpoints = endpoints
         self.outbound = self.parts.outbound
@@ -188,6 +190,10 @@ class Engine:
         """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
         return self._settle(self.parts.peering.on_too_big(endpoint, now), now)
 
+    def on_lane(self, lane: int, report: bytes | None, now: float) -> list[Effect]:
+        """One of our other lanes says something; None: its process is gone. See `Director`."""
+        return self._settle(self.parts.lanes.on_lane(lane, report, now), now)
+
     # -- arrivals ------------------------------------------------------------------------------
 
     def _on_arrival(self, arrival: Arrival, source: Endpoint, now: float) -> list[Effect]:
@@ -254,6 +260,8 @@ class Engine:
             case Probe() | ProbeReply() | Summary() | Digest() | Want() | Delta():
                 effects = parts.gossip.on_message(node, message, now)
                 effects += self._steward.learn(now)
+            case Lanes() | LaneProbe() | LaneProbeReply():
+                effects = parts.lanes.on_message(node, message, now)
             case BlockRequest():
                 effects = self._steward.on_block_request(node, message, now)
             case Refusal():
@@ -278,15 +286,18 @@ class Engine:
                 case SessionUp(node, endpoint):
                     more = self.parts.peering.on_session_up(node, endpoint, now)
                     more += self.parts.gossip.greet(node)
+                    more += self.parts.lanes.on_session_up(node, now)
                 case SessionDown(node, why):
                     self.parts.peering.on_session_down(node)
                     name = self.parts.name_of(node)
                     more = [Report("session.down", {"peer": name, "why": why}, debug=True)]
+                    more += self.parts.lanes.on_session_down(node)
                 case _:
                     settled.append(effect)
                     continue
             waiting.extendleft(reversed(more))
-        return settled
+        # Lanes first: they shall have a key before the peer learns that it may use it.
+        return [*self.parts.lanes.orders(now), *settled]
 
     # -- operator's requests: see `Steward` for what they raise --------------------------------
 
@@ -345,6 +356,7 @@ class Engine:
             parts.peering.next_deadline(),
             parts.gossip.next_deadline(),
             parts.seeker.next_deadline(),
+            parts.lanes.next_deadline(),
             parts.reassembly.next_deadline(),
         )
         return min((at for at in deadlines if at is not None), default=None)
@@ -357,29 +369,12 @@ class Engine:
         effects = self._steward.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
-            effects += self._tend(now)
+            effects += parts.knowledge.tend(self._settings.timing.suspect_after, now)
         effects += parts.peering.on_deadline(now)
         effects += parts.gossip.on_deadline(now)
         effects += parts.seeker.on_deadline(now)
+        effects += parts.lanes.on_deadline(now)
         return self._settle(effects, now)
-
-    def _tend(self, now: float) -> list[Effect]:
-        """Packets prove life as well as probes do; silence under a session asks for a new one."""
-        self.parts.knowledge.forget_gone(now)
-        effects: list[Effect] = []
-        silent_after = self._settings.timing.suspect_after
-        for node, path in self.parts.peering.paths.items():
-            heard_at = path.heard_at
-            if heard_at is None:
-                # Its response is all that ever came: it may have restarted right behind it.
-                heard_at = self.parts.sessions.established_at(node)
-            if heard_at is None:
-                continue
-            if now - heard_at <= TEND_INTERVAL:
-                effects += self.parts.gossip.on_heard(node, heard_at)
-            elif now - heard_at > silent_after:
-                effects += self.parts.peering.renew(node, now)
-        return effects
 
     # -- observation ---------------------------------------------------------------------------
 

@@ -37,10 +37,10 @@ from overlay.session.suites import offered_suites
 from overlay.types import Endpoint, Entropy
 from overlay.wire.certificate import Certificate
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import JoinGrant, JoinRequest, Message, Refusal
 from overlay.wire.handshake import JoinerHello
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.items import Item
+from overlay.wire.messages import JoinGrant, JoinRequest, Message, Refusal
 from overlay.wire.token import JoinToken
 
 ASK_TRIES: Final = 10

@@ -24,6 +24,9 @@ from overlay.routing.table import Announcement, RouteTable
 from overlay.types import NodeId
 from overlay.wire.items import Item
 
+TEND_INTERVAL: Final = 1.0
+"""Between looks at the peers: who was heard by data alone, whose session is silent."""
+
 FAREWELL: Final = 5.0
 """Seconds that the session with a member is kept after it left. It repeats its last items until we
 have confirmed them, for `Timing.leave_after` at most, and we can only confirm in a session."""
@@ -115,6 +118,28 @@ class Knowledge:
         for node in [node for node, at in self._gone.items() if now >= at]:
             del self._gone[node]
             self._peering.forget(node, now)
+
+    def tend(self, silent_after: float, now: float) -> list[Effect]:
+        """Packets prove life as well as probes do; silence under a session asks for a new one.
+
+        Args:
+            silent_after: seconds without anything authentic from a peer that are too many.
+            now: monotonic seconds.
+        """
+        self.forget_gone(now)
+        effects: list[Effect] = []
+        for node, path in self._peering.paths.items():
+            heard_at = path.heard_at
+            if heard_at is None:
+                # Its response is all that ever came: it may have restarted right behind it.
+                heard_at = self._peering.sessions.established_at(node)
+            if heard_at is None:
+                continue
+            if now - heard_at <= TEND_INTERVAL:
+                effects += self._gossip.on_heard(node, heard_at)
+            elif now - heard_at > silent_after:
+                effects += self._peering.renew(node, now)
+        return effects
 
     def reroute(self, now: float) -> list[Effect]:
         """Derive the routes anew; NetworkChanged if they are not what they were."""

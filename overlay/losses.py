@@ -16,7 +16,8 @@ from typing import Final
 from overlay.effects import Effect, SendControl
 from overlay.session.transport import Keypair
 from overlay.types import NodeId
-from overlay.wire.control import SegmentLoss, encode
+from overlay.wire.control import encode
+from overlay.wire.messages import SegmentLoss
 from overlay.wire.packing import U32
 from overlay.wire.reassembly import Reassembly
 

@@ -2,7 +2,7 @@
 
 Reading order: what the cluster knows (catalog, store, gossip), what the packet path uses (routes,
 paths, ledger, outbound, inbound), what joins them (sessions, peering, knowledge), what this node
-holds (holdings, seeker, registrar).
+holds (holdings, seeker, registrar), and the processes that share its work (lanes).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from overlay.holdings import Holdings
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
+from overlay.lanes.director import Director
 from overlay.losses import LossReports
 from overlay.peering import Peering
 from overlay.routing.table import RouteTable
@@ -56,6 +57,7 @@ class Parts:
         transmit: Transmit,
         authority: SigningKey | None,
         version: str,
+        lanes: int = 1,
     ) -> None:
         self._identity = identity
         # None until the first moment is told: what is restored before it was admitted once, and a
@@ -105,6 +107,7 @@ class Parts:
             is_authority=authority is not None,
             limits=settings.limits,
         )
+        self.lanes = self._director(lanes)
         self.seeker = BlockSeeker(self.catalog, identity.node, settings.timing, rng)
 
     def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
@@ -135,6 +138,15 @@ class Parts:
             deliver=deliver,
             reassembly=self.reassembly,
             coalescer=Coalescer(tso="tso" in settings.offloads, uso="uso" in settings.offloads),
+        )
+
+    def _director(self, lanes: int) -> Director:
+        return Director(
+            lanes=lanes,
+            sessions=self.sessions,
+            peering=self.peering,
+            routes=self.routes,
+            addresses=lambda: (self.holdings.address, self.holdings.address6),
         )
 
     def set_wall(self, wall: float) -> None:

@@ -30,7 +30,8 @@ from overlay.session.transport import Keypair
 from overlay.trials import Trials
 from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.burst import BLOCK_HEADER_SIZE, TAG_SIZE, segment_payload
-from overlay.wire.control import (
+from overlay.wire.control import encode
+from overlay.wire.messages import (
     Message,
     PathProbe,
     PathProbeReply,
@@ -38,7 +39,6 @@ from overlay.wire.control import (
     SegmentLoss,
     Trial,
     TrialReply,
-    encode,
 )
 
 MAX_WAITING: Final = 64
@@ -80,6 +80,7 @@ class Peering:
         self._trying: dict[NodeId, tuple[Endpoint, float]] = {}
         self._waiting: dict[NodeId, deque[bytes]] = {}
         self._mtus: dict[NodeId, PathMtu] = {}
+        self._touched: set[NodeId] = set()
         # No path probe is due before this: a lower bound, because the driver asks for deadlines
         # after every burst, and going through all peers each time costs more than the burst.
         self._probes_at: float | None = None
@@ -116,11 +117,18 @@ class Peering:
         if path is not None:
             self._outbound.abandon(path)
             self._outbound.forget_flows()
+        self._touched.add(node)
         for table in (self._candidates, self._waiting, self._mtus, self._trying):
             table.pop(node, None)
         self.trials.forget(node)
 
+    def take_touched(self) -> set[NodeId]:
+        """Peers that came, went, or got another endpoint or segment size since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
+
     def _use(self, path: PeerPath, endpoint: Endpoint | None) -> None:
+        self._touched.add(path.node)
         if path.endpoint != endpoint:
             self._mtus.pop(path.node, None)
             self._outbound.forget_flows()
@@ -333,10 +341,10 @@ class Peering:
         if due is not None:
             self._probes_at = due if self._probes_at is None else min(self._probes_at, due)
 
-    @staticmethod
-    def _adopt(path: PeerPath, mtu: PathMtu) -> list[Effect]:
+    def _adopt(self, path: PeerPath, mtu: PathMtu) -> list[Effect]:
         if mtu.mtu == path.path_mtu:
             return []
+        self._touched.add(path.node)
         path.use(path.endpoint, mtu.mtu)
         return [Report("path.mtu", {"peer": short_id(path.node), "mtu": mtu.mtu}, debug=True)]
 

@@ -16,7 +16,8 @@ from overlay.catalog.catalog import Catalog
 from overlay.config import Timing
 from overlay.effects import Effect, Report, SendControl
 from overlay.types import NodeId
-from overlay.wire.control import BlockRequest, Refusal, encode
+from overlay.wire.control import encode
+from overlay.wire.messages import BlockRequest, Refusal
 
 FORGIVE_AFTER: Final = 5.0
 """Seconds until a member that refused, or did not answer, is asked again: blocks come back when

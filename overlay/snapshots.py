@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from overlay.ipam.plan import NODE_HOST, BlockPlan
@@ -44,7 +45,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         sessions=_sessions(engine),
         blocks=parts.catalog.block_views(),
         own_prefixes=_own_prefixes(engine),
-        ledger=engine.ledger.view(),
+        ledger=parts.lanes.books.view(engine.ledger),
         problems=_problems(engine, nodes),
     )
 
@@ -162,6 +163,8 @@ def _sessions(engine: Engine) -> tuple[SessionView, ...]:
     for node, path in parts.paths.items():
         if path.keypair is None:
             continue
+        others = parts.lanes.books.peer(node)
+        drops = others.drops + Counter({str(reason): lost for reason, lost in path.drops.items()})
         views.append(
             SessionView(
                 node=parts.name_of(node),
@@ -170,9 +173,9 @@ def _sessions(engine: Engine) -> tuple[SessionView, ...]:
                 established=parts.sessions.established_at(node) or 0.0,
                 rekeyed=parts.sessions.rekeyed_at(node) or 0.0,
                 mtu=path.path_mtu,
-                tx_bytes=path.tx_bytes,
-                rx_bytes=path.rx_bytes,
-                drops={str(reason): count for reason, count in sorted(path.drops.items())},
+                tx_bytes=path.tx_bytes + others.tx_bytes,
+                rx_bytes=path.rx_bytes + others.rx_bytes,
+                drops=dict(sorted(drops.items())),
                 mtu_settled=parts.peering.path_is_settled(node),
                 offloads=parts.peering.trials.offloads(node),
                 trial=parts.peering.trials.state(node),

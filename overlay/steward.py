@@ -26,8 +26,9 @@ from overlay.types import Address, BlockIndex, Endpoint, Entropy, NodeId
 from overlay.views import NodeState, PodView
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import BlockRequest, Delta, JoinRequest, Refusal, encode
+from overlay.wire.control import encode
 from overlay.wire.items import Item
+from overlay.wire.messages import BlockRequest, Delta, JoinRequest, Refusal
 from overlay.wire.token import MAX_ENDPOINTS
 
 PERSIST_DELAY: Final = 1.0

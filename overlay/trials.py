@@ -24,8 +24,9 @@ from overlay.forwarding.path import BASE_PATH_MTU, PeerPath
 from overlay.routing.trial import Step, Trial, Verdict, Way
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId, short_id
-from overlay.wire.control import ReadSingly, TrialReply, encode
-from overlay.wire.control import Trial as TrialMessage
+from overlay.wire.control import encode
+from overlay.wire.messages import ReadSingly, TrialReply
+from overlay.wire.messages import Trial as TrialMessage
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -196,6 +197,11 @@ class Trials:
         return effects
 
     # -- observation ---------------------------------------------------------------------------
+
+    def is_singly(self, node: NodeId) -> bool:
+        """Whether the kernel must not cut bursts to `node`: tried, and seen to fail."""
+        peer = self._peers.get(node)
+        return peer is not None and not peer.was_segmented and GSO in self._settings.offloads
 
     def offloads(self, node: NodeId) -> tuple[str, ...]:
         """What is used with a peer: the socket's own, and what both ends' TUNs take."""

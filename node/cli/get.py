@@ -156,6 +156,7 @@ def _status_text(answer: Json) -> str:
         ("pods", plain(answer["pods"])),
         ("uptime", duration(answer["uptime"])),
         ("offloads", plain(answer["offloads"]) or "none"),
+        *_lanes(answer["lanes"]),
         ("ledger", ledger),
         ("drops", drops or "none"),
     ]
@@ -166,6 +167,13 @@ def _status_text(answer: Json) -> str:
         rows_of_problems = [[plain(problem[key]) for key in keys] for problem in problems]
         lines += ["", table(["problem", *keys[1:]], rows_of_problems)]
     return "\n".join(lines)
+
+
+def _lanes(lanes: object) -> list[tuple[str, str]]:
+    """With one lane there is nothing to tell."""
+    states = [str(lane["state"]) for lane in objects(lanes)]
+    counts = {state: states.count(state) for state in sorted(set(states))}
+    return [("lanes", plain(counts))] if len(states) > 1 else []
 
 
 def _split_ledger(ledger: object) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from node.cli.context import CliError, CommandInside, Json, doing, objects
@@ -55,9 +57,20 @@ def up(nodes: int, pods: int, name: str, underlay: str, mtu: int, cidr: str) -> 
     from node.lab.build import lab_up  # noqa: PLC0415 - netlink, which no other verb needs
     from node.lab.verbs import lab_status  # noqa: PLC0415
 
+    # Of the caller's own settings only this one makes sense for all daemons of a lab at once.
+    lanes = os.environ.get("MUSLIN_LANES")
     with doing(f"cannot bring up lab {name}"):
         with Progress("wiring namespaces") as progress:
-            lab_up(name, nodes, pods, underlay=underlay, mtu=mtu, cidr=cidr, progress=progress.say)
+            lab_up(
+                name,
+                nodes,
+                pods,
+                underlay=underlay,
+                mtu=mtu,
+                cidr=cidr,
+                settings={"MUSLIN_LANES": lanes} if lanes else {},
+                progress=progress.say,
+            )
         click.echo(_tables(lab_status(name)))
     return 0
 

@@ -20,6 +20,7 @@ Examples:
 @click.option(
     "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
 )
+@click.option("--lanes", metavar="N", help="Processes that carry packets, or auto.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
 @click.option("--loop", metavar="LOOP", help="Event loop: uvloop or asyncio.")
@@ -29,6 +30,7 @@ def up(
     invocation: Invocation,
     listen: str | None,
     advertise: tuple[str, ...],
+    lanes: str | None,
     log_level: str | None,
     log_format: str | None,
     loop: str | None,
@@ -45,6 +47,7 @@ def up(
     flags = {
         "listen": listen,
         "advertise": advertise,
+        "lanes": lanes,
         "log.level": log_level,
         "log.format": log_format,
         "loop": loop,

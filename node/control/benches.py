@@ -33,7 +33,8 @@ from overlay.bench import CODE_PREFIX
 from overlay.effects import BenchAnswered, BenchAsked, BenchEffect, BenchEnded
 from overlay.types import Address, NodeId
 from overlay.views import NodeView, Snapshot
-from overlay.wire.control import (
+from overlay.wire.control import encode
+from overlay.wire.messages import (
     BENCH_LONGEST,
     BENCH_TOKEN_SIZE,
     BenchDone,
@@ -41,7 +42,6 @@ from overlay.wire.control import (
     BenchRequest,
     Message,
     Refusal,
-    encode,
 )
 
 REPEAT: Final = 0.5

@@ -35,7 +35,7 @@ from node.kernel.pods import own_namespace
 from overlay.effects import Left, ProbeAnswered
 from overlay.types import Address, NodeId
 from overlay.views import Snapshot
-from overlay.wire.control import BENCH_LONGEST
+from overlay.wire.messages import BENCH_LONGEST
 
 Params = Mapping[str, object]
 
@@ -107,6 +107,7 @@ class Handlers:
         return self._daemon.engine.snapshot(self._daemon.now())
 
     async def _status(self, _: Params) -> object:
+        await self._daemon.refresh()
         return present_status(self._snapshot(), self._daemon.facts())
 
     async def _get(self, params: Params) -> object:
@@ -114,6 +115,8 @@ class Handlers:
         if kind not in KINDS:
             why = f"there is no kind {kind!r}"
             raise ControlError("unknown-kind", why, f"kinds are: {', '.join(KINDS)}")
+        if kind == "sessions":
+            await self._daemon.refresh()
         return KINDS[kind](self._snapshot(), self._daemon.facts())
 
     async def _pod_get(self, params: Params) -> object:

@@ -64,6 +64,10 @@ class DaemonPort(Protocol):
         """What the status says of the process."""
         ...
 
+    async def refresh(self) -> None:
+        """Hear the latest counters of all lanes; does not wait long for one that is silent."""
+        ...
+
     def perform(self, effects: list[Effect]) -> None:
         """Execute effects in order.
 

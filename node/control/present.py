@@ -28,6 +28,27 @@ Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
+class LaneFacts:
+    """One process that carries packets.
+
+    Attributes:
+        lane: its number; 0 is the daemon.
+        pid: its process id; None while there is no process.
+        port: its UDP port.
+        state: `up`, `starting`, or `waiting` for the next try.
+        restarts: how often it was replaced.
+        cpu_seconds: processor time of all its processes so far.
+    """
+
+    lane: int
+    pid: int | None
+    port: int
+    state: str
+    restarts: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonFacts:
     """What the status says of the process around the engine.
 
@@ -38,6 +59,7 @@ class DaemonFacts:
         version: of the software.
         offloads: what the kernel does for us (`udp_gso`, ...), as the ports found out.
         problems: those the engine cannot see (kernel state, disk).
+        lanes: the processes that carry packets, this one first.
     """
 
     epoch: float
@@ -46,6 +68,7 @@ class DaemonFacts:
     version: str
     offloads: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    lanes: tuple[LaneFacts, ...] = ()
 
 
 def moment(unix: float) -> str:
@@ -166,10 +189,22 @@ def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
         "problems": [_present_problem(problem) for problem in problems],
         "ledger": present_ledger(snapshot.ledger),
         "offloads": list(facts.offloads),
+        "lanes": [_present_lane(lane) for lane in facts.lanes],
         "version": facts.version,
         "pid": facts.pid,
         "started": moment(facts.epoch + facts.started),
         "uptime": round(snapshot.now - facts.started, 3),
+    }
+
+
+def _present_lane(lane: LaneFacts) -> Json:
+    return {
+        "lane": lane.lane,
+        "pid": lane.pid,
+        "port": lane.port,
+        "state": lane.state,
+        "restarts": lane.restarts,
+        "cpu_seconds": round(lane.cpu_seconds, 3),
     }
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 from collections.abc import Collection
+from struct import Struct
 from typing import Final
 
 import pytun
@@ -32,6 +34,9 @@ from overlay.wire.virtio import (
 )
 
 TUNSETOFFLOAD: Final = 0x400454D0
+TUNSETQUEUE: Final = 0x400454D9
+IFF_ATTACH_QUEUE: Final = 0x0200
+IFF_DETACH_QUEUE: Final = 0x0400
 TUN_F_CSUM: Final = 0x01
 TUN_F_TSO4: Final = 0x02
 TUN_F_TSO6: Final = 0x04
@@ -68,13 +73,18 @@ class Tun:
         name: interface name, at most 15 bytes.
         offload: names in `OFFLOADS` to ask the kernel for; none of them forces the software path,
             for kernels (and tests) that need it. True is all of them.
+        queues: whether several processes shall read from it. An interface made with either cannot
+            be opened with the other.
 
     Raises:
         TunError: no /dev/net/tun, no permission, or the name is taken.
     """
 
-    def __init__(self, name: str, *, offload: bool | Collection[str] = True) -> None:
+    def __init__(
+        self, name: str, *, offload: bool | Collection[str] = True, queues: bool = False
+    ) -> None:
         self.name = name
+        self._queues = queues
         self.offloads: tuple[str, ...] = ()
         self._wanted = _names(offload)
         self._header = bool(self._wanted)
@@ -82,6 +92,7 @@ class Tun:
 
     def _open(self) -> None:
         flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if self._header else 0)
+        flags |= pytun.IFF_MULTI_QUEUE if self._queues else 0
         self._device = _make_device(self.name, flags)
         self._fd: int = self._device.fileno()
         self.offloads = _negotiate(self._fd, self._wanted) if self._header else ()
@@ -180,6 +191,49 @@ class Tun:
     def close(self) -> None:
         """Close the interface; the kernel removes it with its routes."""
         self._device.close()
+
+
+class TunQueue(Tun):
+    """One more queue of an interface that another process has made, for a lane of its own.
+
+    The kernel spreads flows over the queues that are attached. This one is not until `attach`, so
+    that no packet goes to a lane that has no keys yet.
+
+    Raises:
+        TunError: as for `Tun`, or the interface does not exist, or has only one queue.
+    """
+
+    def __init__(self, name: str, *, offload: bool | Collection[str] = True) -> None:
+        self.attached = False
+        super().__init__(name, offload=offload, queues=True)
+
+    def _open(self) -> None:
+        try:
+            socket.if_nametoindex(self.name)  # opening a name that is free would make it
+        except OSError as error:
+            raise TunError(f"interface {self.name} is gone", "restart the daemon") from error
+        super()._open()
+        if not self.attached:
+            self._set_queue(IFF_DETACH_QUEUE)
+
+    def attach(self) -> None:
+        """Take a share of the flows from now on.
+
+        Raises:
+            TunError: the interface is gone; `reopen` attaches when it is back. Nothing else.
+        """
+        self.attached = True
+        self._set_queue(IFF_ATTACH_QUEUE)
+
+    def _set_queue(self, flag: int) -> None:
+        try:
+            fcntl.ioctl(self._fd, TUNSETQUEUE, _IFREQ.pack(b"", flag))
+        except OSError as error:
+            raise TunError(f"interface {self.name} is gone", "restart the daemon") from error
+
+
+_IFREQ: Final = Struct("16sH22x")
+"""struct ifreq with flags, as TUNSETQUEUE reads it."""
 
 
 def _make_device(name: str, flags: int) -> pytun.TunTapDevice:

@@ -52,17 +52,30 @@ class UdpSocket:
         listen: address and port; `::` listens on IPv4 as well.
         gso: False forces one system call per datagram.
         gro: False forces one datagram per receive.
+        shared: a bound socket that another process reads from; this one only sends. `listen` then
+            only names it.
 
     Raises:
         UdpError: the port is in use, or the address is not this machine's.
     """
 
-    def __init__(self, listen: Endpoint, *, gso: bool = True, gro: bool = True) -> None:
-        self._socket, self._dual = _bind(listen)
+    def __init__(
+        self,
+        listen: Endpoint,
+        *,
+        gso: bool = True,
+        gro: bool = True,
+        shared: socket.socket | None = None,
+    ) -> None:
+        if shared is not None:
+            self._socket, self._dual = shared, shared.family == socket.AF_INET6
+            self._gro = False  # only its owner reads
+        else:
+            self._socket, self._dual = _bind(listen)
+            self._gro = gro and _try_option(self._socket, SOL_UDP, UDP_GRO, 1)
+            _tune(self._socket, dual=self._dual)
         self.local = Endpoint(listen.host, self._socket.getsockname()[1])
         self._gso = gso
-        self._gro = gro and _try_option(self._socket, SOL_UDP, UDP_GRO, 1)
-        _tune(self._socket, dual=self._dual)
         self._buffer = memoryview(bytearray(1 << 17))
         self._targets: dict[Endpoint, tuple[str, int]] = {}
         self._sources: dict[tuple[str, int], Endpoint] = {}

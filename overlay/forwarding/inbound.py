@@ -84,11 +84,12 @@ class Inbound:
         local: the node itself.
         routes: address -> node, the same table as outbound.
         peers: node -> path, kept by the engine.
-        keypairs: local index -> keypair, kept by the sessions.
+        keypairs: local index | lane byte << 32 -> keypair, kept by the sessions.
         ledger: where everything is counted.
         deliver: writes to the TUN.
         reassembly: table for bursts that arrive in pieces.
         coalescer: joins packets for the TUN; None: it takes no super-packets.
+        lane: which of the node's lanes this is, 0 to 15.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Inbound:
         deliver: Deliver,
         reassembly: Reassembly,
         coalescer: Coalescer | None = None,
+        lane: int = 0,
     ) -> None:
         self._local = local
         self._routes = routes
@@ -111,6 +113,7 @@ class Inbound:
         self._deliver = deliver
         self._reassembly = reassembly
         self._coalescer = coalescer or Coalescer(tso=False, uso=False)
+        self._lane = lane
         self._gatherer = Gatherer()
         self._plaintext = memoryview(bytearray(1 << 17))
         self._flows: dict[bytes, PeerPath] = {}
@@ -185,9 +188,10 @@ class Inbound:
 
     def _admissible(self, header: Header) -> Keypair | DropReason:
         """The cheap checks, in the design's order: index known, counter in the window."""
-        if header.index > header.last or header.last >= MAX_SEGMENTS or header.lane:
+        segment, lane = header.index, header.lane
+        if segment > header.last or header.last >= MAX_SEGMENTS or lane & 15 != self._lane:
             return DropReason.BAD_HEADER
-        keypair = self._keypairs.get(header.receiver)
+        keypair = self._keypairs.get(header.receiver | lane << 32)
         if keypair is None or not keypair.usable(self._now):
             return DropReason.UNKNOWN_INDEX
         if not keypair.replay.check(header.counter):
@@ -249,7 +253,7 @@ class Inbound:
         if peer is not None:
             peer.heard_at = self._now
             peer.rx_bytes += len(ciphertext) + segments * HEADER_SIZE
-            if peer.endpoint != self._source:
+            if peer.endpoint != self._source and not keypair.lane:  # lane 0 alone says where
                 self._arrivals.append(Moved(keypair))
         self._blocks(keypair, peer, plaintext)
 

@@ -57,7 +57,7 @@ class Sealer:
         counter = keypair.next_counter()
         last = (size - 1) // payload
         assert last < MAX_SEGMENTS
-        header = HEADER.pack(TYPE_DATA, 0, last, 0, keypair.remote_index, counter)
+        header = HEADER.pack(TYPE_DATA, 0, last, keypair.lane, keypair.remote_index, counter)
         if not last:
             keypair.seal_into(counter, plaintext, header, self._cutter.single[:size])
             return self._cutter.headed(header, size), 0

@@ -39,17 +39,9 @@ from overlay.gossip.sync import (
 )
 from overlay.types import NodeId, short_id
 from overlay.views import NodeState
-from overlay.wire.control import (
-    Delta,
-    Digest,
-    Message,
-    Probe,
-    ProbeReply,
-    Summary,
-    Want,
-    encode,
-)
+from overlay.wire.control import encode
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta, Digest, Message, Probe, ProbeReply, Summary, Want
 
 # -- implementation --------------------------------------------------------------------------------
 

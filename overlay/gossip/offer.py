@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from overlay.config import Timing
 from overlay.gossip.sync import digests_of
 from overlay.types import NodeId
-from overlay.wire.control import Digest, DigestEntry, Want
+from overlay.wire.messages import Digest, DigestEntry, Want
 
 
 class Offer:

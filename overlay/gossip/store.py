@@ -27,8 +27,8 @@ from typing import Final
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
-from overlay.wire.control import ROOT_SIZE, DigestEntry
 from overlay.wire.items import Item, fingerprint
+from overlay.wire.messages import ROOT_SIZE, DigestEntry
 
 # -- specification ---------------------------------------------------------------------------------
 

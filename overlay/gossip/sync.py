@@ -26,8 +26,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeVar
 
 from overlay.gossip.store import Store
-from overlay.wire.control import Delta, Digest, DigestEntry, Message, Summary, Want
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta, Digest, DigestEntry, Message, Summary, Want
 
 # -- specification ---------------------------------------------------------------------------------
 

@@ -48,9 +48,11 @@ class Changes(NamedTuple):
 class RouteTable:
     """All routes of one node, its own blocks included."""
 
-    __slots__ = ("_entries", "_ipv4", "_ipv6", "lookup4", "lookup6")
+    __slots__ = ("_entries", "_ipv4", "_ipv6", "generation", "lookup4", "lookup6")
 
     def __init__(self) -> None:
+        self.generation = 0
+        """Grows whenever a route changes."""
         self._entries: dict[Prefix, Entry] = {}
         self._ipv4: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV4_BITS)
         self._ipv6: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV6_BITS)
@@ -76,6 +78,7 @@ class RouteTable:
         added = tuple(e for e in self._entries.values() if before.get(e.prefix) is not e)
         removed = tuple(e for e in before.values() if self._entries.get(e.prefix) is not e)
         if added or removed:
+            self.generation += 1
             self._rebuild()
         return Changes(added, removed)
 

@@ -6,6 +6,7 @@ unique, because the receiver index of a datagram is all that says which key may 
 
     index ---> pending     an initiation of ours that waits for its response
           +--> keypairs    finished handshakes; the packet path looks up here
+                 |        (index | lane byte << 32 finds what other lanes of the peer send to us)
                  |
                  +--> half open: keypairs no one has vouched for yet, oldest first, at most `limit`
 
@@ -15,14 +16,29 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from overlay.session.transport import Keypair
-from overlay.types import Entropy
+from overlay.session.transport import Keypair, lane_byte
+from overlay.types import Entropy, NodeId
+from overlay.wire.messages import LANES_LIMIT
 
 _INDEX_SIZE: Final = 4
+
+
+def lane_index(index: int, lane: int) -> int:
+    """How the packet path looks a keypair up.
+
+    Args:
+        index: the receiver index of a datagram.
+        lane: its lane byte.
+
+    >>> lane_index(7, 0)
+    7
+    """
+    return index | lane << 32
+
 
 Pending = TypeVar("Pending")
 
@@ -44,16 +60,21 @@ class IndexTable(Generic[Pending]):
         limit: half-open keypairs kept at most.
 
     Attributes:
-        keypairs: by local index. The same dictionary for the life of the table.
+        keypairs: by local index, and by `lane_index` for those of the peer's other lanes. The same
+            dictionary for the life of the table.
         pending: by local index.
+        changed: nodes of which a keypair came, was confirmed or went; whoever feeds other lanes
+            empties it.
     """
 
-    __slots__ = ("_entropy", "_half_open", "_limit", "keypairs", "pending")
+    __slots__ = ("_entropy", "_half_open", "_lanes", "_limit", "changed", "keypairs", "pending")
 
     def __init__(self, entropy: Entropy, limit: int) -> None:
         self._entropy = entropy
         self._limit = limit
         self._half_open: dict[int, HalfOpen] = {}
+        self._lanes: dict[NodeId, int] = {}
+        self.changed: set[NodeId] = set()
         self.keypairs: dict[int, Keypair] = {}
         self.pending: dict[int, Pending] = {}
 
@@ -67,6 +88,36 @@ class IndexTable(Generic[Pending]):
     def add(self, keypair: Keypair) -> None:
         """Let `keypair` be found by its local index."""
         self.keypairs[keypair.local_index] = keypair
+        self._change(keypair)
+        self._widen(keypair)
+
+    def set_lanes(self, node: NodeId, lanes: int, held: Iterable[Keypair]) -> None:
+        """`node` sends from this many lanes: open what all of them seal, now and in future.
+
+        Args:
+            node: the peer.
+            lanes: 1 to 16. Keys that fewer lanes do not need stay until their keypair goes.
+            held: the keypairs of the session with it.
+        """
+        self._lanes[node] = lanes
+        for keypair in held:
+            self._widen(keypair)
+
+    def forget_lanes(self, node: NodeId) -> None:
+        """`node` is known no more."""
+        self._lanes.pop(node, None)
+
+    def _widen(self, keypair: Keypair) -> None:
+        if keypair.node is None:
+            return
+        for lane in range(1, self._lanes.get(keypair.node, 1)):
+            index = lane_index(keypair.local_index, lane_byte(lane, 0))
+            if index not in self.keypairs:
+                self.keypairs[index] = keypair.for_lanes(0, lane)
+
+    def _change(self, keypair: Keypair | None) -> None:
+        if keypair is not None and keypair.node is not None:
+            self.changed.add(keypair.node)
 
     def add_half_open(self, keypair: Keypair, ephemeral: bytes) -> Keypair | None:
         """The same for a keypair that is not confirmed.
@@ -80,11 +131,15 @@ class IndexTable(Generic[Pending]):
 
     def confirm(self, keypair: Keypair) -> None:
         """`keypair` is half open no longer."""
+        self._change(keypair)
         self._half_open.pop(keypair.local_index, None)
 
     def release(self, index: int) -> None:
         """`index` names nothing any more."""
-        self.keypairs.pop(index, None)
+        self._change(self.keypairs.pop(index, None))
+        for lane in range(1, LANES_LIMIT):
+            if self.keypairs.pop(lane_index(index, lane_byte(lane, 0)), None) is None:
+                break  # lanes are added in order
         self.pending.pop(index, None)
         self._half_open.pop(index, None)
 
@@ -106,4 +161,7 @@ class IndexTable(Generic[Pending]):
         assert not self.keypairs.keys() & self.pending.keys()
         assert self._half_open.keys() <= self.keypairs.keys()
         assert len(self._half_open) <= self._limit
-        assert all(keypair.local_index == index for index, keypair in self.keypairs.items())
+        for index, keypair in self.keypairs.items():
+            sender, receiver = keypair.lane & 15, keypair.lane >> 4  # ours is in front when we send
+            assert index == lane_index(keypair.local_index, lane_byte(sender, receiver))
+            assert keypair.local_index in self.keypairs

@@ -150,6 +150,7 @@ class Sessions:
         peer = self._peers.pop(node, None)
         if peer is not None:
             peer.clear()
+            self._table.forget_lanes(node)
             self._deadline_is_stale = True
 
     def connect(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
@@ -205,6 +206,28 @@ class Sessions:
         peer = self._peers.get(node)
         current = peer.keyring.current if peer is not None else None
         return current.created_at if current is not None else None
+
+    def held(self, node: NodeId) -> list[Keypair]:
+        """All keypairs with `node`, the one that seals last."""
+        peer = self._peers.get(node)
+        if peer is None:
+            return []
+        previous, current, following = peer.keyring.held()
+        return [one for one in (previous, following, current) if one is not None]
+
+    def current(self, node: NodeId) -> Keypair | None:
+        """The keypair that seals for `node`, used up or not; None without a session."""
+        peer = self._peers.get(node)
+        return peer.keyring.current if peer is not None else None
+
+    def set_lanes(self, node: NodeId, lanes: int) -> None:
+        """`node` sends from `lanes` lanes, 1 to 16: open what any of them seals for our lane 0."""
+        self._table.set_lanes(node, lanes, self.held(node))
+
+    def take_changed(self) -> set[NodeId]:
+        """Nodes of which a keypair came, was confirmed or went since the last call."""
+        changed, self._table.changed = self._table.changed, set()
+        return changed
 
     def observed_endpoint(self, node: NodeId) -> Endpoint | None:
         """Our own address as `node` saw it when it last answered a handshake of ours."""

@@ -6,8 +6,11 @@ AES-GCM is several times faster where the processor has AES instructions and slo
     Noise Split()  ->  k1 (initiator to responder), k2 (responder to initiator), 32 bytes each
     transport key  =   BLAKE2s(key = k, data = "muslin transport " + name of the suite), 32 bytes
 
+    of two lanes   k'   =   BLAKE2s(key = k, data = "muslin lane" + sender + receiver), 32 bytes
+
 Hashing the name in means that the two suites never run under the same key, even if an attacker
-could make the ends disagree about which one was chosen.
+could make the ends disagree about which one was chosen. Each pair of lanes but (0, 0) has a k' of
+its own in place of k: no two processes of a node ever count nonces under one key.
 
     nonce          =   00 00 00 00 | counter, 8 bytes, big endian       (both suites)
 
@@ -31,6 +34,7 @@ from overlay.wire.handshake import Suite as Suite  # offered on: this is where c
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
 _LABEL: Final = b"muslin transport "
+_LANE_LABEL: Final = b"muslin lane"
 
 Buffer = bytes | bytearray | memoryview
 
@@ -82,6 +86,18 @@ def transport_key(split_key: bytes, suite: Suite) -> bytes:
     return blake2s(
         _LABEL + suite_name(suite).encode(), key=split_key, digest_size=KEY_SIZE
     ).digest()
+
+
+def lane_key(split_key: bytes, sender: int, receiver: int) -> bytes:
+    """What takes the place of a direction's key of Split() for one pair of lanes, 32 bytes.
+
+    Args:
+        split_key: that direction's key of Noise's Split().
+        sender: lane, 0 to 15.
+        receiver: lane, 0 to 15. Not both 0: that pair uses the key itself.
+    """
+    info = _LANE_LABEL + bytes((sender, receiver))
+    return blake2s(info, key=split_key, digest_size=KEY_SIZE).digest()
 
 
 def make_aead(suite: Suite, key: bytes) -> Aead:

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidTag
 from overlay.drops import DropReason
 from overlay.errors import AuthError, CapacityError
 from overlay.session.replay import ReplayWindow
-from overlay.session.suites import NONCE_SIZE, Buffer, make_aead, transport_key
+from overlay.session.suites import NONCE_SIZE, Buffer, lane_key, make_aead, transport_key
 from overlay.types import NodeId
 from overlay.wire.handshake import Suite
 
@@ -39,14 +39,21 @@ REJECT_COUNTER: Final = 1 << 63
 is more than any line could send in the life of a keypair."""
 
 
+def lane_byte(sender: int, receiver: int) -> int:
+    """The lane byte of a datagram between two lanes, 0 to 15 each."""
+    return sender << 4 | receiver
+
+
 class Keypair:
     """Transport keys of one handshake, with the counters of both directions.
 
-    Its `repr` shows no keys (it is the default one), and nothing gives them out.
+    Its `repr` shows no keys (it is the default one). Only keys derived for other lanes are ever
+    given out, to the process that is that lane.
 
     Args:
         split: the keys for sending and for receiving, as Noise's Split() returned them to this
             end.
+        lane: see below.
 
     Attributes:
         local_index: by which the remote end addresses us.
@@ -58,6 +65,8 @@ class Keypair:
         initiator: whether this end sent the initiation.
         confirmed: whether the remote end has proved that it holds the keys. An initiator knows
             from the response; a responder learns it from the first burst that opens.
+        lane: the lane byte of what it seals: our lane << 4 | the remote end's. 0 is the keypair of
+            the handshake itself; others were derived from one by `for_lanes`.
         counter: the counter of the next burst to send, hence also how many were sent.
         replay: which counters of the remote end were accepted. `open_into` does not touch it.
         bad_tags: bursts that did not verify: forged, or damaged on the way.
@@ -66,6 +75,7 @@ class Keypair:
     __slots__ = (
         "_open",
         "_seal",
+        "_split",
         "bad_tags",
         "confirmed",
         "counter",
@@ -75,6 +85,7 @@ class Keypair:
         "joiner",
         "joiner_static",
         "joiner_token",
+        "lane",
         "local_index",
         "node",
         "remote_index",
@@ -96,8 +107,9 @@ class Keypair:
         joiner: NodeId | None = None,
         joiner_token: bytes | None = None,
         joiner_static: bytes | None = None,
+        lane: int = 0,
     ) -> None:
-        send, receive = split
+        send, receive = self._split = split
         self._seal = make_aead(suite, transport_key(send, suite)).encrypt_into
         self._open = make_aead(suite, transport_key(receive, suite)).decrypt_into
         self.suite = suite
@@ -110,10 +122,39 @@ class Keypair:
         self.joiner = joiner
         self.joiner_token = joiner_token
         self.joiner_static = joiner_static
-        self.confirmed = initiator
+        # A burst between other lanes proves the keys, too, but only lane 0 acts on the proof.
+        self.confirmed = initiator or lane != 0
+        self.lane = lane
         self.counter = 0
         self.replay = ReplayWindow()
         self.bad_tags = 0
+
+    def lane_split(self, local: int, remote: int) -> tuple[bytes, bytes]:
+        """The keys for sending and receiving between our lane `local` and their lane `remote`.
+
+        Args:
+            local: 0 to 15.
+            remote: 0 to 15, not both 0.
+        """
+        send, receive = self._split
+        return lane_key(send, local, remote), lane_key(receive, remote, local)
+
+    def for_lanes(self, local: int, remote: int) -> Keypair:
+        """The keypair between our lane `local` and their lane `remote`: new keys, new counters.
+
+        To be made once per pair and process: it counts from 0.
+        """
+        return Keypair(
+            self.lane_split(local, remote),
+            suite=self.suite,
+            local_index=self.local_index,
+            remote_index=self.remote_index,
+            initiator=self.initiator,
+            created_at=self.created_at,
+            expires_at=self.expires_at,
+            node=self.node,
+            lane=lane_byte(local, remote),
+        )
 
     def usable(self, now: float) -> bool:
         """Whether bursts may still be sent and accepted under this keypair."""

@@ -33,6 +33,8 @@ from overlay.effects import (
     SessionDown,
     SessionUp,
     SetOffload,
+    TellDaemon,
+    TellLane,
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
@@ -281,7 +283,7 @@ class Machine:
                 return False
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self.benched.append(effect)
-            case SendControl() | SessionUp() | SessionDown():
+            case SendControl() | SessionUp() | SessionDown() | TellLane() | TellDaemon():
                 raise StateError(f"the engine of {self.name} let {effect} out")
             case _:
                 assert_never(effect)

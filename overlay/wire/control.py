@@ -9,6 +9,7 @@ Each is a msgpack array, its number first, in a block of kind CONTROL:
     address     9 BlockRequest    10 Refusal           (a grant is a deed: it arrives as an item)
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
     measuring  21 BenchRequest    22 BenchReady       23 BenchDone         10 Refusal
+    lanes      18 Lanes           19 LaneProbe        20 LaneProbeReply
 
 The session authenticates the sender, so a message carries no sender. It may be lost, repeated and
 reordered: every exchange is written so that repeating the question is harmless.
@@ -24,248 +25,50 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Final, NamedTuple, get_args
+from dataclasses import fields
+from typing import Final, get_args
 
-from overlay.config import Limits
 from overlay.errors import CapacityError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
 from overlay.wire.cluster import CLUSTER_MAX
-from overlay.wire.items import FINGERPRINT_SIZE, Item, item_untrusted, key_untrusted
-from overlay.wire.packing import U16, U32, U64, Fields, pack
-
-# -- specification ---------------------------------------------------------------------------------
-
-MESSAGE_LIMIT: Final = Limits().control_message
-"""Bytes of an encoded message: it must fit one block of one burst."""
-
-ITEMS_LIMIT: Final = 4096
-"""Items, keys or digest entries in one message. The smallest entry has 15 bytes, so this is what
-`MESSAGE_LIMIT` has room for; a longer list is several messages."""
-
-CODE_LIMIT: Final = 64
-"""Characters of a refusal's stable code."""
-
-TEXT_LIMIT: Final = 500
-"""Characters of a refusal's explanation: a sentence for a person."""
-
-ROOT_SIZE: Final = 8
-
-BENCH_TOKEN_SIZE: Final = 32
-"""Of a measurement: 16 bytes for connections through the overlay, 16 for those beside it, which
-travel in the clear."""
-
-BENCH_LONGEST: Final = 600
-"""Seconds for which a member may keep another one busy with one measurement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Are you there? Answered at once with a `ProbeReply` of the same sequence."""
-
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeReply:
-    """I am."""
-
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class PathProbe:
-    """Sent so that its one datagram makes an underlay packet of `size` bytes, DF set."""
-
-    size: int
-    padding: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PathProbeReply:
-    """A packet of `size` bytes got through."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """All items of the sender in one hash. Equal roots: nothing to do."""
-
-    root: bytes
-    count: int
-
-
-class DigestEntry(NamedTuple):
-    """One item without its body."""
-
-    key: bytes
-    version: int
-    fingerprint: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """Items the sender has.
-
-    Complete: all of them; answered with a `Delta` of what the sender lacks and a `Want` of what
-    the receiver lacks. Not complete: an offer of some; answered with a `Want` of those the
-    receiver lacks. That one may be empty, and then it is the acknowledgement.
-    """
-
-    entries: tuple[DigestEntry, ...]
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Send me the items with these keys; none: I have all you offered."""
-
-    keys: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Items for the receiver's store."""
-
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockRequest:
-    """Give me an address block. Repeated with the same `request` until a deed or refusal comes."""
-
-    request: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """No, to a `BlockRequest`, `JoinRequest` or `BenchRequest`."""
-
-    request: int
-    code: str
-    """Stable, lower case, dashed (`token-used`)."""
-    text: str
-    """One clause for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """Make me a member. Only ever the first message in a session opened with a token."""
-
-    request: int
-    name: str
-    static: bytes
-    """X25519 key the certificate shall bind, 32 bytes."""
-    signature: bytes
-    """By the joiner's identity over token id, static and name, in context `join`."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinGrant:
-    """All that a new member needs: who it is, what the cluster is, and a first look around."""
-
-    request: int
-    certificate: bytes
-    cluster: bytes
-    psk: bytes = field(repr=False)
-    """The cluster's pre-shared key, 32 bytes. Kept out of `repr`, which ends up in logs."""
-    items: tuple[Item, ...]
-    """Records of members to talk to next, the granting one's first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """The sender is stopping, and keeps its name and blocks: drop the session, keep the routes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Did this arrive? Large ones make a burst of some forty segments, small ones of one."""
-
-    number: int
-    takes: int
-    """Offloads of the sender's TUN, as bits: 1 checksum, 2 tso, 4 uso. Others are ignored."""
-    block: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class TrialReply:
-    """The trial of that number arrived whole, hence unchanged."""
-
-    number: int
-    takes: int
-    coalesced: bool
-    """All its segments came in one read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadSingly:
-    """Large bursts of the sender's are not answered, however they are sent: do without UDP_GRO."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentLoss:
-    """So many bursts of the receiver's stayed incomplete since the last report."""
-
-    bursts: int
-
-
-@dataclass(frozen=True, slots=True)
-class BenchRequest:
-    """Let me measure the way to you. Repeated with the same `request` until answered."""
-
-    request: int
-    address: bytes
-    """In the pod network, the receiver's or that of one of its pods; 4 or 16 bytes."""
-    underlay: bytes
-    """Of the receiver in the underlay, to be measured for comparison; 0, 4 or 16 bytes."""
-    seconds: int
-    """How long it takes at most, 1 to `BENCH_LONGEST`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchReady:
-    """Yes, to a `BenchRequest`: connect to these ports, TCP and UDP, from the addresses I know."""
-
-    request: int
-    token: bytes = field(repr=False)
-    port: int
-    """At the pod-network address."""
-    underlay_port: int
-    """At the underlay address; 0: that address is not the receiver's own, or none was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchDone:
-    """The measurement is over: free what was kept for it. Said by either side."""
-
-    request: int
-
-
-Message = (
-    Probe
-    | ProbeReply
-    | PathProbe
-    | PathProbeReply
-    | Summary
-    | Digest
-    | Want
-    | Delta
-    | BlockRequest
-    | Refusal
-    | JoinRequest
-    | JoinGrant
-    | Goodbye
-    | Trial
-    | TrialReply
-    | ReadSingly
-    | SegmentLoss
-    | BenchRequest
-    | BenchReady
-    | BenchDone
+from overlay.wire.items import FINGERPRINT_SIZE, item_untrusted, key_untrusted
+from overlay.wire.messages import (
+    BENCH_LONGEST,
+    BENCH_TOKEN_SIZE,
+    CODE_LIMIT,
+    ITEMS_LIMIT,
+    LANES_LIMIT,
+    MESSAGE_LIMIT,
+    ROOT_SIZE,
+    TEXT_LIMIT,
+    BenchDone,
+    BenchReady,
+    BenchRequest,
+    BlockRequest,
+    Delta,
+    Digest,
+    DigestEntry,
+    Goodbye,
+    JoinGrant,
+    JoinRequest,
+    LaneProbe,
+    LaneProbeReply,
+    Lanes,
+    Message,
+    PathProbe,
+    PathProbeReply,
+    Probe,
+    ProbeReply,
+    ReadSingly,
+    Refusal,
+    SegmentLoss,
+    Summary,
+    Trial,
+    TrialReply,
+    Want,
 )
+from overlay.wire.packing import U16, U32, U64, Fields, pack
 
 # -- implementation --------------------------------------------------------------------------------
 
@@ -273,8 +76,8 @@ _Reader = Callable[[Fields, int], object]
 """Reads one field of a message, or raises WireError."""
 
 
-def _integer(high: int) -> _Reader:
-    return lambda message, index: message.integer(index, 0, high)
+def _integer(high: int, low: int = 0) -> _Reader:
+    return lambda message, index: message.integer(index, low, high)
 
 
 def _bytes(*, size: int | None = None, limit: int | None = None) -> _Reader:
@@ -358,6 +161,9 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
         (_integer(U64), _bytes(size=BENCH_TOKEN_SIZE), _integer(U16), _integer(U16)),
     ),
     23: (BenchDone, (_integer(U64),)),
+    18: (Lanes, (_integer(LANES_LIMIT, 1), _integer(U16), _integer(U64))),
+    19: (LaneProbe, (_integer(LANES_LIMIT - 1), _integer(U64))),
+    20: (LaneProbeReply, (_integer(LANES_LIMIT - 1), _integer(U64))),
 }
 """Number -> what it makes, and how each field is read, in order."""
 

@@ -7,7 +7,8 @@
 
 Data datagrams carry one segment of a burst: `index` is its place, `last` the place of the final
 segment, and all segments of a burst share the other fields. Handshake messages are one datagram;
-their index, last, lane and counter are sent as 0 and ignored.
+their index, last, lane and counter are sent as 0 and ignored. `lane` is the sender's lane << 4
+| the receiver's; each pair of lanes has keys of its own.
 
 Nothing here is secret or trustworthy. What an attacker changes in a data header breaks the AEAD
 tag, because the header (with `index` zeroed, so that all segments agree) is the associated data.
@@ -47,7 +48,7 @@ class Header(NamedTuple):
         type: one of `TYPE_*`, or a number this version does not know.
         index: place of this segment in its burst.
         last: place of the last segment of the burst.
-        lane: which worker of the receiver this is for.
+        lane: the sender's lane << 4 | the receiver's, each 0 to 15.
         receiver: the index by which the receiver knows the session, 0 <= receiver < 2**32.
         counter: nonce and replay counter of the burst, 0 <= counter < 2**64.
     """

@@ -247,6 +247,10 @@ class Fields:
             raise self._wrong(index, f"has {len(value)} bytes, under the least of {least}")
         return value
 
+    def any(self, index: int) -> object:
+        """Whatever is there: for what never left this machine."""
+        return self._at(index)
+
     def _at(self, index: int) -> object:
         if not 0 <= index < len(self._values):
             raise WireError(f"{self._what}: field {index} is missing")

@@ -5,7 +5,7 @@ that the kernel delivered in two reads. It holds unauthenticated bytes, so it is
 ways: per burst, per session, in all, and in time. Whoever fills it pushes out its own oldest burst
 first.
 
-    (receiver index, counter) -> [segment 0, None, segment 2, ...], missing 1, expires at
+    (receiver index and lanes, counter) -> [segment 0, None, segment 2, ...], missing 1, expires at
 
 References:
     RFC 8900, section 3.5: why reassembly buffers must be bounded and short-lived.
@@ -56,7 +56,7 @@ class Reassembly:
     """The bounded table of incomplete bursts.
 
     Args:
-        per_session: incomplete bursts remembered per receiver index.
+        per_session: incomplete bursts remembered per receiver index and pair of lanes.
         total: incomplete bursts remembered in all.
         expires_after: seconds an incomplete burst is kept.
     """
@@ -84,14 +84,16 @@ class Reassembly:
             BAD_HEADER as the drop reason when the segment contradicts those that are there: another
             `last`, or more bytes than any burst has.
         """
-        key = (header.receiver, header.counter)
+        # Each pair of lanes counts by itself.
+        session = header.receiver | header.lane << 32
+        key = (session, header.counter)
         partial = self._bursts.get(key)
         evicted = 0
         if partial is None:
-            evicted = self._make_room(header.receiver)
+            evicted = self._make_room(session)
             partial = _Partial(header.last + 1, now + self._expires_after)
             self._bursts[key] = partial
-            self._counts[header.receiver] = self._counts.get(header.receiver, 0) + 1
+            self._counts[session] = self._counts.get(session, 0) + 1
         elif len(partial.pieces) != header.last + 1:
             return Taken(drop=DropReason.BAD_HEADER)
         elif partial.pieces[header.index] is not None:
@@ -108,9 +110,9 @@ class Reassembly:
         pieces = [piece for piece in partial.pieces if piece is not None]
         return Taken(b"".join(pieces), len(pieces), evicted=evicted)
 
-    def _make_room(self, receiver: int) -> int:
-        if self._counts.get(receiver, 0) >= self._per_session:
-            return self._remove(next(key for key in self._bursts if key[0] == receiver))
+    def _make_room(self, session: int) -> int:
+        if self._counts.get(session, 0) >= self._per_session:
+            return self._remove(next(key for key in self._bursts if key[0] == session))
         if len(self._bursts) >= self._total:
             return self._remove(next(iter(self._bursts)))
         return 0

@@ -32,6 +32,7 @@ LAYERS = (
         "joining",
         "knowledge",
         "losses",
+        "lanes",
         "parts",
         "peering",
         "seeking",

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 import pytest
 
 from bench.connections import connect, exchange
+from tests.arch.project import ROOT
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
     argv = [sys.executable, "-m", "bench.connections", "serve", "0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout is not None
         yield int(json.loads(server.stdout.readline())["port"])
         server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -164,6 +165,11 @@ def test_flags_that_alone_are_wrong_are_named_as_the_key(path) -> None:
         ("offload.tun = ['tso']", "offload.tun must have checksum, which tso and uso build on"),
         ("underlay_mtu = 'automatic'", "underlay_mtu must be a number, 1280 to 9216"),
         ("underlay_mtu = 9217", "underlay_mtu must be 1280 to 9216, not 9217"),
+        ("lanes = 0", "lanes must be 1 to 16, or auto, not 0"),
+        ("lanes = 17", "lanes must be 1 to 16, or auto, not 17"),
+        ("lanes = '-1'", "lanes must be 1 to 16, or auto, not '-1'"),
+        ("lanes = true", "lanes must be 1 to 16, or auto"),
+        ("lanes = 'all'", "lanes must be 1 to 16, or auto"),
         ("zzz = 1", "zzz is not a setting"),
         ("listen =", "is not TOML"),
     ],
@@ -219,3 +225,19 @@ def test_a_diff_tells_what_a_reload_applies_from_what_needs_a_restart() -> None:
     found = diff(NodeConfig(), new)
     assert found.reloadable == ("advertise", "log.level")
     assert found.restart == ("mtu",)
+
+
+@pytest.mark.parametrize(("given", "lanes"), [("3", 3), ("16", 16), ("1", 1)])
+def test_lanes_are_a_number(path, given, lanes) -> None:
+    path.write_text(f"lanes = {given}")
+    assert load_config(path, {}).lanes == lanes
+    assert load_config(path, {"MUSLIN_LANES": given}).lanes == lanes
+    assert load_config(path, {}, {"lanes": given}).lanes == lanes
+
+
+@pytest.mark.parametrize(("usable", "lanes"), [(1, 1), (2, 2), (8, 8), (64, 8)])
+def test_auto_is_a_lane_per_usable_processor_within_bounds(
+    path, monkeypatch, usable, lanes
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(usable)))
+    assert load_config(path, {"MUSLIN_LANES": "auto"}).lanes == lanes

@@ -28,6 +28,8 @@ from overlay.effects import (
     SendControl,
     SendDatagram,
     SetOffload,
+    TellDaemon,
+    TellLane,
 )
 from overlay.engine import Engine
 from overlay.sim.packets import udp
@@ -134,6 +136,9 @@ class RecordingListener:
     def bench(self, effect: BenchEffect) -> None:
         self.log.append(effect)
 
+    def tell(self, message: TellLane | TellDaemon) -> None:
+        self.log.append(message)
+
 
 class Bench:
     """A driver between doubles. Use inside a running loop."""
@@ -177,6 +182,7 @@ def test_effects_are_executed_in_order():
             bench.far.send(HERE, memoryview(b"x"), 0)
             told = [Report("one"), ProbeAnswered(NODE, 1, 0.5), Left(2), Report("two")]
             told += [BenchAsked(NODE, 1, b"", b"", 1), BenchAnswered(NODE, 1), BenchEnded(NODE, 1)]
+            told += [TellLane(1, b"order"), TellDaemon(b"report")]
             assert bench.driver.perform([Persist(b"1"), NetworkChanged(), *told, Persist(b"2")])
             assert bench.log == [("persist", b"1"), "network changed", *told, ("persist", b"2")]
 

@@ -9,6 +9,7 @@ import pytest
 from node import preflight
 from node.errors import NodeError
 from node.kernel.overlap import HostRoute
+from node.preflight import has_aes
 from tests.node.test_identity import make_node
 
 
@@ -66,3 +67,8 @@ def test_an_overlapping_route_is_named_with_the_range() -> None:
 def test_other_routes_do_not_matter() -> None:
     routes = [HostRoute(ip_network("0.0.0.0/0"), "eth0"), HostRoute(ip_network("10.0.0.0/24"), "e")]
     preflight.check_overlap(make_node().cluster, routes)
+
+
+def test_the_processor_s_aes_is_read_from_its_flags():
+    with open("/proc/cpuinfo") as file:
+        assert has_aes() == (" aes" in file.read())

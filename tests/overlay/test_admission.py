@@ -25,8 +25,8 @@ from overlay.admission import (
 from overlay.errors import RefusedError, WireError
 from overlay.types import Endpoint
 from overlay.wire.certificate import Certificate
-from overlay.wire.control import JoinGrant, JoinRequest, Refusal
 from overlay.wire.items import Item
+from overlay.wire.messages import JoinGrant, JoinRequest, Refusal
 from overlay.wire.token import JoinToken
 from tests.support.clusters import (
     AUTHORITY,

@@ -7,7 +7,8 @@ import pytest
 from overlay.bench import bench_effects
 from overlay.effects import BenchAnswered, BenchAsked, BenchEnded, Effect
 from overlay.types import NodeId
-from overlay.wire.control import (
+from overlay.wire.control import encode
+from overlay.wire.messages import (
     BenchDone,
     BenchReady,
     BenchRequest,
@@ -15,7 +16,6 @@ from overlay.wire.control import (
     Message,
     Probe,
     Refusal,
-    encode,
 )
 from tests.sim.worlds import settled
 

@@ -14,9 +14,10 @@ from overlay.drops import DropReason
 from overlay.errors import AuthError, OverlayError, WireError
 from overlay.session.transport import Keypair
 from overlay.wire.burst import BlockKind, block, cut_copies
-from overlay.wire.control import Delta, Message, Probe, ProbeReply, encode
+from overlay.wire.control import encode
 from overlay.wire.header import HEADER_SIZE, Header
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta, Message, Probe, ProbeReply
 from tests.support.pair import ALICE, BOB, LIFE, keypairs
 
 LARGE = Delta((Item(b"n" * 33, 1, random.Random(1).randbytes(30_000)),))

@@ -20,6 +20,8 @@ from overlay.effects import (
     SessionDown,
     SessionUp,
     SetOffload,
+    TellDaemon,
+    TellLane,
 )
 from overlay.types import Endpoint, NodeId
 
@@ -42,6 +44,8 @@ def examples() -> list[Effect]:
         BenchAsked(NODE, 1, bytes(4), b"", 30),
         BenchAnswered(NODE, 1, bytes(32), 1024, 1025),
         BenchEnded(NODE, 1),
+        TellLane(1, b"order"),
+        TellDaemon(b"report"),
         Report("session.established", {"peer": "00"}),
     ]
 

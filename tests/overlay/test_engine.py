@@ -35,7 +35,10 @@ from overlay.sim.trace import Passage
 from overlay.types import Endpoint, NodeId
 from overlay.views import Snapshot
 from overlay.wire.burst import TAG_SIZE, BlockKind, block
-from overlay.wire.control import (
+from overlay.wire.control import encode
+from overlay.wire.handshake import JoinerHello
+from overlay.wire.header import TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE, Header
+from overlay.wire.messages import (
     BlockRequest,
     Goodbye,
     JoinGrant,
@@ -43,10 +46,7 @@ from overlay.wire.control import (
     Message,
     Probe,
     Refusal,
-    encode,
 )
-from overlay.wire.handshake import JoinerHello
-from overlay.wire.header import TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE, Header
 from overlay.wire.token import JoinToken
 from overlay.wire.virtio import NO_OFFLOAD
 from tests.sim.worlds import LOSSY, settled

@@ -19,9 +19,9 @@ from overlay.errors import StateError
 from overlay.joining import ASK_TRIES, Joiner, Phase
 from overlay.session.sessions import Sessions
 from overlay.types import Endpoint, NodeId
-from overlay.wire.control import JoinGrant, JoinRequest, Probe, Refusal
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.items import Item
+from overlay.wire.messages import JoinGrant, JoinRequest, Probe, Refusal
 from overlay.wire.token import JoinToken
 from tests.support.clusters import (
     AUTHORITY,

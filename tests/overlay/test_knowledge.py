@@ -14,8 +14,8 @@ from overlay.parts import Parts
 from overlay.state import NodeState
 from overlay.types import BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import Identity, issue_certificate
-from overlay.wire.control import Delta
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta
 from tests.support.clusters import AUTHORITY, WALL, YEAR, make_cluster, make_identity
 
 CLUSTER = make_cluster()

@@ -8,8 +8,9 @@ from overlay.effects import SendControl
 from overlay.losses import REPORT_INTERVAL, LossReports
 from overlay.sim import Link, udp
 from overlay.types import NodeId
-from overlay.wire.control import SegmentLoss, decode_untrusted
+from overlay.wire.control import decode_untrusted
 from overlay.wire.header import TYPE_DATA, Header
+from overlay.wire.messages import SegmentLoss
 from overlay.wire.reassembly import Reassembly
 from tests.sim.worlds import settled
 

@@ -12,7 +12,7 @@ from overlay.errors import WireError
 from overlay.parts import Parts
 from overlay.state import NodeState, StoredPod
 from overlay.types import BlockIndex, Endpoint
-from overlay.wire.control import Delta
+from overlay.wire.messages import Delta
 from tests.support.clusters import AUTHORITY, WALL, YEAR, make_cluster, make_identity
 
 CLUSTER = make_cluster()

@@ -11,8 +11,9 @@ from overlay.peering import MAX_WAITING, Peering
 from overlay.sim import ADDRESSES6, Link, World, udp
 from overlay.sim.trace import Passage
 from overlay.types import Endpoint, NodeId
-from overlay.wire.control import PathProbe, PathProbeReply, Probe, encode
+from overlay.wire.control import encode
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE
+from overlay.wire.messages import PathProbe, PathProbeReply, Probe
 from tests.sim.worlds import settled
 
 STRANGER = Endpoint("203.0.113.9", 999)

@@ -39,7 +39,11 @@ from overlay.types import Endpoint, NodeId
 from overlay.views import NodeState
 from overlay.wire import header
 from overlay.wire.burst import TAG_SIZE, BlockKind
-from overlay.wire.control import (
+from overlay.wire.control import _NUMBERS, decode_untrusted, encode
+from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Response
+from overlay.wire.header import HEADER_SIZE, Header
+from overlay.wire.items import Item
+from overlay.wire.messages import (
     BenchDone,
     BenchReady,
     BenchRequest,
@@ -50,6 +54,9 @@ from overlay.wire.control import (
     Goodbye,
     JoinGrant,
     JoinRequest,
+    LaneProbe,
+    LaneProbeReply,
+    Lanes,
     Message,
     PathProbe,
     PathProbeReply,
@@ -62,12 +69,7 @@ from overlay.wire.control import (
     Trial,
     TrialReply,
     Want,
-    decode_untrusted,
-    encode,
 )
-from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Response
-from overlay.wire.header import HEADER_SIZE, Header
-from overlay.wire.items import Item
 
 DOCUMENT = Path(overlay.__file__).with_name("PROTOCOL.md")
 
@@ -94,6 +96,9 @@ MESSAGES: tuple[Message, ...] = (
     BenchRequest(9, bytes(4), b"", 30),
     BenchReady(9, bytes(32), 40000, 0),
     BenchDone(9),
+    Lanes(2, 3, 7),
+    LaneProbe(1, 7),
+    LaneProbeReply(1, 7),
 )
 
 
@@ -240,6 +245,11 @@ def test_control_messages_have_the_numbers_and_fields_of_the_code() -> None:
         for kind in get_args(Message)
     }
     assert [number for number, _ in written.values()] == sorted(numbers.values())
+    expected = {}
+    for kind in get_args(Message):
+        names = [field.name for field in fields(kind)]
+        expected[kind.__name__] = (_NUMBERS[kind], names)
+    assert written == expected
 
 
 def test_control_messages_are_encoded_under_the_numbers_that_are_written() -> None:
@@ -293,9 +303,9 @@ def test_the_checks_of_packets_and_datagrams_name_drop_reasons_in_the_order_of_t
     assert [name.lower() for name in re.findall(r"return DropReason\.([A-Z_]+)", order)] == [
         *dict.fromkeys(r for r in receiving if f"return DropReason.{r.upper()}" in order)
     ]
-    # What happens to handshakes stands in a chapter of its own.
-    handshakes = {"overlay_source", "bad_handshake", "bad_certificate", "under_load"}
-    assert {*sending, *receiving} | handshakes == {*reasons}
+    # What happens to handshakes, and to lanes, stands in chapters of their own.
+    elsewhere = {"overlay_source", "bad_handshake", "bad_certificate", "under_load", "lane_lost"}
+    assert {*sending, *receiving} | elsewhere == {*reasons}
 
 
 def test_member_states_are_those_of_the_code() -> None:

@@ -11,7 +11,8 @@ from overlay.effects import Effect, Report, SendControl
 from overlay.ipam.plan import BlockPlan
 from overlay.seeking import FORGIVE_AFTER, BlockSeeker
 from overlay.types import NodeId
-from overlay.wire.control import BlockRequest, Refusal, decode_untrusted
+from overlay.wire.control import decode_untrusted
+from overlay.wire.messages import BlockRequest, Refusal
 from tests.support.clusters import make_cluster, make_identity
 
 CLUSTER = make_cluster()

@@ -30,7 +30,8 @@ from overlay.state import NodeState
 from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY, REASSERT_INTERVAL
 from overlay.types import Endpoint, NodeId
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import BlockRequest, Delta, Digest, Refusal, decode_untrusted
+from overlay.wire.control import decode_untrusted
+from overlay.wire.messages import BlockRequest, Delta, Digest, Refusal
 from overlay.wire.token import MAX_ENDPOINTS, JoinToken
 from tests.sim.worlds import LOSSY, blocks_of, routes_to, settled
 

@@ -12,8 +12,9 @@ from overlay.forwarding.path import PeerPath
 from overlay.sim import Link, Lost, World, udp
 from overlay.sim.link import cut
 from overlay.types import Endpoint, NodeId
-from overlay.wire.control import ReadSingly, SegmentLoss, TrialReply, decode_untrusted
-from overlay.wire.control import Trial as TrialMessage
+from overlay.wire.control import decode_untrusted
+from overlay.wire.messages import ReadSingly, SegmentLoss, TrialReply
+from overlay.wire.messages import Trial as TrialMessage
 from tests.sim.worlds import settled
 
 ALL = ("udp_gso", "udp_gro", "checksum", "tso", "uso")

@@ -15,7 +15,8 @@ from overlay.sim.world import EPOCH
 from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate, issue_certificate
-from overlay.wire.control import BlockRequest, JoinRequest, encode
+from overlay.wire.control import encode
+from overlay.wire.messages import BlockRequest, JoinRequest
 from tests.sim.worlds import blocks_of, settled
 
 

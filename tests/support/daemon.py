@@ -21,7 +21,8 @@ from overlay.views import (
     SessionView,
     Snapshot,
 )
-from overlay.wire.control import Message, decode_untrusted
+from overlay.wire.control import decode_untrusted
+from overlay.wire.messages import Message
 
 NODE1 = NodeId(bytes([1]) * 32)
 NODE2 = NodeId(bytes([2]) * 32)
@@ -161,6 +162,7 @@ class FakeDaemon:
         self.stopping = False
         self.lose_probes = False
         self.serving = True
+        self.refreshed = 0
 
     def now(self) -> float:
         return 100.0
@@ -184,6 +186,9 @@ class FakeDaemon:
                     self.handlers.benches.on_effect(effect)
                 case Report():
                     pass
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
 
     async def attach_pod(self, pod: PodView) -> None:
         if self.attach_error is not None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.daemon import PROBLEM, node_view, snapshot
+from node.control.present import LaneFacts
+from tests.support.daemon import FACTS, PROBLEM, node_view, snapshot
 
 
 def test_a_table_has_upper_case_headers_and_one_line_each(muslin, daemon) -> None:
@@ -126,3 +127,21 @@ def test_status_for_programs_is_one_object(muslin, daemon) -> None:
 def test_a_node_without_an_address_says_so(muslin, daemon) -> None:
     daemon.engine.shot = snapshot(address=None, address6=None, cidr6=None)
     assert "address   none yet\n" in muslin("status").out
+
+
+def test_lanes_are_counted_by_state_where_there_are_several(muslin, daemon, monkeypatch) -> None:
+    assert "\nlanes" not in muslin("status").out
+    lanes = tuple(
+        LaneFacts(number, 7 + number, 6875 + number, state, 0, 0.5)
+        for number, state in enumerate(("up", "up", "waiting"))
+    )
+    monkeypatch.setattr(daemon, "facts", lambda: replace(FACTS, lanes=lanes))
+    assert "\nlanes     up=2,waiting=1\n" in muslin("status").out
+    assert json.loads(muslin("status", "-o", "json").out)["lanes"][2] == {
+        "lane": 2,
+        "pid": 9,
+        "port": 6877,
+        "state": "waiting",
+        "restarts": 0,
+        "cpu_seconds": 0.5,
+    }

@@ -63,7 +63,7 @@ def calls(monkeypatch) -> list[tuple[object, ...]]:
 def test_up_builds_and_ends_with_the_tables(muslin, calls) -> None:
     ran = muslin("lab", "up", "--nodes", "4", "--pods", "1", "--name", "x", "--mtu", "1400")
     assert ran.code == 0
-    expected = {"underlay": "ipv4", "mtu": 1400, "cidr": "10.244.0.0/16"}
+    expected = {"underlay": "ipv4", "mtu": 1400, "cidr": "10.244.0.0/16", "settings": {}}
     assert calls[0] == ("x", 4, 1, expected)
     assert ran.err == "muslin: node1 has joined\n"
     assert ran.out.splitlines() == [
@@ -73,6 +73,13 @@ def test_up_builds_and_ends_with_the_tables(muslin, calls) -> None:
         "POD          NODE    ADDRESS      ADDRESS6   NETNS",
         "node1-pod1   node1   10.244.0.2   -          p",
     ]
+
+
+def test_up_passes_the_number_of_lanes_on_and_no_other_setting(muslin, calls, monkeypatch) -> None:
+    monkeypatch.setenv("MUSLIN_LANES", "2")
+    monkeypatch.setenv("MUSLIN_LISTEN", "192.0.2.1:1")
+    assert muslin("lab", "up").code == 0
+    assert calls[0][3]["settings"] == {"MUSLIN_LANES": "2"}
 
 
 def test_the_defaults_are_the_promised_ones(muslin, calls) -> None:

@@ -37,10 +37,11 @@ def test_the_daemon_gets_the_settings_of_all_sources(muslin, folder, started, mo
     folder.config.write_text('mtu = 1400\n[log]\nlevel = "error"\n')
     monkeypatch.setenv("MUSLIN_LOG_FORMAT", "json")
     flags = ("--listen", "192.0.2.1:7000", "--log-level", "debug", "--loop", "asyncio")
-    assert muslin("up", *flags, "--advertise", "203.0.113.1").code == 0
+    assert muslin("up", *flags, "--advertise", "203.0.113.1", "--lanes", "3").code == 0
     ((config, used, reload),) = started
     assert used.path == folder.path
     assert (config.mtu, config.log_level, config.log_format) == (1400, "debug", LogFormat.JSON)
+    assert config.lanes == 3
     assert (str(config.listen), config.loop) == ("192.0.2.1:7000", LoopKind.ASYNCIO)
     assert list(map(str, config.advertise)) == ["203.0.113.1:6875"]
     folder.config.write_text("mtu = 1300\n")

@@ -19,7 +19,7 @@ from node.loop import LoopKind
 from node.loop import run as run_loop
 from overlay.effects import BenchAnswered, BenchAsked, BenchEnded
 from overlay.types import Endpoint
-from overlay.wire.control import BenchDone, BenchReady, BenchRequest, Refusal
+from overlay.wire.messages import BenchDone, BenchReady, BenchRequest, Refusal
 from tests.support.daemon import FACTS, NODE2, FakeDaemon, node_view, pod_view, snapshot
 
 HERE = ip_address("127.0.0.1")

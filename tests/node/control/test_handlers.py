@@ -30,6 +30,7 @@ def test_status_and_every_kind_are_shown(daemon) -> None:
     assert ask(daemon, "status")["node"] == "node1"
     for kind in ("nodes", "pods", "routes", "sessions", "blocks"):
         assert isinstance(ask(daemon, "get", kind=kind), list)
+    assert daemon.refreshed == 2, "the status and the sessions are those of all lanes, now"
 
 
 @pytest.mark.parametrize(

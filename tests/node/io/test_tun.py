@@ -24,7 +24,7 @@ import pytest
 import pytun
 
 from node.io import tun as tun_module
-from node.io.tun import PACKET_ROOM, Tun, TunError
+from node.io.tun import PACKET_ROOM, Tun, TunError, TunQueue
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from overlay.wire.ip import parse_untrusted
 from overlay.wire.virtio import (
@@ -550,3 +550,95 @@ def test_a_removed_interface_whose_name_was_taken_stays_gone():
         tun.reopen()
 
     with_tun(work, offload=True)
+
+
+# -- queues ----------------------------------------------------------------------------------------
+
+
+def echo_requests(count: int) -> None:
+    """Datagrams from so many ports: as many flows."""
+    for _ in range(count):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(b"flow", (FAR[4], FAR_PORT))
+
+
+def waiting(tun: Tun) -> int:
+    """How many IPv4 datagrams wait in a queue."""
+    room, found = memoryview(bytearray(70_000)), 0
+    while size := tun.read_into(room):
+        view = parse_untrusted(bytes(room[:size]), VIRTIO_HEADER_SIZE)
+        found += view is not None and view.version == 4 and view.protocol == 17
+    return found
+
+
+def test_a_second_queue_gets_its_share_from_when_it_is_attached() -> None:
+    def inside() -> tuple[list[tuple[int, int]], tuple[bool, bool]]:
+        first = Tun("tun0", queues=True)
+        ip(f"addr add {NEAR[4]}/24 dev tun0", "link set tun0 up")
+        second = TunQueue("tun0")
+        was = second.attached
+        shares = []
+        echo_requests(64)
+        shares.append((waiting(first), waiting(second)))
+        second.attach()
+        echo_requests(64)
+        shares.append((waiting(first), waiting(second)))
+        second.close()
+        echo_requests(64)
+        shares.append((waiting(first), 0))
+        first.close()
+        return shares, (was, second.attached)
+
+    shares, attached = in_namespace(inside)
+    assert attached == (False, True)
+    assert shares[0] == (64, 0)
+    assert sum(shares[1]) == 64
+    assert min(shares[1]) > 8, shares
+    assert shares[2] == (64, 0)
+
+
+def test_a_queue_never_makes_the_interface_itself() -> None:
+    def inside() -> str:
+        with pytest.raises(TunError) as caught:
+            TunQueue("tun0")
+        assert "tun0" not in {name for _, name in socket.if_nameindex()}
+        return str(caught.value)
+
+    assert in_namespace(inside) == "interface tun0 is gone"
+
+
+def test_an_interface_with_one_queue_has_no_second_and_is_left_alone() -> None:
+    def inside() -> str:
+        only = Tun("tun0")
+        with pytest.raises(TunError) as caught:
+            TunQueue("tun0")
+        assert only.read_into(memoryview(bytearray(70_000))) >= 0
+        only.close()
+        return str(caught.value)
+
+    assert in_namespace(inside).startswith("cannot make the interface tun0: ")
+
+
+def test_a_queue_whose_interface_is_gone_says_so_and_comes_back_with_it() -> None:
+    def inside() -> list[int]:
+        first = Tun("tun0", queues=True)
+        second = TunQueue("tun0")
+        second.attach()
+        ip("link del tun0")
+        for tun in (first, second):
+            with pytest.raises(TunError):
+                tun.read_into(memoryview(bytearray(70_000)))
+        with pytest.raises(TunError):
+            second.reopen()
+        first.reopen()
+        second.reopen()
+        ip(f"addr add {NEAR[4]}/24 dev tun0", "link set tun0 up")
+        echo_requests(64)
+        shares = [waiting(first), waiting(second)]
+        second.close()
+        first.close()
+        return shares
+
+    shares = in_namespace(inside)
+    assert sum(shares) == 64
+    assert min(shares) > 8

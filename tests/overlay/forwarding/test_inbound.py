@@ -275,6 +275,18 @@ def test_a_header_that_makes_no_sense_is_counted(pair: Pair, index: int, last: i
     assert pair.bob.lost() == {"bad_header": 1}
 
 
+def test_another_lane_of_the_peer_is_heard_and_moves_and_proves_nothing(pair: Pair):
+    alice, bob = (side.peers[peer] for side, peer in ((pair.alice, BOB), (pair.bob, ALICE)))
+    theirs, ours = alice.keypair.for_lanes(1, 0), bob.keypair.for_lanes(0, 1)
+    pair.bob.keypairs[ours.local_index | 0x10 << 32] = ours
+    sealed = pair.alice.outbound.seal_control(theirs, b"\x91\x0d", HERE, 1500)
+    assert Header.decode_untrusted(sealed.datagram).lane == 0x10
+    elsewhere = Endpoint("192.0.2.1", 6876)
+    (arrival,) = pair.bob.receive(sealed.datagram, source=elsewhere)
+    assert arrival == Control(ours, b"\x91\x0d")
+    assert bob.rx_bytes == len(sealed.datagram)
+
+
 def test_an_unknown_index_is_counted(pair: Pair):
     pair.bob.receive(Header(TYPE_DATA, receiver=5).encode() + bytes(40), source=HERE)
     assert pair.bob.lost() == {"unknown_index": 1}

@@ -12,7 +12,8 @@ from overlay.forwarding.outbound import LARGE, MAX_BLOCK, MAX_REJECTED, READ_SIZ
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE, MAX_RUN, BlockKind
-from overlay.wire.control import Probe, encode
+from overlay.wire.control import encode
+from overlay.wire.messages import Probe
 from tests.support.pair import (
     ALICE,
     BOB,

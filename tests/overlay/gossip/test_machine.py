@@ -17,17 +17,9 @@ from overlay.gossip.machine import FANOUT, PUSHED_ITEMS, RELAY_FANOUT, Gossip
 from overlay.gossip.store import Store
 from overlay.types import NodeId
 from overlay.views import NodeState
-from overlay.wire.control import (
-    Delta,
-    Digest,
-    DigestEntry,
-    Probe,
-    ProbeReply,
-    Summary,
-    Want,
-    decode_untrusted,
-)
+from overlay.wire.control import decode_untrusted
 from overlay.wire.items import Item, fingerprint
+from overlay.wire.messages import Delta, Digest, DigestEntry, Probe, ProbeReply, Summary, Want
 
 TIMING = Timing()
 

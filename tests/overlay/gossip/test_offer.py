@@ -7,7 +7,7 @@ import pytest
 from overlay.config import Timing
 from overlay.gossip.offer import Offer
 from overlay.types import NodeId
-from overlay.wire.control import Digest, DigestEntry, Want
+from overlay.wire.messages import Digest, DigestEntry, Want
 
 A = NodeId(b"a" * 32)
 B = NodeId(b"b" * 32)

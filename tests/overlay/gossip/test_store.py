@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from overlay.config import Limits
 from overlay.errors import CapacityError
 from overlay.gossip.store import Store
-from overlay.wire.control import DigestEntry
 from overlay.wire.items import Item, fingerprint
+from overlay.wire.messages import DigestEntry
 
 ITEMS = st.builds(
     Item,

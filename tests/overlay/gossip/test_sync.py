@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from overlay.config import Limits
 from overlay.gossip import sync
 from overlay.gossip.store import Store
-from overlay.wire.control import (
-    ITEMS_LIMIT,
-    Delta,
-    Digest,
-    DigestEntry,
-    Summary,
-    Want,
-    decode_untrusted,
-    encode,
-)
+from overlay.wire.control import decode_untrusted, encode
 from overlay.wire.items import BODY_LIMIT, Item
+from overlay.wire.messages import ITEMS_LIMIT, Delta, Digest, DigestEntry, Summary, Want
 
 
 def make_store(items=(), limit=20_000):

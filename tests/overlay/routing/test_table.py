@@ -99,3 +99,13 @@ def test_changes_lead_from_each_table_to_the_next(tables: list[list[Announcement
         assert known == {entry.prefix: entry.node for entry in table.entries()}
         assert known.keys() == {one.prefix for one in announcements}
         table.check_invariants()
+
+
+def test_the_generation_grows_with_each_change_and_with_nothing_else() -> None:
+    table = RouteTable()
+    first = [Announcement(ip_network("10.0.0.0/24"), NodeId(b"a"), "block")]
+    seen = [table.generation]
+    for announcements in (first, first, [], [], first):
+        table.replace(announcements, 1.0)
+        seen.append(table.generation)
+    assert seen == [0, 1, 1, 2, 2, 3]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
-from overlay.session.index import IndexTable
+from overlay.session.index import IndexTable, lane_index
 from overlay.session.suites import Suite
 from overlay.session.transport import Keypair
+from overlay.types import NodeId
 
 
 def keypair(index: int, at: float = 0.0) -> Keypair:
@@ -82,3 +83,46 @@ def test_releasing_makes_an_index_free_whatever_it_named():
         table.release(9)
         assert table.draw() == 9
     table.release(9)
+
+
+NODE = NodeId(b"n" * 32)
+
+
+def of_node(index: int) -> Keypair:
+    made = keypair(index)
+    made.node = NODE
+    return made
+
+
+def test_lanes_of_a_peer_get_keypairs_now_and_in_future_and_lose_them_with_the_first():
+    table = scripted()
+    first = of_node(1)
+    table.add(first)
+    table.set_lanes(NODE, 3, [first])
+    table.add(of_node(2))
+    table.check_invariants()
+    lanes = {lane_index(index, lane << 4) for index in (1, 2) for lane in range(3)}
+    assert set(table.keypairs) == lanes
+    widened = table.keypairs[lane_index(1, 0x10)]
+    table.set_lanes(NODE, 5, [first])
+    assert table.keypairs[lane_index(1, 0x10)] is widened, "its counters go on"
+    table.release(1)
+    assert set(table.keypairs) == {lane_index(2, lane << 4) for lane in range(3)}
+    table.forget_lanes(NODE)
+    table.add(of_node(4))
+    assert lane_index(4, 0x10) not in table.keypairs
+
+
+def test_whose_keypairs_changed_is_remembered_and_joiners_are_nobody():
+    table = scripted()
+    table.add(keypair(1))
+    table.release(1)
+    assert table.changed == set()
+    table.add_half_open(of_node(2), b"e")
+    assert table.changed == {NODE}
+    table.changed.clear()
+    table.confirm(table.keypairs[2])
+    assert table.changed == {NODE}
+    table.changed.clear()
+    table.release(2)
+    assert table.changed == {NODE}

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from overlay.session.suites import (
     Suite,
     choose_suite,
+    lane_key,
     make_aead,
     offered_suites,
     suite_name,
@@ -88,3 +89,12 @@ def test_what_is_offered_can_always_be_chosen(prefer_aes):
     offered = offered_suites(prefer_aes=prefer_aes)
     assert choose_suite(offered, prefer_aes=True) is not None
     assert choose_suite(offered, prefer_aes=False) is not None
+
+
+def test_keys_of_lanes_differ_by_pair_and_direction_and_match_their_formula():
+    pairs = [(sender, receiver) for sender in range(16) for receiver in range(16)]
+    keys = {lane_key(b"k" * 32, *pair) for pair in pairs}
+    assert len(keys) == len(pairs)
+    assert lane_key(b"k" * 32, 1, 2) == blake2s(b"muslin lane\1\2", key=b"k" * 32).digest()
+    # None of them is a transport key of the session itself.
+    assert not keys & {b"k" * 32, *(transport_key(b"k" * 32, suite) for suite in Suite)}

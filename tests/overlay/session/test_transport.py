@@ -119,3 +119,25 @@ def test_representation_shows_no_keys():
     assert "11" * 4 not in repr(keypair)
     assert r"\x11" not in repr(keypair)
     assert not hasattr(keypair, "__dict__")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_keypairs_of_two_lanes_open_what_the_other_seals_and_nothing_else(suite):
+    a, b = ends(suite)
+    here, there = a.for_lanes(2, 5), b.for_lanes(5, 2)
+    assert (here.lane, there.lane) == (0x25, 0x52)
+    assert (here.counter, here.replay.highest, here.local_index) == (0, -1, a.local_index)
+    assert here.confirmed
+    assert there.confirmed
+    sealed = seal(here, here.next_counter(), b"from 2 to 5")
+    assert opened(there, 0, sealed) == b"from 2 to 5"
+    for other in (b, b.for_lanes(2, 5), b.for_lanes(5, 1), b.for_lanes(4, 2), here):
+        with pytest.raises(AuthError):
+            opened(other, 0, sealed)
+    assert a.counter == 0
+
+
+def opened(keypair: Keypair, counter: int, sealed: bytes, aad: bytes = b"header") -> bytes:
+    out = bytearray(len(sealed) - 16)
+    keypair.open_into(counter, sealed, aad, out)
+    return bytes(out)

@@ -263,3 +263,14 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+def test_lanes_with_the_same_index_and_counter_are_kept_apart():
+    reassembly = table(per_session=1)
+    for lane in (0x01, 0x11):
+        first = Header(TYPE_DATA, 0, 1, lane, 1, 1)
+        assert reassembly.take(first, memoryview(bytes([lane])), 0.0) == Taken()
+    for lane in (0x11, 0x01):
+        second = Header(TYPE_DATA, 1, 1, lane, 1, 1)
+        taken = reassembly.take(second, memoryview(b"end"), 0.0)
+        assert taken == Taken(bytes([lane]) + b"end", 2)
