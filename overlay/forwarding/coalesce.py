@@ -273,6 +273,8 @@ def _edges_of_one(rows: Rows, layout: _Layout) -> list[int] | None:
         sequence = _numbers(rows, _IP_AT + layout.transport + 4, ">u4")
         if (np.diff(sequence) != rows.shape[1] - headers.shape[1]).any():
             return None
+        if first[layout.transport + _TCP_FLAGS_AT] & TcpFlag.PSH:
+            return None  # they all have it, and each ends its super-packet
     return _chunked([0], count, rows, layout)
 
 

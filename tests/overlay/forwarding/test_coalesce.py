@@ -169,6 +169,12 @@ def test_a_push_ends_its_super_packet_and_stays_in_it():
     assert counts(run) == [4, 5, MANY - 9]
 
 
+@pytest.mark.parametrize("dress", [partial, complete])
+@pytest.mark.parametrize("count", [9, MANY])
+def test_segments_that_all_push_are_all_alone(dress, count: int):
+    assert counts([dress(segment(n, flags="PA")) for n in range(count)]) == [1] * count
+
+
 def test_a_gap_or_a_repetition_in_the_sequence_is_an_edge():
     order = [0, 1, 2, 3, 5, 6, 7, 7, *range(8, 16)]
     assert counts([complete(segment(number)) for number in order]) == [4, 3, 9]
