@@ -341,7 +341,8 @@ def _sound(rows: Rows, layout: _Layout) -> NDArray[Any]:
         sound: NDArray[Any] = total % _ONES == field % _ONES
     else:
         total += _sums(rows, _IP_AT + layout.transport, end)
-        sound = (total % _ONES == 0) & (field != 0)
+        # Not zero: UDP's 0 says there is none, and of TCP the kernel writes both 0 and 0xFFFF.
+        sound = (total % _ONES == 0) & (field % _ONES != 0)
     if layout.version == 4:
         header = _sums(rows, _IP_AT, _IP_AT + IPV4_HEADER_SIZE)
         sound &= (header % _ONES == 0) & (_numbers(rows, _IP_AT + 10, ">u2") != _ONES)

@@ -195,6 +195,24 @@ def test_a_datagram_without_a_checksum_is_not_given_one():
     assert counts([complete(bytes(packet)) for packet in run]) == [1] * 8
 
 
+@pytest.mark.parametrize("zero", [b"\0\0", b"\xff\xff"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_segment_whose_checksum_is_zero_is_alone(version: int, zero: bytes):
+    """The kernel writes 0 there when it cuts a packet, and 0xFFFF when it completes one."""
+    run = [complete(segment(number, 100, version=version)) for number in range(MANY)]
+    at = VIRTIO_HEADER_SIZE + (20 if version == 4 else 40) + CHECKSUM_AT[6]
+    # What the checksum has, moved to the data.
+    run[4] = run[4][:at] + zero + run[4][at + 2 : -2] + moved(run[4][-2:], run[4][at : at + 2])
+    made = joined(run)
+    assert [count for _, count in made] == [4, 1, MANY - 5]
+    assert made[1][0] == run[4]
+
+
+def moved(*words: bytes) -> bytes:
+    total = sum(int.from_bytes(word, "big") for word in words)
+    return ((total & 0xFFFF) + (total >> 16)).to_bytes(2, "big")
+
+
 @pytest.mark.parametrize(
     "packet",
     [
