@@ -4,6 +4,7 @@ It shares no code with `overlay.wire` and `overlay.forwarding`: it is what they 
 kernel itself is asked whether the judge is right, in `tests/netns/test_super_packets.py`.
 
     completed   what one packet of wire size is on a wire: its checksum finished
+    is_same     whether a packet from a wire is that one
     segments    what a super-packet is on a wire, or `RefusedByKernel`
 
 References:
@@ -52,7 +53,10 @@ def parted(frame: bytes) -> tuple[Vnet, bytes]:
 
 
 def completed(frame: bytes) -> bytes:
-    """The packet with its checksum finished, if it needs that (skb_checksum_help)."""
+    """The packet with its checksum finished, if it needs that (skb_checksum_help).
+
+    Of the two zeros it gets 0xFFFF, whatever the protocol.
+    """
     vnet, packet = parted(frame)
     if vnet.gso_type:
         raise RefusedByKernel("a super-packet is no single packet")
@@ -63,6 +67,20 @@ def completed(frame: bytes) -> bytes:
         raise RefusedByKernel("a checksum behind the end")
     value = slow_checksum(packet[vnet.csum_start :]) or 0xFFFF
     return packet[:at] + value.to_bytes(2, "big") + packet[at + 2 :]
+
+
+def is_same(packet: bytes, frame: bytes) -> bool:
+    """Whether `packet`, from a wire, is the one that `frame` stands for.
+
+    An unfinished checksum of TCP that comes out as zero may be either zero: the kernel writes 0
+    into what it cuts and 0xFFFF into what is whole. A complete one comes as it was.
+    """
+    whole = completed(frame)
+    vnet, _ = parted(frame)
+    at = vnet.csum_start + vnet.csum_offset
+    if vnet.flags & NEEDS_CSUM and vnet.csum_offset == 16 and whole[at : at + 2] == b"\xff\xff":
+        return packet in (whole, whole[:at] + bytes(2) + whole[at + 2 :])
+    return packet == whole
 
 
 def segments(frame: bytes) -> list[bytes]:
@@ -122,6 +140,8 @@ def _packet(ip: bytes, index: int, protocol: int, front: bytearray, data: bytes)
     pseudo = bytes(ends) + struct.pack(">IxxxB", size, protocol)
     at = 6 if protocol == UDP else 16
     front[at : at + 2] = bytes(2)
-    value = slow_checksum(pseudo + bytes(front) + data) or 0xFFFF
+    value = slow_checksum(pseudo + bytes(front) + data)
+    if protocol == UDP:  # where zero says that there is none
+        value = value or 0xFFFF
     front[at : at + 2] = value.to_bytes(2, "big")
     return bytes(head + front) + data

@@ -1,4 +1,4 @@
-"""A network namespace for one function: without a name, and gone when the function has returned.
+"""A network namespace without a name, for one function or one `with` block, and gone afterwards.
 
 It belongs to a thread made for it, so the tests' own process never leaves its namespace. Only the
 thread and what it opens (sockets, TUN interfaces, child processes) are inside.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -19,17 +20,44 @@ _CLONE_NEWNET = 0x4000_0000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Namespace:
+    """A network namespace for the time of a `with` block.
+
+    Attributes:
+        path: a file that stands for it, while it is there.
+    """
+
+    path: str
+
+    def __enter__(self) -> Self:
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        try:
+            self.path = self.run(_enter_new)
+        except BaseException:
+            self._executor.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+
+    def run(self, work: Callable[..., T], *args: object) -> T:
+        """What `work` returns inside the namespace, always in the same thread."""
+        return self._executor.submit(work, *args).result()
+
+
+def _enter_new() -> str:
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    ip("link set lo up")
+    return f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
+
+
 def in_namespace(work: Callable[[], T], *commands: str) -> T:
     """Run `work` in a fresh namespace, after these `ip` commands."""
-
-    def inside() -> T:
-        if _libc.unshare(_CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare")
-        ip("link set lo up", *commands)
-        return work()
-
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(inside).result()
+    with Namespace() as namespace:
+        namespace.run(ip, *commands)
+        return namespace.run(work)
 
 
 def ip(*commands: str) -> str:

@@ -109,7 +109,7 @@ def packets(train: Train, sender: NodeId) -> Iterator[bytes]:
                         identification=identification + value - 1,
                         sequence=sequence + (value - 1) * train.size,
                     )
-                case "zero":  # data so that the checksum comes out as zero
+                case "zero":  # data so that the checksum is zero; of TCP written as `value`
                     data = value
                 case "source":
                     source = STRANGE[train.version][value]
@@ -157,7 +157,7 @@ def _frame(
         # The word that makes the sum 0xFFFF, and the checksum zero.
         content = bytes(2) + content[2:]
         content = pack(">H", slow_checksum(pseudo + header + content)) + content[2:]
-    vnet, header = _summed(shape, protocol, pseudo, header, content)
+    vnet, header = _summed(shape, protocol, pseudo, header, content, zero or 0)
     packet = _ip(shape, protocol, near, far, header + content)
     return vnet.encode() + packet
 
@@ -177,15 +177,14 @@ def _transport(shape: Train, protocol: int) -> bytes:
 
 
 def _summed(
-    shape: Train, protocol: int, pseudo: bytes, header: bytes, content: bytes
+    shape: Train, protocol: int, pseudo: bytes, header: bytes, content: bytes, zero: int
 ) -> tuple[Vnet, bytes]:
     """The offload header, and the transport header with what its checksum field holds."""
     at = CHECKSUM_AT.get(protocol)
     if at is None or shape.checksum == "none":
         return Vnet(), header
     full = slow_checksum(pseudo + header + content)
-    if protocol != TCP:
-        full = full or 0xFFFF
+    full = full or (zero if protocol == TCP else 0xFFFF)
     partial = slow_checksum(pseudo) ^ 0xFFFF
     start = (40 if shape.version == 6 else 20) + 8 * shape.front
     transport = (protocol in (TCP, UDP)) and (bool(shape.segments) or shape.checksum == "partial")
@@ -247,7 +246,7 @@ ODDITIES: dict[str, Callable[[random.Random], Any]] = {
     "port": lambda _: 2001,
     "host": lambda rng: rng.choice([3, 255]),
     "checksum": lambda rng: rng.choice(CHECKSUMS),
-    "zero": lambda _: 0,
+    "zero": lambda rng: rng.choice([0, 0xFFFF]),
     "size": lambda rng: rng.choice([1, 63, 64, 65, 200]),
     "front": lambda rng: rng.random() < 0.5,
     "fragment": lambda rng: rng.choice(FRAGMENTS),
