@@ -87,6 +87,11 @@ class Wiretap:
                 self._packets.append(self._socket.recv(LARGEST))
 
     @property
+    def packets(self) -> list[bytes]:
+        """Everything so far behind its virtio_net_hdr. On a TUN there is no Ethernet header."""
+        return list(self._packets)
+
+    @property
     def frames(self) -> list[bytes]:
         """Everything so far, Ethernet header first; runs of datagrams uncut."""
         return [packet[VNET_HEADER.size :] for packet in list(self._packets)]
