@@ -15,6 +15,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address, ip_network
 from itertools import cycle, zip_longest
 from struct import unpack_from
@@ -29,9 +30,10 @@ from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE, BlockKind, block, cut_copies
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
+from tests.support.builders import TCP, UDP
 from tests.support.judge import VNET, is_same, segments
 from tests.support.pair import ALICE, BLOCKS, BOB, CAROL, ENDPOINTS, Side, keypairs, pieces
-from tests.support.trains import NODES, Train, packets, train_of
+from tests.support.trains import NODES, Train, bulk_of, packets, train_of
 
 SESSIONS = ((ALICE, BOB), (BOB, CAROL), (CAROL, ALICE))
 QUEUED_PACKETS, QUEUED_BYTES = 8, 100_000
@@ -47,21 +49,27 @@ LATER = 10.0
 # -- the judge's routing ---------------------------------------------------------------------------
 
 
-def addresses(packet: bytes):
+def addresses(packet: bytes) -> tuple[bytes, bytes] | None:
     """Source and destination; None for what is no IP packet, or not as long as it says."""
     if len(packet) >= 20 and packet[0] >> 4 == 4:
         header, total = (packet[0] & 15) * 4, unpack_from(">H", packet, 2)[0]
-        if 20 <= header <= total == len(packet):
-            return ip_address(packet[12:16]), ip_address(packet[16:20])
-        return None
+        return (packet[12:16], packet[16:20]) if 20 <= header <= total == len(packet) else None
     if len(packet) < 40 or packet[0] >> 4 != 6:
         return None
     fits = unpack_from(">H", packet, 4)[0] + 40 == len(packet)
-    return (ip_address(packet[8:24]), ip_address(packet[24:40])) if fits else None
+    return (packet[8:24], packet[24:40]) if fits else None
 
 
-def owner(address) -> NodeId | None:
-    return next((node for node in NODES if address in BLOCKS[node][address.version == 6]), None)
+@cache
+def owner(address: bytes) -> NodeId | None:
+    host = ip_address(address)
+    return next((node for node in NODES if host in BLOCKS[node][host.version == 6]), None)
+
+
+@cache
+def is_routed(address: bytes) -> bool:
+    host = ip_address(address)
+    return not any(host in prefix for prefix in NOT_ROUTED if prefix.version == host.version)
 
 
 def fate_out(node: NodeId, frame: bytes) -> NodeId | DropReason:
@@ -72,7 +80,7 @@ def fate_out(node: NodeId, frame: bytes) -> NodeId | DropReason:
     if ends is None:
         return DropReason.MALFORMED
     source, target = ends
-    if any(target in prefix for prefix in NOT_ROUTED if prefix.version == target.version):
+    if not is_routed(target):
         return DropReason.MULTICAST
     if owner(source) != node:
         return DropReason.FOREIGN_SOURCE
@@ -488,3 +496,32 @@ def test_the_right_packets_come_out_or_a_counted_drop(
         take(network, step)
     network.carry(last)
     network.judge()
+
+
+@settings(max_examples=600)
+@given(
+    st.lists(SEEDS, min_size=1, max_size=4),
+    st.sampled_from(BATCHES),
+    st.sampled_from([1280, 9000]),
+)
+def test_runs_that_are_nearly_one_flow_come_out_as_they_went_in(seeds, batches, mtu) -> None:
+    # Hypothesis likes to draw the same number twice.
+    made = [bulk_of(seed + (place << 32)) for place, seed in enumerate(seeds)]
+    network = Network(mtus=(mtu, mtu, mtu), coalesce=True)
+    network.connect(0)
+    network.send(ALICE, together(ALICE, made, mixed=False), batches)
+    network.carry(Weather())
+    network.judge()
+
+
+def test_runs_that_are_one_flow_come_out_in_few_writes() -> None:
+    """That the properties are about something: what they compare has been joined."""
+    for version in (4, 6):
+        for protocol in (TCP, UDP):
+            network = Network(mtus=(1500, 1500, 1500), coalesce=True)
+            network.connect(0)
+            train = Train(version=version, protocol=protocol, count=128)
+            network.send(ALICE, list(packets(train, ALICE)), (128,))
+            network.carry(Weather())
+            network.judge()
+            assert len(network.nodes[BOB].writes) == 2

@@ -92,6 +92,8 @@ def segments(frame: bytes) -> list[bytes]:
         transport = 40
     header = 8 if protocol == UDP else (packet[transport + 12] >> 4) * 4
     _accept(vnet, (version, protocol), transport, header, len(packet))
+    if version == 4 and packet[6:8] not in (b"\0\0", b"\x40\0"):
+        raise RefusedByKernel("a fragment")
     start, made = transport + header, []
     if vnet.hdr_len != start:
         raise RefusedByKernel(f"headers of {start} bytes are announced as {vnet.hdr_len}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import ip_address
 from struct import pack
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.support.builders import (
     pseudo6,
     slow_checksum,
 )
-from tests.support.judge import CWR, NEEDS_CSUM, TCPV4, TCPV6, UDP_L4, Vnet
+from tests.support.judge import CWR, NEEDS_CSUM, TCPV4, TCPV6, UDP_L4, VNET, Vnet
 from tests.support.pair import ALICE, BLOCKS, BOB, CAROL
 
 NODES = (ALICE, BOB, CAROL)
@@ -60,8 +61,10 @@ class Train:
         count: packets.
         size: bytes of data in each; of a super-packet, in each segment.
         segments: 0: packets of wire size; else each is a super-packet of as many segments.
-        checksum: of TCP and UDP: partial, complete, valid (somebody checked it), wrong, none.
+        checksum: of TCP and UDP: partial, complete, valid (somebody checked it), wrong, none, or
+            spoilt (partial, and will be wrong).
         front: bytes of IPv4 options, or an IPv6 extension header, in front of the transport.
+        damage: (position, bits) that are flipped in every packet.
         odd: (index, field, value) of each packet that is not like the others.
         seed: of the data.
     """
@@ -83,6 +86,7 @@ class Train:
     options: bytes = b""
     front: bool = False
     fragment: int = 2
+    damage: tuple[int, int] = (0, 0)
     odd: tuple[tuple[int, str, Any], ...] = ()
     seed: int = 0
 
@@ -95,7 +99,10 @@ def packets(train: Train, sender: NodeId) -> Iterator[bytes]:
     rng = random.Random(train.seed)
     identification, sequence = train.identification, train.sequence
     for index in range(train.count):
-        shape, flips = replace(train, identification=identification, sequence=sequence), []
+        shape, flips = (
+            replace(train, identification=identification, sequence=sequence),
+            [train.damage],
+        )
         data: int | None = None
         source: str | None = None
         target: str | None = None
@@ -103,12 +110,10 @@ def packets(train: Train, sender: NodeId) -> Iterator[bytes]:
             match field:
                 case "flip":
                     flips.append(value)
-                case "step":  # 0 repeats the numbers of the packet before
-                    shape = replace(
-                        shape,
-                        identification=identification + value - 1,
-                        sequence=sequence + (value - 1) * train.size,
-                    )
+                case "count on":  # identification by so much more; -1 repeats the one before
+                    shape = replace(shape, identification=identification + value)
+                case "go on":  # the same for the sequence, in packets
+                    shape = replace(shape, sequence=sequence + value * train.size)
                 case "zero":  # data so that the checksum is zero; of TCP written as `value`
                     data = value
                 case "source":
@@ -117,7 +122,9 @@ def packets(train: Train, sender: NodeId) -> Iterator[bytes]:
                     target = STRANGE[train.version][value]
                 case _:
                     shape = replace(shape, **{field: value})
-        content = rng.randbytes(shape.size * max(shape.segments, 1))
+        # The last segment of a super-packet is mostly shorter.
+        missing = train.seed % shape.size if shape.segments else 0
+        content = rng.randbytes(shape.size * max(shape.segments, 1) - missing)
         yield _flipped(_frame(shape, sender, content, source, target, zero=data), flips)
         identification = shape.identification + max(shape.segments, 1)
         sequence = shape.sequence + len(content)
@@ -139,9 +146,9 @@ def _frame(
     *,
     zero: int | None,
 ) -> bytes:
-    near = source or str(BLOCKS[sender][shape.version == 6][shape.host])
     there = NODES[(NODES.index(sender) + shape.hop) % len(NODES)]
-    far = target or str(BLOCKS[there][shape.version == 6][9])
+    near = _number(source) if source else _address(sender, shape.version, shape.host)
+    far = _number(target) if target else _address(there, shape.version, 9)
     protocol = shape.protocol
     if protocol == ICMP and shape.version == 6:
         protocol = ICMPV6
@@ -160,6 +167,16 @@ def _frame(
     vnet, header = _summed(shape, protocol, pseudo, header, content, zero or 0)
     packet = _ip(shape, protocol, near, far, header + content)
     return vnet.encode() + packet
+
+
+@lru_cache
+def _number(address: str) -> int:
+    return int(ip_address(address))
+
+
+@lru_cache
+def _address(node: NodeId, version: int, host: int) -> int:
+    return int(BLOCKS[node][version == 6][host])
 
 
 def _transport(shape: Train, protocol: int) -> bytes:
@@ -187,9 +204,10 @@ def _summed(
     full = full or (zero if protocol == TCP else 0xFFFF)
     partial = slow_checksum(pseudo) ^ 0xFFFF
     start = (40 if shape.version == 6 else 20) + 8 * shape.front
-    transport = (protocol in (TCP, UDP)) and (bool(shape.segments) or shape.checksum == "partial")
+    unfinished = shape.segments or shape.checksum in ("partial", "spoilt")
+    transport = protocol in (TCP, UDP) and bool(unfinished)
     value = partial if transport else full
-    value ^= 0x0101 * (shape.checksum == "wrong")
+    value ^= 0x0101 * (shape.checksum in ("wrong", "spoilt"))
     header = header[:at] + pack(">H", value) + header[at + 2 :]
     if shape.segments:
         kind = GSO[shape.version, protocol]
@@ -201,13 +219,13 @@ def _summed(
     return Vnet(DATA_VALID if shape.checksum == "valid" else 0), header
 
 
-def _ip(shape: Train, protocol: int, near: str, far: str, body: bytes) -> bytes:
+def _ip(shape: Train, protocol: int, near: int, far: int, body: bytes) -> bytes:
     if shape.version == 4:
         options = bytes([1]) * 8 if shape.front else b""
         return ip4(
             protocol,
-            IPv4Address(near),
-            IPv4Address(far),
+            near,
+            far,
             body,
             ttl=shape.ttl,
             tos=shape.tos,
@@ -224,8 +242,7 @@ def _ip(shape: Train, protocol: int, near: str, far: str, body: bytes) -> bytes:
         body = pack(">BxHI", protocol, word, shape.identification & 0xFFFF) + body
         protocol = FRAGMENT
     body = body[:0xFFFF]
-    ends = IPv6Address(near), IPv6Address(far)
-    return ip6(protocol, *ends, body, ttl=shape.ttl, traffic_class=shape.tos)
+    return ip6(protocol, near, far, body, ttl=shape.ttl, traffic_class=shape.tos)
 
 
 # -- any train -------------------------------------------------------------------------------------
@@ -234,12 +251,13 @@ SMALL = [1, 2, 7, 64, 64, 64, 100, 101, 333, 536, 1000, 1372, 1400, 1448, 1472]
 LARGE = [4000, 8972, 16_300, 16_384, 16_400, 33_000, 60_000, 65_400, 65_507, 65_535]
 COUNTS = [1, 3, 7, 8, 9, 15, 16, 17, 20, 31, 40, 63, 64, 65, 100, 130]
 PROTOCOLS = [UDP] * 6 + [TCP] * 6 + [ICMP, GRE]
-CHECKSUMS = ["partial"] * 6 + ["complete"] * 3 + ["valid", "wrong", "none"]
-FLAGS = [ACK, ACK | PSH, ACK | FIN, ACK | CWR, ACK | ECE, ACK | URG, SYN, 0]
+CHECKSUMS = ["partial"] * 6 + ["complete"] * 3 + ["valid", "wrong", "spoilt", "none"]
+FLAGS = [ACK, ACK | PSH, ACK | PSH, ACK | PSH, ACK | FIN, ACK | CWR, ACK | ECE, ACK | URG, SYN, 0]
 FRAGMENTS = [0, 1, 2, 3, 9, 16]
 ODDITIES: dict[str, Callable[[random.Random], Any]] = {
-    "flip": lambda rng: (rng.randrange(90), 1 << rng.randrange(8)),
-    "step": lambda rng: rng.choice([-1, 0, 2, 3]),
+    "flip": lambda rng: _damage(rng),
+    "count on": lambda rng: rng.choice([-2, -1, 1, 2]),
+    "go on": lambda rng: rng.choice([-2, -1, 1, 2]),
     "flags": lambda rng: rng.choice(FLAGS),
     "tos": lambda rng: rng.choice([1, 2, 3, 184]),
     "ttl": lambda rng: rng.randint(1, 255),
@@ -257,6 +275,16 @@ ODDITIES: dict[str, Callable[[random.Random], Any]] = {
 }
 """What can be odd about a packet, and how."""
 
+
+def _damage(rng: random.Random) -> tuple[int, int]:
+    """A bit somewhere in the front, or in the lengths."""
+    place = rng.choice([rng.randrange(90), rng.randrange(VNET.size, VNET.size + 6)])
+    return place, 1 << rng.randrange(8)
+
+
+LIKELY = ["count on", "go on", "flags", "checksum"] * 3
+"""Those that joining has to have an eye on, and routing has not."""
+
 OF_SUPER_PACKETS = set(ODDITIES) - {"protocol", "size", "front", "fragment"}
 """What their headers say of them has to stay true: the kernel makes no others."""
 
@@ -271,8 +299,8 @@ def train_of(seed: int) -> Train:
     elif kind == "super" and protocol in (TCP, UDP):
         count, segments = rng.randint(1, 3), rng.randint(2, min(64, 65_000 // size))
     odd = []
-    for _ in range(rng.choice([0, 0, 0, 1, 2, 5])):
-        field = rng.choice(sorted(OF_SUPER_PACKETS if segments else ODDITIES))
+    for _ in range(rng.choice([0, 0, 1, 2, 4])):
+        field = rng.choice(sorted(OF_SUPER_PACKETS if segments else ODDITIES) + LIKELY)
         odd.append((rng.randrange(130), field, ODDITIES[field](rng)))
     return Train(
         hop=rng.choices([1, 2, 0], [6, 6, 1])[0],
@@ -289,6 +317,40 @@ def train_of(seed: int) -> Train:
         options=rng.choice([b"", TIMESTAMPS]),
         front=rng.random() < 0.05 and not segments,
         fragment=rng.choice([2] * 20 + FRAGMENTS) if not segments else 2,
+        odd=tuple(odd),
+        seed=seed & 0xFF,
+    )
+
+
+def bulk_of(seed: int) -> Train:
+    """Train number `seed` of those that may be joined, up to what is odd about some packets."""
+    rng = random.Random(seed)
+    protocol = rng.choice([TCP, UDP])
+    fields = [*LIKELY, "flip", "tos", "ttl", "port", "zero", "size", "fragment", "front"]
+    odd = []
+    for _ in range(rng.choice([0, 1, 1, 2, 4])):
+        field = rng.choice(fields)
+        odd.append((rng.randrange(130), field, ODDITIES[field](rng)))
+    version = rng.choice([4, 6])
+    options = rng.choice([b"", TIMESTAMPS])
+    front = rng.random() < 0.1
+    # The offload header, and lengths and flags behind the addresses.
+    fragile = [*range(10), *(10 * version - 10 + at for at in (4, 5, 12, 13)), rng.randrange(90)]
+    headers = 10 * version - 20 + (20 + len(options) if protocol == TCP else 8) + 8 * front
+    return Train(
+        version=version,
+        protocol=protocol,
+        count=rng.choice(COUNTS),
+        # Packets of one length, whatever is in them, or data of one length.
+        size=rng.choice([rng.choice(SMALL), 120 - headers, 1400 - headers]),
+        checksum=rng.choice(["partial"] * 6 + ["complete"] * 3 + ["valid", "spoilt"]),
+        identification=rng.choice([0, 7, 0xFFC0, 0xFFF0]),
+        sequence=rng.choice([1, 0xFFFF_FF00]),
+        flags=rng.choice([ACK] * 8 + FLAGS),
+        options=options,
+        front=front,
+        fragment=rng.choice([2] * 12 + FRAGMENTS),
+        damage=(rng.choice(fragile), 1 << rng.randrange(8)) if rng.random() < 0.3 else (0, 0),
         odd=tuple(odd),
         seed=seed & 0xFF,
     )
