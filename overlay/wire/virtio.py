@@ -211,7 +211,8 @@ def _set_transport_checksum(piece: bytearray, ip: IpView, field: int) -> None:
 
 def _put_checksum(packet: bytearray, at: int, value: int) -> None:
     # 0 and 0xFFFF are the same number to a verifier, but in UDP a zero field means "no checksum"
-    # (RFC 768), so the other one is written, for every protocol, as Linux does.
+    # (RFC 768), so the other one is written, for every protocol, as Linux does when it completes a
+    # packet. Into TCP segments that it cuts itself it writes 0.
     _put(packet, at, value or 0xFFFF)
 
 
