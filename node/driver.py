@@ -5,7 +5,7 @@
     timer        --> on_deadline
 
 A pass is bounded, so that neither direction can starve the other or the timer: what is left makes
-the descriptor readable again at once.
+the descriptor readable again at once, or is bulk that waits for its turn in the engine.
 """
 
 from __future__ import annotations
@@ -39,9 +39,6 @@ from overlay.wire.burst import BLOCK_HEADER_SIZE
 
 TUN_READS: Final = 128
 """Packets read from the TUN in one pass: two full bursts of 1,500-byte packets."""
-
-TUN_BYTES: Final = 256 << 10
-"""Bytes read from the TUN in one pass: four super-packets, a fraction of a millisecond."""
 
 DEFECT_PAUSE: Final = 1.0
 """Until deadlines are looked at again after one that raised: a defect must not stop the others,
@@ -110,6 +107,7 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.Handle | None = None
 
     def start(self) -> bool:
         """Start the engine, then listen to both edges.
@@ -133,6 +131,9 @@ class Driver:
         """Stop listening, without a word to anyone. Safe to call twice."""
         self._loop.remove_reader(self._tun.fileno())
         self._loop.remove_reader(self._udp.fileno())
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -145,15 +146,25 @@ class Driver:
             self._read_tun(now)
         except OverlayError as error:
             self._revive_tun(str(error))
+        self._flush(now)
+
+    def _flush(self, now: float) -> None:
         effects = self._engine.flush(now)
+        if self._engine.outbound.waiting and self._again is None:
+            self._again = self._loop.call_soon(self._go_on)
         self._udp_refusals(now)
         if effects:
             self.perform(effects)
 
+    def _go_on(self) -> None:
+        """Bulk was left by the last pass; in the meantime both edges have had their turns."""
+        self._again = None
+        self._flush(self._clock())
+
     def _read_tun(self, now: float) -> None:
         outbound, tun = self._engine.outbound, self._tun
-        reads, budget = TUN_READS, TUN_BYTES
-        while reads > 0 and budget > 0:
+        reads = TUN_READS
+        while reads > 0:
             room = outbound.room()
             sizes = tun.read_run(room, gap=BLOCK_HEADER_SIZE, most=reads, large=LARGE)
             if not sizes:
@@ -162,7 +173,6 @@ class Driver:
             if sizes[-1] <= LARGE:
                 break  # there is no more now, or enough for one pass
             reads -= len(sizes)
-            budget -= sum(sizes)
 
     def _revive_tun(self, why: str) -> None:
         """Somebody removed the interface: make it anew, or stop to watch what never comes back."""

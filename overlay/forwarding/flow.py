@@ -63,6 +63,16 @@ def flow_untrusted(buffer: memoryview, start: int, end: int) -> bytes | None:
     return flow if payload + IPV6_HEADER_SIZE == size else None
 
 
+def with_ports(buffer: memoryview, start: int, end: int) -> bytes:
+    """Addresses and ports of the TCP or UDP packet in `buffer[start:end]`: what tells its flow from others.
+
+    Of a packet with IP options or extension headers it is something that tells it from most others.
+    """
+    if buffer[start] >> 4 == 4:
+        return bytes(buffer[start + 12 : min(start + 24, end)])
+    return bytes(buffer[start + 8 : min(start + 44, end)])
+
+
 def ends(flow: bytes) -> tuple[int, int, int]:
     """IP version, source and destination of a flow.
 

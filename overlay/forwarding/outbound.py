@@ -6,6 +6,9 @@ what one pass reads for one peer already is the plaintext of a burst and is seal
     arena  | header | packet for B | header | packet for B | header | packet for C | ...
            '------- span of B: one seal -----------------''---- span of C ---------'
 
+Super-packets wait in the arena for their turn, so that small packets need not (`backlog`): it is a
+ring, and what waits longest bounds how far it may be used.
+
 Only where peers alternate are the spans of one peer copied together before they are sealed. Runs of
 packets that look alike (a flow of datagrams) are checked and given their headers in one go.
 """
@@ -18,7 +21,8 @@ from typing import Final
 import numpy as np
 
 from overlay.drops import DropReason
-from overlay.forwarding.flow import MAX_FLOWS, Routes, ends, flow_untrusted, owners
+from overlay.forwarding.backlog import Backlog, Entry
+from overlay.forwarding.flow import MAX_FLOWS, Routes, ends, flow_untrusted, owners, with_ports
 from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.path import PeerPath
 from overlay.forwarding.sealer import Sealer, Transmit
@@ -37,10 +41,14 @@ READ_SIZE: Final = VIRTIO_HEADER_SIZE + 65_575
 """The most one TUN read can return: the offload header and the largest IPv6 packet."""
 
 LARGE: Final = 16_384
-"""From this size a packet is sealed where it lies: copying it would cost more than a burst."""
+"""From this size a block is bulk: a burst of its own, that waits for its turn."""
 
-ARENA_SIZE: Final = 256 << 10
-"""Bytes of small packets that are held at most before they are sealed, whatever the pass does."""
+ARENA_SIZE: Final = 8 << 20
+"""Bytes that are read and not yet sealed, at most. A processor drains that in some 15 ms; what is
+not read yet waits in the kernel's queue, in front of everybody."""
+
+SERVED: Final = 256 << 10
+"""Bytes of bulk sealed by one `flush`: four super-packets, a fraction of a millisecond."""
 
 RUN_LEAST: Final = 8
 """Packets of one size from which a look at all of them at once is cheaper than one at each."""
@@ -98,6 +106,7 @@ class Outbound:
         self._bytes = np.empty(ARENA_SIZE + BLOCK_HEADER_SIZE + READ_SIZE, np.uint8)
         self._arena = memoryview(self._bytes.data).cast("B")
         self._at = 0  # where the next block begins
+        self._backlog = Backlog()
         self._joined = memoryview(np.empty(MAX_BURST, np.uint8).data).cast("B")
         self._flows: dict[bytes, PeerPath] = {}
         self._packing: dict[PeerPath, None] = {}  # a set that keeps the order
@@ -111,10 +120,24 @@ class Outbound:
     def room(self) -> memoryview:
         """Where to read the next packet (virtio_net_hdr first) before calling `accept`.
 
-        At least `READ_SIZE` bytes. Ask again after every `accept`: the place changes. Several
-        packets may be read at once, `BLOCK_HEADER_SIZE` bytes apart, for `accept_run`.
+        At least `READ_SIZE` bytes, or fewer when nothing must be read before the next `flush`. Ask
+        again after every `accept`: the place changes. Several packets may be read at once,
+        `BLOCK_HEADER_SIZE` bytes apart, for `accept_run`.
         """
-        return self._arena[self._at + BLOCK_HEADER_SIZE :]
+        oldest = self._backlog.oldest()
+        if oldest is not None and oldest >= self._at:
+            return self._arena[self._at + BLOCK_HEADER_SIZE : oldest]
+        if self._at <= ARENA_SIZE:
+            return self._arena[self._at + BLOCK_HEADER_SIZE :]
+        if not oldest:
+            return self._arena[:0]
+        self._at = 0
+        return self._arena[BLOCK_HEADER_SIZE:oldest]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `flush` has left bulk behind: call it again soon, even if nothing more comes."""
+        return len(self._backlog) > 0
 
     # -- 2. routing ------------------------------------------------------------------------------
 
@@ -153,10 +176,9 @@ class Outbound:
 
     def _advance(self, end: int, now: float) -> None:
         """The next packet goes behind what waits in the arena; never more than fits."""
+        self._at = end
         if end > ARENA_SIZE:
             self.flush(now)
-        else:
-            self._at = end
 
     def _take(self, at: int, size: int, now: float) -> bool:
         """Route the packet of the block at `at`; whether it waits there to be sealed."""
@@ -171,17 +193,20 @@ class Outbound:
             self._enqueue(peer, at, end)
             return False
         BLOCK.pack_into(self._arena, at, size, _OFFLOADED)
+        if end - at > LARGE or self._backlog:
+            flow = with_ports(self._arena, at + _PACKET_AT, end)
+            if end - at > LARGE or self._backlog.holds(flow):
+                self._backlog.put(peer, Entry(at, end, flow))
+                self._ledger.queued_packets += 1
+                return True
         if peer.fill + end - at > peer.burst:
             self._seal_packed(peer, keypair)
-        if end - at > LARGE:
-            self._seal_large(peer, keypair, at, end)
-            return False
         self._pack(peer, at, end, 1)
         return True
 
     def _take_run(self, at: int, needed: int, count: int, now: float) -> bool:
         """Take `count` blocks of `needed` bytes at once, if one look answers for all of them."""
-        if needed > LARGE or needed < _PACKET_AT + 1:
+        if needed > LARGE or needed < _PACKET_AT + 1 or self._backlog:
             return False
         rows = self._bytes[at : at + count * needed].reshape(count, needed)
         columns = _ALIKE.get(int(rows[0, _PACKET_AT]) >> 4)
@@ -285,13 +310,14 @@ class Outbound:
     def abandon(self, peer: PeerPath) -> None:
         """No session will come: lose what was packed, and what waited for one."""
         self._abandon_packed(peer)
+        self._abandoned(peer, self._backlog.drop(peer))
         waiting = len(peer.queue)
         peer.queue.clear()
         peer.queued_bytes = 0
         self._abandoned(peer, waiting)
 
     def _abandon_packed(self, peer: PeerPath) -> None:
-        self._abandoned(peer, self._unpack(peer))
+        self._abandoned(peer, peer.unpack())
 
     def _abandoned(self, peer: PeerPath, packets: int) -> None:
         if packets:
@@ -301,38 +327,49 @@ class Outbound:
     # -- 4. sealing ------------------------------------------------------------------------------
 
     def flush(self, now: float) -> None:
-        """Seal what was packed in this pass. Call when the TUN has nothing more."""
-        self._at = 0
-        if not self._packing:
-            return
-        packing, self._packing = self._packing, {}
-        for peer in packing:
+        """Seal what was packed in this pass, then some of the bulk.
+
+        Call when the TUN has nothing more, or `room` got short; again while there is `waiting`.
+        """
+        if self._packing:
+            packing, self._packing = self._packing, {}
+            for peer in packing:
+                keypair = peer.keypair
+                if keypair is not None and keypair.usable(now):
+                    self._seal_packed(peer, keypair)
+                else:
+                    self._abandon_packed(peer)
+        if self._backlog:
+            self._serve(now)
+        if not self._backlog:
+            self._at = 0
+
+    def _serve(self, now: float) -> None:
+        """Let peers take turns, one burst each, until enough was sent for one pass."""
+        left = SERVED
+        while left > 0 and (turn := self._backlog.take()) is not None:
+            peer, start, end, packets = turn
             keypair = peer.keypair
-            if keypair is not None and keypair.usable(now):
-                self._seal_packed(peer, keypair)
-            else:
-                self._abandon_packed(peer)
+            if keypair is None or not keypair.usable(now):
+                self._abandoned(peer, packets)
+                continue
+            self._ledger.queued_packets -= packets
+            self._sealer.seal(peer, keypair, self._arena[start:end], packets)
+            left -= end - start
 
     def _seal_packed(self, peer: PeerPath, keypair: Keypair) -> None:
         if not peer.fill:
             return
-        plaintext = self._plaintext(peer)
-        packets = self._unpack(peer)
+        plaintext, spans = self._plaintext(peer), peer.spans
+        packets = peer.unpack()
+        bulk = self._backlog.first(peer)
+        if bulk is not None and spans[1:] == [bulk.start] and bulk.end - spans[0] <= peer.burst:
+            # Acknowledgements of one flow travel for nothing with the bulk of another.
+            plaintext = self._arena[spans[0] : bulk.end]
+            self._backlog.pop(peer)
+            packets += 1
         self._ledger.queued_packets -= packets
         self._sealer.seal(peer, keypair, plaintext, packets)
-
-    def _seal_large(self, peer: PeerPath, keypair: Keypair, at: int, end: int) -> None:
-        """Seal the packet at `at`, and what came before it: in one burst where both lie together.
-
-        That is how acknowledgements of one flow travel for nothing with the bulk of another.
-        """
-        if len(peer.spans) == 2 and peer.spans[1] == at:
-            start, packets = peer.spans[0], self._unpack(peer)
-            self._ledger.queued_packets -= packets
-            self._sealer.seal(peer, keypair, self._arena[start:end], packets + 1)
-            return
-        self._seal_packed(peer, keypair)
-        self._sealer.seal(peer, keypair, self._arena[at:end], 1)
 
     def _plaintext(self, peer: PeerPath) -> memoryview:
         spans = peer.spans
@@ -344,21 +381,13 @@ class Outbound:
             fill += end - start
         return self._joined[:fill]
 
-    @staticmethod
-    def _unpack(peer: PeerPath) -> int:
-        """Forget what is packed for `peer`; how many packets it was."""
-        packets = peer.packed
-        peer.spans = []
-        peer.fill = peer.packed = 0
-        return packets
-
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
         assert len(self._flows) <= MAX_FLOWS
         assert len(self.rejected) <= MAX_REJECTED
         waiting = 0
         for path in self._peers.values():
-            waiting += len(path.queue) + path.packed
+            waiting += len(path.queue) + path.packed + self._backlog.waiting_for(path)
             assert (path.packed > 0) == (path.fill > 0)
             assert not path.packed or path in self._packing, "packed, and no flush would send it"
             assert path.fill <= path.burst <= MAX_BURST
@@ -368,3 +397,4 @@ class Outbound:
             held = sum(len(queued) - BLOCK_HEADER_SIZE for queued in path.queue)
             assert path.queued_bytes == held <= self._max_bytes
         assert self._ledger.queued_packets == waiting
+        self._backlog.check_invariants()

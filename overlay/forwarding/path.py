@@ -75,3 +75,10 @@ class PeerPath:
         self.path_mtu = path_mtu
         self.payload = segment_payload(path_mtu, endpoint.ip_overhead if endpoint else 48)
         self.burst = burst_limit(self.payload)
+
+    def unpack(self) -> int:
+        """Forget what is packed; how many packets it was."""
+        packets = self.packed
+        self.spans = []
+        self.fill = self.packed = 0
+        return packets

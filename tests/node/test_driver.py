@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from node.driver import TUN_BYTES, TUN_READS, UDP_READS, Driver
+from node.driver import TUN_READS, UDP_READS, Driver
 from node.errors import NodeError
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from node.io.ports import Received
@@ -65,6 +65,7 @@ class ScriptedEngine:
     log: list[object]
     effects: dict[str, list[Effect]] = field(default_factory=dict)
     deadline: float | None = None
+    left_over: int = 0
 
     def __post_init__(self) -> None:
         self.outbound = self
@@ -90,7 +91,12 @@ class ScriptedEngine:
             at += size + BLOCK_HEADER_SIZE
 
     def flush(self, now: float) -> list[Effect]:
+        self.left_over -= self.waiting
         return self._asked("flush")
+
+    @property
+    def waiting(self) -> bool:
+        return self.left_over > 0
 
     def on_datagrams(self, buffer: memoryview, step: int, source: Endpoint, now: float):
         return self._asked("datagrams", bytes(buffer), step, source)
@@ -298,14 +304,30 @@ def test_a_pass_is_bounded_in_packets_and_what_is_left_comes_next():
     on_loop(main)
 
 
-def test_a_pass_is_bounded_in_bytes():
+def test_bulk_that_a_pass_leaves_behind_is_gone_on_with_though_nothing_more_comes():
     async def main() -> None:
         with Bench() as bench:
-            for _ in range(20):
-                bench.tun.inject(bytes(62_000))
+            bench.engine.left_over = 3
+            bench.tun.inject(bytes(62_000))
             await turns()
-            assert bench.count("accept") == 20
-            assert bench.log.index(("flush",)) == -(-TUN_BYTES // 62_000)
+            assert bench.count("accept") == 1
+            assert bench.count("flush") == 3
+            assert not bench.engine.waiting
+
+    on_loop(main)
+
+
+def test_what_is_left_behind_when_the_driver_closes_is_not_gone_on_with():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.engine.left_over = 1000
+            bench.tun.inject(bytes(62_000))
+            await turns(3)
+            bench.driver.close()
+            flushes = bench.count("flush")
+            assert flushes
+            await turns()
+            assert bench.count("flush") == flushes
 
     on_loop(main)
 

@@ -155,6 +155,8 @@ class Node(Side):
                     break
             self.outbound.accept_run(read, 0.0)
         self.outbound.flush(0.0)
+        while self.outbound.waiting:
+            self.outbound.flush(0.0)
         self.check()
         self.outbound.rejected.clear()
 

@@ -163,10 +163,12 @@ class Side:
         self.outbound.accept(len(packet), now)
 
     def send(self, *packets: bytes, now: float = 0.0) -> None:
-        """One pass over the TUN."""
+        """One pass over the TUN, and as many more as the bulk in it needs."""
         for packet in packets:
             self.accept(packet, now)
         self.outbound.flush(now)
+        while self.outbound.waiting:
+            self.outbound.flush(now)
         self.check()
 
     def take_wire(self) -> list[tuple[Endpoint, bytes, int]]:
