@@ -64,9 +64,9 @@ def flow_untrusted(buffer: memoryview, start: int, end: int) -> bytes | None:
 
 
 def with_ports(buffer: memoryview, start: int, end: int) -> bytes:
-    """Addresses and ports of the TCP or UDP packet in `buffer[start:end]`: what tells its flow from others.
+    """Addresses and ports of the TCP or UDP packet in `buffer[start:end]`: what tells its flow.
 
-    Of a packet with IP options or extension headers it is something that tells it from most others.
+    With IP options or extension headers it is something that tells it from most others.
     """
     if buffer[start] >> 4 == 4:
         return bytes(buffer[start + 12 : min(start + 24, end)])

@@ -64,6 +64,15 @@ def is_routed(address: bytes) -> bool:
     return not any(host in prefix for prefix in NOT_ROUTED if prefix.version == host.version)
 
 
+def flow_of(frame: bytes) -> bytes:
+    """What packets that must stay in order have in common: addresses, and what is behind them.
+
+    Those are the ports, where there are neither IP options nor extension headers.
+    """
+    packet = frame[VNET.size :]
+    return packet[12:24] if packet[0] >> 4 == 4 else packet[8:44]
+
+
 def fate_out(node: NodeId, frame: bytes) -> NodeId | DropReason:
     """Whom a node has to send a packet to, or why to nobody."""
     if len(frame) > MAX_BLOCK:
@@ -239,7 +248,10 @@ class Network:
             queue.append(frame)
 
     def _sent(self, node: NodeId, due: dict[NodeId, list[bytes]]) -> None:
-        """Look at what a node handed to UDP: all that was due, in order, in datagrams that fit."""
+        """Look at what a node handed to UDP: all that was due, in datagrams that fit.
+
+        Each flow in order; small packets may overtake the bulk of other flows.
+        """
         here = self.nodes[node]
         attempts, here.attempts = here.attempts, []
         bursts: dict[tuple[int, int], list[tuple[bytes, bool]]] = {}
@@ -253,12 +265,16 @@ class Network:
                 bursts.setdefault((header.receiver, header.counter), []).append((datagram, taken))
                 if taken:
                     self.wire.append((node, target, datagram))
-        left = {peer: list(blocks_due) for peer, blocks_due in due.items()}
+        left: dict[tuple[NodeId, bytes], deque[bytes]] = {}
+        for peer, frames in due.items():
+            for frame in frames:
+                left.setdefault((peer, flow_of(frame)), deque()).append(frame)
         for key, parts in bursts.items():
             target, plaintext = self._opened(key, [datagram for datagram, _ in parts])
             found = list(blocks(plaintext))
-            assert found == [(BlockKind.OFFLOADED, frame) for frame in left[target][: len(found)]]
-            del left[target][: len(found)]
+            for kind, frame in found:
+                assert kind == BlockKind.OFFLOADED
+                assert left[target, flow_of(frame)].popleft() == frame
             if not all(taken for _, taken in parts):
                 here.lost_out[DropReason.SEND_FAILED] += len(found)
         assert not any(left.values()), "packets that were due have not been sent"

@@ -693,7 +693,8 @@ def test_every_captured_frame_arrives_unchanged_as_a_payload(vectors: Path):
     packets = [packet6(ALICE, BOB, frame) for frame in captured(vectors)]
     pair.alice.send(*packets)
     pair.carry()
-    assert pair.bob.delivered == packets
+    # What looks like a flow keeps its order; small packets overtake the bulk of others.
+    assert sorted(pair.bob.delivered) == sorted(packets)
 
 
 def test_nodes_are_told_apart_by_their_whole_id(pair: Pair):
