@@ -19,7 +19,6 @@ from overlay.config import Settings
 from overlay.effects import Effect, SendDatagram
 from overlay.engine import Engine
 from overlay.sim import Machine, World
-from overlay.state import NodeState
 from overlay.types import Address, BlockIndex, Endpoint
 
 CIDR: Final = IPv4Network("10.128.0.0/11")
@@ -51,7 +50,7 @@ class Node:
     """
 
     def __init__(self, machine: Machine, seed: str, extra_blocks: Sequence[BlockIndex]) -> None:
-        member, state = machine.membership, NodeState.decode(machine.disk.state)
+        member, state = machine.membership, machine.stored
         self.endpoint = machine.endpoint
         self.keep = True
         self.sent: list[Sent] = []

@@ -47,6 +47,7 @@ from bench.workloads import (
 )
 from node.config import SETTINGS
 from node.errors import NodeError
+from node.journal import Journal, read_entries
 from node.lab.build import lab_down, lab_up
 from node.lab.readiness import ask, wait_until
 from node.lab.store import LabInfo
@@ -181,10 +182,11 @@ def announce_many(lab: LabInfo, node: str, count: int) -> None:
     own = ROUTES_PER_BLOCK * len(lab.topology.nodes)
     lab_kill(lab.name, node, signal.SIGTERM)
     folder = StateFolder(lab.state(node))
-    state = NodeState.decode(folder.read(STATE))
+    path = folder.path / STATE.name
+    state = NodeState.from_entries(read_entries(path))
     more = last_blocks(WIDE_BLOCKS, max(count - own, 0) // ROUTES_PER_BLOCK)
     blocks = (*state.blocks_in_use, *more)
-    folder.write(STATE, replace(state, blocks_in_use=blocks).encode())
+    Journal.create(path, replace(state, blocks_in_use=blocks).entries()).close()
     lab_start(lab.name, node)
     wanted = max(count, own)
 

@@ -28,6 +28,7 @@ from node.errors import NodeError
 from node.identity import StoredNode, load_node
 from node.io.tun import Tun
 from node.io.udp import UdpSocket
+from node.journal import Journal
 from node.kernel.errors import KernelError
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
@@ -44,19 +45,11 @@ from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
 from overlay.config import Settings
-from overlay.effects import (
-    BenchEffect,
-    Effect,
-    Left,
-    ProbeAnswered,
-    Report,
-    TellDaemon,
-    TellLane,
-)
+from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report, TellDaemon, TellLane
 from overlay.engine import Engine
 from overlay.errors import ConfigError
 from overlay.snapshots import take_local_view
-from overlay.state import NodeState
+from overlay.state import Change
 from overlay.types import Address, Endpoint
 from overlay.views import PodView, Problem
 
@@ -81,7 +74,7 @@ def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig
     """
     with folder.locked():
         node = load_node(folder)
-        if NodeState.decode(node.state).left:
+        if node.state.left:
             raise NodeError(
                 "this node has left its cluster",
                 "remove the folder and join again with a new token",
@@ -160,6 +153,8 @@ class Daemon:
         # The port comes first: two nodes in one namespace collide there before anywhere else.
         self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
         stack.callback(self._udp.close)
+        self._journal = Journal.open(self._folder.path / STATE.name, report=self.report)
+        stack.callback(self._journal.close)
         check_ports(self._udp.local.port, config.lanes)
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
@@ -197,7 +192,7 @@ class Daemon:
             identity=node.identity,
             cluster=node.cluster,
             psk=node.psk,
-            state=NodeState.decode(node.state),
+            state=node.state,
             settings=Settings(
                 mtu=self._config.mtu,
                 underlay_mtu=underlay_mtu,
@@ -317,9 +312,9 @@ class Daemon:
 
     # -- for the driver ------------------------------------------------------------------------
 
-    def persist(self, state: bytes) -> None:
-        """Store the engine's state, atomically and synced."""
-        self._folder.write(STATE, state)
+    def persist(self, changes: tuple[Change, ...]) -> None:
+        """Store changes of the engine's state, all or none, and synced."""
+        self._journal.append(changes)
 
     def network_changed(self) -> None:
         """Let the kernel follow soon."""

@@ -35,6 +35,7 @@ from overlay.engine import Engine
 from overlay.errors import OverlayError
 from overlay.forwarding.outbound import LARGE
 from overlay.lanes.worker import LaneWorker
+from overlay.state import Change
 from overlay.wire.burst import BLOCK_HEADER_SIZE
 
 TUN_READS: Final = 128
@@ -51,8 +52,8 @@ UDP_READS: Final = 8
 class Listener(Protocol):
     """Who acts on the effects that are not packets."""
 
-    def persist(self, state: bytes) -> None:
-        """Store `state` durably, or raise an OverlayError."""
+    def persist(self, changes: tuple[Change, ...]) -> None:
+        """Store the changes durably, all or none, or raise an OverlayError."""
         ...
 
     def network_changed(self) -> None:
@@ -210,7 +211,7 @@ class Driver:
             False if a `Persist` failed: what was to follow it was discarded, the engine told.
         """
         stored = True
-        for effect in effects:
+        for at, effect in enumerate(effects):
             match effect:
                 case SendDatagram():
                     self._udp.send(
@@ -218,9 +219,10 @@ class Driver:
                     )
                 case Persist():
                     try:
-                        self._listener.persist(effect.state)
+                        self._listener.persist(effect.changes)
                     except OverlayError as error:
-                        more = self._engine.on_persist_failed(str(error), self._clock())
+                        lost = [behind for behind in effects[at:] if isinstance(behind, Persist)]
+                        more = self._engine.on_persist_failed(lost, str(error), self._clock())
                         self._others(more)
                         stored = False
                         break

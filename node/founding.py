@@ -81,7 +81,7 @@ def found_node(
     psk = entropy(PSK_SIZE)
     registrar = Registrar(authority, cluster=cluster, psk=psk, tokens=b"", names=b"")
     registrar.reserve(name, keys.signing.public)  # no later node may call itself the same
-    state = NodeState(names=registrar.encode()).encode()
+    state = NodeState(names=registrar.encode())
     return StoredNode(keys, cluster, psk, certificate, state, authority)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from node.journal import Journal, read_entries
 from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder, StoredFile
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
@@ -51,8 +52,8 @@ class StoredNode:
     psk: bytes
     """The cluster's shared secret, mixed into every handshake."""
     certificate: Certificate
-    state: bytes
-    """What the engine last persisted, encoded."""
+    state: NodeState
+    """What the engine last persisted."""
     authority: SigningKey | None = None
     """Present where the cluster was founded."""
 
@@ -73,7 +74,7 @@ def write_node(folder: StateFolder, node: StoredNode) -> None:
     folder.write(IDENTITY, node.keys.signing.seed + node.keys.static.seed)
     membership = [node.cluster.encode(), node.psk, node.certificate.encode()]
     folder.write(CLUSTER, pack(membership))
-    folder.write(STATE, node.state)
+    Journal.create(folder.path / STATE.name, node.state.entries()).close()
 
 
 def load_node(folder: StateFolder) -> StoredNode:
@@ -121,13 +122,15 @@ def _load_authority(folder: StateFolder, cluster: Cluster) -> SigningKey | None:
     return authority
 
 
-def _load_state(folder: StateFolder) -> bytes:
-    state = folder.read(STATE)
+def _load_state(folder: StateFolder) -> NodeState:
+    entries = read_entries(folder.path / STATE.name)
     try:
-        NodeState.decode(state)
+        return NodeState.from_entries(entries)
     except WireError as error:
+        if "newer" in str(error):
+            path = folder.path / STATE.name
+            raise ConfigError(f"{path} is unusable ({error}): upgrade this Muslin") from error
         raise _unusable(folder, STATE, str(error)) from error
-    return state
 
 
 def _read_sized(folder: StateFolder, file: StoredFile, size: int) -> bytes:

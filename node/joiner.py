@@ -83,7 +83,7 @@ def join(
         outcome = _run(joiner, udp, clock)
     finally:
         udp.close()
-    state = NodeState(items=outcome.items).encode()
+    state = NodeState(items=outcome.items)
     return StoredNode(keys, outcome.cluster, outcome.psk, outcome.certificate, state)
 
 

@@ -6,10 +6,11 @@ r"""The state folder: everything a node keeps, each file whole or not there at a
       identity.key       the node's two private keys          (see `node.identity`)
       cluster            the cluster, its shared secret, this node's certificate
       authority.key      only where the cluster was founded
-      state              what the engine remembers across restarts (see `overlay.state`)
+      state              what the engine remembers across restarts: a journal (see `node.journal`)
+      state.damaged-N    copies of damaged ones, kept for whoever has to mend it
       control.sock       the control socket while the daemon runs (see `node.control`)
 
-Every file that Muslin writes for itself has one format, a line of text and then the payload:
+Every other file that Muslin writes for itself has one format, a line of text and then the payload:
 
     muslin <kind> <format version> <sha256 of the payload, hex>\n<payload>
 
@@ -217,12 +218,7 @@ class StateFolder:
                 the file and what to do. Nothing else.
         """
         path = self.path / file.name
-        try:
-            content = _read_private(path)
-        except FileNotFoundError as error:
-            raise ConfigError(f"{path} is missing: restore it from a backup") from error
-        except OSError as error:
-            raise ConfigError(str(NodeError.of(f"reading {path}", error))) from error
+        content = read_private(path)
         try:
             return unseal(file, content)
         except ConfigError as error:
@@ -252,6 +248,21 @@ def _sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_private(path: Path) -> bytes:
+    """A file that only its owner may read.
+
+    Raises:
+        ConfigError: missing, readable by others, too large, or not a regular file; names the file
+            and what to do. Nothing else.
+    """
+    try:
+        return _read_private(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing: restore it from a backup") from error
+    except OSError as error:
+        raise ConfigError(str(NodeError.of(f"reading {path}", error))) from error
 
 
 def _read_private(path: Path) -> bytes:

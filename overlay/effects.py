@@ -4,8 +4,8 @@ The core decides, the driver acts. A verb returns a list of these; tests compare
 The packet path does not use them (see `overlay.forwarding`): it works on buffers, in bursts.
 
 Order is a promise: the driver executes a list front to back, and when a `Persist` fails it
-discards what follows it in the same list and tells the engine. That is how "stored before it is
-announced" is kept.
+discards what follows it in the same list and hands the engine back what was not stored. That is
+how "stored before it is announced" is kept.
 """
 
 from __future__ import annotations
@@ -58,9 +58,14 @@ class SetOffload:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Replace the stored state of the node, durably, before anything that follows."""
+    """Change the stored state of the node, durably, before anything that follows.
 
-    state: bytes
+    Attributes:
+        changes: keys of entries and their new values, None to remove one. All are stored or none
+            (see `overlay.state`).
+    """
+
+    changes: tuple[tuple[bytes, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)

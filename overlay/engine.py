@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from overlay.answers import IcmpAnswers
@@ -101,12 +101,13 @@ class Engine:
         self.cluster = cluster
         self._settings = settings
         self._epoch = epoch
-        self._stored = replace(state, boot=state.boot + 1)
+        self._restored = state.items
+        current = replace(state, boot=state.boot + 1, items=())
         self.parts = Parts(
             identity=identity,
             cluster=cluster,
             psk=psk,
-            state=self._stored,
+            state=current,
             settings=settings,
             entropy=entropy,
             rng=rng,
@@ -123,7 +124,7 @@ class Engine:
         self._answers = IcmpAnswers(deliver)
         self._tend_at: float | None = None
         self._steward = Steward(
-            self.parts, identity=identity, cluster=cluster, entropy=entropy, epoch=epoch
+            self.parts, identity=identity, cluster=cluster, disk=state, entropy=entropy, epoch=epoch
         )
 
     # -- life ----------------------------------------------------------------------------------
@@ -131,7 +132,8 @@ class Engine:
     def start(self, now: float) -> list[Effect]:
         """Take up the stored state: announce the record, greet the members, seek a block."""
         parts = self.parts
-        parts.knowledge.restore(self._stored.items, now)
+        parts.knowledge.restore(self._restored, now)
+        self._restored = ()
         parts.set_wall(self._epoch + now)
         self._tend_at = now + TEND_INTERVAL
         effects = self._steward.start(now)
@@ -143,7 +145,7 @@ class Engine:
         """Stop cleanly: tell the peers, keep name, blocks and pods."""
         goodbye = encode(Goodbye())
         up = [node for node, path in self.parts.peering.paths.items() if path.keypair is not None]
-        effects: list[Effect] = [Persist(self._steward.state())]
+        effects: list[Effect] = [self._steward.persist()]
         return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
 
     # -- packets -------------------------------------------------------------------------------
@@ -329,9 +331,9 @@ class Engine:
         """The largest packet that this machine's links carry changed, in bytes."""
         return self._settle(self.parts.peering.on_underlay_mtu(largest, now), now)
 
-    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
-        """The state could not be stored: nothing of ours is announced until it can."""
-        return self._steward.on_persist_failed(why, now)
+    def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
+        """One of `lost` failed, others stood behind it: announce nothing until all are stored."""
+        return self._steward.on_persist_failed(lost, why, now)
 
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
         """Probe a member; `ProbeAnswered(node, token, rtt)` follows, or nothing.

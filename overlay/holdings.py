@@ -12,7 +12,6 @@ Error contract: an operation that raises has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
@@ -251,12 +250,11 @@ class Holdings:
     def _sorted(self) -> list[StoredPod]:
         return [self.pods[name] for name in sorted(self.pods)]
 
-    def stored(self, items: Iterable[Item], tokens: bytes, names: bytes) -> NodeState:
-        """The state to persist."""
+    def stored(self, tokens: bytes = b"", names: bytes = b"") -> NodeState:
+        """The state to persist, but for the items."""
         return NodeState(
             boot=self.boot,
             pods=tuple(self._sorted()),
-            items=tuple(items),
             tokens=tokens,
             names=names,
             blocks_in_use=tuple(self.blocks_in_use),

@@ -67,8 +67,11 @@ class Knowledge:
 
     def restore(self, items: Iterable[Item], now: float) -> None:
         """Start from stored items, before any time is told; what does not verify is left out."""
+        items = tuple(items)
         for item in self._store.merge(items):
             self._catalog.apply(item)
+        # What was left out is to leave the disk, too.
+        self._store.unstored = {item.key for item in items if self._store.get(item.key) != item}
         for node in list(self._catalog.nodes):
             self._introduce(node, now)
         self.reroute(now)

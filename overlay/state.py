@@ -1,34 +1,58 @@
-"""What a node remembers across restarts, as one value.
+"""What a node remembers across restarts: one value, and the entries it is stored as.
 
-    boot      grows by one at each start, stored before use: record versions and handshake stamps
-              are built on it, so they only grow even if the last ones never reached the disk
-    pods      attached pods with their addresses
-    items     everything gossip knew: other nodes' records and the deeds of all blocks
-    tokens    join tokens and who used them (only where the authority's key lives)
-    names     names the authority has certified
+    boot            grows by one at each start, stored before use: record versions and handshake
+                    stamps are built on it, so they only grow even if the last ones never reached
+                    the disk
+    pods            attached pods with their addresses
+    items           everything gossip knew: other nodes' records and the deeds of all blocks
+    tokens          join tokens and who used them (only where the authority's key lives)
+    names           names the authority has certified
+    blocks_in_use   the blocks that pods get addresses from, first the node's own
+    left            whether the node has left its cluster
 
-The folder, its files and their checksums are `node.state`'s business.
+On disk a state is a set of entries, key -> value. A small change of a large state then is a small
+write: `Persist` carries the entries that differ, all of them to be stored or none.
+
+    schema                  [SCHEMA]; always there
+    boot, left, ...         one entry for each field of `_SINGLES`; none while it is the default
+    pods/NAME, items/KEY    one entry for each element of the fields of `_FAMILIES`
+
+To add a field: give `NodeState` an attribute with a default, and its name a row in `_SINGLES`
+(stored whole) or `_FAMILIES` (a tuple stored element by element, for what may become long). All
+else follows. A field that an older Muslin must not overlook raises `SCHEMA`.
+
+The folder, its files and their checksums are `node`'s business.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, NamedTuple
 
+from overlay.errors import WireError
 from overlay.types import BlockIndex
 from overlay.wire.certificate import NAME_MAX
 from overlay.wire.items import Item
-from overlay.wire.packing import Fields, pack
+from overlay.wire.packing import U16, U32, Fields, pack
 
-FORMAT: Final = 1
-MAX_STATE: Final = 64 << 20
-"""Far above what the limits on items and pods allow; only a damaged length exceeds it."""
+SCHEMA: Final = 1
+"""A state of a higher one is refused: it may say things that this Muslin would overlook."""
+
+SCHEMA_KEY: Final = b"schema"
+
+MAX_VALUE: Final = 16 << 20
+"""Bytes of one entry's value. Above what the limits on tokens and names allow."""
 
 MAX_NETNS: Final = 4096
 """Characters of the path of a namespace: Linux' PATH_MAX. Text that is stored must be printable,
 too, or it could not be read back."""
 
-_MAX_LIST: Final = 1 << 17
+_VERSION: Final = struct.Struct(">Q")
+
+Change = tuple[bytes, bytes | None]
+"""An entry's key and its new value; None removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +78,179 @@ class NodeState:
     items: tuple[Item, ...] = ()
     tokens: bytes = b""
     names: bytes = b""
-    blocks_in_use: tuple[BlockIndex, ...] = field(default=())
+    blocks_in_use: tuple[BlockIndex, ...] = ()
     left: bool = False
 
-    def encode(self) -> bytes:
-        """The stored bytes."""
-        pods = [[pod.name, pod.netns, pod.block, pod.host, pod.since] for pod in self.pods]
-        items = [list(item) for item in self.items]
-        blocks = list(self.blocks_in_use)
-        return pack([FORMAT, self.boot, pods, items, self.tokens, self.names, blocks, self.left])
+    def entries(self) -> dict[bytes, bytes]:
+        """The state as it is stored."""
+        parts = _parts(self)
+        return {SCHEMA_KEY: pack([SCHEMA])} | {key: _write(key, parts[key]) for key in parts}
 
     @classmethod
-    def decode(cls, stored: bytes) -> NodeState:
-        """Read what `encode` wrote.
+    def from_entries(cls, entries: Mapping[bytes, bytes]) -> NodeState:
+        """Read what `entries` wrote; pods come sorted by name, items by key.
 
         Raises:
-            WireError: damaged, or of a newer format. Nothing else.
+            WireError: damaged, or of a newer schema. Nothing else.
         """
-        fields = Fields.unpack_untrusted(stored, MAX_STATE, "state", version=FORMAT)
-        blocks = fields.fields(6, "blocks in use")
-        return cls(
-            boot=fields.integer(1, 0, (1 << 32) - 1),
-            pods=tuple(_pod(value) for value in fields.sequence(2, _MAX_LIST)),
-            items=tuple(_item(value) for value in fields.sequence(3, _MAX_LIST)),
-            tokens=fields.bytes(4, limit=MAX_STATE),
-            names=fields.bytes(5, limit=MAX_STATE),
-            blocks_in_use=tuple(
-                BlockIndex(blocks.integer(at, 0, 0xFFFF)) for at in range(len(blocks))
-            ),
-            left=fields.boolean(7),
-        )
+        if SCHEMA_KEY not in entries:
+            raise WireError("state: it does not say which schema it has")
+        schema = _unpack(entries[SCHEMA_KEY], "schema").integer(0)
+        if schema > SCHEMA:
+            raise WireError(f"state: version {schema} was written by a newer Muslin")
+        values: dict[str, Any] = {name: [] for name in _FAMILIES}
+        for key in sorted(entries.keys() - {SCHEMA_KEY}):
+            name, _, rest = key.partition(b"/")
+            kind = name.decode("ascii", "replace")
+            if kind in _FAMILIES and key != name:
+                values[kind].append(_FAMILIES[kind].read(rest, entries[key]))
+            elif kind in _SINGLES and key == name:
+                values[kind] = _SINGLES[kind].read(entries[key])
+            else:
+                raise WireError(f"state: entry {key[:40]!r} is not known")
+        for family in _FAMILIES:
+            values[family] = tuple(values[family])
+        return cls(**values)
 
 
-def _pod(value: object) -> StoredPod:
-    fields = Fields(value, "pod")
-    return StoredPod(
-        name=fields.text(0, NAME_MAX),
-        netns=fields.text(1, MAX_NETNS),
-        block=BlockIndex(fields.integer(2, 0, 0xFFFF)),
-        host=fields.integer(3, 0, 0xFFFFFFFF),
-        since=fields.integer(4),
+class Unstored:
+    """Says which entries must be stored to make the disk hold a state. Items are told apart.
+
+    A change is handed out once. One that could not be stored is given back with `refuse` and is
+    handed out again, with the value of then. Nothing is kept per item: there may be many, and
+    their store knows which have changed (`overlay.gossip.store.Store.unstored`).
+
+    Args:
+        stored: what the disk holds.
+    """
+
+    def __init__(self, stored: NodeState) -> None:
+        self._handed = _parts(stored, without="items")
+        self._refused: set[bytes] = set()
+
+    def take(self, state: NodeState, items: Mapping[bytes, Item | None]) -> tuple[Change, ...]:
+        """The changes to store now, sorted by key.
+
+        Args:
+            state: what the disk shall hold; its `items` are not looked at.
+            items: items that have changed since the last call, by key; None for one that is gone.
+        """
+        handed, now = self._handed, _parts(state, without="items")
+        differ = {key for key in now if key not in handed or handed[key] != now[key]}
+        differ |= (handed.keys() - now.keys()) | self._refused
+        self._handed, self._refused = now, set()
+        changes = [(key, _write(key, now[key]) if key in now else None) for key in differ]
+        for key, item in items.items():
+            changes.append((_ITEMS + key, None if item is None else _write_item(item)))
+        return tuple(sorted(changes, key=lambda change: change[0]))
+
+    def refuse(self, changes: Iterable[Change]) -> set[bytes]:
+        """These changes were not stored.
+
+        Returns:
+            The keys of the items among them, for whoever keeps track of items.
+        """
+        keys = {key for key, _ in changes}
+        items = {key for key in keys if key.startswith(_ITEMS)}
+        self._refused |= keys - items
+        return {key.removeprefix(_ITEMS) for key in items}
+
+
+def _parts(state: NodeState, without: str = "") -> dict[bytes, object]:
+    """What has an entry of its own, by the entry's key, not encoded yet."""
+    parts: dict[bytes, object] = {}
+    for name in _SINGLES:
+        value = getattr(state, name)
+        if value != _DEFAULTS[name]:
+            parts[name.encode()] = value
+    for name, family in _FAMILIES.items():
+        if name != without:
+            prefix = name.encode() + b"/"
+            parts |= {prefix + family.key(element): element for element in getattr(state, name)}
+    return parts
+
+
+def _write(key: bytes, value: object) -> bytes:
+    name = key.partition(b"/")[0].decode()
+    return _SINGLES[name].write(value) if name in _SINGLES else _FAMILIES[name].write(value)
+
+
+# -- how each field is stored ----------------------------------------------------------------------
+
+
+class _Single(NamedTuple):
+    """A field that is stored whole."""
+
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes], Any]
+
+
+class _Family(NamedTuple):
+    """A field that is stored element by element: what follows the slash in the key, the value."""
+
+    key: Callable[[Any], bytes]
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes, bytes], Any]
+
+
+def _packed(name: str, read: Callable[[Fields], Any]) -> _Single:
+    """Stored as a packed array of one value."""
+    return _Single(lambda value: pack([value]), lambda stored: read(_unpack(stored, name)))
+
+
+def _unpack(stored: bytes, name: str) -> Fields:
+    return Fields.unpack_untrusted(stored, MAX_VALUE, f"state: {name}", count=1)
+
+
+def _raw(stored: bytes) -> bytes:
+    return stored
+
+
+def _read_blocks(stored: Fields) -> tuple[BlockIndex, ...]:
+    blocks = stored.fields(0, "blocks")
+    return tuple(BlockIndex(blocks.integer(at, 0, U16)) for at in range(len(blocks)))
+
+
+def _write_pod(pod: StoredPod) -> bytes:
+    return pack([pod.name, pod.netns, pod.block, pod.host, pod.since])
+
+
+def _read_pod(key: bytes, stored: bytes) -> StoredPod:
+    values = _unpack(stored, "pod")
+    pod = StoredPod(
+        name=values.text(0, NAME_MAX),
+        netns=values.text(1, MAX_NETNS),
+        block=BlockIndex(values.integer(2, 0, U16)),
+        host=values.integer(3, 0, U32),
+        since=values.integer(4),
     )
+    if pod.name.encode() != key:
+        raise WireError(f"state: the entry of pod {key[:NAME_MAX]!r} is another's")
+    return pod
 
 
-def _item(value: object) -> Item:
-    fields = Fields(value, "item")
-    return Item(fields.bytes(0, limit=64), fields.integer(1), fields.bytes(2, limit=MAX_STATE))
+def _write_item(item: Item) -> bytes:
+    return _VERSION.pack(item.version) + item.body
+
+
+def _read_item(key: bytes, stored: bytes) -> Item:
+    if len(stored) < _VERSION.size:
+        raise WireError("state: an item has no version")
+    return Item(key, _VERSION.unpack_from(stored)[0], stored[_VERSION.size :])
+
+
+_SINGLES: Final[dict[str, _Single]] = {
+    "boot": _packed("boot", lambda stored: stored.integer(0, 0, U32)),
+    "tokens": _Single(_raw, _raw),
+    "names": _Single(_raw, _raw),
+    "blocks_in_use": _packed("blocks", _read_blocks),
+    "left": _packed("left", lambda stored: stored.boolean(0)),
+}
+
+_FAMILIES: Final[dict[str, _Family]] = {
+    "pods": _Family(lambda pod: pod.name.encode(), _write_pod, _read_pod),
+    "items": _Family(lambda item: item.key, _write_item, _read_item),
+}
+
+_ITEMS: Final = b"items/"
+_DEFAULTS: Final[dict[str, object]] = {field.name: field.default for field in fields(NodeState)}

@@ -13,6 +13,7 @@ changed then.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from overlay.admission import Registrar
@@ -22,6 +23,8 @@ from overlay.errors import CapacityError, RefusedError
 from overlay.parts import Parts
 from overlay.session.transport import Keypair
 from overlay.snapshots import pod_view
+from overlay.state import NodeState as StoredState
+from overlay.state import Unstored
 from overlay.types import Address, BlockIndex, Endpoint, Entropy, NodeId
 from overlay.views import NodeState, PodView
 from overlay.wire.certificate import Identity
@@ -49,6 +52,7 @@ class Steward:
     Args:
         parts: the machines of the node.
         identity, cluster: who it is.
+        disk: what it holds.
         entropy: makes join tokens.
         epoch: Unix seconds at monotonic zero.
 
@@ -59,7 +63,14 @@ class Steward:
     """
 
     def __init__(
-        self, parts: Parts, *, identity: Identity, cluster: Cluster, entropy: Entropy, epoch: float
+        self,
+        parts: Parts,
+        *,
+        identity: Identity,
+        cluster: Cluster,
+        disk: StoredState,
+        entropy: Entropy,
+        epoch: float,
     ) -> None:
         self.parts = parts
         self.identity = identity
@@ -73,7 +84,7 @@ class Steward:
         self._farewell: list[Item] = []
         self._seen_generation = 0
         self._reassert_at = 0.0
-        self._stored_root = b""
+        self._unstored = Unstored(disk)
 
     def start(self, now: float) -> list[Effect]:
         """Use the stored block, or any owned one, or seek one; announce the record."""
@@ -90,13 +101,13 @@ class Steward:
         record = parts.holdings.record(pod_added=pod_added)
         changed += parts.knowledge.take_own([record], now)
         announce = parts.gossip.publish([*deeds, record], now)
-        return [Persist(self.state()), NetworkChanged(), *changed, *announce]
+        return [self.persist(), NetworkChanged(), *changed, *announce]
 
     def learn(self, now: float) -> list[Effect]:
         """Let what gossip brought take effect; take a block into use if one was sought."""
         parts = self.parts
         effects = parts.knowledge.take_learned(now)
-        if self.persist_at is None and parts.store.root() != self._stored_root:
+        if self.persist_at is None and parts.store.unstored:
             self.persist_at = now + PERSIST_DELAY
         if parts.holdings.is_overtaken() and now >= self._reassert_at:
             self._reassert_at = now + REASSERT_INTERVAL
@@ -134,19 +145,24 @@ class Steward:
         effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
         return effects
 
-    def state(self) -> bytes:
-        """Everything to be stored, encoded."""
+    def persist(self) -> Persist:
+        """Store what differs from what is stored."""
         registrar = self.parts.registrar
-        self._stored_root = self.parts.store.root()
-        stored = self.parts.holdings.stored(
-            self.parts.store.items(),
+        state = self.parts.holdings.stored(
             tokens=registrar.tokens.encode() if registrar else b"",
             names=registrar.encode() if registrar else b"",
         )
-        return stored.encode()
+        store = self.parts.store
+        items, store.unstored = {key: store.get(key) for key in store.unstored}, set()
+        return Persist(self._unstored.take(state, items))
 
-    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
-        """The state could not be stored: nothing of ours is announced until it can."""
+    def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
+        """The state could not be stored: nothing of ours is announced until it can.
+
+        What was lost is part of the next `Persist`.
+        """
+        for persist in lost:
+            self.parts.store.unstored |= self._unstored.refuse(persist.changes)
         again = self._failed_at is not None and now - self._failed_at <= 2 * PERSIST_DELAY
         self._failed_at = now
         self.not_stored = why
@@ -178,7 +194,7 @@ class Steward:
     def _store_again(self, now: float) -> list[Effect]:
         # Optimistic: if it fails again, the driver discards what follows and says so.
         self.persist_at = None
-        effects: list[Effect] = [Persist(self.state())]
+        effects: list[Effect] = [self.persist()]
         if self.not_stored:
             self.not_stored = ""
             self.parts.gossip.mute(False)
@@ -217,7 +233,7 @@ class Steward:
             gone=self._gone_names(registrar),
             wall=self._epoch + now,
         )
-        effects: list[Effect] = [Persist(self.state())] if decision.changed else []
+        effects: list[Effect] = [self.persist()] if decision.changed else []
         name = {"node": request.name, "endpoint": str(source)}
         if decision.changed:
             effects.append(Report("node.admitted", name))
@@ -269,7 +285,7 @@ class Steward:
             entropy=self._entropy,
             wall=self._epoch + now,
         )
-        return str(token), [Persist(self.state())]
+        return str(token), [self.persist()]
 
     # -- operator's requests -------------------------------------------------------------------
 
@@ -333,7 +349,7 @@ class Steward:
         self._farewell = items
         parts.seeker.found()
         offer = self._say_farewell(now)
-        return [Persist(self.state()), *changed, *offer]
+        return [self.persist(), *changed, *offer]
 
     def _choose_taker(self, ready: list[NodeId]) -> NodeId | None:
         """Who gets the blocks of a node that leaves: the authority's node if it is reachable.

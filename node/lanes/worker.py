@@ -37,6 +37,7 @@ from overlay.errors import OverlayError
 from overlay.lanes.messages import MESSAGE_LIMIT, Failed, Ready, encode
 from overlay.lanes.remote import ViaFirst
 from overlay.lanes.worker import LaneWorker
+from overlay.state import Change
 from overlay.types import Endpoint, NodeId
 
 STATS_INTERVAL: Final = 1.0
@@ -229,7 +230,7 @@ class LaneProcess:
     def bench(self, effect: BenchEffect) -> None:
         """Members measure the way to the daemon."""
 
-    def persist(self, state: bytes) -> None:
+    def persist(self, changes: tuple[Change, ...]) -> None:
         """A lane stores nothing."""
 
     def probe_answered(self, answer: ProbeAnswered) -> None:

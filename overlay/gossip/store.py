@@ -51,6 +51,7 @@ class Store:
     Attributes:
         refused: items that `admit` did not vouch for.
         overflowed: items with a new key that came when the store was full.
+        unstored: keys of items that changed since whoever stores them emptied it.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Store:
         "_root",
         "overflowed",
         "refused",
+        "unstored",
     )
 
     def __init__(self, admit: Callable[[Item], bool], limits: Limits) -> None:
@@ -73,6 +75,7 @@ class Store:
         self._root = 0
         self.refused = 0
         self.overflowed = 0
+        self.unstored: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -186,6 +189,7 @@ class Store:
         entry = DigestEntry(item.key, item.version, fingerprint(item))
         self._root ^= _entry_hash(entry)
         self._entries[item.key] = entry
+        self.unstored.add(item.key)
         self._items[item.key] = item
         self._digest = None
 

@@ -20,7 +20,7 @@ from typing import Final
 from overlay.answers import IcmpAnswers
 from overlay.config import Limits, Timing
 from overlay.drops import DropReason
-from overlay.effects import Effect, SendDatagram, SetOffload, TellDaemon
+from overlay.effects import Effect, Persist, SendDatagram, SetOffload, TellDaemon
 from overlay.errors import WireError
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Control, Deliver, Inbound
@@ -146,9 +146,9 @@ class LaneWorker:
         del now
         return []
 
-    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
+    def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
         """A lane stores nothing."""
-        del why, now
+        del lost, why, now
         return []
 
     # -- orders ------------------------------------------------------------------------------------

@@ -1,19 +1,26 @@
 """What is broken on purpose: paths that are cut, machines that stop, disks that do not write.
 
-                  pause                    crash
+                  pause              crash, power_loss
         PAUSED <---------- RUNNING ---------------------> OFF
           |                 ^   ^                          |
           +--- resume ------+   +------- start ------------+
 
 A paused machine (SIGSTOP, a suspended VM) misses nothing but time: datagrams wait in its socket
-buffer, deadlines come late. A crashed one loses all but its disk.
+buffer, deadlines come late. A crash ends the process: all but what it wrote is lost. When the
+power fails, so is what was written and not synced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import combinations, product
+from typing import Final
+
+CACHE: Final = 64
+"""Transactions that are not synced and that a loss of power takes. Older ones the kernel has
+written by itself by then."""
 
 
 class Power(StrEnum):
@@ -64,30 +71,71 @@ class Cuts:
 
 
 class Disk:
-    """What survives a crash: the state that was stored last.
+    """What survives a crash: entries, changed by transactions.
+
+    >>> disk = Disk({b"boot": b"1"})
+    >>> disk.fsync = False
+    >>> disk.write([(b"boot", b"2"), (b"left", b"yes")])
+    >>> disk.power_loss()
+    1
+    >>> disk.entries
+    {b'boot': b'1'}
+
+    Args:
+        entries: what is on it.
 
     Attributes:
-        state: the stored bytes.
-        writes: how many succeeded.
+        entries: what a process that reads it sees.
+        writes: how many transactions succeeded.
+        fsync: whether a transaction is on the disk when it is done, as it must be. Without, the
+            last `CACHE` of them are in the memory of the kernel: a crash of the process keeps
+            them, a loss of power does not.
     """
 
-    __slots__ = ("_failures", "_why", "state", "writes")
+    __slots__ = ("_failures", "_unsynced", "_why", "entries", "fsync", "writes")
 
-    def __init__(self, state: bytes) -> None:
-        self.state = state
+    def __init__(self, entries: Mapping[bytes, bytes]) -> None:
+        self.entries = dict(entries)
         self.writes = 0
+        self.fsync = True
         self._failures = 0
         self._why = ""
+        self._unsynced: deque[dict[bytes, bytes | None]] = deque(maxlen=CACHE)
 
     def fail(self, times: int, why: str = "no space left on device") -> None:
         """Refuse the next `times` writes; 0 repairs the disk."""
         self._failures, self._why = times, why
 
-    def write(self, state: bytes) -> str | None:
-        """Replace the stored state; returns why it could not, and then keeps the old one."""
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> str | None:
+        """Carry out a transaction; returns why it could not, and then nothing has changed."""
         if self._failures:
             self._failures -= 1
             return self._why
-        self.state = state
+        changed = dict(changes)
+        before = {key: self.entries.get(key) for key in changed}
+        self._apply(changed)
+        if self.fsync:
+            self._unsynced.clear()
+        else:
+            self._unsynced.append(before)
         self.writes += 1
         return None
+
+    def power_loss(self) -> int:
+        """Forget what was not synced; returns how many transactions that were."""
+        lost = len(self._unsynced)
+        while self._unsynced:
+            self._apply(self._unsynced.pop())
+        return lost
+
+    def restore(self, backup: Mapping[bytes, bytes]) -> None:
+        """Put back entries that were copied earlier, in place of what is there."""
+        self.entries = dict(backup)
+        self._unsynced.clear()
+
+    def _apply(self, changes: Mapping[bytes, bytes | None]) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -88,7 +88,7 @@ class Machine:
         self.name = name
         self.endpoint = endpoint
         self.membership = membership
-        self.disk = Disk(NodeState().encode())
+        self.disk = Disk(NodeState().entries())
         self.power = Power.OFF
         self.left = False
         self.delivered: list[bytes] = []
@@ -119,7 +119,7 @@ class Machine:
         if self._engine is not None:
             raise StateError(f"{self.name} runs already")
         member, site = self.membership, self._site
-        state = NodeState.decode(self.disk.state)
+        state = self.stored
         if state.left:
             self.left = True
             self._note("machine.refused", why="the node has left")
@@ -149,8 +149,15 @@ class Machine:
         self._halt("machine.stopped")
 
     def crash(self) -> None:
-        """Cut the power: everything but the disk is gone."""
+        """Kill the process: everything but what it wrote is gone."""
         self._halt("machine.crashed")
+
+    def power_loss(self) -> None:
+        """Cut the power: everything but what is really on the disk is gone."""
+        lost = self.disk.power_loss()
+        self._halt("machine.lost-power")
+        if lost:
+            self._note("disk.lost", transactions=lost)
 
     def _halt(self, event: str) -> None:
         self._engine = None
@@ -200,6 +207,11 @@ class Machine:
     def live(self) -> bool:
         """Whether an engine runs here, paused or not."""
         return self._engine is not None
+
+    @property
+    def stored(self) -> NodeState:
+        """What the disk holds: where the next start would begin."""
+        return NodeState.from_entries(self.disk.entries)
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -255,8 +267,13 @@ class Machine:
         For requests that have no verb of their own here:
         `machine.perform(machine.engine.on_endpoints(..., now))`.
         """
-        for effect in effects:
-            if not self._execute(effect):
+        waiting = deque(effects)
+        while waiting:
+            effect = waiting.popleft()
+            if isinstance(effect, Persist):
+                if not self._persist([effect, *(e for e in waiting if isinstance(e, Persist))]):
+                    break
+            elif not self._execute(effect):
                 break
         self._rearm()
 
@@ -265,8 +282,6 @@ class Machine:
         match effect:
             case SendDatagram(endpoint, datagram, segment_size):
                 self._send(endpoint, datagram, segment_size)
-            case Persist(state):
-                return self._persist(state)
             case Report(event, fields):
                 self.changes += 1
                 self._site.trace.note(event, self.name, fields, self._now)
@@ -283,18 +298,21 @@ class Machine:
                 return False
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self.benched.append(effect)
-            case SendControl() | SessionUp() | SessionDown() | TellLane() | TellDaemon():
+            case (
+                Persist() | SendControl() | SessionUp() | SessionDown() | TellLane() | TellDaemon()
+            ):
                 raise StateError(f"the engine of {self.name} let {effect} out")
             case _:
                 assert_never(effect)
         return True
 
-    def _persist(self, state: bytes) -> bool:
-        failed = self.disk.write(state)
+    def _persist(self, pending: Sequence[Persist]) -> bool:
+        """Store the first of these; the others are in the same list, behind it."""
+        failed = self.disk.write(pending[0].changes)
         if failed is None:
             return True
         self._note("disk.failed", why=failed)
-        self.perform(self.engine.on_persist_failed(failed, self._now))
+        self.perform(self.engine.on_persist_failed(pending, failed, self._now))
         return False
 
     def _set_offload(self, effect: SetOffload) -> None:

@@ -128,7 +128,7 @@ class World:
             via: whom it knows; the founder unless given.
             lifetime: seconds until its certificate expires.
         """
-        sponsor = NodeState.decode(self.machines[via or self.founder].disk.state)
+        sponsor = self.machines[via or self.founder].stored
         return self.add_machine(name, self.membership(name, lifetime=lifetime), sponsor.items)
 
     def join(self, name: str, token: str | None = None) -> Applicant:
@@ -179,7 +179,7 @@ class World:
             seed=str(self.seed),
             membership=membership,
         )
-        machine.disk.state = NodeState(items=tuple(items)).encode()
+        machine.disk.restore(NodeState(items=tuple(items)).entries())
         machine.start()
         return machine
 
@@ -270,8 +270,15 @@ class World:
             self._note("link.healed", between=f"{one} {other}")
 
     def crash(self, name: str) -> None:
-        """Cut the power of a machine: everything but its disk is gone."""
+        """Kill the process on a machine: everything but what it wrote is gone."""
         self.machines[name].crash()
+
+    def power_loss(self, name: str) -> None:
+        """Cut the power of a machine: also what it wrote and did not sync is gone.
+
+        See `Disk.fsync`: a disk that keeps its promise loses nothing more than with `crash`.
+        """
+        self.machines[name].power_loss()
 
     def restart(self, name: str) -> None:
         """Start a machine from its disk, after a crash if it was running."""

@@ -21,7 +21,6 @@ from node.selftest.check import Result
 from node.state import STATE, StateFolder
 from overlay.effects import Effect
 from overlay.errors import ConfigError, OverlayError
-from overlay.state import NodeState
 from overlay.types import Endpoint
 
 
@@ -50,8 +49,7 @@ def test_a_folder_without_a_node_is_refused_with_what_to_do(folder):
 
 def test_a_node_that_has_left_does_not_come_back_to_life(folder):
     node = founded()
-    state = replace(NodeState.decode(node.state), left=True)
-    store_node(folder, replace(node, state=state.encode()), None)
+    store_node(folder, replace(node, state=replace(node.state, left=True)), None)
     with pytest.raises(NodeError, match="has left its cluster") as caught:
         daemon.run(NodeConfig(), folder, NodeConfig)
     assert "join again" in caught.value.fix
@@ -67,7 +65,7 @@ def test_two_daemons_never_share_a_folder(folder):
 def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, monkeypatch):
     """The state file is the witness: an engine that starts writes its boot counter first."""
     store_node(folder, founded(), None)
-    before = folder.read(STATE)
+    before = (folder.path / STATE.name).read_bytes()
 
     def taken(*_: object, **__: object) -> None:
         raise NodeError("UDP port 6875 is in use", "choose another port")
@@ -75,7 +73,7 @@ def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, mo
     monkeypatch.setattr(daemon, "UdpSocket", taken)
     with pytest.raises(NodeError, match="in use"):
         daemon.run(NodeConfig(loop=loop), folder, NodeConfig)
-    assert folder.read(STATE) == before
+    assert (folder.path / STATE.name).read_bytes() == before
 
 
 class Addresses:

@@ -34,7 +34,7 @@ from overlay.effects import (
 from overlay.engine import Engine
 from overlay.sim.packets import udp
 from overlay.sim.world import EPOCH, World
-from overlay.state import NodeState
+from overlay.state import Change
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE
 from overlay.wire.virtio import NO_OFFLOAD
@@ -56,6 +56,8 @@ def on_loop(main: Callable[[], Coroutine[object, object, None]]) -> None:
 
 
 # -- doubles ---------------------------------------------------------------------------------------
+
+ONE, TWO = Persist(((b"key", b"1"),)), Persist(((b"key", b"2"),))
 
 
 @dataclass
@@ -104,8 +106,8 @@ class ScriptedEngine:
     def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
         return self._asked("too big", endpoint)
 
-    def on_persist_failed(self, why: str, now: float) -> list[Effect]:
-        return self._asked("persist failed", why)
+    def on_persist_failed(self, lost: list[Persist], why: str, now: float) -> list[Effect]:
+        return self._asked("persist failed", lost, why)
 
     def next_deadline(self) -> float | None:
         return self.deadline
@@ -122,10 +124,10 @@ class RecordingListener:
     log: list[object]
     full: bool = False
 
-    def persist(self, state: bytes) -> None:
+    def persist(self, changes: tuple[Change, ...]) -> None:
         if self.full:
             raise NodeError("the disk is full")
-        self.log.append(("persist", state))
+        self.log.append(("persist", changes))
 
     def network_changed(self) -> None:
         self.log.append("network changed")
@@ -189,8 +191,13 @@ def test_effects_are_executed_in_order():
             told = [Report("one"), ProbeAnswered(NODE, 1, 0.5), Left(2), Report("two")]
             told += [BenchAsked(NODE, 1, b"", b"", 1), BenchAnswered(NODE, 1), BenchEnded(NODE, 1)]
             told += [TellLane(1, b"order"), TellDaemon(b"report")]
-            assert bench.driver.perform([Persist(b"1"), NetworkChanged(), *told, Persist(b"2")])
-            assert bench.log == [("persist", b"1"), "network changed", *told, ("persist", b"2")]
+            assert bench.driver.perform([ONE, NetworkChanged(), *told, TWO])
+            assert bench.log == [
+                ("persist", ONE.changes),
+                "network changed",
+                *told,
+                ("persist", TWO.changes),
+            ]
 
     on_loop(main)
 
@@ -225,13 +232,13 @@ def test_a_failed_persist_discards_what_follows_and_tells_the_engine():
             bench.listener.full = True
             bench.engine.effects["persist failed"] = [Report("state.not-stored")]
             stored = bench.driver.perform(
-                [Report("before"), Persist(b"1"), SendDatagram(THERE, b"announce"), Report("after")]
+                [Report("before"), ONE, SendDatagram(THERE, b"announce"), Report("after"), TWO]
             )
             assert not stored
             assert bench.far.receive() is None
             assert bench.log == [
                 Report("before"),
-                ("persist failed", "the disk is full"),
+                ("persist failed", [ONE, TWO], "the disk is full"),
                 Report("state.not-stored"),
             ]
 
@@ -242,7 +249,7 @@ def test_a_failed_persist_spares_what_other_reads_brought():
     async def main() -> None:
         with Bench() as bench:
             bench.listener.full = True
-            bench.engine.effects["datagrams"] = [Persist(b"1"), Report("discarded")]
+            bench.engine.effects["datagrams"] = [ONE, Report("discarded")]
             bench.engine.effects["persist failed"] = []
             bench.far.send(HERE, memoryview(b"one"), 0)
             await turns(3)
@@ -269,7 +276,7 @@ def test_an_effect_the_engine_should_have_settled_is_a_defect():
 def test_starting_the_engine_comes_before_listening():
     async def main() -> None:
         bench = Bench()
-        bench.engine.effects["start"] = [Persist(b"boot"), SendDatagram(THERE, b"hello")]
+        bench.engine.effects["start"] = [ONE, SendDatagram(THERE, b"hello")]
         bench.tun.inject(b"packet")
         with bench:
             assert bench.far.receive() is not None
@@ -561,7 +568,7 @@ class Node:
             identity=member.identity,
             cluster=member.cluster,
             psk=member.psk,
-            state=NodeState.decode(machine.disk.state),
+            state=machine.stored,
             settings=settings or Settings(),
             entropy=random.Random(name).randbytes,
             rng=random.Random(name),

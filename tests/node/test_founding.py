@@ -50,7 +50,7 @@ def test_the_first_node_is_certified_by_its_own_cluster() -> None:
 
 def test_the_first_node_s_name_is_taken_from_the_beginning() -> None:
     node = found()
-    state = NodeState.decode(node.state)
+    state = node.state
     assert b"vm1" in state.names
     assert replace(state, names=b"") == NodeState()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from node.founding import found_node
 from node.identity import load_node, write_node
+from node.journal import Journal, SystemCalls
 from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder
 from overlay.errors import ConfigError
 
@@ -64,10 +66,20 @@ def test_a_missing_file_is_named(folder, name) -> None:
         load_node(folder)
 
 
-@pytest.mark.parametrize("file", [IDENTITY, CLUSTER, AUTHORITY, STATE])
+@pytest.mark.parametrize("file", [IDENTITY, CLUSTER, AUTHORITY])
 def test_a_file_with_the_wrong_content_is_named(folder, file) -> None:
     folder.write(file, b"not it")
     with pytest.raises(ConfigError, match=f"{file.name} is unusable"):
+        load_node(folder)
+
+
+def test_a_state_that_says_what_is_not_known_is_named(folder) -> None:
+    path = folder.path / STATE.name
+    Journal.create(path, {b"schema": b"\x91\x01", b"later": b""}).close()
+    with pytest.raises(ConfigError, match="entry b'later' is not known"):
+        load_node(folder)
+    Journal.create(path, {b"schema": b"\x91\x02"}).close()
+    with pytest.raises(ConfigError, match="newer Muslin"):
         load_node(folder)
 
 
@@ -90,6 +102,13 @@ def test_half_a_key_file_of_another_node_is_noticed(folder) -> None:
 def test_the_state_is_written_last(folder, monkeypatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(StateFolder, "write", lambda _, file, __: written.append(file.name))
+    rename = SystemCalls.rename
+
+    def renamed(calls: SystemCalls, source: Path, target: Path) -> None:
+        written.append(target.name)
+        rename(calls, source, target)
+
+    monkeypatch.setattr(SystemCalls, "rename", renamed)
     write_node(folder, make_node())
     assert written[-1] == STATE.name
     assert set(written) == {"authority.key", "identity.key", "cluster", "state"}

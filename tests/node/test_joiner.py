@@ -20,7 +20,6 @@ from overlay.config import Settings, Timing
 from overlay.effects import Effect, SendDatagram
 from overlay.engine import Engine
 from overlay.errors import ConfigError, RefusedError
-from overlay.state import NodeState
 from overlay.types import Endpoint
 from overlay.wire.token import JoinToken
 
@@ -44,7 +43,7 @@ class Member:
             identity=self.node.identity,
             cluster=self.node.cluster,
             psk=self.node.psk,
-            state=NodeState.decode(self.node.state),
+            state=self.node.state,
             settings=Settings(),
             entropy=os.urandom,
             rng=random.Random(1),
@@ -95,7 +94,7 @@ def test_a_joined_node_is_whole_and_of_the_members_cluster(member) -> None:
     assert node.identity.name == "vm2"
     node.certificate.verify(node.cluster, time.time())
     assert node.certificate.node == node.keys.signing.public
-    assert NodeState.decode(node.state).items
+    assert node.state.items
 
 
 def test_a_token_admits_one_node_and_a_name_is_given_once(member) -> None:

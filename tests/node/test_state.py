@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import NodeError
-from node.state import IDENTITY, STATE, StateFolder, StoredFile, seal, unseal
+from node.state import CLUSTER, IDENTITY, StateFolder, StoredFile, seal, unseal
 from overlay.errors import ConfigError
 
 
@@ -24,31 +24,31 @@ def folder(tmp_path: Path) -> StateFolder:
 
 
 def test_what_was_written_is_read_back_and_nobody_else_can_read_it(folder) -> None:
-    folder.write(STATE, b"payload\n\0")
-    assert folder.read(STATE) == b"payload\n\0"
-    assert stat.S_IMODE((folder.path / "state").stat().st_mode) == 0o600
+    folder.write(CLUSTER, b"payload\n\0")
+    assert folder.read(CLUSTER) == b"payload\n\0"
+    assert stat.S_IMODE((folder.path / "cluster").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
 def test_the_format_is_the_documented_one(folder) -> None:
-    folder.write(STATE, b"hello")
+    folder.write(CLUSTER, b"hello")
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    assert (folder.path / "state").read_bytes() == f"muslin state 1 {digest}\nhello".encode()
+    assert (folder.path / "cluster").read_bytes() == f"muslin cluster 1 {digest}\nhello".encode()
 
 
 @given(payload=st.binary(max_size=200), at=st.integers(0), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_noticed(payload, at, bit) -> None:
-    content = bytearray(seal(STATE, payload))
+    content = bytearray(seal(CLUSTER, payload))
     content[at % len(content)] ^= 1 << bit
     with pytest.raises(ConfigError):
-        unseal(STATE, bytes(content))
+        unseal(CLUSTER, bytes(content))
 
 
 @given(payload=st.binary(max_size=200), length=st.integers(0))
 def test_any_truncation_is_noticed(payload, length) -> None:
-    content = seal(STATE, payload)
+    content = seal(CLUSTER, payload)
     with pytest.raises(ConfigError):
-        unseal(STATE, content[: length % len(content)])
+        unseal(CLUSTER, content[: length % len(content)])
 
 
 @pytest.mark.parametrize(
@@ -56,42 +56,42 @@ def test_any_truncation_is_noticed(payload, length) -> None:
     [
         (b"", "is damaged or not a file of Muslin"),
         (b"\xff" * 500, "is damaged or not a file of Muslin"),
-        (seal(STATE, b"x")[:-1], "checksum mismatch"),
-        (seal(StoredFile("state", "state", 2), b"x"), "newer Muslin: upgrade this Muslin"),
-        (seal(IDENTITY, b"x"), "holds 'identity', not 'state'"),
+        (seal(CLUSTER, b"x")[:-1], "checksum mismatch"),
+        (seal(StoredFile("cluster", "cluster", 2), b"x"), "newer Muslin: upgrade this Muslin"),
+        (seal(IDENTITY, b"x"), "holds 'identity', not 'cluster'"),
     ],
 )
 def test_a_bad_file_is_named_with_what_to_do(folder, content, says) -> None:
-    folder.write_raw("state", content)
+    folder.write_raw("cluster", content)
     with pytest.raises(ConfigError) as caught:
-        folder.read(STATE)
+        folder.read(CLUSTER)
     message = str(caught.value)
     assert says in message
-    assert message.startswith(str(folder.path / "state"))
+    assert message.startswith(str(folder.path / "cluster"))
     assert "\n" not in message
 
 
 def test_a_missing_file_is_named(folder) -> None:
-    with pytest.raises(ConfigError, match="state is missing: restore it"):
-        folder.read(STATE)
+    with pytest.raises(ConfigError, match="cluster is missing: restore it"):
+        folder.read(CLUSTER)
 
 
 def test_a_file_that_others_may_read_is_refused_with_the_command_that_helps(folder) -> None:
-    folder.write(STATE, b"secret")
-    (folder.path / "state").chmod(0o640)
-    with pytest.raises(ConfigError, match=r"chmod 600 .*state"):
-        folder.read(STATE)
+    folder.write(CLUSTER, b"secret")
+    (folder.path / "cluster").chmod(0o640)
+    with pytest.raises(ConfigError, match=r"chmod 600 .*cluster"):
+        folder.read(CLUSTER)
 
 
 def test_a_folder_in_place_of_a_file_is_refused(folder) -> None:
-    (folder.path / "state").mkdir()
-    with pytest.raises(ConfigError, match="state"):
-        folder.read(STATE)
+    (folder.path / "cluster").mkdir()
+    with pytest.raises(ConfigError, match="cluster"):
+        folder.read(CLUSTER)
 
 
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(folder, monkeypatch, step) -> None:
-    folder.write(STATE, b"old")
+    folder.write(CLUSTER, b"old")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -102,10 +102,10 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(folder, monkeyp
         else:
             patch.setattr(os, step, fail)
         with pytest.raises(NodeError, match="no space left") as caught:
-            folder.write(STATE, b"new")
+            folder.write(CLUSTER, b"new")
     assert caught.value.fix == "free some disk space"
-    assert folder.read(STATE) == b"old"
-    assert [path.name for path in folder.path.iterdir()] == ["state"]
+    assert folder.read(CLUSTER) == b"old"
+    assert [path.name for path in folder.path.iterdir()] == ["cluster"]
 
 
 def test_a_write_syncs_the_file_before_the_rename_and_the_folder_after(folder, monkeypatch) -> None:
@@ -122,15 +122,15 @@ def test_a_write_syncs_the_file_before_the_rename_and_the_folder_after(folder, m
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_replace)
-    folder.write(STATE, b"x")
+    folder.write(CLUSTER, b"x")
     assert order == ["file", "rename", "folder"]
 
 
 def test_short_writes_are_continued(folder, monkeypatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: write(handle, bytes(data[:7])))
-    folder.write(STATE, bytes(range(100)))
-    assert folder.read(STATE) == bytes(range(100))
+    folder.write(CLUSTER, bytes(range(100)))
+    assert folder.read(CLUSTER) == bytes(range(100))
 
 
 def test_a_held_folder_is_refused_naming_the_holder(folder) -> None:

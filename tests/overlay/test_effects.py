@@ -35,7 +35,7 @@ def examples() -> list[Effect]:
         SendDatagram(ENDPOINT, b"datagram"),
         SetOffload("udp_gso", on=False, endpoint=ENDPOINT),
         SendControl(NODE, b"message"),
-        Persist(b"state"),
+        Persist(((b"key", b"value"), (b"gone", None))),
         SessionUp(NODE, ENDPOINT),
         SessionDown(NODE, "it is silent"),
         NetworkChanged(),

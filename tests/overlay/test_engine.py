@@ -128,7 +128,7 @@ def everything(engine: Engine, now: float) -> tuple[object, ...]:
         parts.sessions.snapshot(),
         dict(parts.gossip.snapshot(now)),
         parts.store.items(),
-        parts.holdings.stored((), b"", b""),
+        parts.holdings.stored(),
         parts.registrar.encode() if parts.registrar else b"",
         parts.registrar.tokens.encode() if parts.registrar else b"",
         parts.peering.next_deadline(),

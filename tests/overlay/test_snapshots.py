@@ -10,7 +10,6 @@ from overlay.config import Settings
 from overlay.sim import World, udp
 from overlay.sim.world import EPOCH
 from overlay.snapshots import take_local_view
-from overlay.state import NodeState as StoredState
 from overlay.types import Endpoint
 from overlay.views import NodeState, NodeView, Snapshot
 from tests.sim.worlds import settled
@@ -206,7 +205,7 @@ def test_a_name_that_was_given_again_means_its_present_bearer_first() -> None:
     world["node2"].leave()
     world.run_until(lambda: world["node2"].left, timeout=5.0)
     heir = world.membership("node2")
-    world.add_machine("heir", heir, StoredState.decode(world["node1"].disk.state).items)
+    world.add_machine("heir", heir, world["node1"].stored.items)
     world.run_until(lambda: bool(world["heir"].snapshot().own_prefixes), timeout=10.0)
     world.run(world.now + 3.0)
     for name in ("node1", "node3", "heir"):

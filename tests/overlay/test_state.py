@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import fields, replace
 
-import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.errors import WireError
-from overlay.state import MAX_NETNS, NodeState, StoredPod
+from overlay.state import MAX_NETNS, SCHEMA, NodeState, StoredPod, Unstored
 from overlay.types import BlockIndex
 from overlay.wire.items import Item
+from overlay.wire.packing import pack
 
 U16, U32, U64 = 2**16 - 1, 2**32 - 1, 2**64 - 1
 
@@ -27,11 +28,19 @@ PODS = st.builds(
     since=st.integers(0, U64),
 )
 ITEMS = st.builds(Item, st.binary(max_size=64), st.integers(0, U64), st.binary(max_size=60))
+
+
+def several(elements: st.SearchStrategy, key) -> st.SearchStrategy:
+    """Up to four, each key once, in the order in which they are read back."""
+    lists = st.lists(elements, max_size=4, unique_by=key)
+    return lists.map(lambda some: tuple(sorted(some, key=key)))
+
+
 STATES = st.builds(
     NodeState,
     boot=st.integers(0, U32),
-    pods=st.lists(PODS, max_size=4).map(tuple),
-    items=st.lists(ITEMS, max_size=4).map(tuple),
+    pods=several(PODS, lambda pod: pod.name),
+    items=several(ITEMS, lambda item: item.key),
     tokens=st.binary(max_size=40),
     names=st.binary(max_size=40),
     blocks_in_use=st.lists(BLOCKS, max_size=4).map(tuple),
@@ -45,86 +54,141 @@ EXAMPLE = NodeState(
     tokens=b"t",
     names=b"n",
     blocks_in_use=(BlockIndex(1),),
-    left=False,
+    left=True,
 )
 
 
 @given(STATES)
 @settings(max_examples=100)
-def test_what_is_encoded_is_decoded(state: NodeState) -> None:
-    assert NodeState.decode(state.encode()) == state
+def test_what_is_stored_is_read_back(state: NodeState) -> None:
+    assert NodeState.from_entries(state.entries()) == state
 
 
-def test_the_stored_bytes_are_these() -> None:
-    assert EXAMPLE.encode().hex() == (
-        "980107"  # eight fields, format 1, boot 7
-        "9195a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200"  # the pod
-        "9193c405620000000101c4056465656473"  # the item
-        "c40174c4016e"  # tokens, names
-        "9101c2"  # blocks in use, left
-    )
+def test_the_entries_are_these() -> None:
+    entries = {key.decode("latin-1"): value.hex() for key, value in EXAMPLE.entries().items()}
+    assert entries == {
+        "schema": "9101",
+        "boot": "9107",
+        "pods/web": "95a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200",
+        "items/b\0\0\0\1": "00000000000000016465656473",
+        "tokens": "74",
+        "names": "6e",
+        "blocks_in_use": "919101",
+        "left": "91c3",
+    }
 
 
-def test_a_node_that_never_ran_has_an_empty_state() -> None:
-    assert NodeState.decode(NodeState().encode()) == NodeState()
+def test_the_example_has_every_field_so_that_each_is_tried() -> None:
+    assert all(getattr(EXAMPLE, field.name) != field.default for field in fields(NodeState))
+
+
+def test_a_node_that_never_ran_has_nothing_but_its_schema() -> None:
+    assert list(NodeState().entries()) == [b"schema"]
+    assert NodeState.from_entries(NodeState().entries()) == NodeState()
+
+
+def test_nothing_at_all_is_no_state() -> None:
+    with pytest.raises(WireError, match="which schema"):
+        NodeState.from_entries({})
 
 
 @given(STATES, st.data())
 @settings(max_examples=100)
-def test_damaged_bytes_are_refused_or_are_another_state(state: NodeState, data) -> None:
-    encoded = bytearray(state.encode())
-    at = data.draw(st.integers(0, len(encoded) - 1))
-    encoded[at] ^= data.draw(st.integers(1, 255))
+def test_damaged_values_are_refused_or_are_another_state(state: NodeState, data) -> None:
+    entries = state.entries()
+    key = data.draw(st.sampled_from(sorted(entries)))
+    value = bytearray(entries[key] or b"\0")
+    value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        decoded = NodeState.decode(bytes(encoded))
+        read = NodeState.from_entries(entries | {key: bytes(value)})
     except WireError:
         return
-    assert NodeState.decode(decoded.encode()) == decoded
+    assert NodeState.from_entries(read.entries()) == read
 
 
-@given(st.binary(max_size=80))
-def test_any_bytes_are_a_state_or_a_wire_error(stored: bytes) -> None:
+@given(st.dictionaries(st.sampled_from([*EXAMPLE.entries(), b"x"]), st.binary(max_size=20)))
+def test_any_entries_are_a_state_or_a_wire_error(entries: dict[bytes, bytes]) -> None:
     with suppress(WireError):
-        NodeState.decode(stored)
+        NodeState.from_entries(entries)
 
 
-def test_every_truncation_is_refused() -> None:
-    encoded = EXAMPLE.encode()
-    for size in range(len(encoded)):
-        with pytest.raises(WireError):
-            NodeState.decode(encoded[:size])
-
-
-def test_a_newer_format_is_refused_and_its_number_named() -> None:
-    newer = msgpack.packb([2, *msgpack.unpackb(EXAMPLE.encode())[1:]])
-    with pytest.raises(WireError, match="version 2"):
-        NodeState.decode(newer)
-
-
-def test_fields_of_a_later_version_are_ignored() -> None:
-    later = msgpack.packb([*msgpack.unpackb(EXAMPLE.encode()), "more"])
-    assert NodeState.decode(later) == EXAMPLE
+def test_a_newer_schema_is_refused_and_its_number_named() -> None:
+    newer = EXAMPLE.entries() | {b"schema": pack([SCHEMA + 1])}
+    with pytest.raises(WireError, match=f"version {SCHEMA + 1} was written by a newer"):
+        NodeState.from_entries(newer)
 
 
 @pytest.mark.parametrize(
-    ("index", "value"),
+    ("key", "value"),
     [
-        (1, -1),
-        (1, 2**32),
-        (1, True),
-        (2, [["web", "/ns", 65536, 2, 0]]),
-        (2, [["w" * 64, "/ns", 1, 2, 0]]),
-        (2, [["web", "/" * (MAX_NETNS + 1), 1, 2, 0]]),
-        (2, [["web", "/new\nline", 1, 2, 0]]),
-        (3, [["key", 1, b""]]),
-        (4, "text"),
-        (6, [65536]),
-        (6, 1),
-        (7, 1),
+        (b"boot", [-1]),
+        (b"boot", [2**32]),
+        (b"boot", [True]),
+        (b"boot", []),
+        (b"pods/web", ["web", "/ns", 65536, 2, 0]),
+        (b"pods/web", ["web", "/" * (MAX_NETNS + 1), 1, 2, 0]),
+        (b"pods/web", ["web", "/new\nline", 1, 2, 0]),
+        (b"pods/web", ["web", "/ns", 1, 2]),
+        (b"pods/web", ["db", "/ns", 1, 2, 0]),
+        (b"pods/" + b"w" * 64, ["w" * 64, "/ns", 1, 2, 0]),
+        (b"items/k", 1),
+        (b"blocks_in_use", [[65536]]),
+        (b"blocks_in_use", [1]),
+        (b"left", [1]),
+        (b"later", [1]),
+        (b"boot/x", [1]),
+        (b"pods", ["web", "/ns", 1, 2, 0]),
+        (b"\xff", [1]),
     ],
 )
-def test_a_field_out_of_range_is_refused(index: int, value: object) -> None:
-    fields = msgpack.unpackb(EXAMPLE.encode())
-    fields[index] = value
+def test_an_entry_that_cannot_be_is_refused(key: bytes, value: object) -> None:
     with pytest.raises(WireError):
-        NodeState.decode(msgpack.packb(fields))
+        NodeState.from_entries(EXAMPLE.entries() | {key: pack(value)})
+
+
+# -- what is to be stored ----------------------------------------------------------------------
+
+
+def carried_out(entries: dict[bytes, bytes], changes) -> dict[bytes, bytes]:
+    after = entries | {key: value for key, value in changes if value is not None}
+    return {key: after[key] for key in after if (key, None) not in changes}
+
+
+def test_only_what_differs_is_handed_out_and_only_once() -> None:
+    unstored = Unstored(EXAMPLE)
+    assert unstored.take(EXAMPLE, {}) == ()
+    other = replace(EXAMPLE, boot=8, tokens=b"", pods=())
+    item = Item(b"k", 2, b"body")
+    assert unstored.take(other, {b"k": item, b"gone": None}) == (
+        (b"boot", pack([8])),
+        (b"items/gone", None),
+        (b"items/k", bytes(7) + b"\2body"),
+        (b"pods/web", None),
+        (b"tokens", None),
+    )
+    assert unstored.take(other, {}) == ()
+
+
+def test_what_was_refused_is_handed_out_again_with_the_value_of_then() -> None:
+    unstored = Unstored(NodeState())
+    lost = unstored.take(NodeState(boot=1, pods=EXAMPLE.pods), {b"k": Item(b"k", 1, b"")})
+    assert unstored.refuse(lost) == {b"k"}
+    changes = unstored.take(NodeState(boot=1, left=True), {})
+    assert dict(changes) == {b"boot": pack([1]), b"left": pack([True]), b"pods/web": None}
+
+
+@given(st.lists(st.tuples(STATES, st.booleans()), max_size=8), STATES)
+@settings(max_examples=100)
+def test_whatever_is_refused_the_disk_follows_as_soon_as_it_takes_something(steps, last) -> None:
+    unstored, disk, behind = Unstored(NodeState()), NodeState().entries(), set()
+    before = NodeState()
+    for state, works in [*steps, (last, True)]:
+        items = {item.key: item for item in state.items}
+        touched = items.keys() | {item.key for item in before.items} | behind
+        changes = unstored.take(state, {key: items.get(key) for key in touched})
+        if works:
+            disk, behind = carried_out(disk, changes), set()
+        else:
+            behind |= unstored.refuse(changes)
+        before = state
+    assert NodeState.from_entries(disk) == last

@@ -39,18 +39,13 @@ FULL = 1_000_000
 """Writes that fail: more than any test makes."""
 
 
-@lru_cache(maxsize=256)
-def decoded(state: bytes) -> NodeState:
-    return NodeState.decode(state)
-
-
 @lru_cache(maxsize=4096)
 def chain_of(body: bytes, cluster: Cluster) -> Chain:
     return decode_chain_untrusted(body, cluster)
 
 
 def stored(machine: Machine) -> NodeState:
-    return decoded(machine.disk.state)
+    return machine.stored
 
 
 def knows_pod(world: World, name: str, pod: str) -> bool:

@@ -228,13 +228,13 @@ def test_asking_again_after_the_leave_is_over_is_answered_at_once():
 def test_a_node_restored_from_a_backup_is_believed_again():
     world = settled(3)
     world["node2"].add_pod("old")
-    backup = world["node2"].disk.state
+    backup = dict(world["node2"].disk.entries)
     world["node2"].remove_pod("old")
     for _ in range(3):
         world.restart("node2")
         world.run(world.now + 1.0)
     world.crash("node2")
-    world["node2"].disk.state = backup  # a snapshot of the whole machine, say
+    world["node2"].disk.restore(backup)  # a snapshot of the whole machine, say
     world.restart("node2")
     world.run_until(lambda: knows_pod(world, "node1", "old"), timeout=10.0)
     world["node2"].add_pod("new")

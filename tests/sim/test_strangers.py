@@ -12,7 +12,6 @@ from overlay.effects import SendControl, SendDatagram
 from overlay.keys import SigningKey
 from overlay.sim import Membership, World
 from overlay.sim.world import EPOCH
-from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate, issue_certificate
 from overlay.wire.control import encode
@@ -31,7 +30,7 @@ def everyone_knows(world: World, name: str) -> list[str]:
 
 def introduced(world: World, membership: Membership, name: str) -> None:
     """Start a machine that knows everything the founder knows, and let it try for a while."""
-    items = NodeState.decode(world["node1"].disk.state).items
+    items = world["node1"].stored.items
     world.add_machine(name, membership, items)
     world.run(world.now + 10.0)
 

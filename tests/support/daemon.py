@@ -125,20 +125,20 @@ class FakeEngine:
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         pod = replace(pod_view(name, 1, 9), netns=netns)
         self.shot = replace(self.shot, pods=(*self.shot.pods, pod))
-        return pod, [Persist(b"added")]
+        return pod, [Persist(((b"added", b""),))]
 
     def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
         self.calls.append(("remove_pod", name))
         pod = next(pod for pod in self.shot.pods if pod.name == name and pod.local)
         pods = tuple(other for other in self.shot.pods if other is not pod)
         self.shot = replace(self.shot, pods=pods)
-        return pod, [Persist(b"removed")]
+        return pod, [Persist(((b"removed", b""),))]
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
-        return f"muslin1-{ttl:g}", [Persist(b"token")]
+        return f"muslin1-{ttl:g}", [Persist(((b"token", b""),))]
 
     def leave(self, now: float) -> list[Effect]:
-        return [Persist(b"leaving"), Left(1)]
+        return [Persist(((b"leaving", b""),)), Left(1)]
 
     def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
         self.said.append((node, decode_untrusted(message)))
@@ -173,10 +173,10 @@ class FakeDaemon:
     def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Persist(state):
+                case Persist(changes):
                     if self.disk_full:
                         raise NodeError("no space left on device", code="not-stored")
-                    self.stored.append(state)
+                    self.stored.append(changes[0][0])
                 case ProbeAnswered():
                     if not self.lose_probes:
                         self.handlers.probe_answered(effect)

@@ -38,12 +38,12 @@ Lossy = Callable[[bytes], int]
 
 
 @cache
-def _members(nodes: int) -> tuple[tuple[Membership, bytes, str], ...]:
+def _members(nodes: int) -> tuple[tuple[Membership, NodeState, str], ...]:
     world = settled(nodes)
     machines = [world[f"node{number}"] for number in range(1, nodes + 1)]
     for machine in machines:
         machine.stop()
-    return tuple((one.membership, one.disk.state, one.endpoint.host) for one in machines)
+    return tuple((one.membership, one.stored, one.endpoint.host) for one in machines)
 
 
 @dataclass(order=True)
@@ -74,7 +74,7 @@ class LaneNode:
             identity=membership.identity,
             cluster=membership.cluster,
             psk=membership.psk,
-            state=replace(NodeState.decode(state)),
+            state=replace(state),
             settings=Settings(),
             entropy=generator.randbytes,
             rng=generator,

@@ -290,7 +290,7 @@ def test_what_is_no_order_is_refused() -> None:
     [
         lambda worker: worker.start(0.0),
         lambda worker: worker.stop(0.0),
-        lambda worker: worker.on_persist_failed("", 0.0),
+        lambda worker: worker.on_persist_failed([], "", 0.0),
     ],
 )
 def test_a_driver_can_drive_it(verb: Callable[[LaneWorker], list[Effect]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overlay.sim.faults import Cuts, Disk
+from overlay.sim.faults import CACHE, Cuts, Disk
 
 
 def test_a_cut_works_both_ways_and_heals_both_ways():
@@ -39,18 +39,62 @@ def test_heal_all_mends_everything():
     assert not any(cuts.severed(a, b) for a in "abc" for b in "abc")
 
 
+OLD = {b"key": b"old", b"other": b"same"}
+NEW = [(b"key", b"new"), (b"more", b"1"), (b"other", None)]
+AFTER = {b"key": b"new", b"more": b"1"}
+
+
 def test_a_failing_disk_keeps_the_old_state_and_says_why():
-    disk = Disk(b"old")
+    disk = Disk(OLD)
     disk.fail(2, "read-only file system")
-    assert disk.write(b"new") == "read-only file system"
-    assert disk.write(b"new") == "read-only file system"
-    assert (disk.state, disk.writes) == (b"old", 0)
-    assert disk.write(b"new") is None
-    assert (disk.state, disk.writes) == (b"new", 1)
+    assert disk.write(NEW) == "read-only file system"
+    assert disk.write(NEW) == "read-only file system"
+    assert (disk.entries, disk.writes) == (OLD, 0)
+    assert disk.write(NEW) is None
+    assert (disk.entries, disk.writes) == (AFTER, 1)
 
 
 def test_a_repaired_disk_writes_again():
-    disk = Disk(b"old")
+    disk = Disk({})
     disk.fail(100)
     disk.fail(0)
-    assert disk.write(b"new") is None
+    assert disk.write(NEW) is None
+
+
+def test_a_disk_that_syncs_loses_nothing_with_the_power():
+    disk = Disk(OLD)
+    disk.write(NEW)
+    assert disk.power_loss() == 0
+    assert disk.entries == AFTER
+
+
+def test_without_sync_the_last_transactions_go_with_the_power_and_older_ones_stay():
+    disk = Disk({})
+    disk.fsync = False
+    for number in range(CACHE + 10):
+        disk.write([(b"key", b"%d" % number), (b"only %d" % number, b"")])
+    assert disk.power_loss() == CACHE
+    assert disk.entries == {b"key": b"9"} | {b"only %d" % number: b"" for number in range(10)}
+    assert disk.power_loss() == 0
+
+
+def test_a_sync_covers_what_was_written_before_it():
+    disk = Disk(OLD)
+    disk.fsync = False
+    disk.write(NEW)
+    disk.fsync = True
+    disk.write([(b"more", b"2")])
+    assert disk.power_loss() == 0
+    assert disk.entries == {b"key": b"new", b"more": b"2"}
+
+
+def test_a_restored_disk_is_as_it_was_whatever_happens_to_it_then():
+    disk = Disk(OLD)
+    backup = dict(disk.entries)
+    disk.fsync = False
+    disk.write(NEW)
+    disk.restore(backup)
+    assert disk.power_loss() == 0
+    assert disk.entries == OLD
+    disk.write(NEW)
+    assert backup == OLD

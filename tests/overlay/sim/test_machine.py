@@ -8,7 +8,6 @@ from overlay.effects import Persist, Report, SendControl
 from overlay.errors import StateError
 from overlay.sim import Link, Lost, Machine, Power, World, udp
 from overlay.sim.machine import SOCKET_BUFFER
-from overlay.state import NodeState
 from overlay.types import Endpoint, NodeId
 
 SOMEWHERE = Endpoint("198.18.9.9", 1)
@@ -28,12 +27,13 @@ def events(world: World, name: str) -> list[str]:
 
 def test_effects_are_executed_in_order_and_a_failed_persist_discards_the_rest():
     world, machine, _ = pair()
-    before = machine.disk.state
-    machine.perform([Report("first"), Persist(b"one"), Report("second")])
-    assert machine.disk.state == b"one"
+    one, two = (Persist(((b"names", name),)) for name in (b"one", b"two"))
+    three = Persist(((b"tokens", b"three"),))
+    machine.perform([Report("first"), one, Report("second")])
+    assert machine.stored.names == b"one"
     machine.disk.fail(1, "broken")
-    machine.perform([Report("third"), Persist(b"two"), Report("fourth")])
-    assert machine.disk.state == b"one"
+    machine.perform([Report("third"), two, Report("fourth"), three])
+    assert machine.stored.names == b"one"
     seen = events(world, "node1")
     assert seen[seen.index("first") :] == [
         "first",
@@ -42,7 +42,9 @@ def test_effects_are_executed_in_order_and_a_failed_persist_discards_the_rest():
         "disk.failed",
         "state.not-stored",
     ]
-    assert before != b"one"
+    # Both that were not stored are part of what is stored next.
+    changes = dict(machine.engine._steward.persist().changes)
+    assert {b"names", b"tokens"} <= changes.keys()
 
 
 def test_an_effect_that_the_engine_should_have_kept_is_a_defect():
@@ -68,10 +70,29 @@ def test_a_running_machine_is_not_started_twice():
 
 def test_each_start_counts_as_a_boot_before_anything_is_sent():
     _, machine, _ = pair()
-    assert NodeState.decode(machine.disk.state).boot == 1
+    assert machine.stored.boot == 1
     machine.crash()
     machine.start()
-    assert NodeState.decode(machine.disk.state).boot == 2
+    assert machine.stored.boot == 2
+
+
+def test_a_loss_of_power_takes_what_was_not_synced_and_a_crash_does_not():
+    world, machine, _ = pair()
+    machine.disk.fsync = False
+    machine.add_pod("kept")
+    world.crash("node1")
+    machine.start()
+    assert [pod.name for pod in machine.snapshot().pods] == ["kept"]
+    boot = machine.stored.boot
+    machine.disk.fsync = True
+    machine.add_pod("synced")
+    machine.disk.fsync = False
+    machine.add_pod("lost")
+    world.power_loss("node1")
+    assert [pod.name for pod in machine.stored.pods] == ["kept", "synced"]
+    assert world.trace.notes("disk.lost", "node1")
+    machine.start()
+    assert machine.stored.boot == boot + 1
 
 
 def test_a_restarted_machine_makes_no_key_twice():
