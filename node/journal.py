@@ -162,6 +162,8 @@ class Journal:
         """
         contents = _read(path)
         journal = cls(path, calls or SystemCalls(), report)
+        with suppress(OSError):
+            journal._temporary.unlink(missing_ok=True)  # what a crash left of a rewrite
         journal._take(contents)
         return journal
 
@@ -252,7 +254,7 @@ class Journal:
             NodeError: it did not work. The old file is in place still, or the new one is and is
                 not trusted.
         """
-        temporary = self.path.with_name(f".{self.path.name}.new")
+        temporary = self._temporary
         self._calls.reach("rewrite")
         try:
             handle, chain, length = self._write_file(temporary, entries)
@@ -279,6 +281,10 @@ class Journal:
         self._trusted = True
         self._set_entries(entries)
         self._rewrite_above = GROWTH * self._live + SLACK
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.new")
 
     def _write_file(self, path: Path, entries: Mapping[bytes, bytes]) -> tuple[int, Chain, int]:
         """Make a synced file of these entries; returns its handle, chain and length."""
