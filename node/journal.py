@@ -213,6 +213,7 @@ class Journal:
         except OSError as error:
             self._trusted = False
             self.report(Report("journal.distrusted", {"why": str(error)}))
+            self._cut_off()  # for whoever reads it next; it may not have worked
             return False
         self._calls.reach("append-synced")
         return True
