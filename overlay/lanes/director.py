@@ -8,7 +8,8 @@ was told nothing, so it gets everything by the same code.
     gone  --> its counters are kept, peers are told that the lane does not receive
 
 A keypair is for a worker only if it was made after that worker was born. The one before it may have
-used any counter of older ones, and nobody can know which.
+used any counter of older ones, and nobody can know which. So a session whose keypair was half open
+when a worker was born is replaced as soon as it is up.
 
 Peers learn in `Lanes` how many lanes there are and which of them receive. It is repeated until it
 was answered: at a peer that did not hear it, lane 0 could not open what our other lanes seal.
@@ -125,8 +126,12 @@ class Director:
     # -- sessions ----------------------------------------------------------------------------------
 
     def on_session_up(self, node: NodeId, now: float) -> list[Effect]:
-        """A keypair is ready. The peer may have started anew: tell it what lanes there are."""
-        return self._tell(node, now) if self.lanes > 1 else []
+        """A keypair is in use. The peer may have started anew: tell it what lanes there are."""
+        if self.lanes == 1:
+            return []
+        if not self._is_served(node):
+            self._renewing.setdefault(node, now)
+        return self._tell(node, now)
 
     def on_session_down(self, node: NodeId) -> list[Effect]:
         """No session will come: what waits for it in workers is lost."""
