@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from bench.engines import Cluster, Node
 from bench.report import Table, machine, say
 from node.errors import NodeError
-from overlay.forwarding.outbound import LARGE, READ_SIZE
+from overlay.forwarding.outbound import LARGE
 from overlay.sim import udp
 from overlay.types import Address
 from overlay.wire.burst import BLOCK_HEADER_SIZE
@@ -32,6 +32,7 @@ from overlay.wire.checksum import checksum, pseudo_header_sum
 from overlay.wire.ip import IPV4_HEADER_SIZE, PROTOCOL_TCP, PROTOCOL_UDP
 from overlay.wire.transport import TcpFlag
 from overlay.wire.virtio import (
+    READ_SIZE,
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_TCPV4,
     VirtioHeader,

@@ -11,6 +11,7 @@ from collections import deque
 
 from node.io.ports import Received
 from overlay.types import Endpoint
+from overlay.wire.virtio import READ_SIZE
 
 
 class _Readable:
@@ -55,27 +56,21 @@ class MemoryTun(_Readable):
         self._waiting.append(packet)
         self._set()
 
-    def read_into(self, room: memoryview) -> int:
-        """Read one packet; 0 when there is none now."""
-        if not self._waiting:
-            self._clear()
-            return 0
-        packet = self._waiting.popleft()
-        room[: len(packet)] = packet
-        return len(packet)
-
     def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
         """Read packets one behind the other; see `TunPort`."""
         sizes: list[int] = []
-        at = 0
-        while len(sizes) < most:
-            size = self.read_into(room[at:])
-            if not size:
+        at, end = 0, len(room) - READ_SIZE
+        while at <= end and len(sizes) < most:
+            if not self._waiting:
+                self._clear()
                 break
+            packet = self._waiting.popleft()
+            size = len(packet)
+            room[at : at + size] = packet
             sizes.append(size)
-            at += size + gap
             if size > large:
                 break
+            at += size + gap
         return sizes
 
     def write(self, packet: memoryview) -> bool:

@@ -39,16 +39,8 @@ class TunPort(Protocol):
         """The descriptor to watch for readability."""
         ...
 
-    def read_into(self, room: memoryview) -> int:
-        """Read one packet (header first) into `room`; 0 when there is none now.
-
-        Raises:
-            OverlayError: somebody removed the interface; see `reopen`. Nothing else.
-        """
-        ...
-
     def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
-        """Read packets one behind the other, `gap` bytes apart.
+        """Read packets (header first) one behind the other, `gap` bytes apart.
 
         Args:
             room: where the first one goes.
@@ -62,7 +54,8 @@ class TunPort(Protocol):
             another one.
 
         Raises:
-            OverlayError: as `read_into`, and only when nothing was read.
+            OverlayError: somebody removed the interface, and nothing was read; see `reopen`.
+                Nothing else.
         """
         ...
 

@@ -26,6 +26,7 @@ from node.errors import NodeError
 from overlay.errors import WireError
 from overlay.wire.virtio import (
     NO_OFFLOAD,
+    READ_SIZE,
     VIRTIO_HEADER_SIZE,
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_UDP_L4,
@@ -53,10 +54,6 @@ OFFLOADS: Final = {
 
 _GIVEN_UP_FIRST: Final = ("uso", "tso", "checksum")
 """USO came with Linux 6.2, the rest is older than Debian."""
-
-
-PACKET_ROOM: Final = VIRTIO_HEADER_SIZE + 65_575
-"""The most one read can return: the offload header and the largest IPv6 packet."""
 
 
 class TunError(NodeError):
@@ -133,7 +130,7 @@ class Tun:
     def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
         """Read packets one behind the other; see `TunPort`."""
         sizes: list[int] = []
-        at, end = 0, len(room) - PACKET_ROOM
+        at, end = 0, len(room) - READ_SIZE
         # This loop runs once per packet: the plain call instead of `read_into`, where it does.
         fd, readv = self._fd, os.readv
         try:
@@ -211,7 +208,7 @@ class TunQueue(Tun):
         try:
             socket.if_nametoindex(self.name)  # opening a name that is free would make it
         except OSError as error:
-            raise TunError(f"interface {self.name} is gone", "restart the daemon") from error
+            raise self._gone() from error
         super()._open()
         if not self.attached:
             self._set_queue(IFF_DETACH_QUEUE)
@@ -229,7 +226,7 @@ class TunQueue(Tun):
         try:
             fcntl.ioctl(self._fd, TUNSETQUEUE, _IFREQ.pack(b"", flag))
         except OSError as error:
-            raise TunError(f"interface {self.name} is gone", "restart the daemon") from error
+            raise self._gone() from error
 
 
 _IFREQ: Final = Struct("16sH22x")

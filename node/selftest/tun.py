@@ -28,7 +28,6 @@ from ipaddress import ip_interface
 from struct import Struct
 from typing import Final
 
-from node.io.ports import TunPort
 from node.io.tun import Tun
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from node.kernel import netns
@@ -65,7 +64,7 @@ _TCP_REPEATED: Final = Struct("=I")
 STRIKES: Final = 2
 """Failures of one offload, each on fresh interfaces, until it counts as failed."""
 
-Make = Callable[..., TunPort]
+Make = Callable[..., Tun]
 """Makes an interface, with the arguments of `Tun`."""
 Progress = Generator[None, None, str]
 """One test under way, advanced when packets may have moved; returns what is wrong, or nothing."""
@@ -99,7 +98,7 @@ def check_tun(wanted: tuple[str, ...], *, make: Make = Tun) -> dict[str, str]:
 class _End:
     """One interface in a namespace of its own, with the sockets of its side."""
 
-    def __init__(self, addresses: dict[socket.AddressFamily, str], tun: TunPort) -> None:
+    def __init__(self, addresses: dict[socket.AddressFamily, str], tun: Tun) -> None:
         self.tun = tun
         self.addresses = addresses
         self.sockets: dict[tuple[socket.AddressFamily, socket.SocketKind], socket.socket] = {}

@@ -35,10 +35,7 @@ from overlay.wire.burst import (
     BlockKind,
 )
 from overlay.wire.ip import is_unroutable
-from overlay.wire.virtio import VIRTIO_HEADER_SIZE
-
-READ_SIZE: Final = VIRTIO_HEADER_SIZE + 65_575
-"""The most one TUN read can return: the offload header and the largest IPv6 packet."""
+from overlay.wire.virtio import READ_SIZE, VIRTIO_HEADER_SIZE
 
 LARGE: Final = 16_384
 """From this size a block is bulk: a burst of its own, that waits for its turn."""

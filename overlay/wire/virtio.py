@@ -53,6 +53,9 @@ VIRTIO_NET_HDR_GSO_ECN: Final = 0x80
 NO_OFFLOAD: Final = bytes(VIRTIO_HEADER_SIZE)
 """The header of a complete packet of wire size."""
 
+READ_SIZE: Final = VIRTIO_HEADER_SIZE + 65_575
+"""The most one read of a TUN can return: this header and the largest IPv6 packet."""
+
 # -- implementation --------------------------------------------------------------------------------
 
 PIECES_LIMIT: Final = 1500

@@ -426,10 +426,10 @@ class FragileTun(MemoryTun):
         self.gone = True
         self._set()
 
-    def read_into(self, room: memoryview) -> int:
+    def read_run(self, room: memoryview, *, gap: int, most: int, large: int) -> list[int]:
         if self.gone:
             raise NodeError("interface memory0 is gone")
-        return super().read_into(room)
+        return super().read_run(room, gap=gap, most=most, large=large)
 
     def reopen(self) -> None:
         if not self.can_return:

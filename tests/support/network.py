@@ -17,12 +17,13 @@ from itertools import cycle
 from struct import unpack_from
 
 from overlay.drops import DropReason
-from overlay.forwarding.outbound import LARGE, READ_SIZE
+from overlay.forwarding.outbound import LARGE
 from overlay.session.suites import Suite
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE, BlockKind, block, cut_copies
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
+from overlay.wire.virtio import READ_SIZE
 from tests.support.judge import VNET, is_same, segments
 from tests.support.pair import ALICE, BLOCKS, BOB, CAROL, ENDPOINTS, Side, keypairs, pieces
 from tests.support.trains import NODES

@@ -7,6 +7,7 @@ import pytest
 
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from overlay.types import Endpoint
+from overlay.wire.virtio import READ_SIZE
 
 A, B = Endpoint("192.0.2.1", 1), Endpoint("2001:db8::2", 2)
 
@@ -31,8 +32,8 @@ def is_readable(port: MemoryTun | MemoryUdp) -> bool:
 
 
 def read(tun: MemoryTun) -> bytes:
-    room = memoryview(bytearray(100))
-    return bytes(room[: tun.read_into(room)])
+    room = memoryview(bytearray(READ_SIZE))
+    return bytes(room[: sum(tun.read_run(room, gap=0, most=1, large=0))])
 
 
 # -- TUN -------------------------------------------------------------------------------------------
@@ -60,13 +61,24 @@ def test_a_packet_injected_after_the_queue_was_empty_wakes_again(tun: MemoryTun)
 def test_many_are_read_one_behind_the_other_up_to_a_large_one(tun: MemoryTun):
     for packet in (b"one", b"two", b"a large one", b"four"):
         tun.inject(packet)
-    room = memoryview(bytearray(100))
+    room = memoryview(bytearray(READ_SIZE + 100))
     bounds = {"gap": 2, "large": 5}
     assert tun.read_run(room, most=1, **bounds) == [3]
     assert tun.read_run(room, most=9, **bounds) == [3, 11]
     assert bytes(room[:16]) == b"two\0\0a large one"
     assert tun.read_run(room, most=9, **bounds) == [4]
     assert tun.read_run(room, most=9, **bounds) == []
+
+
+def test_a_run_ends_where_the_room_might_not_hold_another_packet(tun: MemoryTun):
+    for packet in (b"one", b"two", b"three"):
+        tun.inject(packet)
+    bounds = {"gap": 2, "most": 9, "large": 9}
+    room = memoryview(bytearray(READ_SIZE + 5))
+    assert tun.read_run(room[: READ_SIZE - 1], **bounds) == []
+    assert is_readable(tun)
+    assert tun.read_run(room, **bounds) == [3, 3]
+    assert tun.read_run(room[:READ_SIZE], **bounds) == [5]
 
 
 def test_what_is_written_is_kept_as_it_was(tun: MemoryTun):

@@ -24,11 +24,12 @@ import pytest
 import pytun
 
 from node.io import tun as tun_module
-from node.io.tun import PACKET_ROOM, Tun, TunError, TunQueue
+from node.io.tun import Tun, TunError, TunQueue
 from node.io.udp import SOL_UDP, UDP_SEGMENT
 from overlay.wire.ip import parse_untrusted
 from overlay.wire.virtio import (
     NO_OFFLOAD,
+    READ_SIZE,
     VIRTIO_HEADER_SIZE,
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_ECN,
@@ -501,8 +502,8 @@ def test_a_run_of_reads_ends_behind_a_large_packet_and_where_room_gets_short():
         room = memoryview(bytearray(200_000))
         bounds = {"gap": 3, "most": 100, "large": 1000}
         assert [len(tun.read_run(room, **bounds)) for _ in range(2)] == [2, 2]
-        assert tun.read_run(room[: PACKET_ROOM - 1], **bounds) == []
-        assert len(tun.read_run(room[:PACKET_ROOM], **bounds)) == 1
+        assert tun.read_run(room[: READ_SIZE - 1], **bounds) == []
+        assert len(tun.read_run(room[:READ_SIZE], **bounds)) == 1
 
     with_tun(work, offload=True)
 

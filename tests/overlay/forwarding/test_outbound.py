@@ -13,7 +13,6 @@ from overlay.forwarding.outbound import (
     LARGE,
     MAX_BLOCK,
     MAX_REJECTED,
-    READ_SIZE,
     SERVED,
 )
 from overlay.session.transport import Keypair
@@ -21,6 +20,7 @@ from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE, MAX_RUN, BlockKind
 from overlay.wire.control import encode
 from overlay.wire.messages import Probe
+from overlay.wire.virtio import READ_SIZE
 from tests.support.pair import (
     ALICE,
     BOB,
