@@ -101,7 +101,7 @@ class LaneWorker:
         self._addresses: tuple[Address | None, Address | None] = (None, None)
         # A reply to a worker that is gone must not prove anything to the one after it.
         self._tokens: Iterator[int] = count(int.from_bytes(entropy(4), "big") << 32)
-        self._singly: set[NodeId] = set()
+        self._singly: dict[NodeId, frozenset[Endpoint]] = {}
         self._reported: dict[NodeId, tuple[object, ...]] = {}
         self._wanted_at: dict[NodeId, float] = {}
         self._due = math.inf
@@ -176,7 +176,7 @@ class LaneWorker:
             case Routes(added, removed):
                 self._on_routes(added, removed)
             case PeerGone(node):
-                self._on_peer_gone(node)
+                return self._on_peer_gone(node)
             case KeyGone(index):
                 of = self._of_index.pop(index, None)
                 if of is not None:
@@ -190,7 +190,7 @@ class LaneWorker:
         match order:
             case Peer():
                 remote.on_peer(order, now)
-                return [*self._follow_singly(order), *self._tend(remote, now)]
+                return [*self._follow_singly(order.node, _singly(order)), *self._tend(remote, now)]
             case Key(node, index):
                 self._of_index[index] = node
                 remote.on_key(order)
@@ -202,16 +202,16 @@ class LaneWorker:
                 remote.on_answered(token, now)
         return self._tend(remote, now)
 
-    def _follow_singly(self, peer: Peer) -> list[Effect]:
-        """What the daemon found out about segmented sends to a peer is true of all its ports."""
-        if peer.singly == (peer.node in self._singly):
-            return []
-        (self._singly.add if peer.singly else self._singly.discard)(peer.node)
-        ports = range(peer.port, peer.port + peer.lanes)
-        return [
-            SetOffload("udp_gso", on=not peer.singly, endpoint=Endpoint(peer.host, port))
-            for port in ports
-        ]
+    def _follow_singly(self, node: NodeId, wanted: frozenset[Endpoint]) -> list[Effect]:
+        """Segment sends to all endpoints but those where that was seen to fail."""
+        known = self._singly.pop(node, frozenset())
+        # Whoever lost its state comes back as another node at the same endpoint.
+        of_others = frozenset[Endpoint]().union(*self._singly.values())
+        if wanted:
+            self._singly[node] = wanted
+        changed = [(endpoint, False) for endpoint in sorted(wanted - known)]
+        changed += [(endpoint, True) for endpoint in sorted(known - wanted - of_others)]
+        return [SetOffload("udp_gso", on=on, endpoint=endpoint) for endpoint, on in changed]
 
     def _remote(self, node: NodeId) -> Remote:
         remote = self._remotes.get(node)
@@ -221,10 +221,10 @@ class LaneWorker:
             self._paths[node] = remote.path
         return remote
 
-    def _on_peer_gone(self, node: NodeId) -> None:
+    def _on_peer_gone(self, node: NodeId) -> list[Effect]:
         remote = self._remotes.pop(node, None)
         if remote is None:
-            return
+            return []
         remote.clear()
         self.outbound.abandon(remote.path)
         del self._paths[node]
@@ -232,6 +232,7 @@ class LaneWorker:
         self._wanted_at.pop(node, None)
         self._of_index = {index: of for index, of in self._of_index.items() if of != node}
         self._forget_flows()
+        return self._follow_singly(node, frozenset())
 
     def _on_routes(self, added: Sequence[tuple[NodeId, bytes]], removed: Sequence[bytes]) -> None:
         for prefix in removed:
@@ -359,6 +360,7 @@ class LaneWorker:
         self.outbound.check_invariants()
         self.inbound.check_invariants()
         assert self._remotes.keys() == self._paths.keys()
+        assert self._singly.keys() <= self._remotes.keys()
         for remote in self._remotes.values():
             remote.check_invariants()
         for index, keypair in self._keypairs.items():
@@ -366,6 +368,14 @@ class LaneWorker:
             assert index == lane_index(
                 keypair.local_index, lane_byte(keypair.lane & 15, self._lane)
             )
+
+
+def _singly(peer: Peer) -> frozenset[Endpoint]:
+    """Where the kernel must not cut bursts. What was found out about one port is true of all."""
+    if not (peer.singly and peer.host):
+        return frozenset()
+    ports = range(peer.port, peer.port + peer.lanes)
+    return frozenset(Endpoint(peer.host, port) for port in ports)
 
 
 def _tell(report: LaneReport) -> Effect:

@@ -243,12 +243,47 @@ def test_it_is_settled_when_every_session_can_be_used() -> None:
 
 def test_what_the_daemon_found_out_about_segmented_sends_is_true_of_every_port() -> None:
     bench = proven()
-    ports = [Endpoint("192.0.2.1", 6875), Endpoint("192.0.2.1", 6876)]
+    near, far = [6875, 6876], [7000, 7001]
     singly = replace(PEER, singly=True)
-    for peer, expected in ((singly, [False, False]), (singly, []), (PEER, [True, True])):
-        told = [effect for effect in bench.tell(peer) if isinstance(effect, SetOffload)]
-        assert [effect.on for effect in told] == expected, "said once"
-        assert [effect.endpoint for effect in told] == ports[: len(expected)]
+    for peer, off, on in (
+        (singly, near, []),
+        (singly, [], []),  # said once
+        (replace(singly, lanes=4), [6877, 6878], []),
+        (singly, [], [6877, 6878]),
+        (replace(singly, port=7000), far, near),
+        (replace(singly, host="", port=0), [], far),
+        (singly, near, []),
+        (PEER, [], near),
+    ):
+        assert segmenting(bench.tell(peer)) == (ports(off), ports(on))
+    bench.tell(singly)
+    moved = replace(singly, host="192.0.2.9")
+    assert segmenting(bench.tell(moved)) == (ports(near, "192.0.2.9"), ports(near))
+    assert segmenting(bench.tell(PeerGone(THEM))) == ([], ports(near, "192.0.2.9"))
+
+
+def test_whoever_comes_back_as_another_node_keeps_what_was_found_out_about_its_endpoint() -> None:
+    bench = proven()
+    singly = replace(PEER, singly=True)
+    bench.tell(singly)
+    assert segmenting(bench.tell(replace(singly, node=NodeId(b"x" * 32)))) == (
+        ports([6875, 6876]),
+        [],
+    )
+    assert segmenting(bench.tell(PeerGone(THEM))) == ([], [])
+    assert segmenting(bench.tell(PeerGone(NodeId(b"x" * 32)))) == ([], ports([6875, 6876]))
+
+
+def ports(numbers: list[int], host: str = "192.0.2.1") -> list[Endpoint]:
+    return [Endpoint(host, number) for number in numbers]
+
+
+def segmenting(effects: list[Effect]) -> tuple[list[Endpoint | None], list[Endpoint | None]]:
+    """Endpoints to which segmented sends are now off, and those to which they are on again."""
+    told = [effect for effect in effects if isinstance(effect, SetOffload)]
+    assert {effect.name for effect in told} <= {"udp_gso"}
+    off, on = ([one.endpoint for one in told if one.on is which] for which in (False, True))
+    return off, on
 
 
 def test_counters_are_reported_and_peers_only_when_they_changed() -> None:
