@@ -151,9 +151,13 @@ class Remote:
         self.choose(now)
 
     def on_key(self, key: Key) -> None:
-        """There is a new keypair: open what comes under it at once."""
-        keys = self._keys[key.index] = _Keys(key, self._own)
-        self._widen(keys)
+        """There is a new keypair: open what comes under it at once.
+
+        One that is known stays as it is: made anew it would count from 0, under the same keys.
+        """
+        if key.index not in self._keys:
+            keys = self._keys[key.index] = _Keys(key, self._own)
+            self._widen(keys)
 
     def on_use(self, index: int, now: float) -> None:
         """Seal under that keypair as soon as it is proven; 0: there is no session."""

@@ -165,6 +165,8 @@ def test_a_keypair_is_made_once_so_that_its_counters_go_on() -> None:
     bench.tell(up=0x7)
     bench.tell(up=0xF)
     assert bench.keypairs[7 | 0x33 << 32] is first
+    bench.key(7)
+    assert bench.keypairs[7 | 0x33 << 32] is first, "also when it is told twice"
 
 
 def test_a_new_address_must_be_proven_for_the_direct_way_alone() -> None:
