@@ -38,7 +38,8 @@ from overlay.wire.ip import is_unroutable
 from overlay.wire.virtio import READ_SIZE, VIRTIO_HEADER_SIZE
 
 LARGE: Final = 16_384
-"""From this size a block is bulk: a burst of its own, that waits for its turn."""
+"""A block over this size is bulk: it waits for its turn. What else waits for the same peer and was
+read right behind it may share its burst."""
 
 ARENA_SIZE: Final = 8 << 20
 """Bytes that are read and not yet sealed, at most. A processor drains that in some 15 ms; what is
