@@ -2,21 +2,18 @@
 
     muslin: [##########--------------] through the overlay: TCP to, 9 s left
 
-Where stderr is not a terminal there is no animation, only a line for each step.
+Where stderr is not a terminal there is only a line for each step.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
-from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import Final, TextIO
+
+from node.cli.animation import Animation
 
 WIDTH: Final = 24
 INTERVAL: Final = 0.2
-
-_CLEAR: Final = "\r\x1b[K"
 
 
 def drawn(text: str, done: float, left: float) -> str:
@@ -35,7 +32,7 @@ def drawn(text: str, done: float, left: float) -> str:
     return f"muslin: [{'#' * full}{'-' * (WIDTH - full)}] {text}, {seconds} s left"
 
 
-class Bar:
+class Bar(Animation):
     """A context manager around the steps.
 
     Args:
@@ -47,45 +44,20 @@ class Bar:
     def __init__(
         self, total: float, stream: TextIO | None = None, interval: float = INTERVAL
     ) -> None:
+        super().__init__(interval, stream)
         self._total = total
-        self._stream = stream or sys.stderr
-        self._interval = interval
         self._text = "getting ready"
         self._behind = 0.0  # seconds of the steps that are over
         self._length = 0.0
         self._began = time.monotonic()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def step(self, text: str, seconds: float) -> None:
         """The next step begins, and takes so long."""
         self._behind += self._length
         self._text, self._length, self._began = text, seconds, time.monotonic()
-        if self._thread is None:
-            self._stream.write(f"muslin: {text}\n")
-            self._stream.flush()
+        self._step(text)
 
-    def __enter__(self) -> Self:
-        if self._stream.isatty():
-            self._thread = threading.Thread(target=self._animate, name="bar", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._stream.write(_CLEAR)
-            self._stream.flush()
-
-    def _animate(self) -> None:
-        while not self._over.wait(self._interval):
-            passed = self._behind + min(self._length, time.monotonic() - self._began)
-            line = drawn(self._text, passed / self._total, self._total - passed)
-            self._stream.write(_CLEAR + line)
-            self._stream.flush()
+    def drawn(self) -> str:
+        """How far the steps have come; one that takes longer than it should stays at its end."""
+        passed = self._behind + min(self._length, time.monotonic() - self._began)
+        return drawn(self._text, passed / self._total, self._total - passed)

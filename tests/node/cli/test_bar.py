@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from node.cli.bar import WIDTH, Bar, drawn
-from tests.node.cli.test_progress import Terminal
+from tests.node.cli.test_animation import Terminal
 
 
 def test_the_bar_grows_with_what_is_done_and_never_leaves_its_frame() -> None:

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import io
-import threading
 
 from node.cli.progress import Progress
-
-
-class Terminal(io.StringIO):
-    """A stream that is a terminal, and tells when it was written to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = threading.Event()
-
-    def isatty(self) -> bool:
-        return True
-
-    def flush(self) -> None:
-        self.written.set()
+from tests.node.cli.test_animation import Terminal
 
 
 def test_a_slow_wait_is_shown_and_removed() -> None:
