@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
+from node import children
 from node.bench.far import Place, Task
 from node.control.ports import DaemonPort
 from node.control.schema import ControlError
@@ -51,9 +49,6 @@ ANSWER_PATIENCE: Final = 6.0
 START_PATIENCE: Final = 5.0
 MARGIN: Final = 5.0
 """Seconds that a far end may live longer than was asked for."""
-
-PACKAGES: Final = Path(__file__).resolve().parents[2]
-"""Where the packages are: the child runs this very code, installed or not."""
 
 Json = dict[str, object]
 Key = tuple[NodeId, int]
@@ -310,14 +305,11 @@ def _usable(address: Address) -> str:
 
 
 async def _start(task: Task) -> asyncio.subprocess.Process:
-    paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "node.bench.far",
+        *children.command("node.bench.far"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=children.environment(),
         start_new_session=True,  # Ctrl-C is for the daemon, which ends its child itself
     )
     assert process.stdin is not None

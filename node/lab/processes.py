@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,11 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from node import children
 from node.errors import NodeError
 from node.kernel import netns
-
-PACKAGES: Final = Path(__file__).resolve().parents[2]
-"""Where the packages are: daemons run this very code, installed or not."""
 
 STOP_PATIENCE: Final = 5.0
 """How long a daemon may take to stop cleanly before it is killed."""
@@ -45,14 +42,13 @@ _NOT_PASSED_ON: Final = ("MUSLIN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
 def command(state: Path, *words: str) -> list[str]:
     """The command line of a verb on a node's state folder."""
-    return [sys.executable, "-m", "node", "--state", str(state), *words]
+    return children.command("node", "--state", state, *words)
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The variables of a lab's daemons."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_PASSED_ON)}
-    paths = [str(PACKAGES), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)} | dict(settings)
+    return children.environment(kept) | dict(settings)
 
 
 def run_command(namespace: str, argv: Sequence[str], settings: Mapping[str, str]) -> str:

@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
+from node import children
 from node.config import NodeConfig
 from node.control.present import LaneFacts
 from node.errors import NodeError
@@ -31,9 +30,6 @@ from overlay.errors import OverlayError
 from overlay.lanes.messages import Failed, Ready, Stats, decode_report
 from overlay.types import NodeId
 from overlay.views import Problem
-
-PACKAGES: Final = Path(__file__).resolve().parents[2]
-"""Where the packages are: workers run this very code, installed or not."""
 
 STEADY: Final = 10.0
 """Seconds after which a process counts as having worked: it is replaced at once."""
@@ -237,10 +233,9 @@ class Supervisor:
         lane.pipe.send(self._setup(lane).encode())
 
     def _spawn(self, pipe: int) -> subprocess.Popen[bytes]:
-        paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(  # noqa: S603 (our own code, and numbers)
-            [sys.executable, "-m", "node.lanes.worker", str(pipe), str(self._udp)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            children.command("node.lanes.worker", pipe, self._udp),
+            env=children.environment(),
             pass_fds=(pipe, self._udp),
             stdin=subprocess.DEVNULL,
         )

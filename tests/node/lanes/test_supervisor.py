@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from node import children
 from node.config import NodeConfig
 from node.errors import NodeError
 from node.lanes import supervisor
-from node.lanes.supervisor import PACKAGES, Supervisor, check_ports
+from node.lanes.supervisor import Supervisor, check_ports
 from overlay.effects import TellDaemon, TellLane
 from overlay.lanes.messages import Ready, encode
 from overlay.types import NodeId
@@ -75,7 +76,7 @@ class Bench:
         self.started += 1
         return subprocess.Popen(
             [sys.executable, "-c", self._script, str(pipe)],
-            env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+            env=children.environment(),
             pass_fds=(pipe,),
         )
 

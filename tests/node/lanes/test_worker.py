@@ -6,17 +6,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from node import children
 from node.io.memory import MemoryNetwork, MemoryUdp
 from node.io.udp import UdpSocket
 from node.lanes.pipe import make_pair
 from node.lanes.setup import LaneSetup
-from node.lanes.supervisor import PACKAGES
 from node.lanes.worker import LaneUdp
 from overlay.lanes.messages import Failed, decode_report
 from overlay.lanes.remote import ViaFirst
@@ -73,15 +72,9 @@ class Process:
         with theirs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.bind(("127.0.0.1", 0))
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "node.lanes.worker",
-                    str(theirs.fileno()),
-                    str(udp.fileno()),
-                ],
+                children.command("node.lanes.worker", theirs.fileno(), udp.fileno()),
                 pass_fds=(theirs.fileno(), udp.fileno()),
-                env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+                env=children.environment(),
                 stderr=subprocess.PIPE,
                 text=True,
             )
