@@ -1,26 +1,15 @@
 """What daemons use: processor time and memory, with all threads and all processes they started.
 
 References:
-    proc(5): utime and stime of /proc/PID/stat, VmRSS and VmHWM of /proc/PID/status.
+    proc(5): VmRSS and VmHWM of /proc/PID/status.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
-_PROC: Final = Path("/proc")
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
-class Stat(NamedTuple):
-    """Of one process."""
-
-    parent: int
-    cpu_seconds: float
-    """User and system, of all its threads."""
+from node.proc import PROC, processes
 
 
 class Usage(NamedTuple):
@@ -31,16 +20,6 @@ class Usage(NamedTuple):
     """Bytes in memory now. Pages that processes share count once for each."""
     rss_peak: int
     """Sum of each process's own peak, in bytes."""
-
-
-def parse_stat(text: str) -> Stat:
-    """Read /proc/PID/stat. The command's name, in parentheses, may hold anything.
-
-    >>> parse_stat("7 (a) b) S 3 1 1 0 -1 0 0 0 0 0 150 50 0 0 20 0 1").parent
-    3
-    """
-    fields = text.rpartition(")")[2].split()
-    return Stat(int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
 def parse_rss(text: str) -> tuple[int, int]:
@@ -71,7 +50,7 @@ def family(roots: Collection[int], parents: Mapping[int, int]) -> set[int]:
 
 def usage(roots: Collection[int]) -> Usage:
     """Of these processes and their descendants, as far as they still run."""
-    stats = dict(_stats())
+    stats = processes()
     total = Usage(0.0, 0, 0)
     for pid in family(roots, {pid: stat.parent for pid, stat in stats.items()}):
         rss, peak = _rss(pid)
@@ -80,17 +59,8 @@ def usage(roots: Collection[int]) -> Usage:
     return total
 
 
-def _stats() -> Iterable[tuple[int, Stat]]:
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                yield int(entry.name), parse_stat((entry / "stat").read_text(errors="replace"))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # ended while we looked
-
-
 def _rss(pid: int) -> tuple[int, int]:
     try:
-        return parse_rss((_PROC / str(pid) / "status").read_text(errors="replace"))
+        return parse_rss((PROC / str(pid) / "status").read_text(errors="replace"))
     except (FileNotFoundError, ProcessLookupError):
         return 0, 0

@@ -4,12 +4,11 @@ The daemon's share includes the processes that it started (lanes), except the fa
 measurement itself. Times are in clock ticks, so a share over a second is good to a per cent.
 
 References:
-    proc(5): /proc/stat, /proc/PID/stat.
+    proc(5): /proc/stat.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from node.bench.figures import Json, Load
-
-PROC: Final = Path("/proc")
+from node.proc import PROC, TICKS, processes
 
 _IDLE: Final = slice(3, 5)  # idle, iowait
 _ALL: Final = slice(0, 8)  # user to steal; guest time is inside user time
-_PPID, _UTIME, _STIME = 1, 11, 12  # behind the closing bracket of the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +75,26 @@ def look(pid: int, *, without: int = 0, proc: Path = PROC) -> Usage | None:
     Returns:
         None where /proc does not show it.
     """
-    ticks = os.sysconf("SC_CLK_TCK")
     try:
         lines = (proc / "stat").read_text().splitlines()
         times = [int(word) for word in lines[0].split()[1:]]
-        processes = {
-            found: seconds / ticks
-            for found, parent, seconds in _processes(proc)
-            if pid in (found, parent) and found != without
+        used = {
+            found: stat.cpu_seconds
+            for found, stat in processes(proc).items()
+            if pid in (found, stat.parent) and found != without
         }
     except (OSError, ValueError, IndexError):
         return None
-    if pid not in processes:
+    if pid not in used:
         return None
     cores = sum(line.startswith("cpu") for line in lines) - 1
     return Usage(
         when=time.monotonic(),
-        idle=sum(times[_IDLE]) / ticks,
-        total=sum(times[_ALL]) / ticks,
+        idle=sum(times[_IDLE]) / TICKS,
+        total=sum(times[_ALL]) / TICKS,
         cores=max(1, cores),
-        processes=processes,
+        processes=used,
     )
-
-
-def _processes(proc: Path) -> list[tuple[int, int, int]]:
-    """Id, parent and clock ticks used, of every process."""
-    found = []
-    for entry in proc.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            # The name in brackets may hold anything, brackets included.
-            words = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended meanwhile
-        ticks = int(words[_UTIME]) + int(words[_STIME])
-        found.append((int(entry.name), int(words[_PPID]), ticks))
-    return found
 
 
 def load_between(before: Usage | None, after: Usage | None) -> Load | None:
