@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.support.bed import Bed, a_spare_namespace, making_a_bed
 from tests.support.labs import OWN_ROOT, Lab, LabMaker, remove_leftovers
 from tests.support.machines import Yard, YardMaker
 
@@ -95,6 +96,27 @@ def make_yard(_clean_machine: None) -> Iterator[YardMaker]:
     """Makes machines without daemons for one test."""
     with YardMaker() as maker:
         yield maker
+
+
+@pytest.fixture(scope="module")
+def made_bed() -> Iterator[Bed]:
+    """Two nodes and three pods, as the tests of a module left them."""
+    with making_a_bed() as bed:
+        yield bed
+
+
+@pytest.fixture
+def bed(made_bed: Bed) -> Bed:
+    """Both nodes settled, whatever the test before did to them."""
+    made_bed.settle()
+    return made_bed
+
+
+@pytest.fixture
+def spare() -> Iterator[str]:
+    """An empty namespace."""
+    with a_spare_namespace() as path:
+        yield path
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,195 +1,27 @@
-"""The kernel does its part: addresses, hops, ICMP, repair. Real namespaces, no daemon.
-
-    kt-node1                                              kt-node2
-    +---------------------------+                         +---------------------------+
-    | 10.244.1.1     muslin0 ===|==== Relay (a thread) ===|=== muslin0     10.244.2.1 |
-    | mus..     mus..           |                         |           mus..           |
-    +---||--------||------------+                         +-------------||------------+
-     kt-pod11   kt-pod12                                             kt-pod21
-     10.244.1.2 10.244.1.3                                           10.244.2.2
-
-The relay copies packets between the two TUN interfaces as the daemons would, without sealing them.
-"""
+"""The kernel does its part: addresses, hops, ICMP, repair. Between `tests.support.bed`."""
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import os
 import re
-import select
 import socket
-import struct
-import subprocess
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from node.kernel import netns, pods
+from node.kernel import netns
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
-from node.kernel.manager import KernelManager
 from node.kernel.model import is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.overlap import find_overlap
-from node.kernel.thread import KernelThread
-from node.loop import LoopKind
-from node.loop import run as run_loop
 from overlay.types import Endpoint
-from overlay.views import PodView, Problem, Snapshot
+from tests.support.bed import MTU, TUN, Bed, all_routes, applied, name, open_tun, pod, run
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.views import node_snapshot, pod_view
+from tests.support.views import node_snapshot
 
 pytestmark = NEEDS_KERNEL
-
-TUN = "muslin0"
-MTU = 1500
-PREFIX = f"kt{os.getpid()}"
-TUNSETIFF = 0x400454CA
-IFF_TUN_NO_PI = 0x1001
-
-
-# -- the bed ---------------------------------------------------------------------------------------
-
-
-def name(text: str) -> str:
-    return f"{PREFIX}-{text}"
-
-
-def pod(node: int, number: int) -> PodView:
-    return pod_view(node, number, netns=name(f"pod{node}{number}"))
-
-
-def open_tun() -> int:
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", TUN.encode(), IFF_TUN_NO_PI))
-    return descriptor
-
-
-class Relay:
-    """Copies every packet from one TUN to the other, and back, until closed."""
-
-    def __init__(self, left: int, right: int) -> None:
-        self._far = {left: right, right: left}
-        self._wake, self._waker = os.pipe()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            ready, _, _ = select.select([*self._far, self._wake], [], [])
-            if self._wake in ready:
-                return
-            for descriptor in ready:
-                try:
-                    os.write(self._far[descriptor], os.read(descriptor, 65536))
-                except OSError:
-                    continue  # a link is down for a moment
-
-    def close(self) -> None:
-        os.write(self._waker, b"x")
-        self._thread.join()
-        for descriptor in (*self._far, self._wake, self._waker):
-            os.close(descriptor)
-
-
-Work = Callable[[KernelManager], Coroutine[Any, Any, Any]]
-
-
-def manage(node: str, work: Work) -> Any:
-    """`work` with a new manager in the namespace of a node, as a freshly started daemon has it."""
-
-    async def main() -> Any:
-        thread = KernelThread()
-        try:
-            return await work(KernelManager(TUN, MTU, thread))
-        finally:
-            await thread.close()
-
-    # Threads inherit the namespace of the thread that starts them.
-    return netns.run_in(node, run_loop, main, LoopKind.UVLOOP)
-
-
-def run(where: str, *argv: str) -> str:
-    done = netns.run_in(
-        where, subprocess.run, argv, capture_output=True, text=True, check=False, timeout=20
-    )
-    return str(done.stdout + done.stderr)
-
-
-def all_routes(where: str) -> list[str]:
-    return sorted((run(where, "ip", "route") + run(where, "ip", "-6", "route")).splitlines())
-
-
-def applied(node: str, state: Snapshot) -> tuple[Problem, ...]:
-    problems: tuple[Problem, ...] = manage(node, lambda manager: manager.apply(state))
-    return problems
-
-
-@dataclass(frozen=True)
-class Bed:
-    node1: str
-    node2: str
-    state1: Snapshot
-    state2: Snapshot
-    pod11: PodView
-    pod12: PodView
-    pod21: PodView
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Bed]:
-    pod11, pod12, pod21 = pod(1, 1), pod(1, 2), pod(2, 1)
-    bed = Bed(
-        name("node1"),
-        name("node2"),
-        node_snapshot(1, (pod11, pod12)),
-        node_snapshot(2, (pod21,)),
-        pod11,
-        pod12,
-        pod21,
-    )
-    relay = None
-    try:
-        for namespace in (bed.node1, bed.node2, pod11.netns, pod12.netns, pod21.netns):
-            netns.create(namespace)
-        relay = Relay(netns.run_in(bed.node1, open_tun), netns.run_in(bed.node2, open_tun))
-        yield bed
-    finally:
-        if relay:
-            relay.close()
-        for namespace in netns.names():
-            if namespace.startswith(f"{PREFIX}-"):
-                netns.delete(namespace)
-
-
-@pytest.fixture
-def bed(made: Bed) -> Bed:
-    """Both nodes settled, whatever the test before did to them."""
-    assert applied(made.node1, made.state1) == ()
-    assert applied(made.node2, made.state2) == ()
-    return made
-
-
-@pytest.fixture
-def spare() -> Iterator[str]:
-    """An empty namespace."""
-    path = netns.create(name("spare"))
-    yield str(path)
-    netns.delete(path.name)
-
-
-def veth_index(node: str, pod_name: str) -> int | None:
-    def look() -> int | None:
-        with Netlink() as netlink:
-            return netlink.link_index(veth_name(pod_name))
-
-    return netns.run_in(node, look)
 
 
 # -- what packets see ------------------------------------------------------------------------------
@@ -361,137 +193,6 @@ def test_advertised_default_routes_survive_forwarding(spare: str) -> None:
     finally:
         os.close(tun)
     assert run(spare, "cat", "/proc/sys/net/ipv6/conf/wan0/accept_ra") == "2\n"
-
-
-# -- pods ------------------------------------------------------------------------------------------
-
-
-def test_a_restarted_daemon_adopts_its_pods_as_they_are(bed: Bed) -> None:
-    before = veth_index(bed.node1, "pod11")
-    assert applied(bed.node1, bed.state1) == ()
-    assert veth_index(bed.node1, "pod11") == before
-
-
-def test_a_pod_is_attached_once_however_often_it_is_asked_for(bed: Bed) -> None:
-    async def twice(manager: KernelManager) -> None:
-        await manager.apply(bed.state1)
-        await manager.attach_pod(bed.pod11)
-        await manager.attach_pod(bed.pod11)
-
-    before = veth_index(bed.node1, "pod11")
-    manage(bed.node1, twice)
-    assert veth_index(bed.node1, "pod11") == before
-
-
-def test_a_half_made_pod_is_made_again(bed: Bed) -> None:
-    before = veth_index(bed.node1, "pod11")
-    run(bed.pod11.netns, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
-    assert applied(bed.node1, bed.state1) == ()
-    assert veth_index(bed.node1, "pod11") != before
-    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod21.address))
-
-
-def test_a_lost_route_in_a_pod_comes_back_without_a_new_veth(bed: Bed) -> None:
-    before = veth_index(bed.node1, "pod11")
-    run(bed.pod11.netns, "ip", "route", "flush", "proto", "109")
-    assert applied(bed.node1, bed.state1) == ()
-    assert veth_index(bed.node1, "pod11") == before
-    assert "default via 169.254.1.1" in run(bed.pod11.netns, "ip", "route")
-
-
-def test_a_pod_that_moved_to_another_namespace_is_connected_there(bed: Bed, spare: str) -> None:
-    moved = replace(bed.pod11, netns=spare)
-    assert applied(bed.node1, replace(bed.state1, pods=(moved, bed.pod12))) == ()
-    assert "eth0" not in run(bed.pod11.netns, "ip", "link")
-    assert " 0% packet loss" in run(spare, "ping", "-c1", "-W3", str(bed.pod21.address))
-
-
-def refused(bed: Bed, view: PodView) -> KernelError:
-    async def attach(manager: KernelManager) -> None:
-        await manager.apply(bed.state1)
-        await manager.attach_pod(view)
-
-    with pytest.raises(KernelError) as caught:
-        manage(bed.node1, attach)
-    assert veth_index(bed.node1, view.name) is None
-    assert str(view.address) not in run(bed.node1, "ip", "route")
-    return caught.value
-
-
-def test_a_namespace_that_is_not_there_is_a_clear_error(bed: Bed) -> None:
-    error = refused(bed, replace(pod(1, 7), netns="/run/netns/nowhere"))
-    assert error.code == "no-netns"
-    assert str(error) == "there is no namespace /run/netns/nowhere"
-
-
-def test_a_file_that_is_no_namespace_is_a_clear_error(bed: Bed, tmp_path: Path) -> None:
-    file = tmp_path / "plain"
-    file.touch()
-    error = refused(bed, replace(pod(1, 7), netns=str(file)))
-    assert str(error) == f"{file} is not a network namespace"
-
-
-def test_a_namespace_with_another_eth0_is_a_clear_error(bed: Bed, spare: str) -> None:
-    run(spare, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-    error = refused(bed, replace(pod(1, 7), netns=spare))
-    assert error.code == "netns-in-use"
-    assert str(error) == f"namespace {spare} has an interface eth0 already"
-    assert "169.254" not in run(spare, "ip", "route")
-
-
-def test_the_nodes_own_namespace_cannot_be_a_pod(bed: Bed) -> None:
-    path = f"/run/netns/{bed.node1}"
-    error = refused(bed, replace(pod(1, 7), netns=path))
-    assert str(error) == f"{path} is the namespace of the node itself"
-
-
-def test_a_pod_that_cannot_be_finished_leaves_nothing(bed: Bed, spare: str) -> None:
-    # The pod's address is taken by a foreign route of the node: the last step fails.
-    view = replace(pod(1, 7), netns=spare)
-    run(bed.node1, "ip", "route", "add", "unreachable", f"{view.address}/32")
-
-    async def attach(manager: KernelManager) -> None:
-        await manager.apply(bed.state1)
-        await manager.attach_pod(view)
-
-    with pytest.raises(KernelError, match="file exists"):
-        manage(bed.node1, attach)
-    run(bed.node1, "ip", "route", "del", "unreachable", f"{view.address}/32")
-    assert veth_index(bed.node1, view.name) is None
-    assert "eth0" not in run(spare, "ip", "link")
-
-
-def test_a_pod_without_a_namespace_gets_one_and_takes_it_along(bed: Bed) -> None:
-    path = pods.own_namespace(name("node1"), "web")
-    view = replace(pod(1, 8), name="web", netns=path)
-
-    async def add_and_remove(manager: KernelManager) -> str:
-        await manager.apply(bed.state1)
-        await manager.attach_pod(view)
-        pinged = await asyncio.to_thread(run, path, "ping", "-c1", "-W3", str(bed.pod21.address))
-        await manager.detach_pod("web")
-        await manager.detach_pod("web")
-        return pinged
-
-    try:
-        assert " 0% packet loss" in manage(bed.node1, add_and_remove)
-        assert not netns.exists(path)
-        assert veth_index(bed.node1, "web") is None
-    finally:
-        netns.delete(Path(path).name)
-
-
-def test_stopping_keeps_pods_and_leaving_removes_all_of_it(bed: Bed) -> None:
-    async def stop(manager: KernelManager, *, remove: bool) -> None:
-        await manager.apply(bed.state1)
-        await manager.close(remove=remove)
-
-    manage(bed.node1, lambda manager: stop(manager, remove=False))
-    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
-    manage(bed.node1, lambda manager: stop(manager, remove=True))
-    assert "proto 109" not in run(bed.node1, "ip", "route") + run(bed.node1, "ip", "-6", "route")
-    assert veth_index(bed.node1, "pod11") is None
-    assert "10.244" not in run(bed.node1, "ip", "addr")
 
 
 # -- what the daemon asks before it starts ---------------------------------------------------------

@@ -9,7 +9,7 @@ repeat, split and reorder what is on it. Addresses: each side has an IPv4 and an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from struct import pack
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from overlay.routing.lpm import LongestPrefixMatch
 from overlay.session.suites import Suite
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId, Prefix
-from overlay.wire.burst import TAG_SIZE, blocks_untrusted
-from overlay.wire.header import HEADER_SIZE, Header
+from overlay.wire.burst import TAG_SIZE, BlockKind, blocks_untrusted
+from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
 from overlay.wire.reassembly import Reassembly
 from overlay.wire.virtio import NO_OFFLOAD
 
@@ -285,3 +285,47 @@ def packet6(source: NodeId, target: NodeId, payload: bytes = b"", *, host: int =
     """An IPv6 packet behind an empty virtio_net_hdr."""
     ends = address(source, host, 6).packed + address(target, host, 6).packed
     return NO_OFFLOAD + pack(">B3xHBB32s", 0x60, len(payload), 17, 64, ends) + payload
+
+
+def burst(pair: Pair, *packets: bytes) -> bytes:
+    """The datagrams of one burst from Alice to Bob, back to back."""
+    pair.alice.send(*packets)
+    ((_, datagrams, _),) = pair.alice.take_wire()
+    return datagrams
+
+
+def sealed(pair: Pair, plaintext: bytes) -> bytes:
+    """One datagram that holds any plaintext at all, properly sealed by Alice."""
+    keypair = pair.alice.peers[BOB].keypair
+    counter = keypair.next_counter()
+    header = Header(TYPE_DATA, receiver=keypair.remote_index, counter=counter).encode()
+    out = bytearray(len(plaintext) + 16)
+    keypair.seal_into(counter, plaintext, header, out)
+    return header + bytes(out)
+
+
+class Alice(Side):
+    """A sender with sessions to Bob and Carol; `theirs` are the keypairs of the far ends."""
+
+    def __init__(self, **bounds: int) -> None:
+        super().__init__(ALICE, **bounds)
+        self.theirs: dict[NodeId, Keypair] = {}
+        for number, peer in enumerate((BOB, CAROL), start=1):
+            ours, self.theirs[peer] = keypairs(ALICE, peer, indexes=number)
+            self.use(peer, ours)
+
+    def sent(self, peer: NodeId = BOB) -> list[list[bytes]]:
+        """The packets of each burst on the link to `peer`, which is empty afterwards."""
+        there = [entry for entry in self.wire if entry[0] == ENDPOINTS[peer]]
+        self.wire = [entry for entry in self.wire if entry[0] != ENDPOINTS[peer]]
+        bursts = open_bursts(there, self.theirs[peer])
+        assert all(kind == BlockKind.OFFLOADED for burst in bursts for kind, _ in burst.blocks)
+        return [[body for _, body in burst.blocks] for burst in bursts]
+
+
+def foreign(source: str, target: str) -> bytes:
+    """A packet between any two addresses."""
+    ends = ip_address(source).packed + ip_address(target).packed
+    if len(ends) == 8:
+        return packet4(ALICE, BOB)[:-8] + ends
+    return packet6(ALICE, BOB)[:-32] + ends

@@ -23,8 +23,8 @@ from overlay.wire.virtio import (
     VirtioHeader,
 )
 from tests.node.selftest.test_tun import Corrupting, of
-from tests.node.test_driver import Node, on_loop
 from tests.support.builders import pseudo4, slow_checksum, udp4
+from tests.support.drivers import Node, on_loop
 from tests.support.namespace import in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
 

@@ -1,23 +1,15 @@
+"""Packets that go out: whose they are, how they share bursts, how bursts are cut."""
+
 from __future__ import annotations
 
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from overlay.forwarding.flow import MAX_FLOWS, with_ports
-from overlay.forwarding.outbound import (
-    ARENA_SIZE,
-    LARGE,
-    MAX_BLOCK,
-    MAX_REJECTED,
-    SERVED,
-)
-from overlay.session.transport import Keypair
+from overlay.forwarding.flow import MAX_FLOWS
+from overlay.forwarding.outbound import LARGE, MAX_BLOCK, MAX_REJECTED
 from overlay.types import Endpoint, NodeId
-from overlay.wire.burst import BLOCK_HEADER_SIZE, MAX_RUN, BlockKind
+from overlay.wire.burst import MAX_RUN, BlockKind
 from overlay.wire.control import encode
 from overlay.wire.messages import Probe
 from overlay.wire.virtio import READ_SIZE
@@ -26,49 +18,16 @@ from tests.support.pair import (
     BOB,
     CAROL,
     ENDPOINTS,
-    LIFE,
     NO_OFFLOAD,
-    Side,
+    Alice,
     address,
-    keypairs,
+    foreign,
     open_bursts,
     packet4,
     packet6,
 )
 
 BIG = bytes(62_000)
-
-
-class Alice(Side):
-    """A sender with sessions to Bob and Carol; `theirs` are the keypairs of the far ends."""
-
-    def __init__(self, **bounds: int) -> None:
-        super().__init__(ALICE, **bounds)
-        self.theirs: dict[NodeId, Keypair] = {}
-        for number, peer in enumerate((BOB, CAROL), start=1):
-            ours, self.theirs[peer] = keypairs(ALICE, peer, indexes=number)
-            self.use(peer, ours)
-
-    def sent(self, peer: NodeId = BOB) -> list[list[bytes]]:
-        """The packets of each burst on the link to `peer`, which is empty afterwards."""
-        there = [entry for entry in self.wire if entry[0] == ENDPOINTS[peer]]
-        self.wire = [entry for entry in self.wire if entry[0] != ENDPOINTS[peer]]
-        bursts = open_bursts(there, self.theirs[peer])
-        assert all(kind == BlockKind.OFFLOADED for burst in bursts for kind, _ in burst.blocks)
-        return [[body for _, body in burst.blocks] for burst in bursts]
-
-
-@pytest.fixture
-def alice() -> Alice:
-    return Alice()
-
-
-def foreign(source: str, target: str) -> bytes:
-    """A packet between any two addresses."""
-    ends = ip_address(source).packed + ip_address(target).packed
-    if len(ends) == 8:
-        return packet4(ALICE, BOB)[:-8] + ends
-    return packet6(ALICE, BOB)[:-32] + ends
 
 
 # -- routing ---------------------------------------------------------------------------------------
@@ -278,189 +237,6 @@ def test_the_border_between_small_and_large_loses_nothing(alice: Alice, over: in
     assert alice.sent() == bursts
 
 
-# -- bulk waits, small packets do not --------------------------------------------------------------
-
-
-def flow(peer: NodeId, port: int, size: int, fill: int = 0) -> bytes:
-    """A packet whose payload begins with its ports."""
-    return packet4(ALICE, peer, port.to_bytes(4, "big") + bytes([fill]) * size)
-
-
-def test_small_packets_of_other_flows_overtake_bulk(alice: Alice):
-    bulk = [flow(BOB, 1, 62_000, number) for number in range(9)]
-    small = flow(BOB, 2, 60)
-    for packet in (*bulk, small):
-        alice.accept(packet)
-    assert alice.wire == []
-    alice.outbound.flush(0.0)
-    assert alice.sent()[0] == [small]
-    assert alice.outbound.waiting
-
-
-def test_small_packets_of_a_flow_never_overtake_its_bulk(alice: Alice):
-    packets = [flow(BOB, 1, size, number) for number, size in enumerate([62_000, 60, 62_000, 70])]
-    alice.send(*packets)
-    assert [packet for burst in alice.sent() for packet in burst] == packets
-
-
-def test_a_flush_sends_a_bounded_part_of_the_bulk_and_says_that_more_waits(alice: Alice):
-    bulk = [flow(BOB, 1, 62_000, number) for number in range(12)]
-    for packet in bulk:
-        alice.accept(packet)
-    flushes = 0
-    sent = []
-    while alice.outbound.waiting:
-        before = len(sent)
-        alice.outbound.flush(0.0)
-        alice.check()
-        sent += [packet for burst in alice.sent() for packet in burst]
-        assert (len(sent) - before - 1) * 62_000 < SERVED
-        flushes += 1
-    assert sent == bulk
-    assert flushes > 2
-
-
-def test_peers_take_turns_with_their_bulk(alice: Alice):
-    for number in range(3):
-        alice.accept(flow(BOB, 1, 62_000, number))
-    alice.accept(flow(CAROL, 1, 62_000))
-    alice.outbound.flush(0.0)
-    assert [entry[0] for entry in alice.wire[:2]] == [ENDPOINTS[BOB], ENDPOINTS[CAROL]]
-
-
-def test_middling_packets_that_lie_side_by_side_share_a_burst(alice: Alice):
-    packets = [flow(BOB, 1, 20_000, number) for number in range(5)]
-    alice.send(*packets)
-    assert alice.sent() == [packets[:3], packets[3:]]
-
-
-def test_the_arena_is_a_ring_and_nothing_that_waits_is_overwritten(alice: Alice):
-    """More than it holds, with a flush now and then, as when the kernel's queue never empties."""
-    bulk: list[bytes] = []
-    sent: list[bytes] = []
-    for number in range(600):
-        if len(alice.outbound.room()) < READ_SIZE:
-            alice.outbound.flush(0.0)
-            alice.check()
-            sent += [packet for burst in alice.sent() for packet in burst]
-            continue
-        bulk.append(flow(BOB, 1, 40_000 + number * 30, number % 256))
-        alice.accept(bulk[-1])
-        alice.outbound.check_invariants()
-    assert len(bulk) * 40_000 > 2 * ARENA_SIZE
-    while alice.outbound.waiting:
-        alice.outbound.flush(0.0)
-    alice.check()
-    assert sent + [packet for burst in alice.sent() for packet in burst] == bulk
-
-
-def test_what_waits_in_memory_is_bounded(alice: Alice):
-    accepted = 0
-    while len(alice.outbound.room()) >= READ_SIZE:
-        alice.accept(flow(BOB, 1, 62_000))
-        accepted += 1
-        alice.outbound.check_invariants()
-    assert accepted * 62_000 + SERVED + READ_SIZE >= ARENA_SIZE
-    assert accepted * 62_000 <= ARENA_SIZE + SERVED + READ_SIZE
-
-
-def test_bulk_for_a_peer_without_a_session_any_more_is_lost_in_the_books(alice: Alice):
-    for number in range(3):
-        alice.accept(flow(BOB, 1, 62_000, number))
-    alice.outbound.abandon(alice.peers[BOB])
-    alice.check()
-    assert alice.lost() == {"no_session": 3}
-    alice.accept(flow(BOB, 1, 62_000))
-    alice.accept(flow(CAROL, 1, 62_000))
-    alice.outbound.flush(LIFE)
-    alice.check()
-    assert alice.lost() == {"no_session": 5}
-    assert not alice.outbound.waiting
-
-
-# -- runs ------------------------------------------------------------------------------------------
-
-
-def read_run(side: Side, packets: list[bytes]) -> None:
-    """Lay packets where one pass over the TUN would, and take them."""
-    room, at = side.outbound.room(), 0
-    for packet in packets:
-        room[at : at + len(packet)] = packet
-        at += len(packet) + BLOCK_HEADER_SIZE
-    side.outbound.accept_run([len(packet) for packet in packets], 0.0)
-    side.outbound.check_invariants()
-    side.ledger.check_invariants()
-
-
-_STRANGERS = (foreign("10.244.0.2", "10.244.99.1"), foreign("192.0.2.9", "10.244.1.2"), b"\x00" * 9)
-_RUNS = st.lists(
-    st.tuples(
-        st.sampled_from([packet4, packet6, *_STRANGERS]),
-        st.sampled_from([BOB, CAROL]),
-        st.sampled_from([0, 1, 36, 36, 1400, 16_300, 20_000, 62_000]),
-        st.integers(0, 255),
-        st.sampled_from([1, 1, 2, 7, 8, 9, 40]),
-    ),
-    max_size=12,
-)
-
-
-@given(_RUNS)
-def test_packets_taken_as_a_run_fare_as_packets_taken_one_by_one(runs):
-    """The one look at a whole run must decide what a look at each packet decides."""
-    packets = [
-        kind if isinstance(kind, bytes) else kind(ALICE, to, bytes([fill]) * size)
-        for kind, to, size, fill, count in runs
-        for _ in range(count)
-    ]
-    one_by_one, together = Alice(), Alice()
-    one_by_one.send(*packets)
-    while packets:
-        left, fitting = len(together.outbound.room()), 0
-        for packet in packets:
-            if left < READ_SIZE:
-                break
-            left -= len(packet) + BLOCK_HEADER_SIZE
-            fitting += 1
-            if len(packet) > LARGE:
-                break
-        read_run(together, packets[:fitting])
-        del packets[:fitting]
-    together.send()
-    for peer in (BOB, CAROL):
-        expected = [packet for burst in one_by_one.sent(peer) for packet in burst]
-        found = [packet for burst in together.sent(peer) for packet in burst]
-        # Whether a small packet comes before bulk of other flows is up to when passes end.
-        assert [p for p in found if len(p) > LARGE] == [p for p in expected if len(p) > LARGE]
-        assert sorted(found) == sorted(expected)
-    assert together.lost() == one_by_one.lost()
-    assert together.ledger.view() == one_by_one.ledger.view()
-
-
-def test_a_run_for_one_peer_is_one_burst_that_was_never_copied(alice: Alice):
-    packets = [packet4(ALICE, BOB, bytes([number]) * 36) for number in range(128)]
-    read_run(alice, packets)
-    assert alice.peers[BOB].spans == [0, sum(len(packet) + BLOCK_HEADER_SIZE for packet in packets)]
-    alice.outbound.flush(0.0)
-    assert alice.sent() == [packets]
-
-
-def test_a_run_that_waits_for_a_session_waits_packet_by_packet(alice: Alice):
-    alice.peers[BOB].keypair = None
-    read_run(alice, [packet4(ALICE, BOB, bytes(36))] * 10)
-    assert len(alice.peers[BOB].queue) == 8
-    assert alice.lost() == {"queue_full": 2}
-
-
-def test_more_small_packets_than_the_arena_holds_are_sealed_before_it_overflows(alice: Alice):
-    packets = [packet4(ALICE, BOB, bytes([n % 256]) * 1400) for n in range(400)]
-    for packet in packets:
-        alice.accept(packet)
-        alice.outbound.check_invariants()
-    alice.outbound.flush(0.0)
-    assert [packet for burst in alice.sent() for packet in burst] == packets
-
-
 # -- segments --------------------------------------------------------------------------------------
 
 
@@ -494,107 +270,6 @@ def test_the_largest_burst_is_two_sends(alice: Alice):
     """One would reach the frame size from which the kernel segments in software."""
     alice.send(packet4(ALICE, BOB, bytes(65_505)))
     assert [len(entry[1]) <= MAX_RUN for entry in alice.wire] == [True, True]
-
-
-# -- no session ------------------------------------------------------------------------------------
-
-
-def test_without_a_session_packets_wait_and_the_peer_is_wanted(alice: Alice):
-    keypair, alice.peers[BOB].keypair = alice.peers[BOB].keypair, None
-    packets = [packet4(ALICE, BOB, bytes([index])) for index in range(3)]
-    alice.send(*packets)
-    assert alice.wire == []
-    assert alice.outbound.wanted == {BOB}
-    assert alice.ledger.queued_packets == 3
-    alice.outbound.release(alice.peers[BOB], 0.0)
-    assert alice.wire == [], "still no session"
-    alice.peers[BOB].keypair = keypair
-    alice.outbound.release(alice.peers[BOB], 0.0)
-    alice.check()
-    assert [packet for burst in alice.sent() for packet in burst] == packets
-    assert alice.ledger.queued_packets == 0
-    assert alice.peers[BOB].queued_bytes == 0
-
-
-def test_an_expired_keypair_is_no_session(alice: Alice):
-    packet = packet4(ALICE, BOB)
-    alice.send(packet, now=LIFE - 0.1)
-    assert len(alice.sent()) == 1
-    alice.send(packet, packet4(ALICE, BOB, BIG), now=LIFE)
-    assert alice.wire == []
-    assert alice.outbound.wanted == {BOB}
-    assert alice.ledger.queued_packets == 2
-    alice.outbound.release(alice.peers[BOB], LIFE)
-    assert alice.wire == []
-
-
-def test_a_keypair_that_expires_between_packing_and_flushing_is_not_used(alice: Alice):
-    alice.accept(packet4(ALICE, BOB), now=LIFE - 0.1)
-    alice.accept(packet4(ALICE, BOB), now=LIFE)  # waits already
-    alice.outbound.flush(LIFE)
-    alice.check()
-    assert alice.wire == []
-    assert alice.lost() == {"no_session": 1}
-    assert alice.ledger.queued_packets == 1
-
-
-def test_the_queue_is_bounded_in_packets():
-    alice = Alice(queued_packets=3)
-    alice.peers[BOB].keypair = None
-    alice.send(*[packet4(ALICE, BOB)] * 5, packet4(ALICE, CAROL))
-    assert alice.lost() == {"queue_full": 2}
-    assert dict(alice.peers[BOB].drops) == {"queue_full": 2}
-    assert len(alice.sent(CAROL)) == 1, "others do not suffer"
-
-
-def test_the_queue_is_bounded_in_bytes():
-    alice = Alice(queued_bytes=130_000)
-    alice.peers[BOB].keypair = None
-    alice.send(*[packet4(ALICE, BOB, BIG)] * 3, packet4(ALICE, BOB))
-    assert alice.lost() == {"queue_full": 1}
-    assert alice.ledger.queued_packets == 3, "a small one still fits"
-    assert alice.peers[BOB].queued_bytes <= 130_000
-
-
-def test_a_queue_that_was_released_has_room_again():
-    alice = Alice(queued_packets=2)
-    keypair = alice.peers[BOB].keypair
-    for _ in range(3):
-        alice.peers[BOB].keypair = None
-        alice.send(*[packet4(ALICE, BOB)] * 2)
-        alice.peers[BOB].keypair = keypair
-        alice.outbound.release(alice.peers[BOB], 0.0)
-    assert alice.lost() == {}
-    assert alice.ledger.sent_out == 6
-
-
-def test_abandoning_loses_what_waits_and_what_is_packed(alice: Alice):
-    alice.accept(packet4(ALICE, BOB))
-    alice.peers[BOB].keypair = None
-    alice.accept(packet4(ALICE, BOB))
-    alice.accept(packet4(ALICE, CAROL))
-    alice.outbound.abandon(alice.peers[BOB])
-    alice.check()
-    assert alice.lost() == {"no_session": 2}
-    assert dict(alice.peers[BOB].drops) == {"no_session": 2}
-    alice.outbound.flush(0.0)
-    alice.check()
-    assert [entry[0] for entry in alice.wire] == [ENDPOINTS[CAROL]]
-    alice.outbound.abandon(alice.peers[BOB])
-    assert alice.lost() == {"no_session": 2}, "nothing is lost twice"
-
-
-def test_what_waits_survives_a_flush_after_several_bursts_to_the_peer(alice: Alice):
-    """Several bursts leave in one pass, then the session goes: flush has no say in the queue."""
-    for _ in range(100):
-        alice.accept(packet4(ALICE, BOB, bytes(1472)))
-    alice.outbound.abandon(alice.peers[BOB])
-    alice.peers[BOB].keypair = None
-    alice.accept(packet4(ALICE, BOB))
-    lost = alice.lost()
-    alice.outbound.flush(0.0)
-    assert alice.lost() == lost
-    assert alice.ledger.queued_packets == 1
 
 
 # -- refused by the kernel -------------------------------------------------------------------------
@@ -669,88 +344,3 @@ def test_sealed_bytes_show_nothing_of_the_packet(alice: Alice):
     alice.send(packet4(ALICE, BOB, canary), packet4(ALICE, CAROL, canary * 1200))
     assert all(canary not in datagrams for _, datagrams, _ in alice.wire)
     assert all(address(ALICE, 2).packed not in datagrams for _, datagrams, _ in alice.wire)
-
-
-# -- everything at once ----------------------------------------------------------------------------
-
-
-class Machine(RuleBasedStateMachine):
-    """Any sequence of events: the books balance, nothing is repeated, overtaken or invented.
-
-    Overtaken means: by a packet of its own flow. Small packets of others may.
-    """
-
-    peers = st.sampled_from([BOB, CAROL])
-
-    @initialize()
-    def start(self) -> None:
-        self.alice = Alice(queued_packets=4, queued_bytes=70_000)
-        self.number = 0
-        self.ours = {peer: self.alice.peers[peer].keypair for peer in (BOB, CAROL)}
-        self.seen: dict[bytes, int] = {}
-        self.received = 0
-
-    @rule(
-        peer=peers,
-        build=st.sampled_from([packet4, packet6]),
-        ports=st.sampled_from([b"port", b"PORT"]),
-        size=st.sampled_from([0, 50, 1400, 15_000, 16_400, 40_000, 65_000]),
-        count=st.integers(1, 6),
-    )
-    def accept(self, peer: NodeId, build, ports: bytes, size: int, count: int) -> None:
-        for _ in range(count):
-            self.number += 1
-            payload = ports + self.number.to_bytes(4, "big") * (size // 4 + 1)
-            self.alice.accept(build(ALICE, peer, payload))
-
-    @rule(to=st.sampled_from(["10.244.99.1", "10.244.0.9", "224.0.0.1"]))
-    def accept_unroutable(self, to: str) -> None:
-        self.alice.accept(foreign("10.244.0.2", to))
-
-    @rule(packet=st.binary(min_size=1, max_size=80))
-    def accept_garbage(self, packet: bytes) -> None:
-        self.alice.accept(packet)
-
-    @rule()
-    def flush(self) -> None:
-        self.alice.outbound.flush(0.0)
-
-    @rule(peer=peers)
-    def session_up(self, peer: NodeId) -> None:
-        path = self.alice.peers[peer]
-        path.keypair = self.ours[peer]
-        self.alice.outbound.release(path, 0.0)
-        assert not path.queue
-
-    @rule(peer=peers, given_up=st.booleans())
-    def session_down(self, peer: NodeId, given_up: bool) -> None:
-        self.alice.peers[peer].keypair = None
-        if given_up:
-            self.alice.outbound.abandon(self.alice.peers[peer])
-
-    @rule(refuse=st.booleans())
-    def kernel(self, refuse: bool) -> None:
-        self.alice.refuse = refuse
-
-    @rule(path_mtu=st.sampled_from([1280, 1500, 9000]), peer=peers)
-    def path_changes(self, path_mtu: int, peer: NodeId) -> None:
-        self.alice.peers[peer].use(ENDPOINTS[peer], path_mtu)
-
-    @invariant()
-    def the_books_balance_and_order_is_kept(self) -> None:
-        if not hasattr(self, "alice"):
-            return
-        alice = self.alice
-        alice.check()
-        for peer in (BOB, CAROL):
-            for packet in (packet for burst in alice.sent(peer) for packet in burst):
-                number = int.from_bytes(packet[-4:], "big")
-                flow = with_ports(memoryview(packet), len(NO_OFFLOAD), len(packet))
-                assert number > self.seen.get(flow, 0), "repeated or overtaken"
-                self.seen[flow] = number
-                self.received += 1
-        assert self.received == alice.ledger.sent_out
-
-
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -1,0 +1,146 @@
+"""Pods come, are adopted, repaired and go; what cannot be one is refused, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.kernel import netns, pods
+from node.kernel.errors import KernelError
+from node.kernel.manager import KernelManager
+from overlay.views import PodView
+from tests.support.bed import Bed, applied, manage, name, pod, run, veth_index
+from tests.support.privileged import NEEDS_KERNEL
+
+pytestmark = NEEDS_KERNEL
+
+
+def test_a_restarted_daemon_adopts_its_pods_as_they_are(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") == before
+
+
+def test_a_pod_is_attached_once_however_often_it_is_asked_for(bed: Bed) -> None:
+    async def twice(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(bed.pod11)
+        await manager.attach_pod(bed.pod11)
+
+    before = veth_index(bed.node1, "pod11")
+    manage(bed.node1, twice)
+    assert veth_index(bed.node1, "pod11") == before
+
+
+def test_a_half_made_pod_is_made_again(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    run(bed.pod11.netns, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") != before
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def test_a_lost_route_in_a_pod_comes_back_without_a_new_veth(bed: Bed) -> None:
+    before = veth_index(bed.node1, "pod11")
+    run(bed.pod11.netns, "ip", "route", "flush", "proto", "109")
+    assert applied(bed.node1, bed.state1) == ()
+    assert veth_index(bed.node1, "pod11") == before
+    assert "default via 169.254.1.1" in run(bed.pod11.netns, "ip", "route")
+
+
+def test_a_pod_that_moved_to_another_namespace_is_connected_there(bed: Bed, spare: str) -> None:
+    moved = replace(bed.pod11, netns=spare)
+    assert applied(bed.node1, replace(bed.state1, pods=(moved, bed.pod12))) == ()
+    assert "eth0" not in run(bed.pod11.netns, "ip", "link")
+    assert " 0% packet loss" in run(spare, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def refused(bed: Bed, view: PodView) -> KernelError:
+    async def attach(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    with pytest.raises(KernelError) as caught:
+        manage(bed.node1, attach)
+    assert veth_index(bed.node1, view.name) is None
+    assert str(view.address) not in run(bed.node1, "ip", "route")
+    return caught.value
+
+
+def test_a_namespace_that_is_not_there_is_a_clear_error(bed: Bed) -> None:
+    error = refused(bed, replace(pod(1, 7), netns="/run/netns/nowhere"))
+    assert error.code == "no-netns"
+    assert str(error) == "there is no namespace /run/netns/nowhere"
+
+
+def test_a_file_that_is_no_namespace_is_a_clear_error(bed: Bed, tmp_path: Path) -> None:
+    file = tmp_path / "plain"
+    file.touch()
+    error = refused(bed, replace(pod(1, 7), netns=str(file)))
+    assert str(error) == f"{file} is not a network namespace"
+
+
+def test_a_namespace_with_another_eth0_is_a_clear_error(bed: Bed, spare: str) -> None:
+    run(spare, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    error = refused(bed, replace(pod(1, 7), netns=spare))
+    assert error.code == "netns-in-use"
+    assert str(error) == f"namespace {spare} has an interface eth0 already"
+    assert "169.254" not in run(spare, "ip", "route")
+
+
+def test_the_nodes_own_namespace_cannot_be_a_pod(bed: Bed) -> None:
+    path = f"/run/netns/{bed.node1}"
+    error = refused(bed, replace(pod(1, 7), netns=path))
+    assert str(error) == f"{path} is the namespace of the node itself"
+
+
+def test_a_pod_that_cannot_be_finished_leaves_nothing(bed: Bed, spare: str) -> None:
+    # The pod's address is taken by a foreign route of the node: the last step fails.
+    view = replace(pod(1, 7), netns=spare)
+    run(bed.node1, "ip", "route", "add", "unreachable", f"{view.address}/32")
+
+    async def attach(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    with pytest.raises(KernelError, match="file exists"):
+        manage(bed.node1, attach)
+    run(bed.node1, "ip", "route", "del", "unreachable", f"{view.address}/32")
+    assert veth_index(bed.node1, view.name) is None
+    assert "eth0" not in run(spare, "ip", "link")
+
+
+def test_a_pod_without_a_namespace_gets_one_and_takes_it_along(bed: Bed) -> None:
+    path = pods.own_namespace(name("node1"), "web")
+    view = replace(pod(1, 8), name="web", netns=path)
+
+    async def add_and_remove(manager: KernelManager) -> str:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+        pinged = await asyncio.to_thread(run, path, "ping", "-c1", "-W3", str(bed.pod21.address))
+        await manager.detach_pod("web")
+        await manager.detach_pod("web")
+        return pinged
+
+    try:
+        assert " 0% packet loss" in manage(bed.node1, add_and_remove)
+        assert not netns.exists(path)
+        assert veth_index(bed.node1, "web") is None
+    finally:
+        netns.delete(Path(path).name)
+
+
+def test_stopping_keeps_pods_and_leaving_removes_all_of_it(bed: Bed) -> None:
+    async def stop(manager: KernelManager, *, remove: bool) -> None:
+        await manager.apply(bed.state1)
+        await manager.close(remove=remove)
+
+    manage(bed.node1, lambda manager: stop(manager, remove=False))
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
+    manage(bed.node1, lambda manager: stop(manager, remove=True))
+    assert "proto 109" not in run(bed.node1, "ip", "route") + run(bed.node1, "ip", "-6", "route")
+    assert veth_index(bed.node1, "pod11") is None
+    assert "10.244" not in run(bed.node1, "ip", "addr")

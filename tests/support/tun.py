@@ -1,0 +1,65 @@
+"""TUN interfaces in namespaces that are gone when the work is done, and what tests do with them."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from node.io.tun import Tun
+from overlay.wire.ip import parse_untrusted
+from overlay.wire.virtio import VIRTIO_HEADER_SIZE, VirtioHeader
+from tests.support.namespace import in_namespace, ip
+
+T = TypeVar("T")
+
+NEAR = {4: "10.77.0.1", 6: "fd77::1"}
+FAR = {4: "10.77.0.2", 6: "fd77::2"}
+PORT, FAR_PORT = 5000, 6000
+
+
+def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
+    """Run `work` with an interface that is up and has addresses of both families."""
+
+    def inside() -> T:
+        tun = Tun("tun0", offload=offload)
+        try:
+            ip(
+                f"addr add {NEAR[4]}/24 dev tun0",
+                f"addr add {NEAR[6]}/64 dev tun0 nodad",
+                "link set tun0 mtu 1500 up",
+            )
+            return work(tun)
+        finally:
+            tun.close()
+
+    return in_namespace(inside)
+
+
+def read(tun: Tun, *, protocol: int) -> tuple[VirtioHeader, bytes]:
+    """The next packet of `protocol`; the kernel also sends multicast of its own."""
+    room = memoryview(bytearray(b"\xff" * 70_000))
+    while select.select([tun], [], [], 2.0)[0]:
+        packet = bytes(room[: tun.read_into(room)])
+        view = parse_untrusted(packet, VIRTIO_HEADER_SIZE)
+        if view is not None and view.protocol == protocol and packet[VIRTIO_HEADER_SIZE:]:
+            return VirtioHeader.decode_untrusted(packet), packet[VIRTIO_HEADER_SIZE:]
+    pytest.fail(f"no packet of protocol {protocol} came")
+
+
+def drain(tun: Tun) -> None:
+    """Read what the kernel says of itself on a new interface."""
+    room = memoryview(bytearray(70_000))
+    while tun.read_into(room):
+        pass
+
+
+def listener(version: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    bound = socket.socket(family, kind)
+    bound.settimeout(2.0)
+    bound.bind((NEAR[version], PORT))
+    return bound
