@@ -64,6 +64,8 @@ class Holdings:
         self._limits = limits
         self._version = state.boot << 32
         self._announced_free = 0
+        self._free_counted = (-1, -1)
+        self._free_count = 0
         self.endpoints: tuple[Endpoint, ...] = ()
         self.left = state.left
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
@@ -103,17 +105,34 @@ class Holdings:
         """Blocks it could give away."""
         return sorted(self.owned() - set(self.blocks_in_use))
 
+    def free_count(self) -> int:
+        """How many blocks it could give away.
+
+        Counted anew only when a block has moved or was taken into use: it is asked after every
+        item that gossip brings.
+        """
+        titles, used = self._catalog.titles, self.blocks_in_use
+        asked = (titles.generation, len(used))
+        if self._free_counted != asked:
+            node = self._identity.node
+            used_own = sum(titles.owner(block) == node for block in used)
+            self._free_counted, self._free_count = asked, titles.count_of(node) - used_own
+        return self._free_count
+
     def free_has_changed(self) -> bool:
         """Whether the last record says another number of free blocks than there are now."""
-        return len(self.free()) != self._announced_free
+        return self.free_count() != self._announced_free
 
     def use_a_block(self) -> bool:
-        """Take the first owned block that is not in use into use; False if there is none."""
-        free = self.free()
-        if not free:
+        """Take an owned block that is not in use into use; False if there is none.
+
+        The first that never moved, else the first of all.
+        """
+        block = next(self._catalog.titles.spare(self._identity.node, self.blocks_in_use), None)
+        if block is None:
             return False
-        self.blocks_in_use.append(free[0])
-        self._allocator.add_block(free[0])
+        self.blocks_in_use.append(block)
+        self._allocator.add_block(block)
         return True
 
     # -- pods ----------------------------------------------------------------------------------
@@ -168,10 +187,9 @@ class Holdings:
         titles = self._catalog.titles
         record = self._catalog.nodes.get(taker)
         used, pods = (record.blocks_in_use, len(record.pods)) if record else ((), 0)
-        for held in titles.blocks_of(taker):
+        for held in sorted(titles.moved_to(taker).difference(used)):
             # The founder's own blocks have no deeds: there is nothing to show it again.
-            if held not in used and titles.chain(held):
-                return _deed_item(titles.chain(held))
+            return _deed_item(titles.chain(held))
         if titles.given_to(taker) * self._plan.capacity > pods:
             raise RefusedError("has-room", "the blocks you were given are not full of pods")
         block = pick_block_to_give(titles, self._identity.node, self.blocks_in_use)
@@ -218,7 +236,7 @@ class Holdings:
             CapacityError: the record is too large (`record`). Nothing else.
         """
         self._version = max(self._version, self._overtaking()) + 1
-        self._announced_free = len(self.free())
+        self._announced_free = self.free_count()
         limit = self._limits.record
         if pod_added:
             limit -= limit // SPARE_SHARE

@@ -4,7 +4,8 @@
                           |-----> peers           (keys and endpoints to talk to)
                           '-----> members         (whom to probe)
 
-Everything derived is recomputed from the catalog, never patched: there is no second truth.
+Everything derived follows from the catalog, which says what has changed: an item costs what it
+changes, whatever the size of the cluster. The catalog's invariants compare that with all anew.
 """
 
 from __future__ import annotations
@@ -145,9 +146,12 @@ class Knowledge:
         return effects
 
     def reroute(self, now: float) -> list[Effect]:
-        """Derive the routes anew; NetworkChanged if they are not what they were."""
-        announced = [Announcement(prefix, node, "block") for prefix, node in self._catalog.routes()]
-        changes = self._routes.replace(announced, now)
+        """Follow the catalog's routes; NetworkChanged if they are not what they were."""
+        catalog = self._catalog.take_route_changes()
+        if not catalog.added and not catalog.removed:
+            return []
+        added = [Announcement(prefix, node, "block") for prefix, node in catalog.added]
+        changes = self._routes.update(added, catalog.removed, now)
         if not changes.added and not changes.removed:
             return []
         self._outbound.forget_flows()

@@ -14,7 +14,7 @@ owned too); the record alone would let any member claim addresses of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from overlay.catalog.blocks import block_views, blocks_used
@@ -38,12 +38,11 @@ from overlay.wire.items import Item
 Route = tuple[Prefix, NodeId]
 
 
-class _Routing(NamedTuple):
-    """What follows from records and titles together, and of which generation it is."""
+class RouteChanges(NamedTuple):
+    """What became of routes. One whose node changed is in both."""
 
-    generation: int
-    routes: tuple[Route, ...]
-    ranges: Mapping[NodeId, tuple[Prefix, ...]]
+    added: tuple[Route, ...]
+    removed: tuple[Prefix, ...]
 
 
 class Catalog:
@@ -68,9 +67,13 @@ class Catalog:
         "_cluster",
         "_items",
         "_limits",
+        "_moved",
+        "_named",
         "_plan",
         "_prefixes",
-        "_routing",
+        "_routed",
+        "_routes",
+        "_users",
         "generation",
         "nodes",
         "titles",
@@ -84,7 +87,12 @@ class Catalog:
         # Records between `admit` and `apply`, so that each is decoded only once.
         self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
         self._prefixes: dict[BlockIndex, tuple[Prefix, ...]] = {}
-        self._routing = _Routing(0, (), {})
+        self._users: dict[BlockIndex, tuple[NodeId, ...]] = {}  # whose records list it in use
+        self._routed: dict[BlockIndex, NodeId] = {}
+        # Blocks that are routed otherwise than when changes were last taken, and how it was then.
+        self._moved: dict[BlockIndex, NodeId | None] = {}
+        self._routes: tuple[Route, ...] | None = ()
+        self._named: dict[str, tuple[NodeId, ...]] = {}
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.titles = Titles(cluster, limits)
         self.generation = 0
@@ -170,14 +178,73 @@ class Catalog:
         if record is None or admitted != item:
             record = decode_record_untrusted(item, self._cluster, self._plan, self._limits)
         before = self.nodes.get(record.node)
-        if before is None or before.blocks_in_use != record.blocks_in_use:
-            self.generation += 1
         self.nodes[record.node] = record
+        if before is None or before.name != record.name:
+            self._rename(before, record)
+        used = before.blocks_in_use if before is not None else ()
+        if before is None or used != record.blocks_in_use:
+            self.generation += 1
+            self._use(record.node, frozenset(used), frozenset(record.blocks_in_use))
+
+    def _rename(self, before: NodeRecord | None, record: NodeRecord) -> None:
+        if before is not None:
+            others = tuple(one for one in self._named[before.name] if one != record.node)
+            self._named[before.name] = others
+            if not others:
+                del self._named[before.name]
+        self._named[record.name] = (*self._named.get(record.name, ()), record.node)
+
+    def _use(
+        self, node: NodeId, before: frozenset[BlockIndex], after: frozenset[BlockIndex]
+    ) -> None:
+        """`node` says that it uses other blocks than before."""
+        for block in before - after:
+            others = tuple(user for user in self._users[block] if user != node)
+            self._users[block] = others
+            if not others:
+                del self._users[block]
+            self._reroute(block)
+        for block in after - before:
+            self._users[block] = (*self._users.get(block, ()), node)
+            self._reroute(block)
 
     def _apply_chain(self, item: Item) -> None:
         # Usually the ledger has it by now: from `admit`, or because this node signed the deed.
         self.titles.admit(item.body)
         self.generation += 1
+        block = block_of_key(item.key)
+        if block is not None:
+            self._reroute(block)
+
+    def _reroute(self, block: BlockIndex) -> None:
+        """Derive anew whom `block` is routed to: its owner, if that wants it."""
+        before = self._routed.get(block)
+        owner = self.titles.owner(block)
+        after = owner if owner in self._users.get(block, ()) else None
+        if after == before:
+            return
+        self._routes = None
+        self._moved.setdefault(block, before)
+        if after is None:
+            del self._routed[block]
+        else:
+            self._routed[block] = after
+
+    def take_route_changes(self) -> RouteChanges:
+        """What became of `routes` since the last call. Costs what changed, not what there is."""
+        moved, self._moved = self._moved, {}
+        added: list[Route] = []
+        removed: list[Prefix] = []
+        for block, before in moved.items():
+            after = self._routed.get(block)
+            if after == before:
+                continue
+            prefixes = self._prefixes_of(block)
+            if before is not None:
+                removed += prefixes
+            if after is not None:
+                added += [(prefix, after) for prefix in prefixes]
+        return RouteChanges(tuple(added), tuple(removed))
 
     # -- views out ---------------------------------------------------------------------------------
 
@@ -186,16 +253,29 @@ class Catalog:
 
         A name may be certified again after its node has left: the newest certificate decides.
         """
-        named = (record for record in self.nodes.values() if record.name == name)
+        named = (self.nodes[node] for node in self._named.get(name, ()))
         return max(named, key=lambda record: record.certificate.serial, default=None)
 
     def routes(self) -> tuple[Route, ...]:
         """Which node each block in use is routed to, both families, in order of blocks."""
-        return self._current_routing().routes
+        if self._routes is None:
+            self._routes = tuple(
+                (prefix, self._routed[block])
+                for block in sorted(self._routed)
+                for prefix in self._prefixes_of(block)
+            )
+        return self._routes
 
     def ranges_of(self, node: NodeId) -> tuple[Prefix, ...]:
         """The prefixes that are routed to `node`: all that it may send from."""
-        return self._current_routing().ranges.get(node, ())
+        record = self.nodes.get(node)
+        blocks = sorted(record.blocks_in_use) if record is not None else []
+        return tuple(
+            prefix
+            for block in blocks
+            if self._routed.get(block) == node
+            for prefix in self._prefixes_of(block)
+        )
 
     def pods(self) -> tuple[tuple[NodeId, PodEntry], ...]:
         """All pods at addresses that are routed to their node, by names of node and pod."""
@@ -229,7 +309,17 @@ class Catalog:
     def check_invariants(self) -> None:
         """Assert that the parts agree. For tests."""
         self.titles.check_invariants()
-        assert self._current_routing() == self._derive_routing()
+        used = blocks_used(self.nodes, self.titles)
+        assert self._routed == {block: self.titles.owner(block) for block in used}
+        users = {block: set(users) for block, users in self._users.items()}
+        named = {name: set(nodes) for name, nodes in self._named.items()}
+        for node, record in self.nodes.items():
+            assert node in named[record.name]
+            assert all(node in users[block] for block in record.blocks_in_use)
+        assert sum(map(len, named.values())) == len(self.nodes)
+        assert sum(map(len, users.values())) == sum(
+            len(record.blocks_in_use) for record in self.nodes.values()
+        )
         for node, record in self.nodes.items():
             assert record.node == node
             assert not (record.left and (record.blocks_in_use or record.free_blocks or record.pods))
@@ -237,21 +327,6 @@ class Catalog:
                 block = self._plan.index_of(prefix.network_address)
                 assert block in record.blocks_in_use
                 assert self.titles.owner(block) == node
-
-    def _current_routing(self) -> _Routing:
-        if self._routing.generation != self.generation:
-            self._routing = self._derive_routing()
-        return self._routing
-
-    def _derive_routing(self) -> _Routing:
-        routes: list[Route] = []
-        ranges: dict[NodeId, tuple[Prefix, ...]] = {}
-        for block in sorted(blocks_used(self.nodes, self.titles)):
-            owner = self.titles.owner(block)
-            prefixes = self._prefixes_of(block)
-            routes += [(prefix, owner) for prefix in prefixes]
-            ranges[owner] = ranges.get(owner, ()) + prefixes
-        return _Routing(self.generation, tuple(routes), ranges)
 
     def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
         prefixes = self._prefixes.get(block)

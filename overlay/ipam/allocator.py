@@ -200,9 +200,13 @@ def pick_block_to_give(
         node: the giver.
         in_use: its blocks that must stay.
     """
-    spare = (
-        block
-        for block in titles.blocks_of(node)
-        if block not in in_use and titles.room(block) >= _ROOM_TO_RETURN
-    )
-    return min(spare, key=lambda block: (len(titles.chain(block)), block), default=None)
+    # Blocks that never moved come first and have the shortest chain of all. Looking at all 65,536
+    # of a large cluster for each request would take longer than everything else about it.
+    spare = titles.spare(node, in_use)
+    first = next(spare, None)
+    if first is None:
+        return None
+    if not titles.chain(first) and titles.room(first) >= _ROOM_TO_RETURN:
+        return first
+    fitting = (block for block in (first, *spare) if titles.room(block) >= _ROOM_TO_RETURN)
+    return min(fitting, key=lambda block: (len(titles.chain(block)), block), default=None)

@@ -33,7 +33,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -169,15 +169,19 @@ class Titles:
     Args:
         cluster: whose blocks these are.
         limits: `deed_chain` bounds the length of a chain.
+
+    Attributes:
+        generation: grows with every chain that gets in.
     """
 
-    __slots__ = ("_chains", "_cluster", "_granted", "_longest", "_plan")
+    __slots__ = ("_chains", "_cluster", "_granted", "_longest", "_plan", "generation")
 
     def __init__(self, cluster: Cluster, limits: Limits) -> None:
         self._cluster = cluster
         self._plan = BlockPlan(cluster)
         self._longest = limits.deed_chain
         self._chains: dict[BlockIndex, Chain] = {}
+        self.generation = 0
         self._granted: dict[NodeId, set[BlockIndex]] = {}  # owner -> its blocks that have a chain
 
     def owner(self, block: BlockIndex) -> NodeId:
@@ -202,8 +206,32 @@ class Titles:
         granted = self._granted.get(node, set())
         if node != self._cluster.genesis:
             return tuple(sorted(granted))
+        return tuple(sorted([*self.unmoved(), *granted]))
+
+    def count_of(self, node: NodeId) -> int:
+        """How many blocks `node` owns, without looking at each of them."""
+        granted = len(self._granted.get(node, ()))
+        unmoved = self._plan.blocks - len(self._chains) if node == self._cluster.genesis else 0
+        return granted + unmoved
+
+    def unmoved(self) -> Iterator[BlockIndex]:
+        """The blocks that never moved, in order. There may be 65,536: stop when you have enough."""
         every = map(BlockIndex, range(self._plan.blocks))
-        return tuple(block for block in every if block not in self._chains or block in granted)
+        return (block for block in every if block not in self._chains)
+
+    def spare(self, node: NodeId, in_use: Collection[BlockIndex]) -> Iterator[BlockIndex]:
+        """Blocks of `node` that are not `in_use`: those that never moved first, then in order.
+
+        What it costs grows with the blocks that are passed over, not with those that there are.
+        """
+        used = frozenset(in_use)
+        if node == self._cluster.genesis:
+            yield from (block for block in self.unmoved() if block not in used)
+        yield from sorted(self.moved_to(node) - used)
+
+    def moved_to(self, node: NodeId) -> frozenset[BlockIndex]:
+        """The blocks that `node` owns by deed."""
+        return frozenset(self._granted.get(node, ()))
 
     def given_to(self, node: NodeId) -> int:
         """How many blocks `node` was ever given by deed, those included that it passed on."""
@@ -243,6 +271,7 @@ class Titles:
         if not held:
             # A giver may sign to any number of inventions, each better than the last.
             self._granted.pop(before, None)
+        self.generation += 1
         self._chains[block] = chain
         self._granted.setdefault(chain[-1].taker, set()).add(block)
 
@@ -253,6 +282,8 @@ class Titles:
             verify_chain(chain, self._cluster)
             assert len(chain) <= self._longest
         assert all(self._granted.values()), "an owner of nothing is remembered"
+        owners = {self.owner(block) for block in self._chains} | {self._cluster.genesis}
+        assert all(self.count_of(node) == len(self.blocks_of(node)) for node in owners)
         granted = {block: node for node, blocks in self._granted.items() for block in blocks}
         assert granted == {block: chain[-1].taker for block, chain in self._chains.items()}
 

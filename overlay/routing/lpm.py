@@ -72,16 +72,14 @@ class LongestPrefixMatch(Generic[Target]):
 
     def remove(self, prefix: Prefix) -> None:
         """Forget a prefix; nothing happens if it is not there."""
-        level = self._dicts.get(prefix.prefixlen, {})
-        level.pop(self._leading(prefix), None)
-        if not level:
-            self._dicts.pop(prefix.prefixlen, None)
+        self._drop(prefix)
         self._rebuild()
 
-    def replace_all(self, routes: Iterable[tuple[Prefix, Target]]) -> None:
-        """Forget everything and hold `routes` instead; of equal prefixes the last one stays."""
-        self._dicts = {}
-        for prefix, target in routes:
+    def update(self, added: Iterable[tuple[Prefix, Target]], removed: Iterable[Prefix]) -> None:
+        """Forget `removed`, then add `added`, or change their targets."""
+        for prefix in removed:
+            self._drop(prefix)
+        for prefix, target in added:
             self._put(prefix, target)
         self._rebuild()
 
@@ -97,6 +95,12 @@ class LongestPrefixMatch(Generic[Target]):
 
     def _put(self, prefix: Prefix, target: Target) -> None:
         self._dicts.setdefault(prefix.prefixlen, {})[self._leading(prefix)] = target
+
+    def _drop(self, prefix: Prefix) -> None:
+        level = self._dicts.get(prefix.prefixlen, {})
+        level.pop(self._leading(prefix), None)
+        if not level:
+            self._dicts.pop(prefix.prefixlen, None)
 
     def _leading(self, prefix: Prefix) -> int:
         return int(prefix.network_address) >> (self._bits - prefix.prefixlen)

@@ -1,9 +1,11 @@
 """The route table: which node a packet goes to, and since when.
 
-It is derived, never edited: whoever knows the cluster computes all announcements and calls
-`replace`; the table finds out what changed. The packet path asks `lookup4` and `lookup6`.
+Whoever knows the cluster announces; the table finds out what changed. The packet path asks
+`lookup4` and `lookup6`.
 
-    announcements --replace--> entries (for people) + one LongestPrefixMatch per family
+    all announcements --replace--+
+                                 +--> entries (for people) + one LongestPrefixMatch per family
+    what has changed --update----+
 
 Two nodes that announce one prefix would be a defect elsewhere (a block has one owner). Should it
 happen, the lower node id wins on every node, so that at least all agree.
@@ -12,7 +14,6 @@ happen, the lower node id wins on every node, so that at least all agree.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from overlay.routing.lpm import IPV4_BITS, IPV6_BITS, LongestPrefixMatch
@@ -39,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What a `replace` changed. A route whose node changed is in both."""
+    """What an update changed. A route whose node changed is in both."""
 
     added: tuple[Entry, ...]
     removed: tuple[Entry, ...]
@@ -48,12 +49,13 @@ class Changes(NamedTuple):
 class RouteTable:
     """All routes of one node, its own blocks included."""
 
-    __slots__ = ("_entries", "_ipv4", "_ipv6", "generation", "lookup4", "lookup6")
+    __slots__ = ("_entries", "_ipv4", "_ipv6", "_sorted", "generation", "lookup4", "lookup6")
 
     def __init__(self) -> None:
         self.generation = 0
         """Grows whenever a route changes."""
         self._entries: dict[Prefix, Entry] = {}
+        self._sorted: tuple[Entry, ...] | None = ()
         self._ipv4: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV4_BITS)
         self._ipv6: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV6_BITS)
         # Bound once: a method in between would double the cost of a cached lookup.
@@ -69,27 +71,46 @@ class RouteTable:
             other = chosen.get(one.prefix)
             if other is None or (one.node, one.origin) < (other.node, other.origin):
                 chosen[one.prefix] = one
-        before = self._entries
-        self._entries = {}
-        for prefix in sorted(chosen, key=_order):
-            fresh = Entry(*chosen[prefix], now)
-            old = before.get(prefix)
-            self._entries[prefix] = old if old is not None and old[:-1] == fresh[:-1] else fresh
-        added = tuple(e for e in self._entries.values() if before.get(e.prefix) is not e)
-        removed = tuple(e for e in before.values() if self._entries.get(e.prefix) is not e)
-        if added or removed:
-            self.generation += 1
-            self._rebuild()
-        return Changes(added, removed)
+        gone = [prefix for prefix in self._entries if prefix not in chosen]
+        return self.update(chosen.values(), gone, now)
 
-    def _rebuild(self) -> None:
-        entries = self._entries.values()
-        self._ipv4.replace_all((e.prefix, e.node) for e in entries if e.prefix.version == 4)
-        self._ipv6.replace_all((e.prefix, e.node) for e in entries if e.prefix.version == 6)
+    def update(
+        self, added: Iterable[Announcement], removed: Iterable[Prefix], now: float
+    ) -> Changes:
+        """Change these routes and no others; costs what they are, not what the table holds.
+
+        Args:
+            added: take the place of whatever has their prefix; each prefix once.
+            removed: prefixes nobody takes packets to any more. Unknown ones do not matter, and one
+                that is added as well is there afterwards.
+            now: monotonic seconds.
+        """
+        lost = {prefix: old for prefix in removed if (old := self._entries.pop(prefix, None))}
+        new: list[Entry] = []
+        for one in added:
+            old = lost.pop(one.prefix, None) or self._entries.get(one.prefix)
+            if old is not None and old[:-1] == one:
+                self._entries[one.prefix] = old
+                continue
+            if old is not None:
+                lost[one.prefix] = old
+            entry = self._entries[one.prefix] = Entry(*one, now)
+            new.append(entry)
+        if new or lost:
+            self.generation += 1
+            self._sorted = None
+            for matching, version in ((self._ipv4, 4), (self._ipv6, 6)):
+                matching.update(
+                    [(one.prefix, one.node) for one in new if one.prefix.version == version],
+                    [prefix for prefix in lost if prefix.version == version],
+                )
+        return Changes(tuple(new), tuple(lost.values()))
 
     def entries(self) -> tuple[Entry, ...]:
         """All routes: IPv4 before IPv6, then by address, shorter prefixes first."""
-        return tuple(self._entries.values())
+        if self._sorted is None:
+            self._sorted = tuple(sorted(self._entries.values(), key=_order))
+        return self._sorted
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -101,7 +122,9 @@ class RouteTable:
         matched = dict([*self._ipv4.items(), *self._ipv6.items()])
         assert matched == {prefix: entry.node for prefix, entry in self._entries.items()}
         assert all(prefix == entry.prefix for prefix, entry in self._entries.items())
+        assert self.entries() == tuple(sorted(self._entries.values(), key=_order))
 
 
-def _order(prefix: IPv4Network | IPv6Network) -> tuple[int, int, int]:
+def _order(entry: Entry) -> tuple[int, int, int]:
+    prefix = entry.prefix
     return prefix.version, int(prefix.network_address), prefix.prefixlen

@@ -177,6 +177,36 @@ def test_the_generation_grows_exactly_when_routes_may_change():
         assert catalog.generation > before
 
 
+def test_the_changes_of_routes_add_up_to_the_routes_and_come_once():
+    catalog, store = make()
+    known = {}
+    for item in (
+        record("bob", 1, blocks_in_use=(3, 4)),
+        deeds(3, "bob"),
+        record("carol", 1, blocks_in_use=(3,)),
+        deeds(4, "bob"),
+        deeds(3, "bob", "carol"),
+        record("bob", 2, blocks_in_use=(5,)),
+        record("carol", 2, left=True),
+    ):
+        learn(catalog, store, [item])
+        changes = catalog.take_route_changes()
+        for prefix in changes.removed:
+            del known[prefix]
+        for prefix, owner in changes.added:
+            assert prefix not in known
+            known[prefix] = owner
+        assert known == dict(catalog.routes())
+        assert catalog.take_route_changes() == ((), ())
+    assert known == {}
+
+
+def test_a_route_that_came_and_went_between_two_looks_is_no_change():
+    catalog, store = make([record("bob", 1, blocks_in_use=(3,)), deeds(3, "bob")])
+    learn(catalog, store, [record("bob", 2)])
+    assert catalog.take_route_changes() == ((), ())
+
+
 # -- what is not admitted -------------------------------------------------------------------------
 
 

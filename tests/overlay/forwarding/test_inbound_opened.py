@@ -81,7 +81,7 @@ def test_a_flow_of_one_peer_is_not_anothers_to_use(pair: Pair):
 
 def test_a_remembered_flow_follows_the_routes_once_told(pair: Pair):
     pair.bob.receive(burst(pair, packet4(ALICE, BOB)), source=HERE)
-    pair.bob.routes.v4.replace_all([])
+    pair.bob.routes.v4.update([], [prefix for prefix, _ in pair.bob.routes.v4.items()])
     pair.bob.inbound.forget_flows()
     pair.bob.receive(burst(pair, packet4(ALICE, BOB)), source=HERE)
     assert pair.bob.lost() == {"spoofed_source": 1}

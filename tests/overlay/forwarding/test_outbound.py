@@ -78,7 +78,7 @@ def test_a_peer_without_an_endpoint_is_no_endpoint(alice: Alice):
 def test_a_remembered_flow_follows_the_routes_once_told(alice: Alice):
     packet = packet4(ALICE, BOB)
     alice.send(packet)
-    alice.routes.v4.replace_all([])
+    alice.routes.v4.update([], [prefix for prefix, _ in alice.routes.v4.items()])
     alice.send(packet)
     assert len(alice.sent()) == 2, "remembered until told"
     alice.outbound.forget_flows()

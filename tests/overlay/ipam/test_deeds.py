@@ -185,6 +185,9 @@ def test_a_block_belongs_to_the_last_taker() -> None:
     assert titles.blocks_of(NODES[0].public) == (1, 3)
     assert titles.blocks_of(NODES[1].public) == (0,)
     assert titles.blocks_of(NODES[2].public) == (2,)
+    assert [titles.count_of(NODES[node].public) for node in range(4)] == [2, 1, 1, 0]
+    assert list(titles.unmoved()) == [1]
+    assert titles.moved_to(NODES[0].public) == {3}
 
 
 def test_a_longer_chain_replaces_and_a_shorter_one_does_not() -> None:

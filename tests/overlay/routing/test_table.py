@@ -101,6 +101,30 @@ def test_changes_lead_from_each_table_to_the_next(tables: list[list[Announcement
         table.check_invariants()
 
 
+@settings(max_examples=50)
+@given(st.lists(ROUTES, max_size=5))
+def test_an_update_by_differences_is_a_replacement(tables: list[list[Announcement]]) -> None:
+    whole, patched = RouteTable(), RouteTable()
+    for now, announcements in enumerate(tables):
+        before = {entry.prefix for entry in patched.entries()}
+        changes = whole.replace(announcements, float(now))
+        added = [Announcement(*entry[:-1]) for entry in whole.entries()]
+        removed = before - {one.prefix for one in added}
+        patch = patched.update(added, removed, float(now))
+        assert set(patch.added) == set(changes.added)
+        assert set(patch.removed) == set(changes.removed)
+        assert patched.entries() == whole.entries()
+        assert patched.generation == whole.generation
+        patched.check_invariants()
+
+
+def test_a_route_that_is_removed_and_added_alike_was_there_all_along() -> None:
+    table = table_of(say("10.1.0.0/24"))
+    same = say("10.1.0.0/24")
+    assert table.update([same], [same.prefix, ip_network("10.9.0.0/24")], 9.0) == Changes((), ())
+    assert table.entries()[0].since == 1.0
+
+
 def test_the_generation_grows_with_each_change_and_with_nothing_else() -> None:
     table = RouteTable()
     first = [Announcement(ip_network("10.0.0.0/24"), NodeId(b"a"), "block")]
