@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
+from overlay.catalog.reader import Reader
 from overlay.catalog.records import usable_endpoint
 from overlay.config import Settings
 from overlay.drops import DropReason
@@ -77,6 +78,7 @@ class Engine:
         authority: the authority's key, on the node that admits members.
         version: software version shown to others.
         lanes: processes that carry its packets, this one included.
+        reader: reads gossiped items; its own unless nodes of one process share one.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Engine:
         authority: SigningKey | None = None,
         version: str = "",
         lanes: int = 1,
+        reader: Reader | None = None,
     ) -> None:
         self.identity = identity
         self.cluster = cluster
@@ -117,6 +120,7 @@ class Engine:
             authority=authority,
             version=version,
             lanes=lanes,
+            reader=reader,
         )
         self.parts.holdings.endpoints = endpoints
         self.outbound = self.parts.outbound
@@ -132,7 +136,7 @@ class Engine:
     def start(self, now: float) -> list[Effect]:
         """Take up the stored state: announce the record, greet the members, seek a block."""
         parts = self.parts
-        parts.knowledge.restore(self._restored, now)
+        parts.knowledge.restore(map(parts.reader.keep, self._restored), now)
         self._restored = ()
         parts.set_wall(self._epoch + now)
         self._tend_at = now + TEND_INTERVAL
@@ -258,6 +262,8 @@ class Engine:
     def _on_message(self, node: NodeId, message: Message, now: float) -> list[Effect] | None:
         """A member's message; None when it is about the path, or out of place."""
         parts = self.parts
+        if isinstance(message, Delta):
+            message = Delta(tuple(map(parts.reader.keep, message.items)))
         match message:
             case Probe() | ProbeReply() | Summary() | Digest() | Want() | Delta():
                 effects = parts.gossip.on_message(node, message, now)

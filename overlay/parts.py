@@ -11,6 +11,7 @@ import random
 
 from overlay.admission import Registrar
 from overlay.catalog.catalog import Catalog
+from overlay.catalog.reader import Reader
 from overlay.catalog.records import node_key
 from overlay.config import Settings
 from overlay.forwarding.coalesce import Coalescer
@@ -58,6 +59,7 @@ class Parts:
         authority: SigningKey | None,
         version: str,
         lanes: int = 1,
+        reader: Reader | None = None,
     ) -> None:
         self._identity = identity
         # None until the first moment is told: what is restored before it was admitted once, and a
@@ -65,21 +67,12 @@ class Parts:
         self._wall: float | None = None
         self.own_key = node_key(identity.node)
         self.plan = BlockPlan(cluster)
-        self.catalog = Catalog(cluster, self.plan, settings.limits)
+        self.reader = reader or Reader(cluster, settings.limits)
+        self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
         self.store = Store(self._admit, settings.limits)
         self.gossip = Gossip(self.store, settings.timing, rng, self.name_of)
         self.registrar = _registrar(authority, cluster, psk, state)
-        self.sessions = Sessions(
-            identity=identity,
-            cluster=cluster,
-            psk=psk,
-            boot=state.boot,
-            settings=settings,
-            epoch=epoch,
-            entropy=entropy,
-            rng=rng,
-            token_secret=self._token_secret,
-        )
+        self.sessions = self._make_sessions(psk, state.boot, settings, epoch, entropy, rng)
         self._make_packet_path(settings, deliver, transmit)
         self.peering = Peering(
             sessions=self.sessions,
@@ -109,6 +102,27 @@ class Parts:
         )
         self.lanes = self._director(lanes)
         self.seeker = BlockSeeker(self.catalog, identity.node, settings.timing, rng)
+
+    def _make_sessions(
+        self,
+        psk: bytes,
+        boot: int,
+        settings: Settings,
+        epoch: float,
+        entropy: Entropy,
+        rng: random.Random,
+    ) -> Sessions:
+        return Sessions(
+            identity=self._identity,
+            psk=psk,
+            boot=boot,
+            settings=settings,
+            epoch=epoch,
+            entropy=entropy,
+            rng=rng,
+            token_secret=self._token_secret,
+            read_certificate=self.reader.certificate,
+        )
 
     def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
         limits = settings.limits

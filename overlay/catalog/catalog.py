@@ -18,17 +18,17 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from overlay.catalog.blocks import block_views, blocks_used
+from overlay.catalog.reader import Reader
 from overlay.catalog.records import (
     NodeRecord,
     PodEntry,
     block_of_key,
-    decode_record_untrusted,
+    check_validity,
     node_of_key,
-    open_record_untrusted,
 )
 from overlay.config import Limits
 from overlay.errors import AuthError, CapacityError, StateError, WireError
-from overlay.ipam.deeds import Titles, decode_chain_untrusted
+from overlay.ipam.deeds import Titles
 from overlay.ipam.plan import BlockPlan
 from overlay.types import BlockIndex, NodeId, Prefix
 from overlay.views import BlockView
@@ -55,6 +55,7 @@ class Catalog:
         cluster: whose items these are.
         plan: its blocks.
         limits: `record` and `deed_chain` bound single items.
+        reader: reads items of this cluster; its own unless given.
 
     Attributes:
         nodes: the newest record of each node, tombstones included. To be read only.
@@ -66,11 +67,11 @@ class Catalog:
         "_admitted",
         "_cluster",
         "_items",
-        "_limits",
         "_moved",
         "_named",
         "_plan",
         "_prefixes",
+        "_reader",
         "_routed",
         "_routes",
         "_users",
@@ -79,10 +80,12 @@ class Catalog:
         "titles",
     )
 
-    def __init__(self, cluster: Cluster, plan: BlockPlan, limits: Limits) -> None:
+    def __init__(
+        self, cluster: Cluster, plan: BlockPlan, limits: Limits, reader: Reader | None = None
+    ) -> None:
         self._cluster = cluster
         self._plan = plan
-        self._limits = limits
+        self._reader = reader or Reader(cluster, limits)
         self._items: dict[bytes, Item] = {}
         # Records between `admit` and `apply`, so that each is decoded only once.
         self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
@@ -94,7 +97,7 @@ class Catalog:
         self._routes: tuple[Route, ...] | None = ()
         self._named: dict[str, tuple[NodeId, ...]] = {}
         self.nodes: dict[NodeId, NodeRecord] = {}
-        self.titles = Titles(cluster, limits)
+        self.titles = Titles(cluster, limits, self._reader)
         self.generation = 0
 
     # -- items in ----------------------------------------------------------------------------------
@@ -155,20 +158,15 @@ class Catalog:
         node = node_of_key(item.key)
         if node is None:
             return False
+        record = self._reader.record(item)
         before = self.nodes.get(node)
-        record = open_record_untrusted(
-            item,
-            self._cluster,
-            self._plan,
-            self._limits,
-            wall=wall,
-            known=None if before is None else before.certificate,
-        )
+        known = before is not None and before.certificate == record.certificate
+        check_validity(record, wall, known=known)
         self._admitted[item.key] = (item, record)
         return True
 
     def _admit_chain(self, block: BlockIndex, item: Item) -> bool:
-        chain = decode_chain_untrusted(item.body, self._cluster)
+        chain = self._reader.chain(item.body)
         if chain[0].block != block or len(chain) != item.version:
             return False
         return self.titles.admit(item.body) or self.titles.chain(block) == chain
@@ -176,7 +174,7 @@ class Catalog:
     def _apply_record(self, item: Item) -> None:
         admitted, record = self._admitted.pop(item.key, (None, None))
         if record is None or admitted != item:
-            record = decode_record_untrusted(item, self._cluster, self._plan, self._limits)
+            record = self._reader.record(item)
         before = self.nodes.get(record.node)
         self.nodes[record.node] = record
         if before is None or before.name != record.name:

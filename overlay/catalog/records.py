@@ -21,7 +21,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -186,42 +186,59 @@ def open_record_untrusted(
     cluster: Cluster,
     plan: BlockPlan,
     limits: Limits,
-    *,
-    wall: float | None,
-    known: Certificate | None = None,
+    read: Callable[[bytes], Certificate] | None = None,
 ) -> NodeRecord:
-    """Read a record and check everything that makes it its node's own.
+    """Read a record and check that its node signed it and the authority certified that node.
+
+    The result depends on the arguments alone; `check_validity` asks what depends on the time.
 
     Args:
         item: an item under some node's key.
         cluster: whose authority must have certified the node.
         plan: the cluster's blocks.
         limits: `record` bounds the size.
-        wall: Unix seconds, for the validity of the certificate; None for a record that was
-            admitted before. A tombstone is never too old: who missed it must still learn of it.
-        known: a certificate of this cluster that was verified before. If the record carries the
-            same, the authority's signature is not checked again; its expiry is.
+        read: reads a certificate and checks its issuer, with a memory for those it has checked.
 
     Raises:
         WireError: the item is not the shape of a record.
         AuthError: the certificate or the signature does not hold (BAD_CERTIFICATE). Nothing else.
     """
-    record = decode_record_untrusted(item, cluster, plan, limits)
-    certificate = record.certificate
-    if wall is None or record.left:
-        certificate.verify_issuer(cluster)
-    elif certificate != known:
-        certificate.verify(cluster, wall)
-    elif wall >= certificate.not_after:
-        raise _bad(f"the certificate of {record.name} has expired")
+    record = decode_record_untrusted(item, cluster, plan, limits, read)
+    if read is None:
+        record.certificate.verify_issuer(cluster)
     content = item.body[SIGNATURE_SIZE:]
     if not verify(record.node, _CONTEXT, content, item.body[:SIGNATURE_SIZE]):
         raise _bad(f"the record of {record.name} is not signed by it")
     return record
 
 
+def check_validity(record: NodeRecord, wall: float | None, *, known: bool) -> None:
+    """Whether a record may be taken over now.
+
+    Args:
+        record: one that `open_record_untrusted` has returned.
+        wall: Unix seconds; None for a record that was admitted before. A tombstone is never too
+            old: who missed it must still learn of it.
+        known: whether the same certificate was valid before; then only its end is looked at.
+
+    Raises:
+        AuthError: its certificate is not valid at `wall` (BAD_CERTIFICATE). Nothing else.
+    """
+    if wall is None or record.left:
+        return
+    certificate = record.certificate
+    if wall >= certificate.not_after:
+        raise _bad(f"the certificate of {record.name} has expired")
+    if not known and wall < certificate.not_before:
+        raise _bad(f"the certificate of {record.name} is not yet valid (is the clock right?)")
+
+
 def decode_record_untrusted(
-    item: Item, cluster: Cluster, plan: BlockPlan, limits: Limits
+    item: Item,
+    cluster: Cluster,
+    plan: BlockPlan,
+    limits: Limits,
+    read: Callable[[bytes], Certificate] | None = None,
 ) -> NodeRecord:
     """Read a record without checking who wrote it: for items that were admitted before.
 
@@ -229,7 +246,7 @@ def decode_record_untrusted(
 
     Raises:
         WireError: over the limit, wrong shape, for another key or version than the item's, or
-            with contents that contradict each other. Nothing else.
+            with contents that contradict each other. Nothing else, but what `read` raises.
     """
     if len(item.body) > limits.record:
         raise WireError(f"record: {len(item.body)} bytes are over the limit of {limits.record}")
@@ -240,7 +257,8 @@ def decode_record_untrusted(
         count=_TOMBSTONE_FIELDS,
         version=_FORMAT,
     )
-    certificate = Certificate.decode_untrusted(content.bytes(2, limit=CERTIFICATE_MAX))
+    read = read or Certificate.decode_untrusted
+    certificate = read(content.bytes(2, limit=CERTIFICATE_MAX))
     if content.integer(1) != item.version or node_key(certificate.node) != item.key:
         raise WireError("record: key or version is not the item's")
     if content.boolean(3):

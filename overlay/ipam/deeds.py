@@ -33,7 +33,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -140,7 +140,7 @@ def verify_chain(chain: Chain, cluster: Cluster) -> None:
         AuthError: a signature is not its giver's. Nothing else.
     """
     _check_continuity(chain, cluster)
-    _check_signatures(chain, cluster)
+    _check_signatures(chain, lambda deed: deed.is_signed(cluster.id))
 
 
 def _check_continuity(chain: Chain, cluster: Cluster) -> None:
@@ -153,10 +153,35 @@ def _check_continuity(chain: Chain, cluster: Cluster) -> None:
         giver = deed.taker
 
 
-def _check_signatures(deeds: Sequence[Deed], cluster: Cluster) -> None:
+def _check_signatures(deeds: Sequence[Deed], is_signed: Callable[[Deed], bool]) -> None:
     for deed in deeds:
-        if not deed.is_signed(cluster.id):
+        if not is_signed(deed):
             raise AuthError(f"deed {deed.sequence} of block {deed.block} is not the owner's")
+
+
+class ChainReader:
+    """Reads chains and checks deeds of one cluster. What it returns depends on the bytes alone.
+
+    Args:
+        cluster: whose deeds they must be.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def chain(self, data: bytes) -> Chain:
+        """The deeds of a block, one following from the other. Their signatures are not checked.
+
+        Raises:
+            WireError: no chain, or the deeds do not follow each other. Nothing else.
+        """
+        chain = decode_chain_untrusted(data, self.cluster)
+        _check_continuity(chain, self.cluster)
+        return chain
+
+    def is_signed(self, deed: Deed) -> bool:
+        """Whether the giver has signed this deed."""
+        return deed.is_signed(self.cluster.id)
 
 
 class Titles:
@@ -169,15 +194,17 @@ class Titles:
     Args:
         cluster: whose blocks these are.
         limits: `deed_chain` bounds the length of a chain.
+        reader: reads chains and checks deeds; its own unless given.
 
     Attributes:
         generation: grows with every chain that gets in.
     """
 
-    __slots__ = ("_chains", "_cluster", "_granted", "_longest", "_plan", "generation")
+    __slots__ = ("_chains", "_cluster", "_granted", "_longest", "_plan", "_reader", "generation")
 
-    def __init__(self, cluster: Cluster, limits: Limits) -> None:
+    def __init__(self, cluster: Cluster, limits: Limits, reader: ChainReader | None = None) -> None:
         self._cluster = cluster
+        self._reader = reader or ChainReader(cluster)
         self._plan = BlockPlan(cluster)
         self._longest = limits.deed_chain
         self._chains: dict[BlockIndex, Chain] = {}
@@ -252,15 +279,16 @@ class Titles:
             AuthError: a signature is not its giver's.
             CapacityError: more deeds than `Limits.deed_chain`. Nothing else.
         """
-        chain = decode_chain_untrusted(data, self._cluster)
-        _check_continuity(chain, self._cluster)
+        chain = self._reader.chain(data)
         block = chain[0].block
         known = self.chain(block)
         if len(chain) > self._longest:
             raise CapacityError(f"block {block} has moved {len(chain)} times", "deed_chain")
-        if known and (len(chain), data) <= (len(known), encode_chain(known)):
+        if known is chain or len(chain) < len(known):
             return False
-        _check_signatures(chain[_common(known, chain) :], self._cluster)
+        if len(chain) == len(known) and data <= encode_chain(known):
+            return False
+        _check_signatures(chain[_common(known, chain) :], self._reader.is_signed)
         self._replace(block, chain)
         return True
 

@@ -26,7 +26,6 @@ from overlay.session.handshake import Admission, Received, read_initiation_untru
 from overlay.session.suites import choose_suite
 from overlay.types import Endpoint, Entropy
 from overlay.wire.certificate import Certificate, Identity
-from overlay.wire.cluster import Cluster
 from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Suite
 
 
@@ -35,22 +34,22 @@ class Gate:
 
     Args:
         identity: ours.
-        cluster: whose authority must have signed certificates.
         psk: the cluster's pre-shared key.
         settings: limits, and whether AES is preferred.
         epoch: Unix seconds at monotonic zero.
         entropy: makes cookies.
         token_secret: the secret of the join token with a given id, if it is still good.
+        read_certificate: reads a certificate and checks that our authority signed it.
     """
 
     __slots__ = (
         "_checker",
-        "_cluster",
         "_epoch",
         "_identity",
         "_load",
         "_prefer_aes",
         "_psk",
+        "_read_certificate",
         "_token_secret",
     )
 
@@ -58,19 +57,19 @@ class Gate:
         self,
         *,
         identity: Identity,
-        cluster: Cluster,
         psk: bytes,
         settings: Settings,
         epoch: float,
         entropy: Entropy,
         token_secret: Callable[[bytes], bytes | None],
+        read_certificate: Callable[[bytes], Certificate],
     ) -> None:
         self._identity = identity
-        self._cluster = cluster
         self._psk = psk
         self._prefer_aes = settings.prefer_aes
         self._epoch = epoch
         self._token_secret = token_secret
+        self._read_certificate = read_certificate
         self._checker = MacChecker(identity.static.public, entropy)
         self._load = LoadMeter(settings.limits.handshakes_per_second)
 
@@ -111,8 +110,8 @@ class Gate:
         return received, self._admit_joiner(received.hello)
 
     def _admit_member(self, received: Received, hello: MemberHello, now: float) -> Admission:
-        certificate = Certificate.decode_untrusted(hello.certificate)
-        certificate.verify(self._cluster, self._epoch + now)
+        certificate = self._read_certificate(hello.certificate)
+        certificate.check_time(self._epoch + now)
         if certificate.static != received.remote_static:
             raise AuthError("a certificate for another static key", DropReason.BAD_CERTIFICATE)
         if certificate.node == self._identity.node:

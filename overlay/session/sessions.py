@@ -41,8 +41,7 @@ from overlay.session.suites import offered_suites
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wire import header
-from overlay.wire.certificate import Identity
-from overlay.wire.cluster import Cluster
+from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import CookieReply, Initiation, Response
 
 
@@ -65,7 +64,6 @@ class Sessions:
 
     Args:
         identity: our keys and certificate.
-        cluster: whose authority must have signed certificates.
         psk: the cluster's pre-shared key, 32 bytes.
         boot: grows by one at every start of the node, 0 <= boot < 2**32.
         settings: timing, limits, and whether AES is preferred.
@@ -73,6 +71,7 @@ class Sessions:
         entropy: makes keys, indexes and cookies.
         rng: makes jitter, nothing else.
         token_secret: the secret of the join token with a given id, if it is still good.
+        read_certificate: reads a certificate and checks that our authority signed it.
 
     Attributes:
         keypairs: by local index, for the packet path. The same dictionary for ever.
@@ -83,7 +82,6 @@ class Sessions:
         self,
         *,
         identity: Identity,
-        cluster: Cluster,
         psk: bytes,
         boot: int,
         settings: Settings,
@@ -91,6 +89,7 @@ class Sessions:
         entropy: Entropy,
         rng: random.Random,
         token_secret: Callable[[bytes], bytes | None],
+        read_certificate: Callable[[bytes], Certificate],
     ) -> None:
         table: IndexTable[PeerSession] = IndexTable(entropy, settings.limits.half_open)
         self.keypairs: Mapping[int, Keypair] = table.keypairs
@@ -109,12 +108,12 @@ class Sessions:
         self._epoch = epoch
         self._gate = Gate(
             identity=identity,
-            cluster=cluster,
             psk=psk,
             settings=settings,
             epoch=epoch,
             entropy=entropy,
             token_secret=token_secret,
+            read_certificate=read_certificate,
         )
         self._peers: dict[NodeId, PeerSession] = {}
         self._deadline: float | None = None

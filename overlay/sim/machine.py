@@ -138,6 +138,7 @@ class Machine:
             transmit=self._transmit,
             authority=member.authority,
             version="simulated",
+            reader=site.reader(member.cluster),
         )
         self.power = Power.RUNNING
         self._note("machine.started")

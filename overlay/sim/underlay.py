@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -18,8 +18,10 @@ from overlay.config import Settings
 from overlay.sim.clock import Clock
 from overlay.sim.faults import Cuts
 from overlay.sim.link import Fate, Link, Lost, Pipe, Read, cut
+from overlay.sim.reader import SharedReader
 from overlay.sim.trace import Trace
 from overlay.types import Endpoint
+from overlay.wire.cluster import Cluster
 
 Receive = Callable[[bytes, int, Endpoint], Lost | None]
 """`receive(buffer, segment_size, source)`: what one read from the socket returned. Says why it was
@@ -112,3 +114,11 @@ class Site:
     settings: Settings
     epoch: float
     """Unix seconds at virtual time zero."""
+    readers: dict[Cluster, SharedReader] = field(default_factory=dict)
+
+    def reader(self, cluster: Cluster) -> SharedReader:
+        """What all nodes of a cluster read items with."""
+        reader = self.readers.get(cluster)
+        if reader is None:
+            reader = self.readers[cluster] = SharedReader(cluster, self.settings.limits)
+        return reader

@@ -94,6 +94,14 @@ class Certificate:
             AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
         """
         self.verify_issuer(cluster)
+        self.check_time(wall)
+
+    def check_time(self, wall: float) -> None:
+        """Check that this is valid at `wall` (Unix seconds); who signed it is not asked.
+
+        Raises:
+            AuthError: it is not (BAD_CERTIFICATE); the message says why. Nothing else.
+        """
         if wall < self.not_before:
             raise _bad(f"the certificate of {self.name} is not yet valid (is the clock right?)")
         if wall >= self.not_after:

@@ -16,6 +16,7 @@ from overlay.catalog.records import (
     ENDPOINTS_MAX,
     NodeRecord,
     block_of_key,
+    check_validity,
     open_record_untrusted,
     sign_record,
 )
@@ -68,7 +69,9 @@ class Node:
         """The record as others read it, after all their checks."""
         item = self.holdings.record()
         self.learn(item)
-        return open_record_untrusted(item, self.cluster, self.plan, Limits(), wall=WALL + 1)
+        record = open_record_untrusted(item, self.cluster, self.plan, Limits())
+        check_validity(record, WALL + 1, known=False)
+        return record
 
     def add(self, name: str, address: str = "", now: float = 0.0) -> StoredPod:
         wanted = (IPv6Address if ":" in address else IPv4Address)(address) if address else None

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.admission import Registrar
+from overlay.catalog.reader import Reader
 from overlay.channel import Channel
-from overlay.config import Settings
+from overlay.config import Limits, Settings
 from overlay.effects import Effect, SendDatagram
 from overlay.errors import StateError
 from overlay.joining import ASK_TRIES, Joiner, Phase
@@ -52,7 +53,6 @@ class Member:
         self.registrar = Registrar(AUTHORITY, cluster=CLUSTER, psk=PSK, tokens=b"", names=b"")
         self.sessions = Sessions(
             identity=self.identity,
-            cluster=CLUSTER,
             psk=PSK,
             boot=1,
             settings=changes.get("settings", Settings()),
@@ -60,6 +60,7 @@ class Member:
             entropy=rng.randbytes,
             rng=rng,
             token_secret=lambda token: self.registrar.tokens.secret(token, WALL),
+            read_certificate=Reader(CLUSTER, Limits()).certificate,
         )
         self.forge = lambda answer: answer
         self.deaf = False

@@ -16,7 +16,8 @@ from itertools import count
 
 import pytest
 
-from overlay.config import Settings, Timing
+from overlay.catalog.reader import Reader
+from overlay.config import Limits, Settings, Timing
 from overlay.effects import Effect, SendDatagram, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
 from overlay.session.joiner import JoinSession
@@ -55,7 +56,6 @@ class Node:
         generator = random.Random(f"{network.seed} {number} {boot}")
         arguments: dict[str, object] = {
             "identity": make_identity(number, CLUSTER),
-            "cluster": CLUSTER,
             "psk": PSK,
             "boot": boot,
             "settings": network.settings,
@@ -63,6 +63,7 @@ class Node:
             "entropy": generator.randbytes,
             "rng": generator,
             "token_secret": lambda token_id: None,
+            "read_certificate": Reader(CLUSTER, Limits()).certificate,
         }
         self.identity = arguments["identity"]
         self.id: NodeId = self.identity.node

@@ -1,0 +1,68 @@
+"""Reads what items carry: bytes in, frozen values out, signatures checked.
+
+    item b"n".. --> record    certified by the authority, signed by its node
+    item b"b".. --> chain     deeds that follow each other; each signature is asked for by itself
+
+What a reader returns depends on the bytes and the cluster alone, never on the time nor on what it
+read before. So one may remember what it likes, and many nodes in one process may share one: a
+thousand of them then check one signature once (`overlay.sim.reader`).
+
+A node alone remembers certificates only. Records of one node carry the same one in every version,
+and so do its handshakes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from overlay.catalog.records import NodeRecord, open_record_untrusted
+from overlay.config import Limits
+from overlay.ipam.deeds import ChainReader
+from overlay.ipam.plan import BlockPlan
+from overlay.wire.certificate import Certificate
+from overlay.wire.cluster import Cluster
+from overlay.wire.items import Item
+
+CERTIFICATES: Final = 4096
+"""Certificates remembered (about 1 kB each). The authority signed each of them, so strangers cannot
+push them out; in a larger cluster some are checked again."""
+
+
+class Reader(ChainReader):
+    """Reads items of one cluster.
+
+    Args:
+        cluster: whose they must be.
+        limits: `record` bounds the size of a record.
+    """
+
+    def __init__(self, cluster: Cluster, limits: Limits) -> None:
+        super().__init__(cluster)
+        self._limits = limits
+        self._plan = BlockPlan(cluster)
+        self._certificates: dict[bytes, Certificate] = {}
+
+    def certificate(self, data: bytes) -> Certificate:
+        """A certificate of this cluster. Whether it is valid at this time is not asked.
+
+        Raises:
+            WireError: it does not parse.
+            AuthError: this cluster's authority has not signed it. Nothing else.
+        """
+        known = self._certificates.get(data)
+        if known is not None:
+            return known
+        certificate = Certificate.decode_untrusted(data)
+        certificate.verify_issuer(self.cluster)
+        if len(self._certificates) >= CERTIFICATES:
+            del self._certificates[next(iter(self._certificates))]
+        self._certificates[data] = certificate
+        return certificate
+
+    def keep(self, item: Item) -> Item:
+        """`item`, or an equal one that is held already, so that its bytes are held once."""
+        return item
+
+    def record(self, item: Item) -> NodeRecord:
+        """A node's record, signed by it. See `open_record_untrusted` for what this raises."""
+        return open_record_untrusted(item, self.cluster, self._plan, self._limits, self.certificate)

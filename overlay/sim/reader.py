@@ -1,0 +1,66 @@
+"""One reader for all nodes of a world: what one of them has checked, the others need not.
+
+A thousand nodes read every record and every deed. What they read depends on the bytes alone
+(`overlay.catalog.reader`), so each is decoded and verified once, and all nodes hold the same frozen
+values: this is what makes a thousand engines fit one process.
+
+Nothing is taken on trust: a node gets exactly what it would have read itself, refusals included,
+which are not remembered.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from overlay.catalog.reader import Reader
+from overlay.catalog.records import NodeRecord
+from overlay.config import Limits
+from overlay.ipam.deeds import Chain, Deed
+from overlay.wire.cluster import Cluster
+from overlay.wire.items import Item
+
+REMEMBERED: Final = 100_000
+"""Of each kind. When there are more, the oldest half is forgotten: a world that runs for long makes
+ever new versions, and the present ones are the youngest."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class SharedReader(Reader):
+    """A reader that remembers what it has read.
+
+    Args:
+        cluster, limits: as for `Reader`.
+    """
+
+    def __init__(self, cluster: Cluster, limits: Limits) -> None:
+        super().__init__(cluster, limits)
+        self._items: dict[Item, Item] = {}
+        self._records: dict[Item, NodeRecord] = {}
+        self._chains: dict[bytes, Chain] = {}
+        self._signed: dict[Deed, bool] = {}
+
+    def keep(self, item: Item) -> Item:
+        """The first of all equal items that were shown."""
+        return self._items.get(item) or _remember(self._items, item, item)
+
+    def record(self, item: Item) -> NodeRecord:
+        """As `Reader.record`."""
+        return self._records.get(item) or _remember(self._records, item, super().record(item))
+
+    def chain(self, data: bytes) -> Chain:
+        """As `Reader.chain`."""
+        return self._chains.get(data) or _remember(self._chains, data, super().chain(data))
+
+    def is_signed(self, deed: Deed) -> bool:
+        """As `Reader.is_signed`."""
+        return self._signed.get(deed) or _remember(self._signed, deed, super().is_signed(deed))
+
+
+def _remember(memory: dict[Key, Value], key: Key, value: Value) -> Value:
+    if len(memory) >= REMEMBERED:
+        for old in list(memory)[: REMEMBERED // 2]:
+            del memory[old]
+    memory[key] = value
+    return value
