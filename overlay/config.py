@@ -41,6 +41,18 @@ class Timing:
     dead_after: float = 30.0
     """Silent this long: dead. Its routes stay; only its owner or an operator removes them."""
 
+    silent_after: float = 4.0
+    """Sent for this long without hearing anything: the peer may have restarted without its keys, so
+    a new handshake is started. A live one shows itself every 2 to 3 s while it is sent to."""
+
+    idle_after: float = 90.0
+    """A session that carried neither packets nor gossip for this long ends. Less than
+    `rekey_after`, so that sessions nobody uses are not rekeyed."""
+
+    record_interval: float = 0.5
+    """Least time between two announcements of a node's own record; changes in between go together.
+    A change after a pause is announced at once."""
+
     reassembly_after: float = 1.0
     """Segments of a burst that is incomplete for this long are dropped."""
 

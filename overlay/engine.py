@@ -41,7 +41,7 @@ from overlay.types import Address, Endpoint, Entropy, NodeId
 from overlay.views import PodView, Snapshot
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import decode_untrusted, encode
+from overlay.wire.control import decode_untrusted, encode, is_upkeep
 from overlay.wire.messages import (
     BlockRequest,
     Delta,
@@ -102,7 +102,7 @@ class Engine:
     ) -> None:
         self.identity = identity
         self.cluster = cluster
-        self._settings = settings
+        self._rng = rng
         self._epoch = epoch
         self._restored = state.items
         current = replace(state, boot=state.boot + 1, items=())
@@ -134,14 +134,14 @@ class Engine:
     # -- life ----------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Effect]:
-        """Take up the stored state: announce the record, greet the members, seek a block."""
+        """Take up the stored state: announce the record, greet some members, seek a block."""
         parts = self.parts
         parts.knowledge.restore(map(parts.reader.keep, self._restored), now)
         self._restored = ()
         parts.set_wall(self._epoch + now)
         self._tend_at = now + TEND_INTERVAL
         effects = self._steward.start(now)
-        for node in parts.peering.paths:
+        for node in parts.knowledge.to_greet(self._rng):
             effects += parts.peering.connect(node, now)
         return self._settle(effects, now)
 
@@ -168,10 +168,7 @@ class Engine:
         return effects
 
     def on_packet(self, packet: bytes, now: float) -> list[Effect]:
-        """Take one packet from the TUN (virtio_net_hdr first) and send it at once.
-
-        The daemon reads straight into `outbound.room()` instead, many packets per `flush`.
-        """
+        """Take one packet (virtio_net_hdr first) and send it. The daemon uses `outbound.room()`."""
         self.outbound.room()[: len(packet)] = packet
         self.outbound.accept(len(packet), now)
         return self.flush(now)
@@ -194,7 +191,7 @@ class Engine:
 
     def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
         """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
-        return self._settle(self.parts.peering.on_too_big(endpoint, now), now)
+        return self._settle(self.parts.peering.mtus.on_too_big(endpoint, now), now)
 
     def on_lane(self, lane: int, report: bytes | None, now: float) -> list[Effect]:
         """One of our other lanes says something; None: its process is gone. See `Director`."""
@@ -253,6 +250,8 @@ class Engine:
         effects = self._on_message(keypair.node, message, now)
         if effects is None:
             effects = self.parts.peering.on_message(keypair.node, message, control.whole, now)
+        elif not is_upkeep(control.message):
+            self.parts.peering.on_used(keypair.node)
         if effects is None:
             self.ledger.drop(DropReason.BAD_CONTROL)
             return []
@@ -335,7 +334,7 @@ class Engine:
 
     def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
         """The largest packet that this machine's links carry changed, in bytes."""
-        return self._settle(self.parts.peering.on_underlay_mtu(largest, now), now)
+        return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)
 
     def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
         """One of `lost` failed, others stood behind it: announce nothing until all are stored."""
@@ -377,7 +376,7 @@ class Engine:
         effects = self._steward.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
-            effects += parts.knowledge.tend(self._settings.timing.suspect_after, now)
+            effects += parts.knowledge.tend(now) + parts.tending.on_look(now)
         effects += parts.peering.on_deadline(now)
         effects += parts.gossip.on_deadline(now)
         effects += parts.seeker.on_deadline(now)

@@ -1,7 +1,7 @@
 """From gossip items to routes and peers: the one way in which the cluster's state takes effect.
 
     items learned --> catalog --> routes          (who owns which prefix)
-                          |-----> peers           (keys and endpoints to talk to)
+                          |-----> peers           (those we talk to: new addresses, gone members)
                           '-----> members         (whom to probe)
 
 Everything derived follows from the catalog, which says what has changed: an item costs what it
@@ -10,6 +10,7 @@ changes, whatever the size of the cluster. The catalog's invariants compare that
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Final
 
@@ -26,11 +27,15 @@ from overlay.types import NodeId
 from overlay.wire.items import Item
 
 TEND_INTERVAL: Final = 1.0
-"""Between looks at the peers: who was heard by data alone, whose session is silent."""
+"""Between looks at the peers: who was heard by data alone, whose session is silent or idle."""
 
 FAREWELL: Final = 5.0
 """Seconds that the session with a member is kept after it left. It repeats its last items until we
 have confirmed them, for `Timing.leave_after` at most, and we can only confirm in a session."""
+
+GREETED: Final = 16
+"""Members that a node connects to when it starts: in a small cluster everybody. In a large one it
+depends on who has something to say to whom."""
 
 
 class Knowledge:
@@ -77,6 +82,14 @@ class Knowledge:
             self._introduce(node, now)
         self.reroute(now)
 
+    def to_greet(self, rng: random.Random) -> list[NodeId]:
+        """Members to connect to at start: what sessions they have with us from before are dead.
+
+        Those who are not greeted notice that when they send (`Timing.silent_after`).
+        """
+        others = [node for node in self._catalog.nodes if node != self._local]
+        return others if len(others) <= GREETED else rng.sample(others, GREETED)
+
     def take_own(self, items: Iterable[Item], now: float) -> list[Effect]:
         """Items this node made itself take effect here."""
         for item in items:
@@ -103,8 +116,7 @@ class Knowledge:
         if record.left:
             return self._dismiss(record, now)
         self._gone.pop(node, None)
-        certificate = record.certificate
-        self._peering.introduce(node, certificate.static, record.endpoints, certificate.not_after)
+        self._peering.refresh(node)
         if self._gossip.state(node, now) is not None:
             return []
         self._gossip.add_member(node, now)
@@ -123,26 +135,13 @@ class Knowledge:
             del self._gone[node]
             self._peering.forget(node, now)
 
-    def tend(self, silent_after: float, now: float) -> list[Effect]:
-        """Packets prove life as well as probes do; silence under a session asks for a new one.
-
-        Args:
-            silent_after: seconds without anything authentic from a peer that are too many.
-            now: monotonic seconds.
-        """
+    def tend(self, now: float) -> list[Effect]:
+        """Packets prove life as well as probes do."""
         self.forget_gone(now)
         effects: list[Effect] = []
         for node, path in self._peering.paths.items():
-            heard_at = path.heard_at
-            if heard_at is None:
-                # Its response is all that ever came: it may have restarted right behind it.
-                heard_at = self._peering.sessions.established_at(node)
-            if heard_at is None:
-                continue
-            if now - heard_at <= TEND_INTERVAL:
-                effects += self._gossip.on_heard(node, heard_at)
-            elif now - heard_at > silent_after:
-                effects += self._peering.renew(node, now)
+            if path.heard_at is not None and now - path.heard_at <= TEND_INTERVAL:
+                effects += self._gossip.on_heard(node, path.heard_at)
         return effects
 
     def reroute(self, now: float) -> list[Effect]:

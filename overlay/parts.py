@@ -28,11 +28,12 @@ from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
 from overlay.lanes.director import Director
 from overlay.losses import LossReports
-from overlay.peering import Peering
+from overlay.peering import Contact, Peering
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
 from overlay.session.sessions import Sessions
 from overlay.state import NodeState
+from overlay.tending import Tending
 from overlay.types import Entropy, NodeId, short_id
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
@@ -72,15 +73,20 @@ class Parts:
         self.store = Store(self._admit, settings.limits)
         self.gossip = Gossip(self.store, settings.timing, rng, self.name_of)
         self.registrar = _registrar(authority, cluster, psk, state)
-        self.sessions = self._make_sessions(psk, state.boot, settings, epoch, entropy, rng)
+        self.sessions = self._make_sessions(
+            psk=psk, boot=state.boot, settings=settings, epoch=epoch, entropy=entropy, rng=rng
+        )
         self._make_packet_path(settings, deliver, transmit)
         self.peering = Peering(
             sessions=self.sessions,
             outbound=self.outbound,
             paths=self.paths,
             losses=LossReports(self.reassembly, self.sessions.keypairs),
+            directory=self._contact,
             settings=settings,
         )
+        self.outbound.find = self.inbound.find = self.peering.path_to
+        self.tending = Tending(self.peering, settings.timing)
         self.knowledge = Knowledge(
             local=identity.node,
             store=self.store,
@@ -105,6 +111,7 @@ class Parts:
 
     def _make_sessions(
         self,
+        *,
         psk: bytes,
         boot: int,
         settings: Settings,
@@ -171,6 +178,13 @@ class Parts:
         """The node's name, or the start of its id while its record is not known."""
         record = self.catalog.nodes.get(node)
         return record.certificate.name if record else short_id(node)
+
+    def _contact(self, node: NodeId) -> Contact | None:
+        record = self.catalog.nodes.get(node)
+        if record is None or record.left or node == self._identity.node:
+            return None
+        certificate = record.certificate
+        return Contact(certificate.static, record.endpoints, certificate.not_after)
 
     def _admit(self, item: Item) -> bool:
         return self.catalog.admit(item, self._wall)

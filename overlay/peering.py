@@ -16,22 +16,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from overlay.config import Settings
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError
 from overlay.forwarding.outbound import Outbound
-from overlay.forwarding.path import PeerPath
+from overlay.forwarding.path import BASE_PATH_MTU, PeerPath
 from overlay.losses import LossReports
-from overlay.routing.mtu import PathMtu
+from overlay.pathmtus import PathMtus
 from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
 from overlay.trials import Trials
 from overlay.types import Endpoint, NodeId, short_id
-from overlay.wire.burst import BLOCK_HEADER_SIZE, TAG_SIZE, segment_payload
-from overlay.wire.control import encode
+from overlay.wire.control import encode, is_upkeep
 from overlay.wire.messages import (
+    Goodbye,
     Message,
     PathProbe,
     PathProbeReply,
@@ -44,18 +45,27 @@ from overlay.wire.messages import (
 MAX_WAITING: Final = 64
 """Control messages that wait for one session. All of them are repeated by their senders."""
 
-_PADDING: Final = 1000
-_PATH_PROBE_OVERHEAD: Final = len(encode(PathProbe(1500, bytes(_PADDING)))) - _PADDING
+
+class Contact(NamedTuple):
+    """What it takes to start a session with a member."""
+
+    static: bytes
+    """Its X25519 key, 32 bytes."""
+    endpoints: tuple[Endpoint, ...]
+    """Where it may be reached, best first; empty: only it can start."""
+    not_after: float
+    """Unix seconds at which its certificate expires."""
 
 
 class Peering:
-    """All peers of one node.
+    """The peers of one node: members that it talks to, or did a moment ago.
 
     Args:
         sessions: handshakes and keypairs.
         outbound: seals; its queue is released when a session comes up.
         paths: node -> path, shared with the packet path.
         losses: what of the peers' bursts stays incomplete.
+        directory: how to reach a member; None for whoever is none, and for this node itself.
         settings: timing, offloads, and the largest underlay MTU worth probing.
     """
 
@@ -66,26 +76,43 @@ class Peering:
         outbound: Outbound,
         paths: dict[NodeId, PeerPath],
         losses: LossReports,
+        directory: Callable[[NodeId], Contact | None],
         settings: Settings,
     ) -> None:
         self.sessions = sessions
         self.paths = paths
+        self.mtus = PathMtus(
+            paths=paths, outbound=outbound, keypair=sessions.sending_keypair, settings=settings
+        )
         self.trials = Trials(outbound=outbound, keypairs=sessions.keypairs, settings=settings)
         self._losses = losses
-        self._largest = settings.underlay_mtu
+        self._directory = directory
         self._outbound = outbound
         self._settings = settings
         self._candidates: dict[NodeId, tuple[Endpoint, ...]] = {}
         # Peers with several addresses, handshake under way: the one tried, and since when.
         self._trying: dict[NodeId, tuple[Endpoint, float]] = {}
         self._waiting: dict[NodeId, deque[bytes]] = {}
-        self._mtus: dict[NodeId, PathMtu] = {}
         self._touched: set[NodeId] = set()
-        # No path probe is due before this: a lower bound, because the driver asks for deadlines
-        # after every burst, and going through all peers each time costs more than the burst.
-        self._probes_at: float | None = None
 
     # -- peers ---------------------------------------------------------------------------------
+
+    def path_to(self, node: NodeId) -> PeerPath | None:
+        """The path to a member, made when it is asked for; None for one that cannot be reached."""
+        path = self.paths.get(node)
+        if path is not None:
+            return path
+        contact = self._directory(node)
+        if contact is None:
+            return None
+        self.introduce(node, *contact)
+        return self.paths.get(node)
+
+    def refresh(self, node: NodeId) -> None:
+        """What is known of a member has changed. Nothing happens if there is no path to it."""
+        contact = self._directory(node) if node in self.paths else None
+        if contact is not None:
+            self.introduce(node, *contact)
 
     def introduce(
         self,
@@ -113,33 +140,53 @@ class Peering:
     def forget(self, node: NodeId, now: float) -> None:
         """The peer is no member any more."""
         self.sessions.forget(node, now)
+        self._drop(node)
+
+    def is_quiet(self, node: NodeId) -> bool:
+        """Whether nothing waits for a session with a peer, and none is being made."""
+        path = self.paths[node]
+        waiting = path.queue or path.packed or self._waiting.get(node)
+        return not waiting and not self.sessions.is_connecting(node)
+
+    def lapse(self, node: NodeId, now: float) -> list[Effect]:
+        """Nobody needs the session any more: tell the peer, keep nothing of it."""
+        effects: list[Effect] = []
+        if self.paths[node].keypair is not None:
+            effects = self.send(node, encode(Goodbye()), now)
+            effects.append(Report("session.lapsed", {"peer": short_id(node)}, debug=True))
+        self.sessions.lapse(node)
+        self._drop(node)
+        return effects
+
+    def _drop(self, node: NodeId) -> None:
         path = self.paths.pop(node, None)
         if path is not None:
             self._outbound.abandon(path)
             self._outbound.forget_flows()
         self._touched.add(node)
-        for table in (self._candidates, self._waiting, self._mtus, self._trying):
+        for table in (self._candidates, self._waiting, self._trying):
             table.pop(node, None)
+        self.mtus.forget(node)
         self.trials.forget(node)
 
     def take_touched(self) -> set[NodeId]:
         """Peers that came, went, or got another endpoint or segment size since the last call."""
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched | self.mtus.changed, set()
+        self.mtus.changed = set()
         return touched
 
     def _use(self, path: PeerPath, endpoint: Endpoint | None) -> None:
         self._touched.add(path.node)
         if path.endpoint != endpoint:
-            self._mtus.pop(path.node, None)
+            self.mtus.forget(path.node)
             self._outbound.forget_flows()
-        mtu = self._mtus.get(path.node)
-        path.use(endpoint, mtu.mtu if mtu else PeerPath(path.node).path_mtu)
+        path.use(endpoint, self.mtus.present(path.node))
 
     # -- sessions ------------------------------------------------------------------------------
 
     def connect(self, node: NodeId, now: float) -> list[Effect]:
         """Start a handshake with `node` unless a session is up or one is under way."""
-        path = self.paths.get(node)
+        path = self.path_to(node)
         if path is None or path.endpoint is None:
             return []
         self._try_others(path, path.endpoint, now)
@@ -177,14 +224,13 @@ class Peering:
 
     def on_session_up(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """A keypair is ready: use it, and send what waited for it."""
-        path = self.paths.setdefault(node, PeerPath(node))
+        # It may be of a member whose record is still on its way.
+        path = self.path_to(node) or self.paths.setdefault(node, PeerPath(node))
         first = path.keypair is None
         path.keypair = self.sessions.sending_keypair(node, now)
         if first or path.endpoint != endpoint:
             self._use(path, endpoint)
-        effects: list[Effect] = []
-        if node not in self._mtus:
-            effects += self._start_probing(path, now)
+        effects = self.mtus.on_session(path, now)
         effects += self.trials.on_session(path, now)
         self._outbound.release(path, now)
         for message in self._waiting.pop(node, ()):
@@ -216,7 +262,7 @@ class Peering:
             "peer.moved", {"peer": short_id(path.node), "endpoint": str(source), "was": str(was)}
         )
         tried = self.trials.on_session(path, now)
-        return [moved, *renewed, *self._start_probing(path, now), *tried]
+        return [moved, *renewed, *self.mtus.on_moved(path, now), *tried]
 
     # -- control messages ----------------------------------------------------------------------
 
@@ -229,11 +275,11 @@ class Peering:
         """
         match message:
             case PathProbe():
-                effects = self.on_path_probe(node, message, now)
+                effects = self.send(node, encode(PathProbeReply(message.size)), now)
             case PathProbeReply():
-                effects = self.on_path_probe_reply(node, message, now)
+                effects = self.mtus.on_reply(node, message, now)
             case SegmentLoss():
-                effects = self.on_segment_loss(node, now)
+                effects = self.mtus.on_segment_loss(node, now)
             case Trial():
                 effects = self.trials.on_trial(node, message, whole=whole)
             case TrialReply():
@@ -246,9 +292,10 @@ class Peering:
 
     def send(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
         """Seal an encoded control message; without a session, start one and let it wait."""
-        path = self.paths.get(node)
+        path = self.path_to(node)
         if path is None:
             return []
+        path.used += not is_upkeep(message)
         keypair = self.sessions.sending_keypair(node, now)
         if keypair is None or path.endpoint is None:
             waiting = self._waiting.setdefault(node, deque(maxlen=MAX_WAITING))
@@ -258,102 +305,35 @@ class Peering:
         path.tx_bytes += len(sealed.datagram)
         return [sealed]
 
+    def keep_alive(self, path: PeerPath, now: float) -> list[Effect]:
+        """An empty burst to a peer that a session is up with."""
+        keypair = self.sessions.sending_keypair(path.node, now)
+        if keypair is None or path.endpoint is None:
+            return []
+        sealed = self._outbound.seal_empty(keypair, path.endpoint, path.path_mtu)
+        path.tx_bytes += len(sealed.datagram)
+        return [sealed]
+
+    def on_used(self, node: NodeId) -> None:
+        """A message of a peer came that is not about the path."""
+        path = self.paths.get(node)
+        if path is not None:
+            path.used += 1
+
     def drop_waiting(self) -> None:
         """Lose the messages that wait for sessions: what they say must not be said after all."""
         self._waiting.clear()
 
     def answer(self, keypair: Keypair, source: Endpoint, message: Message) -> list[Effect]:
         """Answer under the very keypair a message came with: joiners have no path."""
-        mtu = PeerPath(NodeId(b"")).path_mtu
-        return [self._outbound.seal_control(keypair, encode(message), source, mtu)]
-
-    # -- path MTU ------------------------------------------------------------------------------
-
-    def _start_probing(self, path: PeerPath, now: float) -> list[Effect]:
-        mtu = PathMtu(timing=self._settings.timing, largest=self._largest, now=now)
-        self._mtus[path.node] = mtu
-        sizes = mtu.on_deadline(now)
-        return self._follow(path, mtu, sizes, now)
-
-    def _probe_path(self, path: PeerPath, sizes: list[int], now: float) -> list[Effect]:
-        keypair = self.sessions.sending_keypair(path.node, now)
-        if keypair is None or path.endpoint is None:
-            return []
-        effects: list[Effect] = []
-        for size in sizes:
-            room = segment_payload(size, path.endpoint.ip_overhead) - TAG_SIZE - BLOCK_HEADER_SIZE
-            message = encode(PathProbe(size, bytes(room - _PATH_PROBE_OVERHEAD)))
-            sealed = self._outbound.seal_control(keypair, message, path.endpoint, size)
-            path.tx_bytes += len(sealed.datagram)
-            effects.append(sealed)
-        return effects
-
-    def on_path_probe(self, node: NodeId, probe: PathProbe, now: float) -> list[Effect]:
-        """A probe arrived whole: say so."""
-        return self.send(node, encode(PathProbeReply(probe.size)), now)
-
-    def on_path_probe_reply(self, node: NodeId, reply: PathProbeReply, now: float) -> list[Effect]:
-        """A probe of ours arrived: larger segments may follow."""
-        path, mtu = self.paths.get(node), self._mtus.get(node)
-        if path is None or mtu is None:
-            return []
-        sizes = mtu.on_reply(reply.size, now)
-        return self._follow(path, mtu, sizes, now)
-
-    def on_segment_loss(self, node: NodeId, now: float) -> list[Effect]:
-        """Bursts of ours stayed incomplete there: ask whether the size in use still passes."""
-        path, mtu = self.paths.get(node), self._mtus.get(node)
-        if path is None or mtu is None:
-            return []
-        return self._follow(path, mtu, mtu.on_loss(now), now)
-
-    def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
-        """The machine's links carry packets of up to `largest` bytes from now on."""
-        effects: list[Effect] = []
-        if largest != self._largest:
-            self._largest = largest
-            for node, mtu in list(self._mtus.items()):
-                effects += self._follow(self.paths[node], mtu, mtu.on_largest(largest, now), now)
-        return effects
-
-    def path_is_settled(self, node: NodeId) -> bool:
-        """Whether no larger size is being looked for."""
-        mtu = self._mtus.get(node)
-        return mtu is not None and not mtu.searching
-
-    def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
-        """The kernel refused segments to `endpoint` as too big for the interface."""
-        effects: list[Effect] = []
-        for node, mtu in list(self._mtus.items()):
-            path = self.paths[node]
-            if path.endpoint == endpoint:
-                sizes = mtu.on_too_big(path.path_mtu, now)
-                effects += self._follow(path, mtu, sizes, now)
-        return effects
-
-    def _follow(self, path: PeerPath, mtu: PathMtu, sizes: list[int], now: float) -> list[Effect]:
-        """The path MTU machine has done something: adopt its result, send the probes it wants."""
-        self._expect(mtu)
-        return [*self._adopt(path, mtu), *self._probe_path(path, sizes, now)]
-
-    def _expect(self, mtu: PathMtu) -> None:
-        due = mtu.next_deadline()
-        if due is not None:
-            self._probes_at = due if self._probes_at is None else min(self._probes_at, due)
-
-    def _adopt(self, path: PeerPath, mtu: PathMtu) -> list[Effect]:
-        if mtu.mtu == path.path_mtu:
-            return []
-        self._touched.add(path.node)
-        path.use(path.endpoint, mtu.mtu)
-        return [Report("path.mtu", {"peer": short_id(path.node), "mtu": mtu.mtu}, debug=True)]
+        return [self._outbound.seal_control(keypair, encode(message), source, BASE_PATH_MTU)]
 
     # -- time ----------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
         deadlines = (
-            self._probes_at,
+            self.mtus.next_deadline(),
             self.sessions.next_deadline(),
             self.trials.next_deadline(),
             self._losses.next_deadline(),
@@ -369,14 +349,4 @@ class Peering:
             effects += self.sessions.on_deadline(now)
         effects += self.trials.on_deadline(now)
         effects += self._losses.on_deadline(now)
-        if self._probes_at is None or now < self._probes_at:
-            return effects
-        self._probes_at = None
-        for node, mtu in list(self._mtus.items()):
-            due = mtu.next_deadline()
-            if due is not None and due <= now:
-                sizes = mtu.on_deadline(now)
-                effects += self._follow(self.paths[node], mtu, sizes, now)
-            else:
-                self._expect(mtu)
-        return effects
+        return effects + self.mtus.on_deadline(now)

@@ -44,6 +44,8 @@ Deliver = Callable[[memoryview], bool]
 
 # Reading a member of an enum takes as long as what is done with it here, per packet.
 _OFFLOADED: Final = int(BlockKind.OFFLOADED)
+_CONTROL: Final = int(BlockKind.CONTROL)
+_KIND_AT: Final = BLOCK_HEADER_SIZE - 1
 _HANDSHAKES: Final = (TYPE_INITIATION, TYPE_RESPONSE, TYPE_COOKIE_REPLY)
 
 
@@ -107,7 +109,8 @@ class Inbound:
     ) -> None:
         self._local = local
         self._routes = routes
-        self._peers = peers
+        self.find: Callable[[NodeId], PeerPath | None] = peers.get
+        """The path to a node that has proved itself; whoever makes paths on demand replaces it."""
         self._keypairs = keypairs
         self._ledger = ledger
         self._deliver = deliver
@@ -249,10 +252,12 @@ class Inbound:
         self._ledger.consumed_out += segments
         if not keypair.confirmed:
             self._arrivals.append(Proven(keypair))
-        peer = self._peers.get(keypair.node) if keypair.node is not None else None
+        peer = self.find(keypair.node) if keypair.node is not None else None
         if peer is not None:
             peer.heard_at = self._now
             peer.rx_bytes += len(ciphertext) + segments * HEADER_SIZE
+            if size > _KIND_AT and plaintext[_KIND_AT] != _CONTROL:
+                peer.used += 1
             if peer.endpoint != self._source and not keypair.lane:  # lane 0 alone says where
                 self._arrivals.append(Moved(keypair))
         self._blocks(keypair, peer, plaintext)

@@ -15,6 +15,7 @@ packets that look alike (a flow of datagrams) are checked and given their header
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
@@ -98,6 +99,9 @@ class Outbound:
         self._ledger = ledger
         self._sealer = Sealer(ledger, transmit)
         self.seal_control = self._sealer.control
+        self.seal_empty = self._sealer.empty
+        self.find: Callable[[NodeId], PeerPath | None] = peers.get
+        """The path to a node; whoever makes paths on demand replaces it."""
         self._max_packets = queued_packets
         self._max_bytes = queued_bytes
         # np.empty instead of zeros or bytearray: pages that no packet ever reaches cost nothing.
@@ -142,9 +146,7 @@ class Outbound:
     def accept(self, size: int, now: float) -> None:
         """Take the packet that was read into `room()`.
 
-        Args:
-            size: bytes read, the virtio_net_hdr included.
-            now: monotonic seconds.
+        `size`: bytes read, the virtio_net_hdr included.
         """
         if self._take(self._at, size, now):
             self._advance(self._at + BLOCK_HEADER_SIZE + size, now)
@@ -250,8 +252,8 @@ class Outbound:
             return DropReason.NO_ROUTE
         if owner == self._local:
             return DropReason.LOCAL_DESTINATION
-        peer = self._peers.get(owner)
-        if peer is None or peer.endpoint is None:
+        peer = self.find(owner)
+        if peer is None or (peer.endpoint is None and not peer.awaited):
             return DropReason.NO_ENDPOINT
         if len(self._flows) >= MAX_FLOWS:
             self._flows.clear()

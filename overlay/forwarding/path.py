@@ -23,6 +23,7 @@ class PeerPath:
 
     Attributes:
         node: whose path this is.
+        awaited: whether packets may wait although no endpoint is known: it was asked for.
         endpoint: where its datagrams go; None until one is known.
         keypair: seals for it; None without a session.
         payload: ciphertext bytes per segment on the present path.
@@ -31,10 +32,13 @@ class PeerPath:
         fill: bytes packed and not yet sealed; `packed` counts those packets.
         queue: blocks waiting for a session.
         heard_at: when a burst of it was last authenticated.
+        tx_elsewhere: bytes that other lanes sent to it.
+        used: grows with each burst of packets and each message that is not about the path itself.
         drops: why things to or from this peer were lost.
     """
 
     __slots__ = (
+        "awaited",
         "burst",
         "drops",
         "endpoint",
@@ -50,10 +54,13 @@ class PeerPath:
         "rx_bytes",
         "spans",
         "tx_bytes",
+        "tx_elsewhere",
+        "used",
     )
 
     def __init__(self, node: NodeId) -> None:
         self.node = node
+        self.awaited = False
         self.endpoint: Endpoint | None = None
         self.keypair: Keypair | None = None
         self.path_mtu = BASE_PATH_MTU
@@ -67,6 +74,8 @@ class PeerPath:
         self.heard_at: float | None = None
         self.tx_bytes = 0
         self.rx_bytes = 0
+        self.tx_elsewhere = 0
+        self.used = 0
         self.drops: dict[DropReason, int] = {}
 
     def use(self, endpoint: Endpoint | None, path_mtu: int) -> None:

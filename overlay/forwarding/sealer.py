@@ -45,6 +45,7 @@ class Sealer:
             return
         datagrams, step = self._datagrams(keypair, plaintext, peer.payload)
         peer.tx_bytes += len(datagrams)
+        peer.used += 1
         if self._transmit_runs(endpoint, datagrams, step):
             self._ledger.sent_out += packets
         else:
@@ -78,6 +79,12 @@ class Sealer:
         payload = segment_payload(path_mtu, endpoint.ip_overhead)
         plaintext = memoryview(block(BlockKind.CONTROL, message))
         datagrams, step = self._datagrams(keypair, plaintext, payload)
+        return SendDatagram(endpoint, bytes(datagrams), step)
+
+    def empty(self, keypair: Keypair, endpoint: Endpoint, path_mtu: int) -> SendDatagram:
+        """A burst with nothing in it: all that it says is that we live."""
+        payload = segment_payload(path_mtu, endpoint.ip_overhead)
+        datagrams, step = self._datagrams(keypair, memoryview(b""), payload)
         return SendDatagram(endpoint, bytes(datagrams), step)
 
     def lose(self, peer: PeerPath, reason: DropReason, packets: int) -> None:

@@ -56,6 +56,10 @@ class Books:
             peer.tx_bytes, peer.rx_bytes = tx_bytes, rx_bytes
             peer.drops = Counter(dict(drops))
 
+    def peer_of(self, lane: int, node: NodeId) -> PeerTraffic:
+        """What one lane has reported of a peer."""
+        return self._peers.get(lane, {}).get(node) or PeerTraffic()
+
     def close(self, lane: int) -> None:
         """The lane's process has ended."""
         stats = self._stats.pop(lane, None)

@@ -65,6 +65,10 @@ second are half of what a peer answers without asking for cookies."""
 LOOK_INTERVAL: Final = 1.0
 """Between looks at all peers, beside those that are known to have changed."""
 
+UPKEEP_BYTES: Final = 1000
+"""What a lane exchanges with a peer between two reports to keep its ways proven, at most. More than
+that are packets."""
+
 RENEW_AGAIN: Final = 3.0
 """Until it is checked that a replaced session came about."""
 
@@ -198,22 +202,38 @@ class Director:
             case Stats():
                 self.books.on_stats(lane, report)
             case Traffic(peers):
-                self.books.on_traffic(lane, report)
-                for node, _, _, heard_at, _ in peers:
+                for node, tx_bytes, rx_bytes, heard_at, _ in peers:
+                    before = self.books.peer_of(lane, node)
+                    self._on_sent(node, tx_bytes - before.tx_bytes, rx_bytes - before.rx_bytes)
                     self._on_heard(node, heard_at)
+                self.books.on_traffic(lane, report)
             case Wanted(nodes):
-                return [effect for node in nodes for effect in self._peering.connect(node, now)]
+                return [effect for node in nodes for effect in self._on_wanted(lane, node, now)]
             case Probed(node, probe_lane, token):
                 reply = LaneProbeReply(probe_lane, token)
                 return [SendControl(node, control.encode(reply))] if self._knows(node) else []
             case TooBig(node):
                 path = self._peering.paths.get(node)
                 if path is not None and path.endpoint is not None:
-                    return self._peering.on_too_big(path.endpoint, now)
+                    return self._peering.mtus.on_too_big(path.endpoint, now)
         return []
 
     def _knows(self, node: NodeId) -> bool:
         return node in self._peering.paths
+
+    def _on_wanted(self, lane: int, node: NodeId, now: float) -> list[Effect]:
+        effects = self._peering.connect(node, now)
+        path = self._peering.paths.get(node)
+        if path is None or path.endpoint is None:
+            return [TellLane(lane, encode(Down(node)))]
+        return effects
+
+    def _on_sent(self, node: NodeId, sent: int, received: int) -> None:
+        """A lane has exchanged this many bytes with a peer since it last said so."""
+        path = self._peering.paths.get(node)
+        if path is not None:
+            path.tx_elsewhere += sent
+            path.used += sent + received > UPKEEP_BYTES
 
     def _on_heard(self, node: NodeId, heard_at: float | None) -> None:
         path = self._peering.paths.get(node)

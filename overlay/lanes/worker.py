@@ -121,6 +121,7 @@ class LaneWorker:
             queued_packets=limits.queued_packets,
             queued_bytes=limits.queued_bytes,
         )
+        self.outbound.find = self._find
         self.inbound = Inbound(
             local=local,
             routes=self.routes,
@@ -198,6 +199,8 @@ class LaneWorker:
                 remote.on_use(index, now)
             case Down():
                 self.outbound.abandon(remote.path)
+                remote.path.awaited = False
+                self._forget_flows()
             case Answered(_, token):
                 remote.on_answered(token, now)
         return self._tend(remote, now)
@@ -220,6 +223,12 @@ class LaneWorker:
             self._remotes[node] = remote
             self._paths[node] = remote.path
         return remote
+
+    def _find(self, node: NodeId) -> PeerPath:
+        """The daemon has paths to the peers somebody talks to: for another one it makes one now."""
+        if node not in self._remotes:
+            self._remote(node).path.awaited = True
+        return self._paths[node]
 
     def _on_peer_gone(self, node: NodeId) -> list[Effect]:
         remote = self._remotes.pop(node, None)

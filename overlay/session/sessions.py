@@ -26,7 +26,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Final
 
+from overlay.agenda import Agenda
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.effects import Effect, SendDatagram
@@ -43,6 +45,10 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wire import header
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import CookieReply, Initiation, Response
+
+STAMPS: Final = 4096
+"""Stamps remembered of nodes whose session lapsed. Of others an old initiation is answered, with a
+keypair that whoever replays it cannot use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +122,15 @@ class Sessions:
             read_certificate=read_certificate,
         )
         self._peers: dict[NodeId, PeerSession] = {}
-        self._deadline: float | None = None
-        self._deadline_is_stale = False
+        self._stamps: dict[NodeId, int] = {}
+        self._due: Agenda[NodeId] = Agenda()
 
     # -- what the engine asks for ------------------------------------------------------------------
 
     def introduce(self, node: NodeId, static: bytes, not_after: float = math.inf) -> None:
         """Make `node` known with its static key, from a verified certificate. May be repeated.
 
-        Args:
-            node: whose certificate it is.
-            static: the key in it.
-            not_after: when it expires, in Unix seconds: no handshake with `node` is started then.
+        `not_after`: when the certificate expires, in Unix seconds; no handshake is started then.
 
         Raises:
             AuthError: the key is of low order; no handshake with it could succeed.
@@ -146,11 +149,21 @@ class Sessions:
 
     def forget(self, node: NodeId, now: float) -> None:
         """Drop everything about `node`, silently."""
+        self.lapse(node)
+        self._stamps.pop(node, None)
+
+    def lapse(self, node: NodeId) -> None:
+        """Drop all about `node` but how new its last initiation was: replays stay refused."""
         peer = self._peers.pop(node, None)
-        if peer is not None:
-            peer.clear()
-            self._table.forget_lanes(node)
-            self._deadline_is_stale = True
+        if peer is None:
+            return
+        peer.clear()
+        self._table.forget_lanes(node)
+        self._due.set(node, None)
+        if peer.stamp >= 0:
+            if len(self._stamps) >= STAMPS:
+                del self._stamps[next(iter(self._stamps))]
+            self._stamps[node] = peer.stamp
 
     def connect(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """Start a handshake with `node`, unless one runs or the session is up.
@@ -165,24 +178,22 @@ class Sessions:
         peer.endpoint = endpoint
         if self.sending_keypair(node, now) is not None:
             return []
-        return self._changed(peer.start(now))
+        return self._changed(peer, peer.start(now))
 
     def renew(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
-        """Start a handshake even though the session is up: the peer no longer answers.
-
-        It may have restarted and lost its keys. What it still has stays usable meanwhile.
+        """Start a handshake even though the session is up: the peer may have lost its keys.
 
         Raises:
             StateError: `node` was not introduced. Nothing else.
         """
         peer = self._known(node)
         peer.endpoint = endpoint
-        return self._changed(peer.start(now))
+        return self._changed(peer, peer.start(now))
 
     def close(self, node: NodeId, now: float) -> list[Effect]:
         """`node` said goodbye: its keys are gone, so ours are of no use."""
         peer = self._peers.get(node)
-        return self._changed(peer.close("the peer said goodbye")) if peer is not None else []
+        return self._changed(peer, peer.close("the peer said goodbye")) if peer is not None else []
 
     def sending_keypair(self, node: NodeId, now: float) -> Keypair | None:
         """The keypair that seals bursts to `node`; None if there is no usable one."""
@@ -235,6 +246,7 @@ class Sessions:
 
     def _add_peer(self, node: NodeId, static: bytes) -> PeerSession:
         peer = self._peers[node] = PeerSession(self._local, node, static)
+        peer.stamp = self._stamps.pop(node, peer.stamp)
         return peer
 
     def _known(self, node: NodeId) -> PeerSession:
@@ -273,13 +285,15 @@ class Sessions:
             return [SendDatagram(source, reply)]
         received, admission = self._gate.admit_untrusted(message, now)
         self._refuse_replay(received, admission)
-        return self._changed(self._answer(received, admission, source, now))
+        return self._answer(received, admission, source, now)
 
     def _refuse_replay(self, received: Received, admission: Admission) -> None:
         if admission.node is not None:
             peer = self._peers.get(admission.node)
             if peer is not None:
                 peer.check_stamp(admission.stamp)
+            elif admission.stamp <= self._stamps.get(admission.node, -1):
+                raise AuthError("an initiation of long ago", DropReason.REPLAYED)
             return
         # Joiners keep no stamp. A replay is recognised while what it repeats is remembered; after
         # that it costs one half-open keypair, which nobody can use.
@@ -305,7 +319,9 @@ class Sessions:
         if admission.node is not None:
             if admission.node not in self._peers:
                 self._add_peer(admission.node, received.remote_static)
-            self._peers[admission.node].accept(keypair, admission.stamp)
+            peer = self._peers[admission.node]
+            peer.accept(keypair, admission.stamp)
+            self._changed(peer, [])
         datagram = MacMaker(received.remote_static).with_macs(response, now)
         return [SendDatagram(source, datagram)]
 
@@ -313,7 +329,7 @@ class Sessions:
         response = Response.decode_untrusted(datagram)
         self._gate.check_mac1(datagram)
         peer = self._waiting(response.receiver)
-        return self._changed(peer.on_response_untrusted(response, source, now))
+        return self._changed(peer, peer.on_response_untrusted(response, source, now))
 
     def _on_cookie_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
         reply = CookieReply.decode_untrusted(datagram)
@@ -331,33 +347,26 @@ class Sessions:
             keypair.confirmed = True
             return []
         peer = self._peers.get(keypair.node)
-        return self._changed(peer.on_opened(keypair, source, now)) if peer is not None else []
+        return self._changed(peer, peer.on_opened(keypair, source, now)) if peer else []
 
     # -- time --------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When `on_deadline` wants to be called; None if nothing is due ever.
-
-        Remembered between changes, because the driver asks after every burst.
-        """
-        if self._deadline_is_stale:
-            deadlines = [peer.next_deadline() for peer in self._peers.values()]
-            oldest = self._table.oldest_half_open()
-            deadlines.append(oldest.expires_at if oldest is not None else None)
-            self._deadline = min((at for at in deadlines if at is not None), default=None)
-            self._deadline_is_stale = False
-        return self._deadline
+        """When `on_deadline` wants to be called; None if nothing is due ever."""
+        oldest, due = self._table.oldest_half_open(), self._due.next_deadline()
+        if oldest is None:
+            return due
+        return oldest.expires_at if due is None else min(due, oldest.expires_at)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Repeat, replace, expire and give up what is due at `now`; nothing if called early."""
         while (oldest := self._table.oldest_half_open()) is not None and now >= oldest.expires_at:
             self._drop_half_open(oldest)
         effects: list[Effect] = []
-        for peer in self._peers.values():
-            at = peer.next_deadline()
-            if at is not None and now >= at:
-                effects += peer.on_deadline(now)
-        return self._changed(effects)
+        for node in self._due.take_due(now):
+            peer = self._peers[node]
+            effects += self._changed(peer, peer.on_deadline(now))
+        return effects
 
     def _drop_half_open(self, keypair: Keypair) -> None:
         peer = self._peers.get(keypair.node) if keypair.node is not None else None
@@ -365,8 +374,8 @@ class Sessions:
             peer.keyring.drop_next(keypair)
         self._table.release(keypair.local_index)
 
-    def _changed(self, effects: list[Effect]) -> list[Effect]:
-        self._deadline_is_stale = True
+    def _changed(self, peer: PeerSession, effects: list[Effect]) -> list[Effect]:
+        self._due.set(peer.node, peer.next_deadline())
         return effects
 
     def snapshot(self) -> SessionsSnapshot:
@@ -385,5 +394,7 @@ class Sessions:
     def check_invariants(self) -> None:
         """Raise `AssertionError` if peers and index table contradict each other."""
         self._table.check_invariants()
+        due = [peer.next_deadline() for peer in self._peers.values()]
+        assert self._due.next_deadline() == min((at for at in due if at is not None), default=None)
         for peer in self._peers.values():
             peer.check_invariants()

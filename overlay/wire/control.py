@@ -171,6 +171,26 @@ _NUMBERS: Final = {layout[0]: number for number, layout in _LAYOUTS.items()}
 _NAMES: Final = {kind: tuple(one.name for one in fields(kind)) for kind in get_args(Message)}
 
 
+_UPKEEP: Final = frozenset(
+    _NUMBERS[kind]
+    for kind in (
+        *(PathProbe, PathProbeReply, SegmentLoss, Trial, TrialReply, ReadSingly),
+        *(Lanes, LaneProbe, LaneProbeReply, Goodbye),
+    )
+)
+_NUMBER_AT: Final = 1
+
+
+def is_upkeep(message: bytes) -> bool:
+    """Whether an encoded message serves the session it travels in, and nothing else.
+
+    >>> is_upkeep(encode(PathProbeReply(1500))), is_upkeep(encode(Probe(7)))
+    (True, False)
+    """
+    # An array of less than 16 fields has one byte in front, a number below 128 is one byte itself.
+    return message[_NUMBER_AT] in _UPKEEP
+
+
 def encode(message: Message) -> bytes:
     """The msgpack form of `message`.
 

@@ -17,7 +17,7 @@ import pytest
 from tests.arch.project import Module, imports, modules, source_modules
 
 LAYERS = (
-    {"errors", "drops", "types", "effects", "config", "views", "keys"},
+    {"errors", "drops", "types", "effects", "config", "views", "keys", "agenda"},
     {"wire"},
     {"session", "routing", "gossip", "ipam", "service", "policy", "dns"},
     {"catalog"},
@@ -34,11 +34,13 @@ LAYERS = (
         "losses",
         "lanes",
         "parts",
+        "pathmtus",
         "peering",
         "seeking",
         "snapshots",
         "state",
         "steward",
+        "tending",
         "trials",
     },
     {"sim"},

@@ -9,13 +9,14 @@ from overlay.config import Settings
 from overlay.effects import Effect, NetworkChanged, Report
 from overlay.ipam.deeds import encode_chain, sign_deed
 from overlay.keys import StaticKey
-from overlay.knowledge import FAREWELL
+from overlay.knowledge import FAREWELL, GREETED
 from overlay.parts import Parts
 from overlay.state import NodeState
 from overlay.types import BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import Identity, issue_certificate
+from overlay.wire.control import encode
 from overlay.wire.items import Item
-from overlay.wire.messages import Delta
+from overlay.wire.messages import Delta, Probe
 from tests.support.clusters import AUTHORITY, WALL, YEAR, make_cluster, make_identity
 
 CLUSTER = make_cluster()
@@ -77,7 +78,8 @@ def routed(node: Parts) -> list[str]:
 def test_a_record_makes_a_peer_and_a_member() -> None:
     node = parts()
     assert events(learn(node, record())) == ["member.known"]
-    assert node.paths[OTHER.node].endpoint == THERE
+    assert not node.paths, "nobody talks to it yet"
+    assert node.peering.path_to(OTHER.node).endpoint == THERE
     assert node.gossip.state(OTHER.node, 1.0) is not None
     assert node.peering.connect(OTHER.node, 1.0)
 
@@ -109,6 +111,7 @@ def test_a_route_that_ends_leaves_the_table() -> None:
 def test_a_new_address_is_used_only_while_no_session_is_up() -> None:
     node = parts()
     learn(node, record())
+    node.peering.path_to(OTHER.node)
     learn(node, record(version=2, endpoints=(ELSEWHERE,)))
     assert node.paths[OTHER.node].endpoint == ELSEWHERE
 
@@ -116,6 +119,7 @@ def test_a_new_address_is_used_only_while_no_session_is_up() -> None:
 def test_a_member_that_left_is_probed_no_more_and_forgotten_after_its_farewell() -> None:
     node = parts()
     learn(node, record(blocks_in_use=[BlockIndex(5)]), deed(5))
+    node.peering.path_to(OTHER.node)
     effects = learn(node, record(version=2, left=True), now=10.0)
     assert events(effects) == ["member.left"]
     assert NetworkChanged() in effects
@@ -129,10 +133,28 @@ def test_a_member_that_left_is_probed_no_more_and_forgotten_after_its_farewell()
 def test_a_node_that_comes_back_before_it_is_forgotten_stays() -> None:
     node = parts()
     learn(node, record())
+    node.peering.path_to(OTHER.node)
     learn(node, record(version=2, left=True), now=10.0)
     assert events(learn(node, record(version=3), now=11.0)) == ["member.known"]
     node.knowledge.forget_gone(10.0 + FAREWELL)
     assert OTHER.node in node.paths
+
+
+def test_in_a_large_cluster_only_some_members_are_greeted() -> None:
+    node = parts(7)
+    assert node.knowledge.to_greet(random.Random(1)) == []
+    learn(
+        node,
+        record(make_identity(7, CLUSTER)),
+        *(record(make_identity(n, CLUSTER)) for n in (1, 2)),
+    )
+    assert set(node.knowledge.to_greet(random.Random(1))) == {
+        make_identity(n, CLUSTER).node for n in (1, 2)
+    }
+    learn(node, *(record(make_identity(n, CLUSTER)) for n in range(20, 20 + GREETED)))
+    greeted = node.knowledge.to_greet(random.Random(1))
+    assert len(set(greeted)) == GREETED
+    assert make_identity(7, CLUSTER).node not in greeted
 
 
 def test_a_node_that_left_before_it_was_known_is_no_member() -> None:
@@ -169,16 +191,18 @@ def test_a_member_with_a_key_that_nobody_can_use_stops_nobody() -> None:
         object.__setattr__(zero, name, value)
     node = parts()
     learn(node, record(zero), record(GIVER))
-    assert OTHER.node not in node.paths
-    assert GIVER.node in node.paths
     assert node.catalog.by_name("zero") is not None
+    assert node.peering.connect(OTHER.node, 1.0) == []
+    assert node.peering.send(OTHER.node, encode(Probe(1)), 1.0) == []
+    assert OTHER.node not in node.paths
+    assert node.peering.connect(GIVER.node, 1.0)
 
 
 def test_restoring_leaves_out_what_does_not_verify_any_more() -> None:
     good, forged = record(), deed(5)._replace(body=deed(5).body[:-1] + b"\0")
     node = parts()
     node.knowledge.restore([good, forged, record(GIVER, blocks_in_use=[BlockIndex(0)])], 0.0)
-    assert set(node.paths) == {OTHER.node, GIVER.node}
+    assert set(node.catalog.nodes) == {OTHER.node, GIVER.node}
     assert routed(node) == ["10.244.0.0/24", "fd4d:75:736c::/64"]
     assert node.catalog.titles.chain(BlockIndex(5)) == ()
     assert len(node.store) == 2

@@ -107,8 +107,8 @@ def test_three_percent_of_datagrams_lost_at_random_shrink_nothing() -> None:
     world.run(world.now + 5.0)
     peering = world["node1"].engine.parts.peering
     path = peering.paths[world["node2"].membership.identity.node]
-    asked, confirm = [], peering.on_segment_loss
-    peering.on_segment_loss = lambda *given: asked.append(given) or confirm(*given)
+    asked, confirm = [], peering.mtus.on_segment_loss
+    peering.mtus.on_segment_loss = lambda *given: asked.append(given) or confirm(*given)
     for _ in range(300):  # half a minute of bursts of eight segments: one in five is hit
         world.send_packet("node1", udp(web.address, db.address, bytes(11_000)))
         world.run(world.now + 0.1)

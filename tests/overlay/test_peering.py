@@ -8,12 +8,12 @@ from overlay.config import Settings, Timing
 from overlay.effects import Effect, Report, SendDatagram
 from overlay.forwarding.path import BASE_PATH_MTU, PeerPath
 from overlay.peering import MAX_WAITING, Peering
-from overlay.sim import ADDRESSES6, Link, World, udp
+from overlay.sim import Link, World, udp
 from overlay.sim.trace import Passage
 from overlay.types import Endpoint, NodeId
 from overlay.wire.control import encode
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE
-from overlay.wire.messages import PathProbe, PathProbeReply, Probe
+from overlay.wire.messages import Probe
 from tests.sim.worlds import settled
 
 STRANGER = Endpoint("203.0.113.9", 999)
@@ -137,71 +137,6 @@ def test_a_keypair_nobody_has_proved_to_hold_moves_no_path() -> None:
     assert path.endpoint == STRANGER
 
 
-# -- path MTU ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mtu", [1280, 1300, 1400, 1492, 1500])
-def test_replies_raise_the_segment_size_to_what_the_path_carries(mtu: int) -> None:
-    world = World(3, link=Link(mtu=mtu))
-    world.add_node("node2")
-    world.run_until(lambda: bool(world["node1"].snapshot().sessions), timeout=5.0)
-    assert path_to(world, "node2", "node1").path_mtu <= mtu
-    world.run(world.now + 10.0)
-    fits = max(
-        size for size in (1280, 1360, 1400, 1420, 1440, 1450, 1460, 1480, 1492, 1500) if size <= mtu
-    )
-    assert path_to(world, "node2", "node1").path_mtu == fits
-    assert path_to(world, "node1", "node2").path_mtu == fits
-
-
-@pytest.mark.parametrize(("underlay", "headers"), [(None, 28), (ADDRESSES6, 48)])
-def test_a_probe_makes_a_packet_of_exactly_its_size(underlay, headers: int) -> None:
-    world = settled(2, **({"underlay": underlay} if underlay else {}))
-    began = world.now
-    peering, path = peering_of(world, "node1"), path_to(world, "node2", "node1")
-    world["node1"].perform(peering._probe_path(path, [1280, 1337, 1500], world.now))
-    datagrams = sent(world, "node1", "node2", TYPE_DATA, began)
-    assert [len(datagram) + headers for datagram in datagrams[-3:]] == [1280, 1337, 1500]
-    world.run(world.now + 0.1)
-    assert dict(world["node2"].snapshot().ledger.drops) == {}
-
-
-def test_a_kernel_that_refuses_lowers_the_size_at_once_and_it_is_searched_below() -> None:
-    world = settled(2)
-    world.run(world.now + 3.0)
-    machine, path = world["node1"], path_to(world, "node2", "node1")
-    world.set_link("node1", "node2", Link(mtu=1450))
-    machine.perform(machine.engine.on_too_big(path.endpoint, world.now))
-    assert path.path_mtu == BASE_PATH_MTU
-    world.run(world.now + 5.0)
-    assert path.path_mtu == 1450
-
-
-def test_a_refusal_about_another_address_changes_nothing() -> None:
-    world = settled(2)
-    world.run(world.now + 3.0)
-    assert world["node1"].engine.on_too_big(STRANGER, world.now) == []
-    assert path_to(world, "node2", "node1").path_mtu == 1500
-
-
-def test_a_reply_to_a_size_never_probed_raises_nothing() -> None:
-    world = settled(2, link=Link(mtu=1400))
-    world.run(world.now + 5.0)
-    peering, peer = peering_of(world, "node1"), node_id(world, "node2")
-    assert peering.on_path_probe_reply(peer, PathProbeReply(9000), world.now) == []
-    assert peering.on_path_probe_reply(NodeId(bytes(32)), PathProbeReply(1500), world.now) == []
-    assert peering.paths[peer].path_mtu == 1400
-
-
-def test_a_probe_is_answered_with_its_size() -> None:
-    world = settled(2)
-    answer = peering_of(world, "node1").on_path_probe(
-        node_id(world, "node2"), PathProbe(1234, b""), world.now
-    )
-    assert len(answer) == 1
-    assert isinstance(answer[0], SendDatagram)
-
-
 # -- addresses ---------------------------------------------------------------------------------
 
 
@@ -287,6 +222,7 @@ def test_a_peer_without_a_known_address_is_not_called() -> None:
 def test_a_node_that_is_forgotten_leaves_nothing_behind() -> None:
     world = settled(2)
     peering, peer = peering_of(world, "node1"), node_id(world, "node2")
+    del world["node1"].engine.parts.catalog.nodes[peer]
     peering.forget(peer, world.now)
     assert peer not in peering.paths
     assert peering.sessions.sending_keypair(peer, world.now) is None
@@ -370,9 +306,9 @@ def test_a_silent_peers_session_is_renewed_while_it_is_up() -> None:
     world.run(world.now + 3.0)
     world.crash("node2")
     silent_at = world.now
-    world.run(silent_at + TIMING.suspect_after - 0.5)
+    world.run(silent_at + TIMING.silent_after - 0.5)
     assert sent(world, "node1", "node2", TYPE_INITIATION, since=silent_at) == []
-    world.run(silent_at + TIMING.suspect_after + 2.5)
+    world.run(silent_at + TIMING.silent_after + TIMING.probe_interval + 2.5)
     assert sent(world, "node1", "node2", TYPE_INITIATION, since=silent_at)
     assert world["node1"].snapshot().sessions  # the old keys stay: it may be the path
 

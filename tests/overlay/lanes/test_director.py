@@ -12,6 +12,7 @@ from overlay.lanes.director import RENEW_AGAIN, TELL_WAITS
 from overlay.lanes.messages import (
     PER_MESSAGE,
     Answered,
+    Down,
     Key,
     KeyGone,
     Peer,
@@ -26,6 +27,7 @@ from overlay.lanes.messages import (
     encode,
 )
 from overlay.routing.table import Announcement
+from overlay.types import NodeId
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import LaneProbe, LaneProbeReply, Lanes
 from tests.support.lane_net import LaneNet
@@ -181,6 +183,27 @@ def test_what_a_worker_wants_and_finds_too_big_is_passed_on(net: LaneNet) -> Non
     assert parts.paths[node].path_mtu == 1500
     parts.lanes.on_lane(1, encode(TooBig(node)), net.now)
     assert parts.paths[node].path_mtu < 1500
+
+
+def test_a_worker_hears_at_once_that_nobody_can_be_reached(net: LaneNet) -> None:
+    lanes = net.nodes[0].engine.parts.lanes
+    nobody = NodeId(b"x" * 32)
+    assert lanes.on_lane(1, encode(Wanted([nobody])), net.now) == [
+        TellLane(1, encode(Down(nobody)))
+    ]
+
+
+def test_packets_of_other_lanes_count_as_use_and_their_upkeep_does_not(net: LaneNet) -> None:
+    parts, node = net.nodes[0].engine.parts, net.node_id(1)
+    path = parts.paths[node]
+    totals = parts.lanes.books.peer_of(1, node)
+    sent, used = path.tx_elsewhere, path.used
+    report = (node, totals.tx_bytes + 500, totals.rx_bytes + 400, None, [])
+    parts.lanes.on_lane(1, encode(Traffic([report])), net.now)
+    assert (path.tx_elsewhere, path.used) == (sent + 500, used)
+    report = (node, totals.tx_bytes + 500, totals.rx_bytes + 400 + 60_000, None, [])
+    parts.lanes.on_lane(1, encode(Traffic([report])), net.now)
+    assert (path.tx_elsewhere, path.used) == (sent + 500, used + 1)
 
 
 def test_a_worker_that_should_not_be_is_refused(net: LaneNet) -> None:

@@ -226,8 +226,17 @@ def test_a_peer_that_is_gone_leaves_nothing() -> None:
     bench = proven()
     bench.tell(PeerGone(THEM), PeerGone(THEM))
     assert bench.worker._keypairs == {}
-    bench.send(udp(OURS, THEIRS, b"1"))
-    assert bench.worker.ledger.drops == {DropReason.NO_ENDPOINT: 1}
+    assert bench.worker._paths == {}
+
+
+def test_packets_to_a_node_without_a_path_wait_until_the_daemon_has_made_one() -> None:
+    bench = Bench(ROUTES)
+    assert reports(bench.send(udp(OURS, THEIRS, b"1"))) == [Wanted([THEM])]
+    assert bench.worker.ledger.queued_packets == 1
+    bench.tell(Down(THEM))
+    assert bench.worker.ledger.drops == {DropReason.NO_SESSION: 1}
+    bench.send(udp(OURS, THEIRS, b"2"))
+    assert bench.worker.ledger.drops == {DropReason.NO_SESSION: 1, DropReason.NO_ENDPOINT: 1}
 
 
 def test_it_is_settled_when_every_session_can_be_used() -> None:
