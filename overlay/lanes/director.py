@@ -26,7 +26,6 @@ from overlay.effects import Effect, SendControl, TellLane
 from overlay.errors import WireError
 from overlay.lanes.books import Books
 from overlay.lanes.messages import (
-    PER_MESSAGE,
     Answered,
     Down,
     Key,
@@ -37,7 +36,6 @@ from overlay.lanes.messages import (
     PeerGone,
     Probed,
     Ready,
-    Routes,
     Stats,
     TooBig,
     Traffic,
@@ -45,7 +43,7 @@ from overlay.lanes.messages import (
     Wanted,
     decode_report,
     encode,
-    pack_prefix,
+    route_changes,
 )
 from overlay.peering import Peering
 from overlay.routing.table import RouteTable
@@ -292,7 +290,7 @@ class Director:
         if told.generation != self._routes.generation:
             told.generation = self._routes.generation
             routes = {entry.prefix: entry.node for entry in self._routes.entries()}
-            news += _differences(told.routes, routes)
+            news += route_changes(told.routes, routes)
             told.routes = routes
         return news
 
@@ -390,14 +388,3 @@ def _key(node: NodeId, keypair: Keypair, lane: int) -> Key:
             part for remote in range(LANES_LIMIT) for part in keypair.lane_split(lane, remote)
         ),
     )
-
-
-def _differences(was: dict[Prefix, NodeId], routes: dict[Prefix, NodeId]) -> list[Order]:
-    added = [
-        (node, pack_prefix(prefix)) for prefix, node in routes.items() if was.get(prefix) != node
-    ]
-    removed = [pack_prefix(prefix) for prefix in was if prefix not in routes]
-    return [
-        *(Routes([], removed[at : at + PER_MESSAGE]) for at in range(0, len(removed), PER_MESSAGE)),
-        *(Routes(added[at : at + PER_MESSAGE], []) for at in range(0, len(added), PER_MESSAGE)),
-    ]

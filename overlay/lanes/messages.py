@@ -10,7 +10,7 @@ run the same code, so there is no extension rule; what does not decode is a defe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, get_args
@@ -233,6 +233,18 @@ def pack_prefix(prefix: Prefix) -> bytes:
     '0a01000010'
     """
     return prefix.network_address.packed + bytes((prefix.prefixlen,))
+
+
+def route_changes(was: Mapping[Prefix, NodeId], routes: Mapping[Prefix, NodeId]) -> list[Routes]:
+    """What tells a worker that knows the routes `was` to have `routes`; withdrawals first."""
+    added = [
+        (node, pack_prefix(prefix)) for prefix, node in routes.items() if was.get(prefix) != node
+    ]
+    removed = [pack_prefix(prefix) for prefix in was if prefix not in routes]
+    return [
+        *(Routes([], removed[at : at + PER_MESSAGE]) for at in range(0, len(removed), PER_MESSAGE)),
+        *(Routes(added[at : at + PER_MESSAGE], []) for at in range(0, len(added), PER_MESSAGE)),
+    ]
 
 
 def unpack_prefix(packed: bytes) -> Prefix:

@@ -56,6 +56,9 @@ class TestOnARealKernel:
     def inside(self) -> Iterator[Path]:
         path = netns.create(f"kw{os.getpid()}")
         netns.run_in(path, subprocess.check_call, ["ip", "link", "set", "lo", "up"])
+        # A new namespace may inherit these from the machine, and setting them again is no change.
+        for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            netns.run_in(path, subprocess.check_call, ["sysctl", "-qw", f"{key}=0"])
         yield path
         netns.delete(path.name)
 
