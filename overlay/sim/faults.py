@@ -18,6 +18,9 @@ from enum import StrEnum
 from itertools import combinations, product
 from typing import Final
 
+SHARED: Final = 1 << 16
+"""Keys and values that disks have in common: what gossip brings is on all of them."""
+
 CACHE: Final = 64
 """Transactions that are not synced and that a loss of power takes. Older ones the kernel has
 written by itself by then."""
@@ -70,6 +73,19 @@ class Cuts:
                 self.cut(source, destination)
 
 
+_shared: dict[bytes, bytes] = {}
+
+
+def _share(value: bytes) -> bytes:
+    """An equal value, the same one as on other disks, so that a thousand of them fit in memory."""
+    found = _shared.get(value)
+    if found is None:
+        if len(_shared) >= SHARED:
+            del _shared[next(iter(_shared))]
+        found = _shared[value] = value
+    return found
+
+
 class Disk:
     """What survives a crash: entries, changed by transactions.
 
@@ -95,7 +111,8 @@ class Disk:
     __slots__ = ("_failures", "_unsynced", "_why", "entries", "fsync", "writes")
 
     def __init__(self, entries: Mapping[bytes, bytes]) -> None:
-        self.entries = dict(entries)
+        self.entries: dict[bytes, bytes] = {}
+        self._apply(entries)
         self.writes = 0
         self.fsync = True
         self._failures = 0
@@ -130,12 +147,13 @@ class Disk:
 
     def restore(self, backup: Mapping[bytes, bytes]) -> None:
         """Put back entries that were copied earlier, in place of what is there."""
-        self.entries = dict(backup)
+        self.entries = {}
+        self._apply(backup)
         self._unsynced.clear()
 
-    def _apply(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def _apply(self, changes: Mapping[bytes, bytes] | Mapping[bytes, bytes | None]) -> None:
         for key, value in changes.items():
             if value is None:
                 self.entries.pop(key, None)
             else:
-                self.entries[key] = value
+                self.entries[_share(key)] = _share(value)

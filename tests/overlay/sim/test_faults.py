@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overlay.sim import faults
 from overlay.sim.faults import CACHE, Cuts, Disk
 
 
@@ -98,3 +99,16 @@ def test_a_restored_disk_is_as_it_was_whatever_happens_to_it_then():
     assert disk.entries == OLD
     disk.write(NEW)
     assert backup == OLD
+
+
+def test_what_is_on_many_disks_is_in_memory_once_and_what_is_not_is_let_go(monkeypatch):
+    monkeypatch.setattr(faults, "SHARED", 4)
+    monkeypatch.setattr(faults, "_shared", {})
+    disks = [Disk({}) for _ in range(3)]
+    for number in range(10):
+        for disk in disks:
+            disk.write([(b"%d" % number, b"value %d" % number)])
+    first, *others = [disk.entries[b"9"] for disk in disks]
+    assert all(value is first for value in others)
+    assert len(faults._shared) == 4
+    assert all(len(disk.entries) == 10 for disk in disks)
