@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import NodeError
-from node.state import LARGEST_FILE, read_private
+from node.state import LARGEST_FILE, read_private, set_aside
 from node.transactions import (
     SALT_SIZE,
     TRANSACTION,
@@ -131,6 +131,7 @@ class Journal:
         self._chain = Chain(b"")
         self._handle = -1
         self._trusted = False
+        self._closed = False
         self._live = 0
         self._rewrite_above = 0
 
@@ -171,8 +172,11 @@ class Journal:
         """Carry out a transaction: when this returns, all of it is on the disk.
 
         Raises:
-            NodeError: it is not stored, and none of it ever counts as such here. Nothing else.
+            NodeError: it is not stored, and none of it ever counts as such here; or the journal
+                is closed. Nothing else.
         """
+        if self._closed:
+            raise NodeError(f"{self.path} is closed", "start the daemon again", "closed")
         changes = tuple(changes)
         sound = self._trusted and self.length <= LARGEST_FILE // 2 and not self._is_exchanged()
         record, chain = self._chain.record(TRANSACTION, changes)
@@ -188,7 +192,14 @@ class Journal:
         self._compact()
 
     def close(self) -> None:
-        """Let go of the file. Safe to call twice."""
+        """Let go of the file, for good. Safe to call twice.
+
+        The folder may be another process's from now on: nothing is written to it any more.
+        """
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
         self._handle, self._trusted = -1, False
@@ -271,7 +282,7 @@ class Journal:
                 temporary.unlink(missing_ok=True)
             raise NodeError.of(f"replacing {self.path}", error) from error
         self._calls.reach("rewrite-renamed")
-        self.close()
+        self._let_go()
         self._handle, self._chain, self.length = handle, chain, length
         try:
             self._calls.sync_folder(self.path.parent)
@@ -355,37 +366,8 @@ def _read(path: Path) -> Contents:
         raise ConfigError(f"{path} {error}: upgrade this Muslin") from error
     except DamagedError as error:
         where = f"at byte {error.offset} of {len(content)}"
-        copy = _set_aside(path, content)
+        copy = set_aside(path, content)
         raise ConfigError(f"{path} is damaged {where} ({error}), {copy}: {RESTORE}") from error
-
-
-def _set_aside(path: Path, content: bytes) -> str:
-    """Keep a copy of a damaged file under a name of its own; says where, in one clause.
-
-    A service manager may start the daemon again and again: what was copied already is not again.
-    """
-    number = 0
-    while True:
-        number += 1
-        copy = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            if copy.exists() and copy.read_bytes() == content:
-                return f"a copy is {copy}"
-            handle = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            return f"it could not be copied ({error.strerror})"
-        try:
-            _write_all(SystemCalls(), handle, content)
-            os.fsync(handle)
-        except OSError as error:
-            with suppress(OSError):
-                copy.unlink()
-            return f"it could not be copied ({error.strerror})"
-        finally:
-            os.close(handle)
-        return f"a copy is {copy}"
 
 
 def _size(key: bytes, value: bytes | None) -> int:

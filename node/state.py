@@ -231,8 +231,39 @@ class StateFolder:
         return (self.path / file.name).is_file()
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def set_aside(path: Path, content: bytes) -> str:
+    """Keep a copy of a damaged file under a name of its own; says where, in one clause.
+
+    A service manager may start the daemon again and again: what was copied already is not again.
+    """
+    number = 0
+    while True:
+        number += 1
+        copy = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            if not copy.exists():
+                _copy_synced(copy, content)
+            elif copy.read_bytes() != content:
+                continue
+        except OSError as error:
+            return f"it could not be copied ({error.strerror})"
+        return f"a copy is {copy}"
+
+
+def _copy_synced(path: Path, content: bytes) -> None:
+    try:
+        _write_synced(path, content, os.O_EXCL)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write_synced(path: Path, content: bytes, flag: int = os.O_TRUNC) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
     try:
         view = memoryview(content)
         while view:

@@ -249,6 +249,13 @@ def test_up_with_a_state_of_a_newer_version(scene: Scene, tmp_path: Path) -> Non
     assert list(folder.glob("*.damaged-*")) == []
 
 
+def test_up_in_a_folder_that_cannot_be_written(scene: Scene, tmp_path: Path) -> None:
+    folder = shutil.copytree(scene.founder.state, tmp_path / "copy", ignore=sockets)
+    mounts = f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"
+    done = scene.blank.types("up", "--state", folder, before=in_a_mount_namespace(mounts))
+    refused(done, f"{UP}: opening {folder / 'lock'}: read-only file system: remount it writable")
+
+
 def sockets(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if Path(folder, name).is_socket()]
 

@@ -117,12 +117,13 @@ def test_a_journal_that_is_created_takes_the_place_of_another(path) -> None:
     assert read_entries(path) == AFTER
 
 
-def test_a_closed_journal_stores_again_in_a_new_file(path) -> None:
+def test_a_closed_journal_writes_nothing_any_more(path) -> None:
     journal = Journal.open(path)
     journal.close()
     journal.close()
-    journal.append(CHANGES)
-    assert read_entries(path) == AFTER
+    with pytest.raises(NodeError, match="is closed"):
+        journal.append(CHANGES)
+    assert read_entries(path) == ENTRIES
 
 
 # -- compaction --------------------------------------------------------------------------------
@@ -322,8 +323,8 @@ def test_a_new_file_whose_name_is_not_on_the_disk_yet_does_not_count(path) -> No
     with pytest.raises(NodeError, match="syncing"):
         Journal.create(path, AFTER, calls)
     journal = Journal.open(path)
-    journal.close()  # not trusted: the next transaction is a rewrite
     journal._calls = calls
+    path.unlink()  # so that the next transaction is a rewrite
     with pytest.raises(NodeError, match="syncing"):
         journal.append(CHANGES)
     assert "rewrite-renamed" in calls.reached
@@ -360,7 +361,7 @@ FAILURES = st.dictionaries(
 
 
 @given(st.lists(st.tuples(ANY_CHANGES, FAILURES, st.booleans()), max_size=12))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_fails_the_disk_has_what_was_stored_or_also_what_was_tried(
     tmp_path, monkeypatch, steps
 ) -> None:

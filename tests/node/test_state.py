@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import NodeError
-from node.state import CLUSTER, IDENTITY, StateFolder, StoredFile, seal, unseal
+from node.state import CLUSTER, IDENTITY, StateFolder, StoredFile, seal, set_aside, unseal
 from overlay.errors import ConfigError
 
 
@@ -182,3 +182,18 @@ def test_only_a_folder_with_nothing_but_the_lock_is_discarded(folder) -> None:
     with folder.locked():
         folder.discard()
     assert not folder.path.exists()
+
+
+def test_what_is_set_aside_never_takes_the_place_of_an_earlier_copy(tmp_path) -> None:
+    path = tmp_path / "state"
+    assert set_aside(path, b"one") == f"a copy is {path}.damaged-1"
+    assert set_aside(path, b"two") == f"a copy is {path}.damaged-2"
+    assert set_aside(path, b"one") == f"a copy is {path}.damaged-1"
+    copies = {copy.name: copy.read_bytes() for copy in tmp_path.iterdir()}
+    assert copies == {"state.damaged-1": b"one", "state.damaged-2": b"two"}
+
+
+def test_an_earlier_copy_that_cannot_be_read_is_left_alone(tmp_path) -> None:
+    (tmp_path / "state.damaged-1").mkdir()
+    assert set_aside(tmp_path / "state", b"x").startswith("it could not be copied (")
+    assert [copy.name for copy in tmp_path.iterdir()] == ["state.damaged-1"]

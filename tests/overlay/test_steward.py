@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Network
 from itertools import pairwise
@@ -146,6 +147,20 @@ def test_nobody_ever_knows_what_is_not_on_the_disk_of_who_made_it(seed: int) -> 
         machine.disk.fail(0)
     world.heal()
     world.run_until(world.converged, timeout=60.0)
+    world.run(world.now + 5.0)
+    for machine in world.live():
+        assert stored(machine) == everything(machine)
+
+
+def everything(machine: Machine) -> NodeState:
+    """What a node knows that is to be on its disk."""
+    parts = machine.engine.parts
+    registrar = parts.registrar
+    state = parts.holdings.stored(
+        tokens=registrar.tokens.encode() if registrar else b"",
+        names=registrar.encode() if registrar else b"",
+    )
+    return replace(state, items=tuple(parts.store.items()))
 
 
 # -- a disk that does not write ----------------------------------------------------------------
@@ -165,6 +180,69 @@ def test_what_cannot_be_stored_is_not_announced_and_is_once_it_can() -> None:
     assert not machine.engine.not_stored
     assert knows_pod(world, "node3", "web")
     check(world)
+
+
+def test_what_could_not_be_stored_is_part_of_what_is_stored_next() -> None:
+    world = settled(3)
+    machine = world["node2"]
+    world.run(world.now + 5.0)
+    machine.disk.fail(4)
+    before = dict(machine.disk.entries)
+    machine.add_pod("web")
+    world["node1"].add_pod("db")
+    machine.perform(machine.engine.on_endpoints((Endpoint("192.0.2.1", 1),), world.now))
+    assert machine.disk.entries == before
+    machine.remove_pod("web")
+    world.run(world.now + 10.0)
+    assert stored(machine) == everything(machine)
+    differ = {key for key, value in machine.disk.entries.items() if before.get(key) != value}
+    assert {key[:7] for key in differ} == {b"items/n"}  # its record and the other's; no pod
+
+
+def test_a_change_is_stored_as_what_differs_and_not_as_all_that_is_known() -> None:
+    world = settled(5)
+    world.run(world.now + 5.0)
+    machine = world["node2"]
+    own = b"items/" + node_key(machine.membership.identity.node)
+    _, effects = machine.engine.add_pod("web", "/ns", None, world.now)
+    (persist,) = [effect for effect in effects if isinstance(effect, Persist)]
+    assert [key for key, _ in persist.changes] == [own, b"pods/web"]
+    machine.perform(effects)
+    _, effects = machine.engine.remove_pod("web", world.now)
+    (persist,) = [effect for effect in effects if isinstance(effect, Persist)]
+    assert [key for key, _ in persist.changes] == [own, b"pods/web"]
+    assert dict(persist.changes)[b"pods/web"] is None
+
+
+def test_items_that_are_not_taken_over_at_a_start_leave_the_disk() -> None:
+    world = settled(2)
+    stranger = World(9).membership("node9").identity
+    foreign = sign_record(stranger, version=1)
+    machine = world["node2"]
+    world.crash("node2")
+    state = stored(machine)
+    machine.disk.restore(replace(state, items=(*state.items, foreign)).entries())
+    machine.start()
+    world.run(world.now + 5.0)
+    assert foreign not in stored(machine).items
+    assert stored(machine) == everything(machine)
+
+
+def test_without_sync_a_loss_of_power_takes_back_what_was_announced() -> None:
+    """What a disk that breaks its promise costs: the check above sees it."""
+    world = settled(3)
+    machine = world["node2"]
+    world.run(world.now + 5.0)
+    machine.add_pod("kept")
+    world.run(world.now + 2.0)
+    world.power_loss("node2")
+    check(world)
+    machine.start()
+    machine.disk.fsync = False
+    machine.add_pod("lost")
+    world.run_until(lambda: knows_pod(world, "node1", "lost"), timeout=5.0)
+    world.power_loss("node2")
+    assert any("is at node1" in lost for lost in announced_but_not_stored(world))
 
 
 def test_what_waited_for_a_session_is_not_sent_when_it_could_not_be_stored() -> None:
