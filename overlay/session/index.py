@@ -8,7 +8,8 @@ unique, because the receiver index of a datagram is all that says which key may 
           +--> keypairs    finished handshakes; the packet path looks up here
                  |        (index | lane byte << 32 finds what other lanes of the peer send to us)
                  |
-                 +--> half open: keypairs no one has vouched for yet, oldest first, at most `limit`
+                 +--> half open: keypairs of responders that no burst has confirmed, and those of
+                      joiners, oldest first, at most `limit`
 
 References:
     WireGuard paper (Donenfeld 2017), section 5.4.2: `sender` is random at each handshake.
@@ -120,7 +121,7 @@ class IndexTable(Generic[Pending]):
             self.changed.add(keypair.node)
 
     def add_half_open(self, keypair: Keypair, ephemeral: bytes) -> Keypair | None:
-        """The same for a keypair that is not confirmed.
+        """Let a responder's keypair be found that is not confirmed; `add` is for those that are.
 
         Returns:
             The oldest half-open keypair, if there are too many now; the caller drops it.
@@ -148,7 +149,7 @@ class IndexTable(Generic[Pending]):
         return iter(self._half_open.values())
 
     def oldest_half_open(self) -> Keypair | None:
-        """The half-open keypair that expires first."""
+        """The half-open keypair that was made first, so that expires first; None without any."""
         oldest = next(self.half_open(), None)
         return oldest.keypair if oldest is not None else None
 
