@@ -15,6 +15,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Final
 
+from node.errors import NodeError
 from overlay.config import Settings
 from overlay.effects import Effect, SendDatagram
 from overlay.engine import Engine
@@ -110,6 +111,9 @@ class Cluster:
     Args:
         nodes: how many, with pods between which packets can go.
         routes: how many routes every node is to have; at least what the nodes need themselves.
+
+    Raises:
+        NodeError: the cluster has not that many blocks. Nothing else.
     """
 
     def __init__(self, nodes: int = 2, routes: int = 0) -> None:
@@ -160,5 +164,6 @@ def _free_blocks(world: World, count: int) -> tuple[BlockIndex, ...]:
 
 def _last(blocks: Sequence[BlockIndex], count: int) -> Iterator[BlockIndex]:
     if count > len(blocks):
-        raise ValueError(f"{count} blocks wanted, {len(blocks)} are free")
+        why = f"{count} blocks are needed for so many routes, {len(blocks)} are free"
+        raise NodeError(why, "measure with fewer routes")
     yield from blocks[len(blocks) - count :]

@@ -21,14 +21,14 @@ import subprocess
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench.contestants import Running
 from bench.figures import Figure
-from bench.parse import Stream, parse_tcp, percentile
+from bench.parse import Stream, parse_tcp
 from bench.report import Json, Table, heading, machine, say
 from bench.rounds import ATTEMPTS
 from bench.shell import background
@@ -39,13 +39,15 @@ from bench.workloads import (
     IPERF_PORT,
     LOADED_INTERVAL,
     LOADED_PINGS,
-    RAMP,
+    LOADED_SECONDS,
     SLACK,
     Figures,
+    iperf_command,
     iperf_server,
     ping,
+    ramp_up,
 )
-from node.config import SETTINGS
+from node.bench.figures import percentile
 from node.errors import NodeError
 from node.journal import Journal, read_entries
 from node.lab.build import lab_down, lab_up
@@ -126,11 +128,7 @@ def routes(progress: Progress) -> Iterator[list[Variant]]:
 
 @contextmanager
 def lanes(progress: Progress) -> Iterator[list[Variant]]:
-    """A lab for each number of lanes, all up at once; none where the daemon knows no lanes."""
-    if "lanes" not in {setting.key for setting in SETTINGS}:
-        progress("lanes: left out: this daemon has no setting `lanes`")
-        yield []
-        return
+    """A lab for each number of lanes, all up at once; one that does not come up is left out."""
     with ExitStack() as stack:
         variants = []
         for count in LANES:
@@ -222,10 +220,8 @@ def measure(variant: Variant, seconds: int) -> Figures:
     with _streams(variant, seconds) as clients:
         streams = [_result(client, seconds) for client in clients]
     used = usage(variant.pids).cpu_seconds - before
-    whole = int(LOADED_PINGS * LOADED_INTERVAL + RAMP) + 1
-    with _streams(variant, whole) as clients:
-        with suppress(subprocess.TimeoutExpired):  # it runs on, as it should
-            clients[0].wait(RAMP)
+    with _streams(variant, LOADED_SECONDS) as clients:
+        ramp_up(clients[0])
         source = Running(variant.label, variant.sources[0], variant.sink, variant.target)
         times = ping(source, LOADED_PINGS, LOADED_INTERVAL)
     return {
@@ -244,11 +240,10 @@ def _streams(variant: Variant, seconds: int) -> Iterator[list[subprocess.Popen[s
             stack.enter_context(iperf_server(variant.sink, port))
         yield [
             stack.enter_context(
-                background(source, "iperf3", "-J", "-c", variant.target, "-p", str(port),
-                           "-t", str(seconds))
+                background(source, *iperf_command(variant.target, seconds, port=port))
             )
             for source, port in zip(variant.sources, ports, strict=True)
-        ]  # fmt: skip
+        ]
 
 
 def _result(client: subprocess.Popen[str], seconds: int) -> Stream:

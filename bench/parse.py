@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from node.errors import NodeError
@@ -92,18 +92,3 @@ def parse_ping(text: str) -> Pings:
     if counts is None or not times:
         raise NodeError("ping got no answer")
     return Pings(times, int(counts[1]), int(counts[2]))
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all values do not exceed (nearest rank).
-
-    Args:
-        values: at least one.
-        share: 0 < share <= 1.
-
-    >>> percentile([5, 1, 4, 2, 3], 0.5), percentile([1, 2], 0.99)
-    (3, 2)
-    """
-    ordered = sorted(values)
-    rank = -(-len(ordered) * share // 1)  # rounded up
-    return ordered[max(int(rank), 1) - 1]

@@ -176,7 +176,7 @@ def document(
     seconds: int,
     contestants: Mapping[str, Mapping[str, object]],
 ) -> Json:
-    """Everything of a run, for a file. `load` reads it back.
+    """Everything of a run, for a file. `bench.compare.read` reads it back.
 
     Args:
         samples: all figures.

@@ -26,7 +26,13 @@ def inside(netns: str, *argv: str) -> list[str]:
     return ["ip", "netns", "exec", netns, *argv]
 
 
-def run(netns: str, *argv: str, patience: float = PATIENCE, text: str | None = None) -> str:
+def run(
+    netns: str,
+    *argv: str,
+    patience: float = PATIENCE,
+    text: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """The output of a command in a namespace.
 
     Args:
@@ -34,6 +40,7 @@ def run(netns: str, *argv: str, patience: float = PATIENCE, text: str | None = N
         argv: the command.
         patience: seconds; it is killed after that.
         text: its standard input.
+        variables: its environment, if not ours.
 
     Raises:
         NodeError: it failed, does not exist, or took too long. Nothing else.
@@ -47,6 +54,7 @@ def run(netns: str, *argv: str, patience: float = PATIENCE, text: str | None = N
             text=True,
             check=False,
             timeout=patience,
+            env=variables,
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench.contestants import Running
-from bench.parse import Datagrams, Stream, parse_ping, parse_tcp, parse_udp, percentile
+from bench.parse import Datagrams, Stream, parse_ping, parse_tcp, parse_udp
 from bench.search import TRIES, highest_rate
 from bench.shell import background, run
 from bench.topology import Ground, Underlay
 from bench.usage import usage
+from node import children
+from node.bench.figures import percentile
 from node.errors import NodeError
-from node.lab.processes import environment
 
 IPERF_PORT: Final = 5201
 CONNECTIONS_PORT: Final = 5300
@@ -40,6 +40,8 @@ LOADED_PINGS: Final = 600
 LOADED_INTERVAL: Final = 0.005
 RAMP: Final = 0.5
 """Seconds that a load may take to rise before pings are counted."""
+LOADED_SECONDS: Final = int(LOADED_PINGS * LOADED_INTERVAL + RAMP) + 1
+"""That a load lasts; longer than the pings."""
 
 BEYOND: Final = 1.3
 """A search starts at this multiple of what arrived when overloaded: surely too much, mostly."""
@@ -127,6 +129,8 @@ def udp64(scene: Scene) -> Figures:
 
 def _udp(scene: Scene, key: str, size: int) -> Figures:
     overload = _datagrams(scene.running, size, 0)
+    if not overload.delivered:
+        raise NodeError("no datagram arrived")
     best = highest_rate(
         lambda rate: _datagrams(scene.running, size, rate), BEYOND * overload.delivered
     )
@@ -150,15 +154,23 @@ def rtt_idle(scene: Scene) -> Figures:
 
 def rtt_loaded(scene: Scene, streams: int) -> Figures:
     """Round trips while TCP streams run in the same direction."""
-    seconds = int(LOADED_PINGS * LOADED_INTERVAL + RAMP) + 1
-    command = _command(scene.running, seconds, "-P", str(streams))
+    command = iperf_command(scene.running.target, LOADED_SECONDS, "-P", str(streams))
     with iperf_server(scene.running.sink), background(scene.running.source, *command) as load:
-        try:
-            load.wait(RAMP)
-            raise NodeError("the load ended before the pings began")
-        except subprocess.TimeoutExpired:
-            pass  # it runs, as it should
+        ramp_up(load)
         return _percentiles(f"rtt{streams}", ping(scene.running, LOADED_PINGS, LOADED_INTERVAL))
+
+
+def ramp_up(load: subprocess.Popen[str]) -> None:
+    """Wait until a load that was just started has risen.
+
+    Raises:
+        NodeError: it has ended instead. Nothing else.
+    """
+    try:
+        load.wait(RAMP)
+    except subprocess.TimeoutExpired:
+        return
+    raise NodeError("the load ended before the pings began")
 
 
 def ping(running: Running, count: int, interval: float) -> tuple[float, ...]:
@@ -186,8 +198,8 @@ def _percentiles(key: str, milliseconds: Sequence[float]) -> Figures:
 def connections(scene: Scene) -> Figures:
     """Connections per second, by `bench.connections`."""
     running = scene.running
-    ours = [sys.executable, "-m", "bench.connections"]
-    variables = environment({})
+    ours = children.command("bench.connections")
+    variables = children.environment()
     with background(
         running.sink, *ours, "serve", str(CONNECTIONS_PORT), variables=variables
     ) as server:
@@ -195,7 +207,8 @@ def connections(scene: Scene) -> Figures:
         if "ready" not in server.stdout.readline():
             raise NodeError("the server for connections did not start")
         argv = [*ours, "connect", running.target, str(CONNECTIONS_PORT)]
-        said = run(running.source, *argv, str(scene.seconds), str(WORKERS))
+        argv += [str(scene.seconds), str(WORKERS)]
+        said = run(running.source, *argv, patience=scene.seconds + SLACK, variables=variables)
     result = json.loads(said)
     if not result["done"]:
         raise NodeError("no connection came about")
@@ -227,13 +240,13 @@ def iperf_server(netns: str, port: int = IPERF_PORT) -> Iterator[None]:
 
 
 def _client(running: Running, seconds: int, *options: str) -> str:
-    argv = _command(running, seconds, *options)
+    argv = iperf_command(running.target, seconds, *options)
     return run(running.source, *argv, patience=seconds + SLACK)
 
 
-def _command(running: Running, seconds: int, *options: str) -> list[str]:
-    return ["iperf3", "-J", "-c", running.target, "-p", str(IPERF_PORT), "-t", str(seconds),
-            *options]  # fmt: skip
+def iperf_command(target: str, seconds: int, *options: str, port: int = IPERF_PORT) -> list[str]:
+    """A client that says in JSON what it did."""
+    return ["iperf3", "-J", "-c", target, "-p", str(port), "-t", str(seconds), *options]
 
 
 def _of_search(_: int) -> float:

@@ -16,6 +16,21 @@ Direction = Literal["to", "from"]
 Json = dict[str, object]
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of all values do not exceed (nearest rank).
+
+    Args:
+        values: at least one.
+        share: 0 < share <= 1.
+
+    >>> percentile([5, 1, 4, 2, 3], 0.5), percentile([1, 2], 0.99)
+    (3, 2)
+    """
+    ordered = sorted(values)
+    rank = -(-len(ordered) * share // 1)  # rounded up
+    return ordered[max(int(rank), 1) - 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How busy one machine was during a measurement.
@@ -104,7 +119,7 @@ class Datagrams:
     @property
     def loss(self) -> float:
         """Share that did not arrive."""
-        return 1.0 - self.arrived / self.sent if self.sent else 0.0
+        return max(0.0, 1.0 - self.arrived / self.sent) if self.sent else 0.0
 
     @property
     def loss_back(self) -> float:
@@ -117,8 +132,7 @@ class Datagrams:
         >>> Datagrams(4, 4, [0.3, 0.1, 0.2, 0.4]).percentile(0.5)
         0.2
         """
-        ordered = sorted(self.rtts)
-        return ordered[max(0, -int(-len(ordered) * share // 1) - 1)] if ordered else None
+        return percentile(self.rtts, share) if self.rtts else None
 
     def json(self) -> Json:
         """For programs."""

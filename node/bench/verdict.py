@@ -32,6 +32,9 @@ FULL_CORE: Final = 0.85
 NO_IDLE: Final = 0.1
 """Idle share below which a machine has no more to give."""
 
+MOST: Final = 0.85
+"""Share of a daemon's load from which on its busiest process may stand for all of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -60,7 +63,7 @@ def find_limit(figures: Figures, direction: Direction) -> Limit | None:
     ratio = figures.ratio(direction)
     lost = _lost(figures.overlay.datagrams, direction)
     return (
-        _loss(lost, stream, counts=lost)
+        _loss(lost, stream, counts=lost or 0.0)
         or _path(ratio)
         or _loss(lost, stream, counts=stream.repeated)
         or _processor(stream)
@@ -74,17 +77,19 @@ def _path(ratio: float | None) -> Limit | None:
     return Limit("path", f"the underlay itself gives no more: overlay / underlay {ratio:.2f}")
 
 
-def _lost(datagrams: Datagrams | None, direction: Direction) -> float:
+def _lost(datagrams: Datagrams | None, direction: Direction) -> float | None:
     if datagrams is None:
-        return 0.0
+        return None
     return datagrams.loss if direction == "to" else datagrams.loss_back
 
 
-def _loss(lost: float, stream: Stream, *, counts: float) -> Limit | None:
+def _loss(lost: float | None, stream: Stream, *, counts: float) -> Limit | None:
     if counts <= MUCH_LOSS:
         return None
-    why = f"{_percent(lost, 1)} of datagrams lost, {_percent(stream.repeated, 1)} of TCP segments"
-    return Limit("loss", f"{why} sent again")
+    # Datagrams that were not measured are no evidence.
+    seen = [] if lost is None else [f"{_percent(lost, 1)} of datagrams lost"]
+    seen.append(f"{_percent(stream.repeated, 1)} of TCP segments sent again")
+    return Limit("loss", ", ".join(seen))
 
 
 def _processor(stream: Stream) -> Limit | None:
@@ -104,7 +109,7 @@ def _is_full(load: Load) -> bool:
 
 def _shown(load: Load) -> str:
     machine = f"machine {_percent(load.idle)} idle, cores {load.cores}"
-    if load.busiest < load.daemon * FULL_CORE:  # several workers share the load
+    if load.busiest < load.daemon * MOST:  # several workers share the load
         busiest = f"its busiest process {_percent(load.busiest)} of one"
         return f"daemon {load.daemon:.1f} cores, {busiest}, {machine}"
     return f"daemon {_percent(load.daemon)} of a core, {machine}"

@@ -6,6 +6,7 @@ import pytest
 
 from bench.engines import Cluster
 from bench.path import partial_udp
+from node.errors import NodeError
 
 
 @pytest.mark.parametrize("routes", [0, 10, 1000])
@@ -37,5 +38,5 @@ def test_a_packet_to_nobody_is_a_drop():
 
 
 def test_more_blocks_than_there_are_cannot_be_announced():
-    with pytest.raises(ValueError, match="are free"):
+    with pytest.raises(NodeError, match="are free"):
         Cluster(2, 20_000)

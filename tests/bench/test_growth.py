@@ -9,7 +9,6 @@ from bench.growth import (
     WIDE_BLOCKS,
     WIDE_CIDR,
     Variant,
-    lanes,
     last_blocks,
     run_family,
     tabulate,
@@ -52,11 +51,3 @@ def test_the_cluster_is_wide_enough_for_the_most_routes():
     blocks = last_blocks(WIDE_BLOCKS, wanted)
     assert len(set(blocks)) == wanted
     assert max(blocks) == WIDE_BLOCKS - 1
-
-
-def test_a_daemon_without_lanes_is_no_error(monkeypatch):
-    monkeypatch.setattr(growth, "SETTINGS", ())
-    said: list[str] = []
-    with lanes(said.append) as variants:
-        assert variants == []
-    assert said == ["lanes: left out: this daemon has no setting `lanes`"]

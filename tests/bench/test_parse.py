@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.parse import parse_ping, parse_tcp, parse_udp, percentile
+from bench.parse import parse_ping, parse_tcp, parse_udp
 from node.errors import NodeError
 
 
@@ -70,11 +70,3 @@ def test_every_answer_of_a_ping_counts():
 def test_a_ping_without_an_answer_is_an_error():
     with pytest.raises(NodeError, match="no answer"):
         parse_ping("4 packets transmitted, 0 received, 100% packet loss, time 6ms")
-
-
-def test_percentiles_are_values_that_were_measured():
-    values = list(range(100, 0, -1))
-    assert percentile(values, 0.5) == 50
-    assert percentile(values, 0.99) == 99
-    assert percentile(values, 1.0) == 100
-    assert percentile([7.0], 0.01) == 7.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from bench import workloads
@@ -10,7 +12,8 @@ from bench.figures import BY_KEY
 from bench.parse import Datagrams, Stream
 from bench.topology import Underlay
 from bench.usage import Usage
-from bench.workloads import BY_NAME, WORKLOADS, Scene, memory, rtt_idle, tcp1, udp64
+from bench.workloads import BY_NAME, WORKLOADS, Scene, memory, ramp_up, rtt_idle, tcp1, udp64
+from node.errors import NodeError
 from tests.bench.test_topology import made
 
 VXLAN = Running("vxlan", "a", "b", "10.98.2.2")
@@ -61,6 +64,21 @@ def test_udp_is_overloaded_first_and_searched_from_there(monkeypatch):
     assert rates[:2] == [0, 104_000]
     assert figures["udp64-over"] == 80.0
     assert 72 <= figures["udp64"] <= 90
+
+
+def test_where_nothing_arrives_there_is_nothing_to_search(monkeypatch):
+    monkeypatch.setattr(workloads, "_datagrams", lambda *_: Datagrams(0.0, 1.0))
+    with pytest.raises(NodeError, match="no datagram arrived"):
+        udp64(Scene(made(), VXLAN))
+
+
+def test_a_load_that_has_ended_is_no_load():
+    with subprocess.Popen(["true"]) as load, pytest.raises(NodeError, match="ended before"):
+        ramp_up(load)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as load:
+        ramp_up(load)
+        assert load.poll() is None
+        load.communicate()
 
 
 def test_round_trips_are_percentiles_of_all_answers(monkeypatch):

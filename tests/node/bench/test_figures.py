@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from node.bench.figures import Datagrams, Figures, Load, Stream, Way
+from node.bench.figures import Datagrams, Figures, Load, Stream, Way, percentile
 
 LOAD = Load(daemon=0.98, busiest=0.98, idle=0.01, cores=2)
 
@@ -36,6 +36,19 @@ def test_nothing_that_arrived_is_all_lost_there_and_nothing_back() -> None:
 def test_a_percentile_is_what_so_many_did_not_exceed(share: float, expected: float) -> None:
     assert Datagrams(100, 100, [float(n) for n in range(100, 0, -1)]).percentile(share) == expected
     assert Datagrams(100, 0).percentile(share) is None
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    values = list(range(100, 0, -1))
+    assert percentile(values, 0.5) == 50
+    assert percentile(values, 0.99) == 99
+    assert percentile(values, 1.0) == 100
+    assert percentile([7.0], 0.01) == 7.0
+
+
+def test_what_arrives_twice_is_no_negative_loss() -> None:
+    assert Datagrams(100, 101, [0.1] * 102).loss == 0.0
+    assert Datagrams(100, 101, [0.1] * 102).loss_back == 0.0
 
 
 def test_the_ratio_needs_both_ways() -> None:

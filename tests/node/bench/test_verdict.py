@@ -76,6 +76,14 @@ def test_loss_counts_in_the_direction_of_the_stream() -> None:
     assert getattr(find_limit(found, "from"), "code", "") == "loss"
 
 
+def test_datagrams_that_were_not_measured_are_no_evidence() -> None:
+    found = figures(again=20)
+    found.overlay.datagrams = None
+    limit = find_limit(found, "to")
+    assert limit is not None
+    assert (limit.code, limit.why) == ("loss", "2.0 % of TCP segments sent again")
+
+
 def test_the_words_name_the_end() -> None:
     assert str(getattr(find_limit(figures(there=FULL), "to"), "words", "")).startswith(
         "CPU there ("
