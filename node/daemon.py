@@ -37,7 +37,7 @@ from node.lanes.supervisor import Supervisor, check_ports
 from node.logs import EventLog, set_level
 from node.loop import run as run_loop
 from node.pinger import Pinger
-from node.preflight import check_overlap, has_aes
+from node.preflight import check_membership, check_overlap, has_aes
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
 from node.surroundings import largest_underlay_mtu, own_endpoints
@@ -74,11 +74,7 @@ def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig
     """
     with folder.locked():
         node = load_node(folder)
-        if node.state.left:
-            raise NodeError(
-                "this node has left its cluster",
-                "remove the folder and join again with a new token",
-            )
+        check_membership(node)
         run_loop(lambda: Daemon(config, folder, node, reload).serve(), config.loop)
 
 
@@ -336,7 +332,8 @@ class Daemon:
         """The node has left: tell who asked for it."""
         self._has_left = True
         self._log.info("node.left", confirmed=left.confirmed)
-        self._handlers.left(left)
+        if not self._handlers.left(left):
+            self._ended.set()  # asked for in an earlier run, which ended too early
 
     def tell(self, message: TellLane | TellDaemon) -> None:
         """An order for one of our other lanes."""

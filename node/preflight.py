@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import NodeError
+from node.identity import StoredNode
 from node.kernel.overlap import HostRoute, find_overlap
+from overlay.catalog.removals import is_removed
 from overlay.types import Prefix
 from overlay.wire.cluster import Cluster
 
@@ -94,3 +96,16 @@ def has_aes() -> bool:
     except OSError:
         return False
     return "aes" in words
+
+
+def check_membership(node: StoredNode) -> None:
+    """Whether the node is still a member of its cluster, as far as it knows.
+
+    Raises:
+        NodeError: it has left and somebody knows, or an operator has removed it. Nothing else.
+    """
+    state, fix = node.state, "remove the folder and join again with a new token"
+    if state.left and state.told:
+        raise NodeError("this node has left its cluster", fix)
+    if is_removed(state.items, node.cluster, node.identity.node):
+        raise NodeError("this node was removed from its cluster by an operator", fix)

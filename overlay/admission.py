@@ -13,7 +13,7 @@ sent; `Decision.changed` says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -196,6 +196,7 @@ class Registrar:
         items: tuple[Item, ...],
         gone: frozenset[str],
         wall: float,
+        removed: Container[NodeId] = (),
     ) -> Decision:
         """Decide on a request that came in a session opened with `token`.
 
@@ -204,11 +205,12 @@ class Registrar:
             token: id of its token; the session proved that it knows the secret.
             joiner: the identity it claims; the request's signature proves it.
             items: records a new member starts with.
-            gone: names of nodes that have left: free again.
+            gone: names of nodes that have left, or were removed: free again.
             wall: Unix seconds.
+            removed: nodes that must not come back with the same keys.
         """
         try:
-            certificate, changed = self._certify(request, token, joiner, gone, wall)
+            certificate, changed = self._certify(request, token, joiner, gone, removed, wall)
         except RefusedError as refused:
             return Decision(Refusal(request.request, refused.code, str(refused)), changed=False)
         grant = JoinGrant(
@@ -226,6 +228,7 @@ class Registrar:
         token: bytes,
         joiner: NodeId,
         gone: frozenset[str],
+        removed: Container[NodeId],
         wall: float,
     ) -> tuple[bytes, bool]:
         minted = self.tokens.get(token)
@@ -234,6 +237,8 @@ class Registrar:
         signed = join_signed_bytes(token, request.static, request.name)
         if not verify(joiner, JOIN_CONTEXT, signed, request.signature):
             raise RefusedError("bad-signature", "the request is not signed by who sent it")
+        if joiner in removed:
+            raise RefusedError("node-removed", "a node with these keys was removed")
         if minted.used_by == joiner:
             return minted.certificate, False
         if minted.used_by is not None:
@@ -271,6 +276,10 @@ class Registrar:
     def holder(self, name: str) -> NodeId | None:
         """The node that `name` was last certified for; None if it never was."""
         return self._names.get(name)
+
+    def holders(self) -> Iterator[tuple[str, NodeId]]:
+        """Every name that was ever certified, with the node that bore it last."""
+        return iter(self._names.items())
 
     def reserve(self, name: str, node: NodeId) -> None:
         """`name` is taken by `node`: a certificate that was made elsewhere, such as the first."""

@@ -59,6 +59,10 @@ class Timing:
     request_retry: float = 0.5
     """Between repetitions of an unanswered request (a block, a join)."""
 
+    block_idle_after: float = 600.0
+    """A block without pods for this long goes back to the authority's node. Long against the life
+    of a batch of pods, because asking for it again takes a moment."""
+
     leave_after: float = 3.0
     """A leaving node waits at most this long for members to confirm."""
 

@@ -130,6 +130,7 @@ class Engine:
         self._steward = Steward(
             self.parts, identity=identity, cluster=cluster, disk=state, entropy=entropy, epoch=epoch
         )
+        self.landlord = self._steward.landlord
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -328,6 +329,10 @@ class Engine:
         """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""
         return self._settle(self._steward.leave(now), now)
 
+    def remove(self, name: str, now: float, *, force: bool = False) -> list[Effect]:
+        """Declare a node dead for ever, with the authority's key."""
+        return self._settle(self._steward.remove(name, now, force=force), now)
+
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
         """This machine's underlay addresses changed."""
         return self._settle(self._steward.on_endpoints(endpoints, now), now)
@@ -358,7 +363,7 @@ class Engine:
         """When `on_deadline` has something to do next."""
         parts = self.parts
         deadlines = (
-            self._steward.persist_at,
+            self._steward.next_deadline(),
             self._tend_at,
             parts.peering.next_deadline(),
             parts.gossip.next_deadline(),
@@ -393,8 +398,3 @@ class Engine:
     def snapshot(self, now: float) -> Snapshot:
         """Everything this node shows of itself."""
         return take_snapshot(self, now)
-
-    def find(self, name: str) -> NodeId | None:
-        """The node of that name, if the catalog knows one."""
-        record = self.parts.catalog.by_name(name)
-        return record.certificate.node if record else None

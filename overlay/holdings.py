@@ -12,14 +12,16 @@ Error contract: an operation that raises has changed nothing.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_key, sign_record
+from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_item, sign_record
+from overlay.catalog.removals import NO_REMOVALS
 from overlay.config import Limits
 from overlay.errors import ConfigError, RefusedError
 from overlay.ipam.allocator import Allocator, pick_block_to_give
-from overlay.ipam.deeds import Chain, encode_chain, sign_deed
+from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.state import MAX_NETNS, NodeState, StoredPod
 from overlay.types import Address, BlockIndex, Endpoint, NodeId
@@ -30,6 +32,15 @@ from overlay.wire.packing import U64
 SPARE_SHARE: Final = 32
 """One part in so many of the largest record is left free by pods. Addresses, blocks and software
 change without being asked, and may then take more room: that must not fail."""
+
+LOW_WATER_SHARE: Final = 8
+"""A node wants another block when less than one part in so many of a block is free, and not less
+than one address: asking takes a moment, and pods come in batches."""
+
+GIVEN_SHARE: Final = 2
+"""A member that has had blocks gets another one when its record shows pods in at least one part in
+so many of their addresses. Its other addresses may rest; and since a record has room for some three
+thousand pods, no member can invent enough of them to collect all blocks."""
 
 
 class Holdings:
@@ -64,8 +75,10 @@ class Holdings:
         self._limits = limits
         self._version = state.boot << 32
         self._announced_free = 0
-        self._free_counted = (-1, -1)
+        self._announced_removals = NO_REMOVALS
+        self._free_counted = (-1, -1, -1)
         self._free_count = 0
+        self.told = state.told
         self.endpoints: tuple[Endpoint, ...] = ()
         self.left = state.left
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
@@ -102,38 +115,106 @@ class Holdings:
         return set(self._catalog.titles.blocks_of(self._identity.node))
 
     def free(self) -> list[BlockIndex]:
-        """Blocks it could give away."""
-        return sorted(self.owned() - set(self.blocks_in_use))
+        """Blocks it could use or give away; not those that a removed node may have given twice."""
+        free = self.owned() - set(self.blocks_in_use)
+        return sorted(block for block in free if not self._catalog.is_held(block))
 
     def free_count(self) -> int:
-        """How many blocks it could give away.
+        """How many blocks `free` has.
 
-        Counted anew only when a block has moved or was taken into use: it is asked after every
-        item that gossip brings.
+        Counted anew only when a block has moved or was taken into use, or a node was removed: it is
+        asked after every item that gossip brings.
         """
         titles, used = self._catalog.titles, self.blocks_in_use
-        asked = (titles.generation, len(used))
+        asked = (titles.generation, len(used), len(self._catalog.removed))
         if self._free_counted != asked:
             node = self._identity.node
-            used_own = sum(titles.owner(block) == node for block in used)
-            self._free_counted, self._free_count = asked, titles.count_of(node) - used_own
+            kept = {
+                block for block in (*used, *self._catalog.held()) if titles.owner(block) == node
+            }
+            self._free_counted, self._free_count = asked, titles.count_of(node) - len(kept)
         return self._free_count
 
-    def free_has_changed(self) -> bool:
-        """Whether the last record says another number of free blocks than there are now."""
-        return self.free_count() != self._announced_free
+    def is_outdated(self) -> bool:
+        """Whether others must hear of what we did not do: free blocks came or went, or removals."""
+        removals = self._catalog.acknowledgement()
+        return (self.free_count(), removals) != (self._announced_free, self._announced_removals)
+
+    @property
+    def removed(self) -> bool:
+        """Whether an operator has removed this very node."""
+        return self._identity.node in self._catalog.removed
 
     def use_a_block(self) -> bool:
         """Take an owned block that is not in use into use; False if there is none.
 
         The first that never moved, else the first of all.
         """
-        block = next(self._catalog.titles.spare(self._identity.node, self.blocks_in_use), None)
+        stays = {*self.blocks_in_use, *self._catalog.held()}
+        block = next(self._catalog.titles.spare(self._identity.node, stays), None)
         if block is None:
             return False
         self.blocks_in_use.append(block)
         self._allocator.add_block(block)
         return True
+
+    def lost(self) -> list[BlockIndex]:
+        """Blocks in use that are titled to another node: nothing is routed here for them.
+
+        Their title lost against another one: the authority's, or a deed that was signed twice.
+        """
+        owner = self._catalog.titles.owner
+        return [block for block in self.blocks_in_use if owner(block) != self._identity.node]
+
+    def give_up_lost(self) -> bool:
+        """Hand out nothing of lost blocks, and drop those without pods; True if there were any."""
+        lost = self.lost()
+        self._allocator.close_all_but(set(self.blocks_in_use) - set(lost))
+        dropped = [block for block in lost if not self._allocator.pods_in(block)]
+        for block in dropped:
+            self._drop(block)
+        return bool(dropped)
+
+    def _drop(self, block: BlockIndex) -> None:
+        self.blocks_in_use.remove(block)
+        self._allocator.remove_block(block)
+
+    def free_slots(self, now: float) -> int:
+        """How many pods could be given an address at `now`."""
+        return self._allocator.free_slots(now)
+
+    @property
+    def low_water(self) -> int:
+        """With fewer free addresses than this, another block is wanted."""
+        return max(1, self._plan.capacity // LOW_WATER_SHARE)
+
+    def unused(self) -> Set[BlockIndex]:
+        """Owned blocks without pods that need not stay: in use but not the first, or free."""
+        extra = [b for b in self.blocks_in_use[1:] if not self._allocator.pods_in(b)]
+        return {*extra, *self._catalog.titles.moved_to(self._identity.node)} - {
+            block for block in self.blocks_in_use if block not in extra
+        }
+
+    def can_spare(self, block: BlockIndex, now: float) -> bool:
+        """Whether `block` is empty, and there is enough room without it.
+
+        Enough is twice what makes a node ask for another: blocks shall not go to and fro.
+        """
+        if not self._allocator.is_empty(block, now) or self._catalog.is_held(block):
+            return False
+        own = self._plan.capacity if block in self.blocks_in_use else 0
+        return self.free_slots(now) - own >= 2 * self.low_water
+
+    def release(self, block: BlockIndex, taker: NodeId | None) -> Item | None:
+        """Use `block` no longer; sign it over to `taker`. Apply and store that before it is sent.
+
+        Args:
+            block: an owned one without pods.
+            taker: None to keep it, free.
+        """
+        if block in self.blocks_in_use:
+            self._drop(block)
+        return None if taker is None else self._transfer(block, taker)
 
     # -- pods ----------------------------------------------------------------------------------
 
@@ -144,16 +225,25 @@ class Holdings:
 
         Raises:
             ConfigError: the name, or the path of the namespace, is not one.
-            RefusedError: `pod-exists`, `no-block`, or the allocator's codes. Nothing else.
+            RefusedError: `node-removed`, `pod-exists`, `no-block`, or the allocator's codes.
+                Nothing else.
         """
         check_name(name)
         if len(netns) > MAX_NETNS or not netns.isprintable():
             raise ConfigError("the path of the namespace is too long or not printable", "--netns")
+        if self.removed:
+            raise RefusedError(
+                "node-removed",
+                "this node was removed from its cluster",
+                "join again with a new token",
+            )
         if name in self.pods:
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         if not self.blocks_in_use:
             fix = "wait until a member with free blocks is reachable"
             raise RefusedError("no-block", "this node has no address block yet", fix)
+        if address is None and not self._allocator.free_slots(now):
+            self.use_a_block()
         block, host = self._allocator.allocate(name, address, now)
         pod = StoredPod(name, netns, block, host, int(wall))
         self.pods[name] = pod
@@ -174,28 +264,41 @@ class Holdings:
 
     # -- giving blocks away --------------------------------------------------------------------
 
-    def give(self, taker: NodeId) -> Item:
+    def give(self, taker: NodeId, request: int) -> Item:
         """Sign one free block over to `taker`. Apply and store the result before it is sent.
 
-        A taker that asks again because the answer was lost gets the deed it already has: a block
-        titled to it that its record does not use yet. One that has had blocks gets another only
-        when its record shows as many pods as they hold, so that no member can take them all.
+        A taker that asks again because the answer was lost gets the same answer: the deed with
+        that request's number, whoever signed it. It gets what it has already as long as its record
+        does not use it, and another block only when its record shows that it has use for one.
+
+        Args:
+            taker: who asks.
+            request: the number of its request, 1 <= request < 2**64.
 
         Raises:
-            RefusedError: `no-free-block`, `has-room`. Nothing else.
+            RefusedError: `node-removed`, `no-free-block`, `has-room`. Nothing else.
         """
+        if self.removed or taker in self._catalog.removed:
+            raise RefusedError("node-removed", "one of us was removed from the cluster")
         titles = self._catalog.titles
         record = self._catalog.nodes.get(taker)
         used, pods = (record.blocks_in_use, len(record.pods)) if record else ((), 0)
-        for held in sorted(titles.moved_to(taker).difference(used)):
-            # The founder's own blocks have no deeds: there is nothing to show it again.
-            return _deed_item(titles.chain(held))
-        if titles.given_to(taker) * self._plan.capacity > pods:
-            raise RefusedError("has-room", "the blocks you were given are not full of pods")
-        block = pick_block_to_give(titles, self._identity.node, self.blocks_in_use)
-        if block is None:
+        spare = []
+        for block in sorted(titles.moved_to(taker)):
+            chain = titles.chain(block)
+            if any((deed.taker, deed.request) == (taker, request) for deed in chain.deeds):
+                return deed_item(chain)
+            if block not in used and not self._catalog.is_held(block):
+                spare.append(chain)
+        if spare:
+            return deed_item(spare[0])
+        if titles.given_to(taker) * self._plan.capacity > pods * GIVEN_SHARE:
+            raise RefusedError("has-room", "the blocks you were given have few pods")
+        stays = {*self.blocks_in_use, *self._catalog.held()}
+        picked = pick_block_to_give(titles, self._identity.node, stays)
+        if picked is None:
             raise RefusedError("no-free-block", "this node has no block to give away")
-        return self._transfer(block, taker)
+        return self._transfer(picked, taker, request)
 
     def hand_back(self, taker: NodeId) -> list[Item]:
         """Sign everything over to `taker`: this node is leaving. Apply and store it first.
@@ -209,16 +312,15 @@ class Holdings:
         self.left = True
         return items
 
-    def _transfer(self, block: BlockIndex, taker: NodeId) -> Item:
-        chain = self._catalog.titles.chain(block)
-        deed = sign_deed(
+    def _transfer(self, block: BlockIndex, taker: NodeId, request: int = 0) -> Item:
+        chain = sign_deed(
             self._identity.signing,
+            self._catalog.titles.chain(block),
+            taker,
             cluster=self._identity.certificate.cluster,
-            block=block,
-            sequence=len(chain) + 1,
-            taker=taker,
+            request=request,
         )
-        return _deed_item((*chain, deed))
+        return deed_item(chain)
 
     # -- telling others ------------------------------------------------------------------------
 
@@ -237,6 +339,7 @@ class Holdings:
         """
         self._version = max(self._version, self._overtaking()) + 1
         self._announced_free = self.free_count()
+        self._announced_removals = self._catalog.acknowledgement()
         limit = self._limits.record
         if pod_added:
             limit -= limit // SPARE_SHARE
@@ -249,6 +352,7 @@ class Holdings:
             pods=[PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted()],
             software=self._software,
             is_authority=self._is_authority,
+            removals=self._announced_removals,
             left=self.left,
             limit=limit,
         )
@@ -277,8 +381,5 @@ class Holdings:
             names=names,
             blocks_in_use=tuple(self.blocks_in_use),
             left=self.left,
+            told=self.told,
         )
-
-
-def _deed_item(chain: Chain) -> Item:
-    return Item(deed_key(chain[0].block), len(chain), encode_chain(chain))

@@ -4,6 +4,8 @@
                           |-----> peers           (those we talk to: new addresses, gone members)
                           '-----> members         (whom to probe)
 
+A removed node is told so, if there is a session to tell it in, and then has none any more.
+
 Everything derived follows from the catalog, which says what has changed: an item costs what it
 changes, whatever the size of the cluster. The catalog's invariants compare that with all anew.
 """
@@ -16,7 +18,8 @@ from typing import Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import NodeRecord, node_of_key
-from overlay.effects import Effect, NetworkChanged, Report
+from overlay.catalog.removals import removed_of_key
+from overlay.effects import Effect, NetworkChanged, Report, SendControl
 from overlay.forwarding.inbound import Inbound
 from overlay.forwarding.outbound import Outbound
 from overlay.gossip.machine import Gossip
@@ -24,7 +27,9 @@ from overlay.gossip.store import Store
 from overlay.peering import Peering
 from overlay.routing.table import Announcement, RouteTable
 from overlay.types import NodeId
+from overlay.wire.control import encode
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta
 
 TEND_INTERVAL: Final = 1.0
 """Between looks at the peers: who was heard by data alone, whose session is silent or idle."""
@@ -36,6 +41,10 @@ have confirmed them, for `Timing.leave_after` at most, and we can only confirm i
 GREETED: Final = 16
 """Members that a node connects to when it starts: in a small cluster everybody. In a large one it
 depends on who has something to say to whom."""
+
+LAST_WORD: Final = 2.0
+"""Seconds that the session with a removed node is kept, so that it can be told why it ends. Packets
+are not exchanged in it any more: the node's routes are gone."""
 
 
 class Knowledge:
@@ -92,9 +101,11 @@ class Knowledge:
 
     def take_own(self, items: Iterable[Item], now: float) -> list[Effect]:
         """Items this node made itself take effect here."""
+        effects: list[Effect] = []
         for item in items:
             self._catalog.apply(item)
-        return self.reroute(now)
+            effects += self._banish(item, now)
+        return effects + self.reroute(now)
 
     def take_learned(self, now: float) -> list[Effect]:
         """Items that gossip brought since the last call take effect; usually there are none."""
@@ -104,6 +115,7 @@ class Knowledge:
         effects: list[Effect] = []
         for item in learned:
             self._catalog.apply(item)
+            effects += self._banish(item, now)
             node = node_of_key(item.key)
             if node is not None:
                 effects += self._introduce(node, now)
@@ -128,6 +140,21 @@ class Knowledge:
         self._gossip.remove_member(record.node)
         self._gone[record.node] = now + FAREWELL
         return [Report("member.left", {"peer": record.name})]
+
+    def _banish(self, item: Item, now: float) -> list[Effect]:
+        node = removed_of_key(item.key)
+        if node is None:
+            return []
+        effects: list[Effect] = [
+            Report("member.removed", {"peer": self._catalog.removed[node].name})
+        ]
+        self._gossip.remove_member(node)
+        path = self._peering.paths.get(node)
+        if path is not None:
+            self._gone[node] = now + LAST_WORD
+            if path.keypair is not None:
+                effects.append(SendControl(node, encode(Delta((item,)))))
+        return effects
 
     def forget_gone(self, now: float) -> None:
         """Let go of members that left a while ago."""

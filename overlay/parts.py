@@ -14,6 +14,8 @@ from overlay.catalog.catalog import Catalog
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import node_key
 from overlay.config import Settings
+from overlay.drops import DropReason
+from overlay.errors import AuthError
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
 from overlay.forwarding.ledger import Ledger
@@ -35,7 +37,8 @@ from overlay.session.sessions import Sessions
 from overlay.state import NodeState
 from overlay.tending import Tending
 from overlay.types import Entropy, NodeId, short_id
-from overlay.wire.certificate import Identity
+from overlay.views import NodeState as Liveness
+from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.reassembly import Reassembly
@@ -63,6 +66,7 @@ class Parts:
         reader: Reader | None = None,
     ) -> None:
         self._identity = identity
+        self.timing, self.authority = settings.timing, authority
         # None until the first moment is told: what is restored before it was admitted once, and a
         # clock that is wrong at start must not make this node forget everybody.
         self._wall: float | None = None
@@ -97,17 +101,9 @@ class Parts:
             outbound=self.outbound,
             inbound=self.inbound,
         )
-        self.holdings = Holdings(
-            identity=identity,
-            catalog=self.catalog,
-            plan=self.plan,
-            state=state,
-            software=version,
-            is_authority=authority is not None,
-            limits=settings.limits,
-        )
+        self.holdings = self._make_holdings(state, version, settings)
         self.lanes = self._director(lanes)
-        self.seeker = BlockSeeker(self.catalog, identity.node, settings.timing, rng)
+        self.seeker = self._make_seeker(rng)
 
     def _make_sessions(
         self,
@@ -128,7 +124,7 @@ class Parts:
             entropy=entropy,
             rng=rng,
             token_secret=self._token_secret,
-            read_certificate=self.reader.certificate,
+            read_certificate=self._read_certificate,
         )
 
     def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
@@ -161,6 +157,20 @@ class Parts:
             coalescer=Coalescer(tso="tso" in settings.offloads, uso="uso" in settings.offloads),
         )
 
+    def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:
+        return Holdings(
+            identity=self._identity,
+            catalog=self.catalog,
+            plan=self.plan,
+            state=state,
+            software=version,
+            is_authority=self.authority is not None,
+            limits=settings.limits,
+        )
+
+    def _make_seeker(self, rng: random.Random) -> BlockSeeker:
+        return BlockSeeker(self.catalog, self._identity.node, self.timing, rng, self._is_ready)
+
     def _director(self, lanes: int) -> Director:
         return Director(
             lanes=lanes,
@@ -177,7 +187,13 @@ class Parts:
     def name_of(self, node: NodeId) -> str:
         """The node's name, or the start of its id while its record is not known."""
         record = self.catalog.nodes.get(node)
-        return record.certificate.name if record else short_id(node)
+        if record is None:
+            removal = self.catalog.removed.get(node)
+            return removal.name if removal else short_id(node)
+        return record.certificate.name
+
+    def _is_ready(self, node: NodeId, now: float) -> bool:
+        return self.gossip.state(node, now) is Liveness.READY
 
     def _contact(self, node: NodeId) -> Contact | None:
         record = self.catalog.nodes.get(node)
@@ -188,6 +204,12 @@ class Parts:
 
     def _admit(self, item: Item) -> bool:
         return self.catalog.admit(item, self._wall)
+
+    def _read_certificate(self, data: bytes) -> Certificate:
+        certificate = self.reader.certificate(data)
+        if certificate.node in self.catalog.removed:
+            raise AuthError("a certificate that was revoked", DropReason.BAD_CERTIFICATE)
+        return certificate
 
     def _token_secret(self, token: bytes) -> bytes | None:
         if self.registrar is None or self._wall is None:

@@ -1,15 +1,22 @@
 """Asking for an address block until one is there.
 
-A node without a free address asks one member that has blocks to give; the answer is a deed that
-arrives as a gossip item, or a refusal. Requests are repeated, because datagrams are lost, and go to
-each giver in turn, because one may be dead. They are idempotent: a giver answers a repeated request
-with the same deed. Two givers may both answer; the second block then stays free, and can be given
-on.
+A node that runs short of addresses asks one member that has blocks to give; the answer is a deed
+that arrives as a gossip item, or a refusal.
+
+    ask the ready member with most free blocks    one that is silent only if no other is left
+      no answer in `request_retry`                ask it again, `TRIES` times in all
+      still none, or it has none                  ask the next
+      it finds that we need none (`has-room`)     ask nobody for a while: all would say so
+
+Asking is idempotent, because a request keeps its number until a block is there. The deed that
+answers it carries the number. So does every copy of it: the giver finds it again after a restart,
+and another member that is asked next and has heard of it shows it instead of giving a second one.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
@@ -19,9 +26,16 @@ from overlay.types import NodeId
 from overlay.wire.control import encode
 from overlay.wire.messages import BlockRequest, Refusal
 
+TRIES: Final = 3
+"""Questions to one member before the next is asked. Datagrams are lost; and a second giver that has
+not heard of the first one's deed yet would give a second block."""
+
 FORGIVE_AFTER: Final = 5.0
 """Seconds until a member that refused, or did not answer, is asked again: blocks come back when
 nodes leave. With nobody else to ask, silence is forgiven at once."""
+
+NOT_NEEDED: Final = "has-room"
+"""Code of a refusal that is about the asker, not about the giver."""
 
 
 class BlockSeeker:
@@ -32,15 +46,26 @@ class BlockSeeker:
         local: the node that asks.
         timing: `request_retry`.
         rng: draws request numbers.
+        ready: whether a member was heard lately, at a given time.
     """
 
-    def __init__(self, catalog: Catalog, local: NodeId, timing: Timing, rng: random.Random) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        local: NodeId,
+        timing: Timing,
+        rng: random.Random,
+        ready: Callable[[NodeId, float], bool],
+    ) -> None:
         self._catalog = catalog
         self._local = local
         self._retry = timing.request_retry
         self._rng = rng
+        self._ready = ready
         self._request = 0
         self._ask_at: float | None = None
+        self._asked: NodeId | None = None
+        self._tries = 0
         self._refused: dict[NodeId, float] = {}
         self._silent: dict[NodeId, float] = {}
         self.why = ""
@@ -55,22 +80,24 @@ class BlockSeeker:
         """Want a block from now on; nothing happens if one is wanted already."""
         if self._ask_at is None:
             self._ask_at = now
-            self._request = self._rng.getrandbits(32)
+            self._request = self._rng.getrandbits(63) + 1  # 0 is no request
             self.why = "no member was asked yet"
 
     def found(self) -> None:
-        """A block is there."""
+        """A block is there, or not wanted any more."""
         self._ask_at = None
+        self._asked = None
         self._refused.clear()
         self._silent.clear()
         self.why = ""
 
     def on_refusal(self, node: NodeId, refusal: Refusal, now: float) -> list[Effect]:
-        """A member declined: ask another one at once."""
+        """A member declined: ask another one at once, unless none would say anything else."""
         if not self.seeking or refusal.request != self._request:
             return []
         self._refused[node] = now
-        self._ask_at = now
+        self._asked = None
+        self._ask_at = now + FORGIVE_AFTER if refusal.code == NOT_NEEDED else now
         self.why = f"{self._name(node)} declined: {refusal.text}"
         return [Report("block.refused", {"peer": self._name(node), "why": refusal.text})]
 
@@ -79,26 +106,37 @@ class BlockSeeker:
         return self._ask_at
 
     def on_deadline(self, now: float) -> list[Effect]:
-        """Ask the member with most blocks that has not refused, or stayed silent, lately."""
+        """Ask once more, or the next."""
         if self._ask_at is None or now < self._ask_at:
             return []
         self._ask_at = now + self._retry
-        self._refused = _recent(self._refused, now)
-        self._silent = _recent(self._silent, now)
-        giver = self._choose({*self._refused, *self._silent})
-        if giver is None:
-            self._silent.clear()
-            giver = self._choose(set(self._refused))
+        giver = self._next_giver(now)
         if giver is None:
             if not self._refused:
                 self.why = "no member with free blocks is known"
             return []
-        self._silent[giver] = now
         self.why = f"{self._name(giver)} was asked and has not answered"
         return [SendControl(giver, encode(BlockRequest(self._request)))]
 
-    def _choose(self, exclude: set[NodeId]) -> NodeId | None:
-        return self._catalog.choose_giver({self._local, *exclude}, lambda _: True)
+    def _next_giver(self, now: float) -> NodeId | None:
+        if self._asked is not None and self._tries < TRIES:
+            self._tries += 1
+            return self._asked
+        if self._asked is not None:
+            self._silent[self._asked] = now
+        self._refused = _recent(self._refused, now)
+        self._silent = _recent(self._silent, now)
+        self._asked = self._choose({*self._refused, *self._silent}, now)
+        if self._asked is None:
+            self._silent.clear()
+            self._asked = self._choose(set(self._refused), now)
+        self._tries = 1
+        return self._asked
+
+    def _choose(self, exclude: set[NodeId], now: float) -> NodeId | None:
+        others = {self._local, *exclude}
+        ready = self._catalog.choose_giver(others, lambda node: self._ready(node, now))
+        return ready or self._catalog.choose_giver(others, lambda _: True)
 
     def _name(self, node: NodeId) -> str:
         record = self._catalog.nodes.get(node)

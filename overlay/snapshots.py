@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from overlay.ipam.plan import NODE_HOST, BlockPlan
+from overlay.problems import problems_of
 from overlay.state import StoredPod
 from overlay.types import NodeId, Prefix
 from overlay.views import (
@@ -13,7 +14,6 @@ from overlay.views import (
     NodeState,
     NodeView,
     PodView,
-    Problem,
     RouteView,
     SessionView,
     Snapshot,
@@ -22,6 +22,7 @@ from overlay.wire.handshake import Suite
 
 if TYPE_CHECKING:  # the engine calls this module; the types alone need it back
     from overlay.catalog.records import NodeRecord, PodEntry
+    from overlay.catalog.removals import Removal
     from overlay.engine import Engine
     from overlay.gossip.member import MemberView
 
@@ -46,7 +47,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         blocks=parts.catalog.block_views(),
         own_prefixes=_own_prefixes(engine),
         ledger=parts.lanes.books.view(engine.ledger),
-        problems=_problems(engine, nodes),
+        problems=problems_of(engine, nodes, now),
     )
 
 
@@ -80,7 +81,30 @@ def pod_view(pod: StoredPod, node: str, plan: BlockPlan) -> PodView:
 def _nodes(engine: Engine, now: float) -> tuple[NodeView, ...]:
     members = engine.parts.gossip.snapshot(now)
     records = sorted(engine.parts.catalog.nodes.values(), key=_by_name)
-    return tuple(_node(engine, record, members.get(record.node), now) for record in records)
+    known = [_node(engine, record, members.get(record.node), now) for record in records]
+    own = engine.identity.node
+    removed = (_removed(one, own) for one in engine.parts.catalog.removed.values())
+    # Behind the living: the name of a removed node may have been given to another.
+    return tuple(sorted([*known, *removed], key=lambda view: view.name))
+
+
+def _removed(removal: Removal, own: NodeId) -> NodeView:
+    return NodeView(
+        id=removal.node,
+        name=removal.name,
+        state=NodeState.REMOVED,
+        local=removal.node == own,
+        address=None,
+        address6=None,
+        endpoint=None,
+        blocks=(),
+        pods=0,
+        version="",
+        path="none",
+        rtt=None,
+        loss=None,
+        seen=None,
+    )
 
 
 def _by_name(record: NodeRecord) -> tuple[str, bool, int]:
@@ -193,38 +217,3 @@ def _own_prefixes(engine: Engine) -> tuple[Prefix, ...]:
     fours: list[Prefix] = [plan.prefix4(block) for block in blocks]
     sixes: list[Prefix] = [p for block in blocks if (p := plan.prefix6(block)) is not None]
     return tuple(fours + sixes)
-
-
-def _problems(engine: Engine, nodes: tuple[NodeView, ...]) -> tuple[Problem, ...]:
-    problems = []
-    if engine.not_stored:
-        problems.append(
-            Problem(
-                "not-stored",
-                "the node's state cannot be written",
-                engine.not_stored,
-                "free space or mend the disk; packets flow, nothing new is handed out",
-            )
-        )
-    if engine.parts.seeker.seeking:
-        problems.append(
-            Problem(
-                "no-block",
-                "this node has no address block",
-                engine.parts.seeker.why,
-                "make a member with free blocks reachable",
-            )
-        )
-    problems += [
-        Problem(
-            f"node-{view.state}",
-            f"node {view.name} is {view.state}",
-            f"nothing was heard of it for {view.seen:.0f} s"
-            if view.seen is not None
-            else "nothing was heard of it since this node started",
-            f"see whether {view.name} runs and UDP to {view.endpoint or 'it'} gets through",
-        )
-        for view in nodes
-        if view.state in (NodeState.SUSPECT, NodeState.DEAD)
-    ]
-    return tuple(problems)

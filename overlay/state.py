@@ -9,6 +9,7 @@
     names           names the authority has certified
     blocks_in_use   the blocks that pods get addresses from, first the node's own
     left            whether the node has left its cluster
+    told            whether a member has confirmed that it left
 
 On disk a state is a set of entries, key -> value. A small change of a large state then is a small
 write: `Persist` carries the entries that differ, all of them to be stored or none.
@@ -80,6 +81,8 @@ class NodeState:
     names: bytes = b""
     blocks_in_use: tuple[BlockIndex, ...] = ()
     left: bool = False
+    told: bool = False
+    """Whether a member has confirmed that it left: until then the blocks are not safe."""
 
     def entries(self) -> dict[bytes, bytes]:
         """The state as it is stored."""
@@ -245,6 +248,7 @@ _SINGLES: Final[dict[str, _Single]] = {
     "names": _Single(_raw, _raw),
     "blocks_in_use": _packed("blocks", _read_blocks),
     "left": _packed("left", lambda stored: stored.boolean(0)),
+    "told": _packed("told", lambda stored: stored.boolean(0)),
 }
 
 _FAMILIES: Final[dict[str, _Family]] = {

@@ -18,15 +18,19 @@ from typing import Final
 
 from overlay.admission import Registrar
 from overlay.catalog.records import block_of_key
+from overlay.catalog.removals import removal_key
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
 from overlay.errors import CapacityError, RefusedError
+from overlay.farewell import Farewell
+from overlay.landlord import Landlord
 from overlay.parts import Parts
+from overlay.removing import Remover
 from overlay.session.transport import Keypair
 from overlay.snapshots import pod_view
 from overlay.state import NodeState as StoredState
-from overlay.state import Unstored
+from overlay.state import StoredPod, Unstored
 from overlay.types import Address, BlockIndex, Endpoint, Entropy, NodeId
-from overlay.views import NodeState, PodView
+from overlay.views import PodView
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
@@ -59,7 +63,8 @@ class Steward:
     Attributes:
         not_stored: why the state could not be stored; empty while it can.
         persist_at: when the state is to be stored again, or None.
-        leaving: whether the node is waiting for members to confirm that it leaves.
+        landlord: moves blocks.
+        farewell: ends this node's membership.
     """
 
     def __init__(
@@ -80,17 +85,23 @@ class Steward:
         self.not_stored = ""
         self._failed_at: float | None = None
         self.persist_at: float | None = None
-        self.leaving = False
-        self._farewell: list[Item] = []
+        self.landlord = Landlord(parts, local=identity.node, cluster=cluster)
+        self.farewell = Farewell(parts, identity.node, cluster)
+        self._remover = Remover(parts, identity)
         self._seen_generation = 0
         self._reassert_at = 0.0
         self._unstored = Unstored(disk)
 
     def start(self, now: float) -> list[Effect]:
-        """Use the stored block, or any owned one, or seek one; announce the record."""
-        if not self.parts.holdings.blocks_in_use and not self.parts.holdings.use_a_block():
-            self.parts.seeker.seek(now)
-        return self._own_changed(now)
+        """Use the stored block, or any owned one, or seek one; announce the record.
+
+        A node that was leaving when it stopped goes on with that, and makes no record any more.
+        """
+        if self.parts.holdings.left:
+            self.farewell.resume()
+            return [self.persist(), *self.farewell.say(now)]
+        tidied = self.landlord.tidy(now)
+        return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
 
     # -- what this node holds ------------------------------------------------------------------
 
@@ -98,6 +109,7 @@ class Steward:
         """Something of ours changed: let it take effect here, store it, then tell everyone."""
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
+        self._seen_generation = parts.catalog.generation
         record = parts.holdings.record(pod_added=pod_added)
         changed += parts.knowledge.take_own([record], now)
         announce = parts.gossip.publish([*deeds, record], now)
@@ -116,14 +128,20 @@ class Steward:
         if parts.catalog.generation == self._seen_generation:
             return effects
         self._seen_generation = parts.catalog.generation
-        if parts.seeker.seeking and parts.holdings.use_a_block():
-            parts.seeker.found()
-            block = str(parts.plan.prefix4(parts.holdings.blocks_in_use[-1]))
-            return [*effects, Report("block.received", {"prefix": block}), *self._own_changed(now)]
-        if parts.holdings.free_has_changed() and not parts.holdings.left:
-            # Somebody handed us a block: others must know where to ask for it.
-            effects += self._own_changed(now)
-        return effects
+        return effects + self._tidy(now)
+
+    def _tidy(self, now: float) -> list[Effect]:
+        """Put blocks in order; tell others what they must know of that, or of what we learned.
+
+        They must know where to ask for a block, and whose removal we know of.
+        """
+        if self.not_stored:
+            return []  # what would be signed now could not be kept
+        tidied = self.landlord.tidy(now)
+        outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
+        if not tidied.changed and not outdated:
+            return [*tidied.reports]
+        return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
 
     def on_block_request(self, node: NodeId, request: BlockRequest, now: float) -> list[Effect]:
         """A member asks for a block: sign one over to it, or say why not."""
@@ -131,7 +149,7 @@ class Steward:
         if self.not_stored:
             return [SendControl(node, encode(_not_stored(request.request)))]
         try:
-            deed = holdings.give(node)
+            deed = holdings.give(node, request.request)
             if not self.parts.store.fits(deed.key):
                 raise RefusedError("store-full", "this node cannot remember another deed")
         except RefusedError as refused:
@@ -170,26 +188,24 @@ class Steward:
         self.parts.gossip.mute(True)
         # The driver has discarded what was to be sent, but not what waits for a session.
         self.parts.peering.drop_waiting()
-        if self.leaving:
-            self.parts.gossip.offer((), (), now)  # repeats nothing; made anew once it is stored
+        self.farewell.hush(now)
         return [] if again else [Report("state.not-stored", {"why": why})]
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` has something to do next."""
+        deadlines = (self.persist_at, self.landlord.next_deadline())
+        return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Store what gossip brought, or try again what failed; end a leave that is over."""
         if self.persist_at is not None and now >= self.persist_at:
             return self._store_again(now)
         # A leave that is not stored has not happened: nobody was told.
-        if self.leaving and self.parts.gossip.offer_done and not self.not_stored:
-            return self._end_leave(now)
-        return []
-
-    def _end_leave(self, now: float) -> list[Effect]:
-        confirmed = self.parts.gossip.offer_confirmed
-        if not confirmed:
-            # If nobody knows whose the blocks are now, they would be lost with this node.
-            return self._say_farewell(now)
-        self.leaving = False
-        return [Left(confirmed)]
+        if self.farewell.is_over() and not self.not_stored:
+            effects = self.farewell.end(now)
+            return [self.persist(), *effects] if self.parts.holdings.told else effects
+        idle_at = self.landlord.next_deadline()
+        return self._tidy(now) if idle_at is not None and now >= idle_at else []
 
     def _store_again(self, now: float) -> list[Effect]:
         # Optimistic: if it fails again, the driver discards what follows and says so.
@@ -198,8 +214,8 @@ class Steward:
         if self.not_stored:
             self.not_stored = ""
             self.parts.gossip.mute(False)
-            if self.leaving:
-                effects += self._say_farewell(now)
+            if self.farewell.open:
+                effects += self.farewell.say(now)
         return effects
 
     def _check_storable(self) -> None:
@@ -232,6 +248,7 @@ class Steward:
             items=self._items_for_joiner(),
             gone=self._gone_names(registrar),
             wall=self._epoch + now,
+            removed=self.parts.catalog.removed,
         )
         effects: list[Effect] = [self.persist()] if decision.changed else []
         name = {"node": request.name, "endpoint": str(source)}
@@ -242,7 +259,10 @@ class Steward:
     def _items_for_joiner(self) -> tuple[Item, ...]:
         own = self.parts.store.get(self.parts.own_key)
         items, size = ([own], len(own.body)) if own else ([], 0)
-        for item in self.parts.store.items(self.parts.own_key[:1]):
+        # Who is removed first: a newcomer that has not heard of it would be waited for.
+        store = self.parts.store
+        removals = store.items(removal_key(self.identity.node)[:1])
+        for item in (*removals, *store.items(self.parts.own_key[:1])):
             size += len(item.body) + len(item.key) + 16
             if size > JOIN_ITEMS_SIZE:
                 break
@@ -252,11 +272,10 @@ class Steward:
 
     def _gone_names(self, registrar: Registrar) -> frozenset[str]:
         # The name of one that left may have been given to another since, which is alive.
-        return frozenset(
-            record.name
-            for record in self.parts.catalog.nodes.values()
-            if record.left and registrar.holder(record.name) == record.node
-        )
+        catalog = self.parts.catalog
+        left = [(record.name, node) for node, record in catalog.nodes.items() if record.left]
+        left += [(removal.name, node) for node, removal in catalog.removed.items()]
+        return frozenset(name for name, node in left if registrar.holder(name) == node)
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
         """A join token, as text, and what must be stored before it is shown.
@@ -298,14 +317,25 @@ class Steward:
             RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`.
         """
         self._check_storable()
-        pod = self.parts.holdings.add_pod(name, netns, address, self._epoch + now, now)
+        pod = self._take_address(name, netns, address, now)
         try:
             effects = self._own_changed(now, pod_added=True)
         except CapacityError:
             self.parts.holdings.remove_pod(name, now)
             raise
         view = pod_view(pod, self.identity.name, self.parts.plan)
-        return view, effects
+        return view, effects + self._tidy(now)
+
+    def _take_address(
+        self, name: str, netns: str, address: Address | None, now: float
+    ) -> StoredPod:
+        try:
+            return self.parts.holdings.add_pod(name, netns, address, self._epoch + now, now)
+        except RefusedError as refused:
+            if refused.code != "no-free-address" or not self.parts.seeker.seeking:
+                raise
+            why = f"{refused}, and there is no other block: {self.parts.seeker.why}"
+            raise RefusedError(refused.code, why, refused.fix) from refused
 
     def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
         """Take a pod's addresses back and announce it; the caller detaches it.
@@ -315,7 +345,7 @@ class Steward:
         """
         pod = self.parts.holdings.remove_pod(name, now)
         view = pod_view(pod, self.identity.name, self.parts.plan)
-        return view, self._own_changed(now)
+        return view, self._own_changed(now) + self._tidy(now)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others.
@@ -323,54 +353,27 @@ class Steward:
         `Left` follows when they know, or when time is up and one does. Asking again is harmless.
 
         Raises:
-            RefusedError: `authority`, `no-member`, `not-stored`. Nothing else.
+            RefusedError: see `Farewell.begin`; `not-stored`. Nothing else.
         """
         self._check_storable()
         parts = self.parts
         if parts.holdings.left:
-            return [] if self.leaving else [Left(parts.gossip.offer_confirmed)]
-        if parts.registrar is not None:
-            raise RefusedError(
-                "authority",
-                "this node holds the authority's key: without it nobody can join any more",
-                "stop the daemon with SIGTERM if the whole cluster ends",
-            )
-        ready = self._ready_members(now)
-        taker = self._choose_taker(ready)
-        if taker is None:
-            raise RefusedError(
-                "no-member", "no member is reachable to take the blocks", "try again when one is"
-            )
-        items = parts.holdings.hand_back(taker)
-        changed = parts.knowledge.take_own(items, now)
-        items.append(parts.holdings.record())
-        changed += parts.knowledge.take_own(items[-1:], now)
-        self.leaving = True
-        self._farewell = items
-        parts.seeker.found()
-        offer = self._say_farewell(now)
+            return [] if self.farewell.open else [Left(parts.gossip.offer_confirmed)]
+        changed = self.farewell.begin(now)
+        offer = self.farewell.say(now)
         return [self.persist(), *changed, *offer]
 
-    def _choose_taker(self, ready: list[NodeId]) -> NodeId | None:
-        """Who gets the blocks of a node that leaves: the authority's node if it is reachable.
+    def remove(self, name: str, now: float, *, force: bool) -> list[Effect]:
+        """Declare a node dead for ever: revoke its certificate, take its blocks when all know.
 
-        It never leaves. Any other may be leaving at this very moment and give its own to us; then
-        both lots would be lost.
+        Raises:
+            RefusedError: see `Remover.prepare`; `not-stored`. Nothing else.
         """
-        catalog = self.parts.catalog
-        records = (catalog.nodes.get(node) for node in ready)
-        authorities = [record.node for record in records if record and record.is_authority]
-        if authorities:
-            return min(authorities)
-        giver = catalog.choose_giver({self.identity.node}, lambda node: node in ready)
-        return giver or min(ready, default=None)
-
-    def _say_farewell(self, now: float) -> list[Effect]:
-        return self.parts.gossip.offer(self._farewell, self._ready_members(now), now)
-
-    def _ready_members(self, now: float) -> list[NodeId]:
-        members = self.parts.gossip.snapshot(now)
-        return [node for node, view in members.items() if view.state is NodeState.READY]
+        self._check_storable()
+        wall = self._epoch + now
+        removal = self._remover.prepare(name, force=force, wall=wall, now=now)
+        report = Report("node.removed", {"node": name})
+        return [*self._own_changed(now, removal), report, *self._tidy(now)]
 
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
         """This machine's underlay addresses changed."""

@@ -20,6 +20,7 @@ class NodeState(StrEnum):
     SUSPECT = "suspect"  #: silent for `suspect_after`
     DEAD = "dead"  #: silent for `dead_after`
     LEFT = "left"  #: said good-bye itself
+    REMOVED = "removed"  #: an operator said that it is gone for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class BlockView:
     node: str
     blocks: int
     state: str
-    """`in-use` (one block, routed) or `free` (owned, not routed, given to nodes that join)."""
+    """`in-use` (one block, routed), `free` (owned, not routed, given to nodes that ask), `removed`
+    (of a removed node) or `held` (passed through one): nobody may begin to use those two."""
     pods: int
 
 

@@ -37,6 +37,7 @@ VERBS: Final = {
     "join": Verb("node.cli.membership", "join", "Join a cluster with a token."),
     "up": Verb("node.cli.up", "up", "Run the daemon."),
     "leave": Verb("node.cli.membership", "leave", "Hand all blocks back, tell the others, stop."),
+    "remove": Verb("node.cli.membership", "remove", "Declare a node dead for ever."),
     "status": Verb("node.cli.get", "status", "Say whether this node is well, and if not, why."),
     "get": Verb("node.cli.get", "get", "List nodes, pods, routes, sessions or blocks."),
     "pod": Verb("node.cli.pod", "pod", "Attach a network namespace to the pod network."),

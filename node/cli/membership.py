@@ -1,4 +1,4 @@
-"""`muslin init`, `join`, `token` and `leave`: how a node comes into a cluster and out of it."""
+"""`muslin init`, `join`, `token`, `leave` and `remove`: into a cluster and out of it."""
 
 from __future__ import annotations
 
@@ -194,6 +194,29 @@ def leave(invocation: Invocation) -> int:
         answer = invocation.ask("leave", patience=LEAVE_PATIENCE)
     click.echo(f"left the cluster; other nodes that confirmed it: {answer['confirmed']}")
     click.echo(f"{invocation.folder.path} is of no more use and can be removed")
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  muslin remove vm3
+  muslin remove vm3 --force"""
+)
+@click.argument("node")
+@click.option("--force", is_flag=True, help="Also if it was heard of a moment ago.")
+@state_option()
+@pass_invocation
+def remove(invocation: Invocation, node: str, force: bool) -> int:
+    """Declare NODE dead for ever: revoke its certificate, take its blocks.
+
+    Only where muslin init ran. The node cannot come back; its name is free again.
+    """
+    with doing(f"cannot remove {node}"):
+        answer = invocation.ask("remove", name=node, force=force)
+    click.echo(f"removed {plain(node)}: its certificate is revoked, its pods are gone")
+    if answer["waits"]:
+        click.echo(f"its blocks come back when all members know of it: {plain(answer['waits'])}")
     return 0
 
 

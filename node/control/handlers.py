@@ -10,6 +10,7 @@
     bench.open    request, target, seconds   have a far end made, and say how to reach it
     bench.close   request                    it is not needed any more
     leave                           hand everything back, then stop
+    remove    name, force?          declare a node dead for ever
     stop                            stop cleanly
 
 Order is what keeps requests whole. An address is stored before the kernel learns it; if attaching
@@ -32,9 +33,10 @@ from node.control.targets import Target, find_pod, find_target
 from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
-from overlay.effects import Left, ProbeAnswered
+from overlay.effects import Effect, Left, ProbeAnswered
+from overlay.errors import RefusedError
 from overlay.types import Address, NodeId
-from overlay.views import Snapshot
+from overlay.views import PodView, Snapshot
 from overlay.wire.messages import BENCH_LONGEST
 
 Params = Mapping[str, object]
@@ -45,6 +47,15 @@ LONGEST_TTL: Final = 30 * 86400.0
 
 PING_TIMEOUT: Final = 1.0
 LONGEST_PING: Final = 30.0
+GROWTH_LOOK: Final = 0.05
+"""Seconds between looks whether the block has come that this node asked for: no effect tells."""
+
+GROWTH_LOOKS: Final = 60
+"""Looks before a pod is refused: three seconds, in which several members are asked."""
+
+NO_ADDRESS: Final = "no-free-address"
+"""Code of the refusal, and of the problem while another block is asked for."""
+
 LEAVE_TIMEOUT: Final = 10.0
 """Longer than `Timing.leave_after`, after which one confirmation is enough for the engine."""
 
@@ -74,6 +85,7 @@ class Handlers:
             "bench.open": self._bench_open,
             "bench.close": self._bench_close,
             "leave": self._leave,
+            "remove": self._remove,
             "stop": self._stop,
         }
 
@@ -96,10 +108,12 @@ class Handlers:
         if waiter is not None and not waiter.done():
             waiter.set_result(effect.rtt)
 
-    def left(self, effect: Left) -> None:
-        """The daemon tells that the node has left."""
-        if self._left is not None and not self._left.done():
-            self._left.set_result(effect.confirmed)
+    def left(self, effect: Left) -> bool:
+        """The daemon tells that the node has left; False if no request waits for that."""
+        if self._left is None or self._left.done():
+            return False
+        self._left.set_result(effect.confirmed)
+        return True
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -140,7 +154,7 @@ class Handlers:
         address = _address(params, "ip")
         netns = self._namespace(name, _text(params, "netns", ""))
         async with self._pods:
-            pod, effects = self._daemon.engine.add_pod(name, netns, address, self._daemon.now())
+            pod, effects = await self._take_address(name, netns, address)
             try:
                 self._daemon.perform(effects)
                 await self._daemon.attach_pod(pod)
@@ -148,6 +162,25 @@ class Handlers:
                 self._take_back(name)
                 raise
         return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
+
+    async def _take_address(
+        self, name: str, netns: str, address: Address | None
+    ) -> tuple[PodView, list[Effect]]:
+        """Give the pod an address; wait a moment if a block that was asked for is on its way."""
+        engine = self._daemon.engine
+        for _ in range(GROWTH_LOOKS):
+            try:
+                return engine.add_pod(name, netns, address, self._daemon.now())
+            except RefusedError as refused:
+                if refused.code != NO_ADDRESS or not self._has_problem(NO_ADDRESS):
+                    raise
+            await asyncio.sleep(GROWTH_LOOK)
+        return engine.add_pod(name, netns, address, self._daemon.now())
+
+    def _has_problem(self, code: str) -> str:
+        """Why the engine has that problem; empty if it has not."""
+        problems = self._snapshot().problems
+        return next((problem.why for problem in problems if problem.code == code), "")
 
     def _namespace(self, pod: str, given: str) -> str:
         if given:
@@ -184,6 +217,14 @@ class Handlers:
             await self._daemon.detach_pod(pod)
         self._daemon.request_stop()
         return {"confirmed": confirmed}
+
+    async def _remove(self, params: Params) -> object:
+        name, force = _text(params, "name"), params.get("force", False)
+        if not isinstance(force, bool):
+            raise ControlError("bad-request", "force must be true or false")
+        engine = self._daemon.engine
+        self._daemon.perform(engine.remove(name, self._daemon.now(), force=force))
+        return {"name": name, "waits": self._has_problem("reclaim-waits") or None}
 
     async def _stop(self, _: Params) -> object:
         self._daemon.request_stop()

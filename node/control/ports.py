@@ -39,6 +39,10 @@ class EnginePort(Protocol):
         """Hand everything back; a `Left` effect follows."""
         ...
 
+    def remove(self, name: str, now: float, *, force: bool) -> list[Effect]:
+        """Declare a node dead for ever."""
+        ...
+
     def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
         """Say an encoded control message to a member."""
         ...

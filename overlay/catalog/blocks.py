@@ -1,37 +1,51 @@
 """Who owns what of the cluster's range, as few rows as say it.
 
-Blocks in use have a row each. Free ones are many, and neighbours mostly have one owner, so a run
+Blocks in use have a row each. Others are many, and neighbours mostly have one owner, so a run
 of them becomes the least number of aligned prefixes:
 
     blocks   0      1  2  3  4  5  6  7      8 ...
     owner    a      a  a  a  a  b  b  b      a ...
              in use +- free -+  +--------------
     rows     0      1  2-3   4  5  6-7       8 ...
+
+    in-use   routed to its owner
+    free     owned, not routed, given to nodes that ask
+    held     has passed through a removed node: nobody uses it until the authority takes it back
+    removed  of a removed node, likewise
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from overlay.catalog.records import NodeRecord
-from overlay.ipam.deeds import Titles
 from overlay.ipam.plan import BlockPlan
+from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex, NodeId, Prefix, short_id
 from overlay.views import BlockView
 
+IN_USE: Final = "in-use"
+FREE: Final = "free"
+HELD: Final = "held"
+REMOVED: Final = "removed"
+
 
 class Run(NamedTuple):
-    """Neighbouring blocks of one owner, all free or one in use."""
+    """Neighbouring blocks of one owner and one state, or one that is in use."""
 
     start: int
     stop: int
     owner: NodeId
-    in_use: bool
+    state: str = FREE
 
 
 def block_views(
-    plan: BlockPlan, titles: Titles, nodes: Mapping[NodeId, NodeRecord], genesis: NodeId
+    plan: BlockPlan,
+    titles: Titles,
+    nodes: Mapping[NodeId, NodeRecord],
+    genesis: NodeId,
+    departed: Mapping[NodeId, NodeRecord | None],
 ) -> tuple[BlockView, ...]:
     """Every block of the cluster, in order, as few rows as possible.
 
@@ -40,11 +54,17 @@ def block_views(
         titles: who owns them.
         nodes: the records, which say what is in use.
         genesis: the owner of blocks that never moved.
+        departed: removed nodes, each with its last record where one is known.
     """
     used = blocks_used(nodes, titles)
+    states = dict.fromkeys(used, IN_USE)
+    for block in titles.passed_by(departed):
+        states.setdefault(block, REMOVED if titles.owner(block) in departed else HELD)
+    known = {node: record for node, record in departed.items() if record is not None}
+    pods = used | blocks_used(known, titles)
     return tuple(
-        _view(plan, nodes, part, used.get(BlockIndex(part.start), 0))
-        for run in runs(plan.blocks, titles, used, genesis)
+        _view(plan, {**known, **nodes}, part, pods.get(BlockIndex(part.start), 0))
+        for run in runs(plan.blocks, titles, states, genesis)
         for part in aligned(run)
     )
 
@@ -60,25 +80,25 @@ def blocks_used(nodes: Mapping[NodeId, NodeRecord], titles: Titles) -> dict[Bloc
 
 
 def runs(
-    blocks: int, titles: Titles, used: Mapping[BlockIndex, int], genesis: NodeId
+    blocks: int, titles: Titles, states: Mapping[BlockIndex, str], genesis: NodeId
 ) -> Iterator[Run]:
-    """All blocks as maximal runs, in order.
+    """All blocks as maximal runs, in order; `states` has those of blocks that are not free.
 
     Looks only at blocks that have moved or are in use, because there may be 65,536 in all.
     """
-    special = {chain[0].block for chain in titles.chains()} | used.keys()
-    run = Run(0, 0, genesis, in_use=False)
+    special = {chain.block for chain in titles.chains()} | states.keys()
+    run = Run(0, 0, genesis)
     for block in sorted(special):
         for following in (
-            Run(run.stop, block, genesis, in_use=False),
-            Run(block, block + 1, titles.owner(block), in_use=block in used),
+            Run(run.stop, block, genesis),
+            Run(block, block + 1, titles.owner(block), states.get(block, FREE)),
         ):
             if joined := _join(run, following):
                 run = joined
             else:
                 yield run
                 run = following
-    last = Run(run.stop, blocks, genesis, in_use=False)
+    last = Run(run.stop, blocks, genesis)
     if joined := _join(run, last):
         yield joined
     else:
@@ -91,7 +111,7 @@ def _join(run: Run, following: Run) -> Run | None:
         return run
     if run.start == run.stop:
         return following
-    if run.in_use or following.in_use or run.owner != following.owner:
+    if run.state == IN_USE or (run.state, run.owner) != (following.state, following.owner):
         return None
     return run._replace(stop=following.stop)
 
@@ -99,7 +119,7 @@ def _join(run: Run, following: Run) -> Run | None:
 def aligned(run: Run) -> Iterator[Run]:
     """`run` as the fewest runs that are prefixes: a power of two long, starting at a multiple.
 
-    >>> [(part.start, part.stop) for part in aligned(Run(1, 8, NodeId(bytes(32)), False))]
+    >>> [(part.start, part.stop) for part in aligned(Run(1, 8, NodeId(bytes(32))))]
     [(1, 2), (2, 4), (4, 8)]
     """
     start = run.start
@@ -120,7 +140,7 @@ def _view(plan: BlockPlan, nodes: Mapping[NodeId, NodeRecord], run: Run, pods: i
         prefix6=None if (prefix6 := plan.prefix6(start)) is None else _widen(prefix6, size),
         node=short_id(run.owner) if record is None else record.name,
         blocks=size,
-        state="in-use" if run.in_use else "free",
+        state=run.state,
         pods=pods,
     )
 

@@ -3,6 +3,7 @@
     item b"n".. --> record --+                      nodes, names, pods
                              +--> who may use what --> routes, ranges, blocks
     item b"b".. --> titles --+
+    item b"a".. --> removed: what the node's record says has no effect any more
 
 A block is routed to a node iff the node's record lists it in use *and* the titles say that the
 node owns it. Both are needed, and either may arrive first: everything else here is derived from
@@ -26,10 +27,17 @@ from overlay.catalog.records import (
     check_validity,
     node_of_key,
 )
+from overlay.catalog.removals import (
+    Removal,
+    acknowledgement,
+    decode_removal_untrusted,
+    open_removal_untrusted,
+    removed_of_key,
+)
 from overlay.config import Limits
-from overlay.errors import AuthError, CapacityError, StateError, WireError
-from overlay.ipam.deeds import Titles
+from overlay.errors import AuthError, CapacityError, WireError
 from overlay.ipam.plan import BlockPlan
+from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex, NodeId, Prefix
 from overlay.views import BlockView
 from overlay.wire.cluster import Cluster
@@ -58,14 +66,18 @@ class Catalog:
         reader: reads items of this cluster; its own unless given.
 
     Attributes:
-        nodes: the newest record of each node, tombstones included. To be read only.
+        nodes: the newest record of each node, tombstones included, removed nodes not. To be read
+            only.
+        removed: the nodes that the authority has removed. To be read only.
+        departed: the newest record of each removed node, None if none is known: only to be shown.
         titles: who owns which block.
-        generation: grows whenever `routes` may have changed.
+        generation: grows whenever `routes`, or who may use which block, may have changed.
     """
 
     __slots__ = (
         "_admitted",
         "_cluster",
+        "_held",
         "_items",
         "_moved",
         "_named",
@@ -75,8 +87,10 @@ class Catalog:
         "_routed",
         "_routes",
         "_users",
+        "departed",
         "generation",
         "nodes",
+        "removed",
         "titles",
     )
 
@@ -96,7 +110,10 @@ class Catalog:
         self._moved: dict[BlockIndex, NodeId | None] = {}
         self._routes: tuple[Route, ...] | None = ()
         self._named: dict[str, tuple[NodeId, ...]] = {}
+        self._held: tuple[tuple[int, int], tuple[BlockIndex, ...]] = (0, 0), ()
         self.nodes: dict[NodeId, NodeRecord] = {}
+        self.removed: dict[NodeId, Removal] = {}
+        self.departed: dict[NodeId, NodeRecord | None] = {}
         self.titles = Titles(cluster, limits, self._reader)
         self.generation = 0
 
@@ -110,6 +127,9 @@ class Catalog:
         can announce nothing new, except that it has left. Without `wall`, certificates may be of
         any time: for items that were admitted before.
 
+        A removal must be signed by the authority. Records of a removed node are admitted like any:
+        all stores shall hold the same, and they have no effect.
+
         A chain of deeds must be valid, and better than the one known. Checking a chain and merging
         it are one act of the ledger: it is in force from here on.
 
@@ -119,6 +139,9 @@ class Catalog:
         try:
             if block is not None:
                 return self._admit_chain(block, item)
+            if removed_of_key(item.key) is not None:
+                open_removal_untrusted(item, self._cluster)
+                return True
             return self._admit_record(item, wall)
         except (WireError, AuthError, CapacityError):
             return False
@@ -136,23 +159,14 @@ class Catalog:
         try:
             if block_of_key(item.key) is not None:
                 self._apply_chain(item)
+            elif removed_of_key(item.key) is not None:
+                self._apply_removal(item)
             else:
                 self._apply_record(item)
         except (WireError, AuthError, CapacityError):
             return False
         self._items[item.key] = item
         return True
-
-    def block_of(self, item: Item) -> BlockIndex:
-        """The block that an item of deeds is about.
-
-        Raises:
-            StateError: it is another kind of item. Nothing else.
-        """
-        block = block_of_key(item.key)
-        if block is None:
-            raise StateError("an item of deeds is needed")
-        return block
 
     def _admit_record(self, item: Item, wall: float | None) -> bool:
         node = node_of_key(item.key)
@@ -167,7 +181,7 @@ class Catalog:
 
     def _admit_chain(self, block: BlockIndex, item: Item) -> bool:
         chain = self._reader.chain(item.body)
-        if chain[0].block != block or len(chain) != item.version:
+        if (chain.block, chain.base_sequence) != (block, item.version):
             return False
         return self.titles.admit(item.body) or self.titles.chain(block) == chain
 
@@ -175,8 +189,13 @@ class Catalog:
         admitted, record = self._admitted.pop(item.key, (None, None))
         if record is None or admitted != item:
             record = self._reader.record(item)
+        if record.node in self.removed:
+            self.departed[record.node] = record
+            return
         before = self.nodes.get(record.node)
         self.nodes[record.node] = record
+        if before is None or (before.removals, before.left) != (record.removals, record.left):
+            self.generation += 1
         if before is None or before.name != record.name:
             self._rename(before, record)
         used = before.blocks_in_use if before is not None else ()
@@ -184,12 +203,25 @@ class Catalog:
             self.generation += 1
             self._use(record.node, frozenset(used), frozenset(record.blocks_in_use))
 
+    def _apply_removal(self, item: Item) -> None:
+        removal = decode_removal_untrusted(item, self._cluster)
+        record = self.nodes.pop(removal.node, None)
+        self.removed[removal.node] = removal
+        self.departed[removal.node] = record
+        self.generation += 1
+        if record is not None:
+            self._unname(record)
+            self._use(record.node, frozenset(record.blocks_in_use), frozenset())
+
+    def _unname(self, record: NodeRecord) -> None:
+        others = tuple(one for one in self._named[record.name] if one != record.node)
+        self._named[record.name] = others
+        if not others:
+            del self._named[record.name]
+
     def _rename(self, before: NodeRecord | None, record: NodeRecord) -> None:
         if before is not None:
-            others = tuple(one for one in self._named[before.name] if one != record.node)
-            self._named[before.name] = others
-            if not others:
-                del self._named[before.name]
+            self._unname(before)
         self._named[record.name] = (*self._named.get(record.name, ()), record.node)
 
     def _use(
@@ -244,6 +276,26 @@ class Catalog:
                 added += [(prefix, after) for prefix in prefixes]
         return RouteChanges(tuple(added), tuple(removed))
 
+    # -- removed nodes -----------------------------------------------------------------------------
+
+    def acknowledgement(self) -> bytes:
+        """What this node's record says of the removals it knows."""
+        return acknowledgement(self.removed)
+
+    def is_held(self, block: BlockIndex) -> bool:
+        """Whether a removed node owns `block`, or gave it away.
+
+        Whoever owns it must not begin to use it: the other may have given it to somebody else too.
+        """
+        return self.titles.is_of(block, self.removed)
+
+    def held(self) -> tuple[BlockIndex, ...]:
+        """All blocks of which `is_held` is true, in order."""
+        asked = (self.titles.generation, len(self.removed))
+        if self._held[0] != asked:
+            self._held = asked, self.titles.passed_by(self.removed)
+        return self._held[1]
+
     # -- views out ---------------------------------------------------------------------------------
 
     def by_name(self, name: str) -> NodeRecord | None:
@@ -286,7 +338,9 @@ class Catalog:
 
     def block_views(self) -> tuple[BlockView, ...]:
         """Every block of the cluster, with its owner and state, as few rows as possible."""
-        return block_views(self._plan, self.titles, self.nodes, self._cluster.genesis)
+        return block_views(
+            self._plan, self.titles, self.nodes, self._cluster.genesis, self.departed
+        )
 
     def choose_giver(
         self, exclude: Collection[NodeId], alive: Callable[[NodeId], bool]
@@ -307,6 +361,8 @@ class Catalog:
     def check_invariants(self) -> None:
         """Assert that the parts agree. For tests."""
         self.titles.check_invariants()
+        assert self.removed.keys() == self.departed.keys()
+        assert not self.removed.keys() & self.nodes.keys()
         used = blocks_used(self.nodes, self.titles)
         assert self._routed == {block: self.titles.owner(block) for block in used}
         users = {block: set(users) for block, users in self._users.items()}

@@ -6,7 +6,8 @@ One gossip item per node. Only the node can write it, because its key *is* the i
     version  boot << 32 | n: grows across restarts without a clock
     body     signature 64 || content
     content  [1, version, certificate, left, is_authority, software,
-              [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...]]
+              [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...],
+              removals 8]
 
 The signature (by the node, in context `record`) covers the content as sent. So fields that this
 version does not know can be appended later, and older nodes still check and pass on the whole.
@@ -26,9 +27,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+from overlay.catalog.removals import ACKNOWLEDGEMENT_SIZE, NO_REMOVALS
 from overlay.config import Limits
 from overlay.drops import DropReason
 from overlay.errors import AuthError, CapacityError, ConfigError, WireError
+from overlay.ipam.deeds import Chain
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, verify
 from overlay.types import BlockIndex, Endpoint, NodeId
@@ -60,7 +63,7 @@ _CONTEXT: Final = "record"
 _HOST_MAX: Final = 45
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 10
+_FIELDS: Final = 11
 _BOOT_SHIFT: Final = 32
 
 
@@ -92,6 +95,11 @@ def deed_key(block: BlockIndex) -> bytes:
     258
     """
     return _DEED_PREFIX + block.to_bytes(_DEED_KEY_SIZE - 1, "big")
+
+
+def deed_item(chain: Chain) -> Item:
+    """The item that shows the title of a block that has moved."""
+    return Item(deed_key(chain.block), chain.base_sequence, chain.encode())
 
 
 def block_of_key(key: bytes) -> BlockIndex | None:
@@ -131,6 +139,8 @@ class NodeRecord:
     software: str = ""
     is_authority: bool = False
     """Whether it can certify nodes that join."""
+    removals: bytes = NO_REMOVALS
+    """Which removals it knows (`overlay.catalog.removals`), 8 bytes."""
     left: bool = False
     """It has left the cluster. Everything above but certificate and version is empty then."""
 
@@ -160,6 +170,7 @@ def sign_record(
     pods: Sequence[PodEntry] = (),
     software: str = "",
     is_authority: bool = False,
+    removals: bytes = NO_REMOVALS,
     left: bool = False,
     limit: int = RECORD_LIMIT,
 ) -> Item:
@@ -174,6 +185,7 @@ def sign_record(
     if not left:
         fields += [is_authority, software, endpoints, blocks_in_use, free_blocks]
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in pods])
+        fields.append(removals)
     content = pack(fields)
     if SIGNATURE_SIZE + len(content) > limit:
         raise CapacityError(f"the node's record has {len(content)} bytes", "record")
@@ -275,6 +287,7 @@ def decode_record_untrusted(
         blocks_in_use=blocks,
         free_blocks=content.integer(8, 0, plan.blocks),
         pods=_pods(content, plan, blocks),
+        removals=content.bytes(10, ACKNOWLEDGEMENT_SIZE),
     )
 
 

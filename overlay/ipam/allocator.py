@@ -11,12 +11,13 @@ gives it back by `restore` after a restart.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from overlay.errors import RefusedError, StateError
-from overlay.ipam.deeds import Titles
 from overlay.ipam.plan import FIRST_POD_HOST, NODE_HOST, BlockPlan
+from overlay.ipam.titles import Titles
 from overlay.types import Address, BlockIndex, NodeId
 
 QUARANTINE: Final = 60.0
@@ -52,13 +53,14 @@ class Allocator:
         plan: block numbers <-> addresses.
     """
 
-    __slots__ = ("_plan", "_pods", "_resting", "_taken")
+    __slots__ = ("_closed", "_plan", "_pods", "_resting", "_taken")
 
     def __init__(self, plan: BlockPlan) -> None:
         self._plan = plan
         self._pods: dict[str, Slot] = {}
         self._taken: dict[BlockIndex, dict[int, str]] = {}  # block in use -> host -> pod
         self._resting: dict[Slot, _Resting] = {}
+        self._closed: set[BlockIndex] = set()  # in use, but nothing is allocated from them
 
     # -- blocks ----------------------------------------------------------------------------------
 
@@ -80,9 +82,33 @@ class Allocator:
         if self._taken.get(block, block):
             raise StateError(f"block {block} is not in use, or has pods")
         del self._taken[block]
+        self._closed.discard(block)
         self._resting = {
             slot: resting for slot, resting in self._resting.items() if slot.block != block
         }
+
+    def close_all_but(self, blocks: Collection[BlockIndex]) -> None:
+        """Allocate from these of the blocks in use alone; pods keep what they have."""
+        self._closed = {block for block in self._taken if block not in blocks}
+
+    def free_slots(self, now: float) -> int:
+        """How many pods could be given an address at `now`."""
+        full = self._plan.capacity
+        resting = Counter(
+            slot.block for slot, resting in self._resting.items() if resting.until > now
+        )
+        return sum(
+            full - len(taken) - resting[block]
+            for block, taken in self._taken.items()
+            if block not in self._closed
+        )
+
+    def is_empty(self, block: BlockIndex, now: float) -> bool:
+        """Whether no address of `block` is taken, or rests, at `now`."""
+        resting = any(
+            slot.block == block and resting.until > now for slot, resting in self._resting.items()
+        )
+        return not self._taken.get(block) and not resting
 
     def pods_in(self, block: BlockIndex) -> int:
         """How many pods have an address in `block`."""
@@ -144,6 +170,8 @@ class Allocator:
             slot: resting for slot, resting in self._resting.items() if resting.until > now
         }
         for block, taken in self._taken.items():
+            if block in self._closed:
+                continue
             for host in range(FIRST_POD_HOST, self._plan.last_pod_host + 1):
                 slot = Slot(block, host)
                 if host not in taken and slot not in self._resting:
@@ -156,7 +184,7 @@ class Allocator:
 
     def _wanted(self, pod: str, address: Address, now: float) -> Slot:
         block, host = self._plan.index_of(address), self._plan.host_of(address)
-        if block is None or host is None or block not in self._taken:
+        if block is None or host is None or block not in self._taken.keys() - self._closed:
             fix = "choose one inside a block of this node, see muslin get blocks"
             raise RefusedError(
                 "address-not-ours", f"{address} is not an address of this node's", fix
@@ -186,27 +214,28 @@ class Allocator:
         assert all(self._plan.is_pod_host(slot.host) for slot in taken.values())
         assert not self._resting.keys() & set(taken.values())
         assert all(slot.block in self._taken for slot in self._resting)
+        assert self._closed <= self._taken.keys()
 
 
 def pick_block_to_give(
-    titles: Titles, node: NodeId, in_use: Collection[BlockIndex]
+    titles: Titles, node: NodeId, stays: Collection[BlockIndex]
 ) -> BlockIndex | None:
     """The block that `node` gives to a node that asks; None if it has none to spare.
 
-    The one with the shortest chain, to spread transfers over all blocks; of several the lowest.
+    The one that has moved least often, to spread transfers over all blocks; of several the lowest.
 
     Args:
         titles: who owns what.
         node: the giver.
-        in_use: its blocks that must stay.
+        stays: its blocks that must stay.
     """
     # Blocks that never moved come first and have the shortest chain of all. Looking at all 65,536
     # of a large cluster for each request would take longer than everything else about it.
-    spare = titles.spare(node, in_use)
+    spare = titles.spare(node, stays)
     first = next(spare, None)
     if first is None:
         return None
-    if not titles.chain(first) and titles.room(first) >= _ROOM_TO_RETURN:
+    if not titles.chain(first).moved and titles.room(first) >= _ROOM_TO_RETURN:
         return first
     fitting = (block for block in (first, *spare) if titles.room(block) >= _ROOM_TO_RETURN)
-    return min(fitting, key=lambda block: (len(titles.chain(block)), block), default=None)
+    return min(fitting, key=lambda block: (titles.chain(block).sequence, block), default=None)

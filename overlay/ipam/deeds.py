@@ -1,29 +1,46 @@
-"""Who owns which address block, and how everyone can check it without asking anyone.
+"""Deeds: how a block changes hands, so that everyone can check it without asking anyone.
 
 The founding node owns every block. A block changes hands by a *deed* that its present owner signs;
 the deeds of a block, one after the other, are its chain of title:
 
-    genesis --deed 1--> B --deed 2--> C          C owns the block
+    genesis --deed 1--> B --deed 2--> C                    C owns the block
+    base 7, owner A    --deed 8--> D                       D owns it, whatever came before 7
 
-Only the owner can extend a chain, and an honest owner signs deed n once (it stores the chain before
-it shows it), so two nodes can never both own a block: a partition may stop blocks from moving, but
-it cannot make two owners.
+A chain may begin with a *base* instead of with genesis: the authority's word that after transfer
+number `sequence` the block belongs to `owner`. Bases cut long chains short and take back the blocks
+of removed nodes.
 
-    chain   [1, block, [[taker 32, signature 64], ...]]         canonical msgpack
-    signed  [1, cluster id 8, block, sequence, giver 32, taker 32], context "deed", by the giver
+    body     one layout, no lengths: everything behind the head is whole records
+    +--------+-----------+-----------------+---------------+------------ one per deed ------------+
+    | format | block     | base sequence   | base, unless  | rank 16 | request u64 | taker 32     |
+    | u8 = 2 | u32       | u64, 0: no base | sequence is 0 |         | signature 64               |
+    +--------+-----------+-----------------+---------------+--------------------------------------+
+    base     rank 16 | owner 32 | signature 64
 
-The giver of deed 1 is the founding node, of deed n + 1 the taker of deed n; both follow from the
-place in the chain and are not sent. An untouched block has no chain.
+    deed     signed  [2, cluster id 8, block, sequence, request, giver 32, taker 32], context "deed"
+    base     signed  [2, cluster id 8, block, sequence, owner 32], context "base", by the authority
 
-Merging is a choice between two valid chains of one block: the longer wins, and of two equally long
-ones the one whose encoding is the greater byte string. That is the maximum of a total order, hence
-commutative, associative and idempotent. Chains of which neither continues the other exist only if
-some owner signed the same deed number twice, by malice or from a restored backup; then everyone at
-least settles on the same owner.
+The giver of a deed is the taker of the one before it (first: the base's owner, or genesis), its
+sequence one more; both follow from the place in the chain and are not sent. `request` is the number
+of the request that the deed answers, 0 if none: so a giver that is asked again finds its answer in
+the chain, even after a restart.
 
-That is how far members are trusted: whoever once owned a block can fork its chain at its own deed,
-make the fork longer with keys of its own, and so take the block back. Refusing forks would stop
-that, but then nodes that saw different forks first would never agree again.
+Which of two chains of one block wins. Only the owner can extend a chain, and an honest owner signs
+each number once (it stores the chain before it shows it), so honest chains continue each other. For
+all others there is one total order:
+
+    1. the higher base sequence
+    2. at the first record where they differ, the lower hash of that record
+    3. if none differs, the longer
+
+`rank` is what makes this order the order of the *bytes*: it is the complement of the record's hash,
+in front of it, so the winner is simply the greater body. Whoever stores chains without knowing what
+they are keeps the same one as whoever reads them. A receiver computes it anew and refuses others.
+
+Length proves nothing between forks: a former owner that signs its old deed again cannot win by
+adding deeds of its own behind it. It may win by trying takers until a hash is low enough, so that
+is not where safety comes from; a base is. The authority's node makes one whenever a block comes
+back to it, and from then on nobody who had the block before can have a say in it.
 
 References:
     RFC 2693 (SPKI certificate theory): rights passed on from key to key, each link signed by the
@@ -33,23 +50,32 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2s
 from typing import Final
 
-from overlay.config import Limits
-from overlay.errors import AuthError, CapacityError, StateError, WireError
+from overlay.errors import AuthError, StateError, WireError
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
 from overlay.types import BlockIndex, NodeId
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import BODY_LIMIT
-from overlay.wire.packing import Fields, pack
+from overlay.wire.packing import U32, U64, pack
 
 # -- specification ---------------------------------------------------------------------------------
 
-_VERSION: Final = 1
-_CONTEXT: Final = "deed"
+RANK_SIZE: Final = 16
+
+_FORMAT: Final = 2
+_DEED_CONTEXT: Final = "deed"
+_BASE_CONTEXT: Final = "base"
+_HEAD: Final = struct.Struct(">BIQ")
+_BASE: Final = struct.Struct(f">{RANK_SIZE}s{KEY_SIZE}s{SIGNATURE_SIZE}s")
+_DEED: Final = struct.Struct(f">{RANK_SIZE}sQ{KEY_SIZE}s{SIGNATURE_SIZE}s")
+_HASHED: Final = struct.Struct(f">IQQ{KEY_SIZE}s{KEY_SIZE}s")
+_HIGHEST: Final = (1 << 8 * RANK_SIZE) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,119 +84,205 @@ class Deed:
 
     block: BlockIndex
     sequence: int
-    """Place in the chain of title, from 1."""
+    """How often the block has moved with this one, from 1."""
+    request: int
+    """The request it answers, 0 <= request < 2**64; 0: none."""
     giver: NodeId
     taker: NodeId
     signature: bytes
     """By the giver, 64 bytes."""
 
-    def is_signed(self, cluster: bytes) -> bool:
-        """Whether the giver signed this, for the cluster with that id."""
-        message = _signed_bytes(cluster, self.block, self.sequence, self.giver, self.taker)
-        return verify(self.giver, _CONTEXT, message, self.signature)
+    @property
+    def rank(self) -> bytes:
+        """Complement of its hash, 16 bytes: of two deeds in one place the greater wins."""
+        fields = (self.block, self.sequence, self.request, self.giver, self.taker)
+        return _complement(_HASHED.pack(*fields) + self.signature)
+
+    def is_signed(self, cluster: Cluster) -> bool:
+        """Whether the giver signed this, for that cluster."""
+        return verify(self.giver, _DEED_CONTEXT, self.signed_bytes(cluster.id), self.signature)
+
+    def signed_bytes(self, cluster: bytes) -> bytes:
+        """What the giver signs, in context `deed`; `cluster` is the cluster's id."""
+        place = [_FORMAT, cluster, self.block, self.sequence, self.request]
+        return pack([*place, self.giver, self.taker])
 
 
-Chain = tuple[Deed, ...]
-"""The deeds of one block, in order; empty for a block that never moved."""
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The authority's word on who owns a block after so many transfers."""
+
+    block: BlockIndex
+    sequence: int
+    """From 1. The deed behind it has the next number."""
+    owner: NodeId
+    signature: bytes
+    """By the authority, 64 bytes."""
+
+    @property
+    def rank(self) -> bytes:
+        """Complement of its hash, 16 bytes: of two with one sequence the greater wins."""
+        hashed = _HASHED.pack(self.block, self.sequence, 0, self.owner, bytes(KEY_SIZE))
+        return _complement(hashed + self.signature)
+
+    def is_signed(self, cluster: Cluster) -> bool:
+        """Whether the cluster's authority signed this."""
+        message = self.signed_bytes(cluster.id)
+        return verify(cluster.authority, _BASE_CONTEXT, message, self.signature)
+
+    def signed_bytes(self, cluster: bytes) -> bytes:
+        """What the authority signs, in context `base`; `cluster` is the cluster's id."""
+        return pack([_FORMAT, cluster, self.block, self.sequence, self.owner])
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The title of one block: where it starts, and every transfer since."""
+
+    block: BlockIndex
+    root: NodeId
+    """Who owned the block before the first deed: the base's owner, or the founding node."""
+    base: Base | None = None
+    deeds: tuple[Deed, ...] = ()
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is anything to show: a base or a deed."""
+        return self.base is not None or bool(self.deeds)
+
+    @property
+    def base_sequence(self) -> int:
+        """Sequence of the base; 0 without one."""
+        return 0 if self.base is None else self.base.sequence
+
+    @property
+    def sequence(self) -> int:
+        """How often the block has moved."""
+        return self.base_sequence + len(self.deeds)
+
+    @property
+    def owner(self) -> NodeId:
+        """Who owns the block."""
+        return self.deeds[-1].taker if self.deeds else self.root
+
+    def extended(self, deed: Deed) -> Chain:
+        """This chain and one more deed."""
+        return replace(self, deeds=(*self.deeds, deed))
+
+    def encode(self) -> bytes:
+        """The body that `decode_chain_untrusted` reads. Equal chains have equal encodings."""
+        base = self.base
+        parts = [_HEAD.pack(_FORMAT, self.block, self.base_sequence)]
+        if base is not None:
+            parts.append(_BASE.pack(base.rank, base.owner, base.signature))
+        parts += [
+            _DEED.pack(deed.rank, deed.request, deed.taker, deed.signature) for deed in self.deeds
+        ]
+        return b"".join(parts)
+
+
+def _complement(data: bytes) -> bytes:
+    digest = blake2s(data, digest_size=RANK_SIZE).digest()
+    return (_HIGHEST ^ int.from_bytes(digest, "big")).to_bytes(RANK_SIZE, "big")
 
 
 def sign_deed(
-    key: SigningKey, *, cluster: bytes, block: BlockIndex, sequence: int, taker: NodeId
-) -> Deed:
-    """Give `block` to `taker`. The caller owns it and makes each sequence number once.
+    key: SigningKey, chain: Chain, taker: NodeId, *, cluster: bytes, request: int = 0
+) -> Chain:
+    """Give the block of `chain` to `taker`. An owner makes each sequence number once.
 
     Args:
-        key: the giver's.
-        cluster: id of the cluster.
-        block: which one.
-        sequence: one more than the deeds the block has.
+        key: the owner's.
+        chain: the block's title so far.
         taker: the next owner, not the giver itself.
+        cluster: id of the cluster.
+        request: what is answered with it, 0 if nothing.
+
+    Returns:
+        The chain with one more deed.
 
     Raises:
-        StateError: giver and taker are the same. Nothing else.
+        StateError: the key is not the owner's, or it would give to itself. Nothing else.
     """
-    if taker == key.public:
-        raise StateError("a deed to oneself moves nothing")
-    message = _signed_bytes(cluster, block, sequence, key.public, taker)
-    return Deed(block, sequence, key.public, taker, key.sign(_CONTEXT, message))
+    if key.public != chain.owner or taker == key.public:
+        raise StateError("only the owner gives a block away, and not to itself")
+    unsigned = Deed(chain.block, chain.sequence + 1, request, key.public, taker, b"")
+    message = unsigned.signed_bytes(cluster)
+    return chain.extended(replace(unsigned, signature=key.sign(_DEED_CONTEXT, message)))
 
 
-def _signed_bytes(
-    cluster: bytes, block: BlockIndex, sequence: int, giver: NodeId, taker: NodeId
-) -> bytes:
-    return pack([_VERSION, cluster, block, sequence, giver, taker])
+def sign_base(
+    authority: SigningKey, *, cluster: bytes, block: BlockIndex, sequence: int, owner: NodeId
+) -> Chain:
+    """The chain that starts with the authority's word and has no deeds yet.
 
-
-def encode_chain(chain: Sequence[Deed]) -> bytes:
-    """The bytes of a chain of at least one deed. Equal chains have equal encodings."""
-    deeds = [[deed.taker, deed.signature] for deed in chain]
-    return pack([_VERSION, chain[0].block, deeds])
+    The caller answers for it that no living node uses the block but `owner`.
+    """
+    unsigned = Base(block, sequence, owner, b"")
+    message = unsigned.signed_bytes(cluster)
+    base = replace(unsigned, signature=authority.sign(_BASE_CONTEXT, message))
+    return Chain(block, owner, base)
 
 
 def decode_chain_untrusted(data: bytes, cluster: Cluster) -> Chain:
     """Read a chain. Its signatures are not checked: see `verify_chain`.
 
     Raises:
-        WireError: wrong shape, size or version, no deed at all, a deed to its own giver, or not in
-            canonical form. Nothing else.
+        WireError: wrong shape, size or format, nothing in it, a deed to its own giver, or a rank
+            that is not its record's. Nothing else.
     """
-    fields = Fields.unpack_untrusted(data, BODY_LIMIT, "chain", version=_VERSION)
-    block = BlockIndex(fields.integer(1))
-    chain: list[Deed] = []
-    giver = cluster.genesis
-    for entry in fields.sequence(2, BODY_LIMIT):
-        pair = Fields(entry, "deed")
-        taker = NodeId(pair.bytes(0, KEY_SIZE))
+    if not _HEAD.size <= len(data) <= BODY_LIMIT:
+        raise WireError(f"chain: {len(data)} bytes")
+    form, block, sequence = _HEAD.unpack_from(data)
+    if form != _FORMAT:
+        raise WireError(f"chain: format {form} is not known")
+    at, root, base = _HEAD.size, cluster.genesis, None
+    if sequence:
+        if len(data) < at + _BASE.size:
+            raise WireError("chain: the base is cut short")
+        rank, root, signature = _BASE.unpack_from(data, at)
+        base = Base(block, sequence, root, signature)
+        at += _BASE.size
+        if base.rank != rank:
+            raise WireError("chain: the base has another rank")
+    chain = Chain(block, root, base, _deeds_untrusted(data[at:], block, sequence, root))
+    if not chain.moved:
+        raise WireError("chain: neither base nor deeds")
+    return chain
+
+
+def _deeds_untrusted(
+    data: bytes, block: BlockIndex, sequence: int, giver: NodeId
+) -> tuple[Deed, ...]:
+    if len(data) % _DEED.size:
+        raise WireError("chain: a deed is cut short")
+    if sequence + len(data) // _DEED.size > U64:
+        raise WireError("chain: sequence out of range")
+    deeds: list[Deed] = []
+    for rank, request, taker, signature in _DEED.iter_unpack(data):
+        sequence += 1
+        deed = Deed(block, sequence, request, giver, taker, signature)
         if taker == giver:
             raise WireError("deed: giver and taker are the same")
-        chain.append(Deed(block, len(chain) + 1, giver, taker, pair.bytes(1, SIGNATURE_SIZE)))
+        if deed.rank != rank:
+            raise WireError("deed: it has another rank")
+        deeds.append(deed)
         giver = taker
-    if not chain:
-        raise WireError("chain: no deeds")
-    if encode_chain(chain) != data:
-        raise WireError("chain: not in canonical form")
-    return tuple(chain)
-
-
-def verify_chain(chain: Chain, cluster: Cluster) -> None:
-    """Check that each deed was signed by the owner the deeds before it made.
-
-    Raises:
-        WireError: the block does not exist, or the deeds do not follow each other.
-        AuthError: a signature is not its giver's. Nothing else.
-    """
-    _check_continuity(chain, cluster)
-    _check_signatures(chain, lambda deed: deed.is_signed(cluster.id))
-
-
-def _check_continuity(chain: Chain, cluster: Cluster) -> None:
-    giver, plan = cluster.genesis, BlockPlan(cluster)
-    for place, deed in enumerate(chain, 1):
-        if deed.block not in plan or deed.block != chain[0].block:
-            raise WireError(f"deed: block {deed.block} is not the chain's, or does not exist")
-        if (deed.sequence, deed.giver) != (place, giver) or deed.taker == giver:
-            raise WireError(f"deed: {deed.sequence} of block {deed.block} is out of place")
-        giver = deed.taker
-
-
-def _check_signatures(deeds: Sequence[Deed], is_signed: Callable[[Deed], bool]) -> None:
-    for deed in deeds:
-        if not is_signed(deed):
-            raise AuthError(f"deed {deed.sequence} of block {deed.block} is not the owner's")
+    return tuple(deeds)
 
 
 class ChainReader:
-    """Reads chains and checks deeds of one cluster. What it returns depends on the bytes alone.
+    """Reads chains and checks signatures of one cluster; what it returns depends on that alone.
 
     Args:
-        cluster: whose deeds they must be.
+        cluster: whose authority and founding node count.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
     def chain(self, data: bytes) -> Chain:
-        """The deeds of a block, one following from the other. Their signatures are not checked.
+        """The chain of a block, one deed following from the other. No signature is checked.
 
         Raises:
             WireError: no chain, or the deeds do not follow each other. Nothing else.
@@ -179,146 +291,57 @@ class ChainReader:
         _check_continuity(chain, self.cluster)
         return chain
 
-    def is_signed(self, deed: Deed) -> bool:
-        """Whether the giver has signed this deed."""
-        return deed.is_signed(self.cluster.id)
+    def is_signed(self, record: Deed | Base) -> bool:
+        """Whether its giver has signed this deed, or the authority this base."""
+        return record.is_signed(self.cluster)
 
 
-class Titles:
-    """The ledger: every block and its best chain so far.
-
-    Only valid chains get in, so `admit` may be fed from anywhere.
-
-    Error contract: a call that raises has changed nothing.
+def verify_chain(chain: Chain, reader: ChainReader, known: Chain | None = None) -> None:
+    """Check that the authority signed the base, and each deed the owner that came before.
 
     Args:
-        cluster: whose blocks these are.
-        limits: `deed_chain` bounds the length of a chain.
-        reader: reads chains and checks deeds; its own unless given.
+        chain: what to check.
+        reader: checks one signature of the cluster that the chain must be of.
+        known: a chain of the block that was checked before: what both begin with is not checked
+            again, so a chain that grows costs one signature check per new deed.
 
-    Attributes:
-        generation: grows with every chain that gets in.
+    Raises:
+        WireError: the block does not exist, or the deeds do not follow each other.
+        AuthError: a signature is not its giver's. Nothing else.
     """
-
-    __slots__ = ("_chains", "_cluster", "_granted", "_longest", "_plan", "_reader", "generation")
-
-    def __init__(self, cluster: Cluster, limits: Limits, reader: ChainReader | None = None) -> None:
-        self._cluster = cluster
-        self._reader = reader or ChainReader(cluster)
-        self._plan = BlockPlan(cluster)
-        self._longest = limits.deed_chain
-        self._chains: dict[BlockIndex, Chain] = {}
-        self.generation = 0
-        self._granted: dict[NodeId, set[BlockIndex]] = {}  # owner -> its blocks that have a chain
-
-    def owner(self, block: BlockIndex) -> NodeId:
-        """Who owns `block` now."""
-        chain = self._chains.get(block)
-        return chain[-1].taker if chain else self._cluster.genesis
-
-    def chain(self, block: BlockIndex) -> Chain:
-        """The deeds of `block`; empty if it never moved."""
-        return self._chains.get(block, ())
-
-    def chains(self) -> Iterator[Chain]:
-        """All chains that are not empty."""
-        return iter(self._chains.values())
-
-    def room(self, block: BlockIndex) -> int:
-        """How many more deeds the chain of `block` may get."""
-        return self._longest - len(self.chain(block))
-
-    def blocks_of(self, node: NodeId) -> tuple[BlockIndex, ...]:
-        """All blocks that `node` owns, in order."""
-        granted = self._granted.get(node, set())
-        if node != self._cluster.genesis:
-            return tuple(sorted(granted))
-        return tuple(sorted([*self.unmoved(), *granted]))
-
-    def count_of(self, node: NodeId) -> int:
-        """How many blocks `node` owns, without looking at each of them."""
-        granted = len(self._granted.get(node, ()))
-        unmoved = self._plan.blocks - len(self._chains) if node == self._cluster.genesis else 0
-        return granted + unmoved
-
-    def unmoved(self) -> Iterator[BlockIndex]:
-        """The blocks that never moved, in order. There may be 65,536: stop when you have enough."""
-        every = map(BlockIndex, range(self._plan.blocks))
-        return (block for block in every if block not in self._chains)
-
-    def spare(self, node: NodeId, in_use: Collection[BlockIndex]) -> Iterator[BlockIndex]:
-        """Blocks of `node` that are not `in_use`: those that never moved first, then in order.
-
-        What it costs grows with the blocks that are passed over, not with those that there are.
-        """
-        used = frozenset(in_use)
-        if node == self._cluster.genesis:
-            yield from (block for block in self.unmoved() if block not in used)
-        yield from sorted(self.moved_to(node) - used)
-
-    def moved_to(self, node: NodeId) -> frozenset[BlockIndex]:
-        """The blocks that `node` owns by deed."""
-        return frozenset(self._granted.get(node, ()))
-
-    def given_to(self, node: NodeId) -> int:
-        """How many blocks `node` was ever given by deed, those included that it passed on."""
-        return sum(any(deed.taker == node for deed in chain) for chain in self._chains.values())
-
-    def admit(self, data: bytes) -> bool:
-        """Merge an encoded chain.
-
-        Deeds at the front that the known chain has as well were verified when they came, so a
-        chain that grows costs one signature check per new deed, not per deed.
-
-        Returns:
-            Whether it is the chain of its block from now on. False if the known one is the same
-            or better; its signatures are then not looked at.
-
-        Raises:
-            WireError: not a chain of this cluster.
-            AuthError: a signature is not its giver's.
-            CapacityError: more deeds than `Limits.deed_chain`. Nothing else.
-        """
-        chain = self._reader.chain(data)
-        block = chain[0].block
-        known = self.chain(block)
-        if len(chain) > self._longest:
-            raise CapacityError(f"block {block} has moved {len(chain)} times", "deed_chain")
-        if known is chain or len(chain) < len(known):
-            return False
-        if len(chain) == len(known) and data <= encode_chain(known):
-            return False
-        _check_signatures(chain[_common(known, chain) :], self._reader.is_signed)
-        self._replace(block, chain)
-        return True
-
-    def _replace(self, block: BlockIndex, chain: Chain) -> None:
-        before = self.owner(block)
-        held = self._granted.get(before, set())
-        held.discard(block)
-        if not held:
-            # A giver may sign to any number of inventions, each better than the last.
-            self._granted.pop(before, None)
-        self.generation += 1
-        self._chains[block] = chain
-        self._granted.setdefault(chain[-1].taker, set()).add(block)
-
-    def check_invariants(self) -> None:
-        """Assert what must always hold; called by tests after each step."""
-        for block, chain in self._chains.items():
-            assert chain[0].block == block
-            verify_chain(chain, self._cluster)
-            assert len(chain) <= self._longest
-        assert all(self._granted.values()), "an owner of nothing is remembered"
-        owners = {self.owner(block) for block in self._chains} | {self._cluster.genesis}
-        assert all(self.count_of(node) == len(self.blocks_of(node)) for node in owners)
-        granted = {block: node for node, blocks in self._granted.items() for block in blocks}
-        assert granted == {block: chain[-1].taker for block, chain in self._chains.items()}
+    _check_continuity(chain, reader.cluster)
+    shared = None if known is None else shared_deeds(known, chain)
+    if chain.base is not None and shared is None and not reader.is_signed(chain.base):
+        raise AuthError(f"the base of block {chain.block} is not the authority's")
+    for deed in chain.deeds[shared or 0 :]:
+        if not reader.is_signed(deed):
+            raise AuthError(f"deed {deed.sequence} of block {deed.block} is not the owner's")
 
 
-def _common(known: Chain, chain: Chain) -> int:
-    """How many deeds at the front are the same in both."""
-    for place, (ours, theirs) in enumerate(zip(known, chain, strict=False)):
+def _check_continuity(chain: Chain, cluster: Cluster) -> None:
+    block, base = chain.block, chain.base
+    if not 0 <= block <= U32 or block not in BlockPlan(cluster):
+        raise WireError(f"chain: block {block} does not exist")
+    start = (block, cluster.genesis) if base is None else (base.block, base.owner)
+    if start != (block, chain.root):
+        raise WireError(f"chain: it does not start where block {block} does")
+    giver = chain.root
+    for sequence, deed in enumerate(chain.deeds, chain.base_sequence + 1):
+        place = (deed.block, deed.sequence, deed.giver)
+        if place != (block, sequence, giver) or deed.taker == giver:
+            raise WireError(f"deed: {deed.sequence} of block {deed.block} is out of place")
+        giver = deed.taker
+
+
+def shared_deeds(one: Chain, other: Chain) -> int | None:
+    """How many deeds at the front are the same in both; None if they start differently."""
+    if one.base != other.base:
+        return None
+    return _common(one.deeds, other.deeds)
+
+
+def _common(one: Sequence[Deed], other: Sequence[Deed]) -> int:
+    for place, (ours, theirs) in enumerate(zip(one, other, strict=False)):
         if ours != theirs:
             return place
-    return min(len(known), len(chain))
+    return min(len(one), len(other))

@@ -4,7 +4,8 @@
 must fall silent in the end. `violations` says what is never allowed to happen, not even while
 messages are lost and machines crash:
 
-    - two nodes use one address block, or both hold themselves for its owner
+    - two nodes, neither of them removed, use one address block, or both hold themselves for its
+      owner
     - two pods have one address, or a pod has one outside its node's blocks
     - a node's books do not balance
 
@@ -16,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from overlay.types import Address, Prefix
-from overlay.views import LedgerView, NodeState, Snapshot
+from overlay.types import Address, NodeId, Prefix
+from overlay.views import LedgerView, NodeState, NodeView, Snapshot
 
 Claim = tuple[int, int, int, str]
 """IP version, first and last address of a range, and who claims it."""
@@ -43,7 +44,8 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
         snapshot = show(name)
         if not snapshot.own_prefixes:
             yield f"{name} has no block"
-        known = {node.name for node in snapshot.nodes if node.state is not NodeState.LEFT}
+        absent = (NodeState.LEFT, NodeState.REMOVED)
+        known = {node.name for node in snapshot.nodes if node.state not in absent}
         if missing := everyone - known:
             yield f"{name} does not know {_names(missing)}"
         first = first or snapshot
@@ -75,12 +77,23 @@ def violations(snapshots: Mapping[str, Snapshot]) -> Iterator[str]:
     Args:
         snapshots: live nodes by name.
     """
-    yield from _overlaps(_used(snapshots), "in use")
-    yield from _overlaps(_owned(snapshots), "owned")
-    yield from _pod_faults(snapshots)
+    gone = {node.id for snapshot in snapshots.values() for node in snapshot.nodes if _gone(node)}
+    # A removed node may go on by itself for ever: its operator has answered for that.
+    members = {name: one for name, one in snapshots.items() if not _own_ids(one) & gone}
+    yield from _overlaps(_used(members), "in use")
+    yield from _overlaps(_owned(members), "owned")
+    yield from _pod_faults(members)
     for name, snapshot in snapshots.items():
         if missing := imbalance(snapshot.ledger):
             yield f"the books of {name} are off by {missing}: {snapshot.ledger}"
+
+
+def _gone(node: NodeView) -> bool:
+    return node.state is NodeState.REMOVED
+
+
+def _own_ids(snapshot: Snapshot) -> set[NodeId]:
+    return {node.id for node in snapshot.nodes if node.local}
 
 
 def imbalance(ledger: LedgerView) -> int:
@@ -97,7 +110,8 @@ def _used(snapshots: Mapping[str, Snapshot]) -> Iterator[Claim]:
 def _owned(snapshots: Mapping[str, Snapshot]) -> Iterator[Claim]:
     for name, snapshot in snapshots.items():
         for block in snapshot.blocks:
-            if block.node == name:
+            # A held one is nobody's to use; the authority may have taken it back unseen.
+            if block.node == name and block.state in ("in-use", "free"):
                 yield _claim(block.prefix, name)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from overlay.catalog.removals import is_removed
 from overlay.effects import (
     BenchAnswered,
     BenchAsked,
@@ -120,9 +121,10 @@ class Machine:
             raise StateError(f"{self.name} runs already")
         member, site = self.membership, self._site
         state = self.stored
-        if state.left:
-            self.left = True
-            self._note("machine.refused", why="the node has left")
+        self.left = state.left and state.told
+        if self.left or is_removed(state.items, member.cluster, member.identity.node):
+            why = "the node has left" if self.left else "the node was removed"
+            self._note("machine.refused", why=why)
             return
         self._engine = Engine(
             identity=member.identity,
@@ -255,6 +257,10 @@ class Machine:
     def leave(self) -> None:
         """Hand everything back; the machine goes off when that is done. Raises as the engine."""
         self.perform(self.engine.leave(self._now))
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Declare another node dead for ever. Raises what `Engine.remove` raises."""
+        self.perform(self.engine.remove(name, self._now, force=force))
 
     def snapshot(self) -> Snapshot:
         """What the node shows of itself."""

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import NodeRecord
 from overlay.config import Limits
-from overlay.ipam.deeds import Chain, Deed
+from overlay.ipam.deeds import Base, Chain, Deed
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 
@@ -39,7 +39,7 @@ class SharedReader(Reader):
         self._items: dict[Item, Item] = {}
         self._records: dict[Item, NodeRecord] = {}
         self._chains: dict[bytes, Chain] = {}
-        self._signed: dict[Deed, bool] = {}
+        self._signed: dict[Deed | Base, bool] = {}
 
     def keep(self, item: Item) -> Item:
         """The first of all equal items that were shown."""
@@ -53,9 +53,10 @@ class SharedReader(Reader):
         """As `Reader.chain`."""
         return self._chains.get(data) or _remember(self._chains, data, super().chain(data))
 
-    def is_signed(self, deed: Deed) -> bool:
+    def is_signed(self, record: Deed | Base) -> bool:
         """As `Reader.is_signed`."""
-        return self._signed.get(deed) or _remember(self._signed, deed, super().is_signed(deed))
+        known = self._signed.get(record)
+        return known or _remember(self._signed, record, super().is_signed(record))
 
 
 def _remember(memory: dict[Key, Value], key: Key, value: Value) -> Value:

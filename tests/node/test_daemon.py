@@ -49,7 +49,8 @@ def test_a_folder_without_a_node_is_refused_with_what_to_do(folder):
 
 def test_a_node_that_has_left_does_not_come_back_to_life(folder):
     node = founded()
-    store_node(folder, replace(node, state=replace(node.state, left=True)), None)
+    state = replace(node.state, left=True, told=True)
+    store_node(folder, replace(node, state=state), None)
     with pytest.raises(NodeError, match="has left its cluster") as caught:
         daemon.run(NodeConfig(), folder, NodeConfig)
     assert "join again" in caught.value.fix

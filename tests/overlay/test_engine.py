@@ -199,12 +199,6 @@ def test_what_the_parts_say_to_each_other_does_not_leave_the_engine() -> None:
     assert {SendDatagram, Persist, Report} <= seen
 
 
-def test_a_member_is_found_by_its_name() -> None:
-    world = settled(2)
-    assert engine_of(world, "node1").find("node2") == node_id(world, "node2")
-    assert engine_of(world, "node1").find("nobody") is None
-
-
 def test_a_probe_that_was_asked_for_is_answered_with_its_token() -> None:
     world = settled(2)
     machine, peer = world["node1"], node_id(world, "node2")

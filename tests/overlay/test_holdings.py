@@ -133,11 +133,11 @@ def test_blocks_are_owned_free_or_in_use() -> None:
     node = founder()
     assert len(node.holdings.owned()) == 16
     assert node.holdings.free() == list(range(1, 16))
-    assert node.holdings.free_has_changed()
+    assert node.holdings.is_outdated()
     node.announce()
-    assert not node.holdings.free_has_changed()
-    node.learn(node.holdings.give(make_identity(1, CLUSTER).node))
-    assert node.holdings.free_has_changed()
+    assert not node.holdings.is_outdated()
+    node.learn(node.holdings.give(make_identity(1, CLUSTER).node, 7))
+    assert node.holdings.is_outdated()
 
 
 # -- pods --------------------------------------------------------------------------------------
@@ -186,10 +186,11 @@ def test_a_pod_needs_a_block() -> None:
     assert (error.code, bool(error.fix)) == ("no-block", True)
 
 
-def test_a_full_block_refuses_more_pods() -> None:
+def test_pods_are_refused_when_every_owned_block_is_full() -> None:
     node = founder(cluster=SMALL)
-    for number in range(5):
+    for number in range(20):
         node.add(f"pod{number}")
+    assert node.holdings.blocks_in_use == [0, 1, 2, 3]
     assert refusal(node.add, "late").code == "no-free-address"
     assert "late" not in node.holdings.pods
 
@@ -233,7 +234,7 @@ def test_removing_a_pod_that_is_not_there_says_which_are() -> None:
 
 def test_a_given_block_belongs_to_the_taker_as_soon_as_it_is_applied() -> None:
     node, taker = founder(), make_identity(1, CLUSTER).node
-    deed = node.holdings.give(taker)
+    deed = node.holdings.give(taker, 7)
     assert 1 in node.holdings.owned()  # not before it was applied
     node.learn(deed)
     assert block_of_key(deed.key) == 1
@@ -243,56 +244,57 @@ def test_a_given_block_belongs_to_the_taker_as_soon_as_it_is_applied() -> None:
 
 def test_the_same_request_again_gets_the_same_deed() -> None:
     node, taker = founder(), make_identity(1, CLUSTER).node
-    deed = node.holdings.give(taker)
+    deed = node.holdings.give(taker, 7)
     node.learn(deed)
-    assert node.holdings.give(taker) == deed
-    assert node.restarted().holdings.give(taker) == deed
+    assert node.holdings.give(taker, 7) == deed
+    assert node.restarted().holdings.give(taker, 7) == deed
 
 
-def test_a_taker_whose_block_is_full_gets_another() -> None:
+def test_a_taker_that_uses_its_block_gets_another_but_not_for_the_old_request() -> None:
     node, taker = founder(cluster=SMALL), Node(1, cluster=SMALL)
-    deed = node.holdings.give(taker.id)
+    deed = node.holdings.give(taker.id, 7)
     node.learn(deed)
     taker.learn(deed)
     assert taker.holdings.use_a_block()
-    for pod in "abcd":
+    for pod in "ab":
         taker.add(pod)
     node.learn(taker.holdings.record())
-    assert refusal(node.holdings.give, taker.id).code == "has-room"
-    taker.add("e")
+    assert refusal(node.holdings.give, taker.id, 8).code == "has-room"
+    taker.add("c")  # the others may rest: more than half of five is enough
     node.learn(taker.holdings.record())
-    assert block_of_key(node.holdings.give(taker.id).key) == 2
+    assert node.holdings.give(taker.id, 7) == deed
+    assert block_of_key(node.holdings.give(taker.id, 8).key) == 2
 
 
 def test_a_member_that_passes_its_block_on_gets_no_other_for_it() -> None:
     node, taker = founder(), Node(1)
-    deed = node.holdings.give(taker.id)
+    deed = node.holdings.give(taker.id, 7)
     node.learn(deed)
     taker.learn(deed)
-    node.learn(taker.holdings.give(make_identity(2, CLUSTER).node))
+    node.learn(taker.holdings.give(make_identity(2, CLUSTER).node, 7))
     assert node.catalog.titles.blocks_of(taker.id) == ()
-    assert refusal(node.holdings.give, taker.id).code == "has-room"
+    assert refusal(node.holdings.give, taker.id, 8).code == "has-room"
 
 
 def test_the_founder_that_asks_gets_a_block_that_was_given_away_back() -> None:
     giver, taker = Node(1), founder()
-    assert refusal(giver.holdings.give, taker.id).code == "no-free-block"
-    giver.learn(taker.holdings.give(giver.id))
-    assert block_of_key(giver.holdings.give(taker.id).key) == 1
+    assert refusal(giver.holdings.give, taker.id, 8).code == "no-free-block"
+    giver.learn(taker.holdings.give(giver.id, 7))
+    assert block_of_key(giver.holdings.give(taker.id, 7).key) == 1
 
 
 def test_blocks_in_use_are_never_given_and_then_there_are_none() -> None:
     node = founder(cluster=SMALL)
     takers = [make_identity(number, SMALL).node for number in range(1, 5)]
     for taker in takers[:3]:
-        node.learn(node.holdings.give(taker))
-    assert refusal(node.holdings.give, takers[3]).code == "no-free-block"
+        node.learn(node.holdings.give(taker, 7))
+    assert refusal(node.holdings.give, takers[3], 7).code == "no-free-block"
     assert node.holdings.owned() == {0}
 
 
 def test_a_leaving_node_signs_everything_over_and_keeps_nothing() -> None:
     giver, leaver = founder(), Node(1)
-    leaver.learn(giver.holdings.give(leaver.id))
+    leaver.learn(giver.holdings.give(leaver.id, 7))
     leaver.holdings.use_a_block()
     leaver.add("web")
     leaver.announce()
@@ -405,6 +407,7 @@ class HoldingsMachine(RuleBasedStateMachine):
         super().__init__()
         self.nodes = [Node(0, cluster=SMALL), Node(1, cluster=SMALL)]
         self.now = 0.0
+        self.requests = 0
         self.versions: dict[bytes, int] = {}
 
     def share(self, *items: Item) -> None:
@@ -424,8 +427,9 @@ class HoldingsMachine(RuleBasedStateMachine):
 
     @rule(giver=st.integers(0, 1))
     def give(self, giver: int) -> None:
+        self.requests += 1
         with suppress(RefusedError):
-            self.share(self.nodes[giver].holdings.give(self.nodes[1 - giver].id))
+            self.share(self.nodes[giver].holdings.give(self.nodes[1 - giver].id, self.requests))
 
     @rule(which=st.integers(0, 1), name=names, passed=st.floats(0, 40))
     def add(self, which: int, name: str, passed: float) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 
-from overlay.catalog.records import deed_key, sign_record
+from overlay.catalog.records import deed_item, sign_record
+from overlay.catalog.removals import Removal, sign_removal
 from overlay.config import Settings
-from overlay.effects import Effect, NetworkChanged, Report
-from overlay.ipam.deeds import encode_chain, sign_deed
+from overlay.effects import Effect, NetworkChanged, Report, SendControl
+from overlay.ipam.deeds import Chain, sign_deed
 from overlay.keys import StaticKey
-from overlay.knowledge import FAREWELL, GREETED
+from overlay.knowledge import FAREWELL, GREETED, LAST_WORD
 from overlay.parts import Parts
 from overlay.state import NodeState
 from overlay.types import BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import Identity, issue_certificate
-from overlay.wire.control import encode
+from overlay.wire.control import decode_untrusted, encode
 from overlay.wire.items import Item
 from overlay.wire.messages import Delta, Probe
 from tests.support.clusters import AUTHORITY, WALL, YEAR, make_cluster, make_identity
@@ -54,8 +55,7 @@ def record(identity: Identity = OTHER, version: int = 1, **fields: object) -> It
 def deed(block: int = 5, taker: NodeId = OTHER.node) -> Item:
     """The founder gives a block away."""
     index = BlockIndex(block)
-    signed = sign_deed(GIVER.signing, cluster=CLUSTER.id, block=index, sequence=1, taker=taker)
-    return Item(deed_key(index), 1, encode_chain([signed]))
+    return deed_item(sign_deed(GIVER.signing, Chain(index, GIVER.node), taker, cluster=CLUSTER.id))
 
 
 def learn(node: Parts, *items: Item, now: float = 1.0) -> list[Effect]:
@@ -157,6 +157,35 @@ def test_in_a_large_cluster_only_some_members_are_greeted() -> None:
     assert make_identity(7, CLUSTER).node not in greeted
 
 
+def removal() -> Item:
+    word = Removal(OTHER.node, OTHER.certificate.serial, OTHER.name, WALL)
+    return sign_removal(AUTHORITY, word, cluster=CLUSTER.id)
+
+
+def test_a_removed_member_loses_routes_and_membership_at_once_and_its_session_soon() -> None:
+    node = parts()
+    learn(node, record(blocks_in_use=[BlockIndex(5)]), deed(5))
+    effects = learn(node, removal(), now=10.0)
+    assert events(effects) == ["member.removed"]  # and nothing to send where no session is up
+    assert NetworkChanged() in effects
+    assert not node.routes.entries()
+    assert node.gossip.state(OTHER.node, 10.0) is None
+    node.knowledge.forget_gone(10.0 + LAST_WORD)
+    assert OTHER.node not in node.paths
+    assert learn(node, record(version=9), now=20.0) == []
+    assert OTHER.node not in node.paths
+
+
+def test_a_removed_member_with_a_session_is_told_why() -> None:
+    node = parts()
+    learn(node, record())
+    path = node.peering.path_to(OTHER.node)
+    assert path is not None
+    path.keypair = object()
+    (word,) = [one for one in learn(node, removal(), now=10.0) if isinstance(one, SendControl)]
+    assert (word.node, decode_untrusted(word.message)) == (OTHER.node, Delta((removal(),)))
+
+
 def test_a_node_that_left_before_it_was_known_is_no_member() -> None:
     node = parts()
     assert learn(node, record(left=True)) == []
@@ -204,5 +233,5 @@ def test_restoring_leaves_out_what_does_not_verify_any_more() -> None:
     node.knowledge.restore([good, forged, record(GIVER, blocks_in_use=[BlockIndex(0)])], 0.0)
     assert set(node.catalog.nodes) == {OTHER.node, GIVER.node}
     assert routed(node) == ["10.244.0.0/24", "fd4d:75:736c::/64"]
-    assert node.catalog.titles.chain(BlockIndex(5)) == ()
+    assert node.catalog.titles.chain(BlockIndex(5)).deeds == ()
     assert len(node.store) == 2

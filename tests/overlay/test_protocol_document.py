@@ -263,7 +263,7 @@ def test_signature_contexts_are_those_of_the_code() -> None:
     written = {plain(context) for context, _, _ in tables("Signatures")[0]}
     used = set()
     for path in DOCUMENT.parent.rglob("*.py"):
-        used |= set(re.findall(r'^_?(?:JOIN)?_?CONTEXT: Final = "(\w+)"', path.read_text(), re.M))
+        used |= set(re.findall(r'^_?(?:[A-Z]+_)?CONTEXT: Final = "(\w+)"', path.read_text(), re.M))
     assert written == used
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import sign_record
 from overlay.config import Limits, Timing
 from overlay.effects import Effect, Report, SendControl
 from overlay.ipam.plan import BlockPlan
-from overlay.seeking import FORGIVE_AFTER, BlockSeeker
+from overlay.seeking import FORGIVE_AFTER, TRIES, BlockSeeker
 from overlay.types import NodeId
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import BlockRequest, Refusal
@@ -24,13 +25,13 @@ def member(number: int) -> NodeId:
     return make_identity(number, CLUSTER).node
 
 
-def seeker(**free_blocks: int) -> BlockSeeker:
+def seeker(ready: Callable[[NodeId, float], bool] = lambda *_: True, **free: int) -> BlockSeeker:
     """Of node 9, among members that say they have this many free blocks each."""
     catalog = Catalog(CLUSTER, BlockPlan(CLUSTER), Limits())
-    for name, free in free_blocks.items():
+    for name, count in free.items():
         identity = make_identity(int(name.removeprefix("node")), CLUSTER)
-        catalog.apply(sign_record(identity, version=1 << 32, free_blocks=free))
-    return BlockSeeker(catalog, LOCAL, Timing(), random.Random(1))
+        catalog.apply(sign_record(identity, version=1 << 32, free_blocks=count))
+    return BlockSeeker(catalog, LOCAL, Timing(), random.Random(1), ready)
 
 
 def asked(effects: list[Effect]) -> tuple[NodeId, int] | None:
@@ -84,9 +85,28 @@ def test_a_lost_request_is_repeated_with_the_same_number() -> None:
 def test_a_silent_member_does_not_keep_others_from_being_asked() -> None:
     machine = seeker(node1=3, node2=2, node3=0)
     machine.seek(0.0)
-    order = [ask(machine, turn * RETRY)[0] for turn in range(6)]
+    order = [ask(machine, turn * RETRY)[0] for turn in range(4 * TRIES)]
     # Whom to ask: most blocks first; with nobody else left, silence is forgiven at once.
-    assert order == [member(1), member(2)] * 3
+    assert order == ([member(1)] * TRIES + [member(2)] * TRIES) * 2
+
+
+def test_a_member_that_is_not_heard_is_asked_last_whatever_it_has() -> None:
+    machine = seeker(lambda node, now: node != member(1) or now > 60.0, node1=9, node2=2)
+    machine.seek(0.0)
+    order = [ask(machine, turn * RETRY)[0] for turn in range(2 * TRIES)]
+    assert order == [member(2)] * TRIES + [member(1)] * TRIES
+    machine.found()
+    machine.seek(61.0)
+    assert ask(machine, 61.0)[0] == member(1)
+
+
+def test_a_refusal_because_of_the_asker_is_not_asked_for_again_elsewhere_at_once() -> None:
+    machine = seeker(node1=3, node2=2)
+    machine.seek(0.0)
+    node, request = ask(machine, 0.0)
+    machine.on_refusal(node, Refusal(request, "has-room", "few pods"), 0.1)
+    assert machine.next_deadline() == 0.1 + FORGIVE_AFTER
+    assert ask(machine, 0.1 + FORGIVE_AFTER)[0] == node
 
 
 def test_a_refusal_moves_on_to_the_next_at_once() -> None:

@@ -45,6 +45,7 @@ STATES = st.builds(
     names=st.binary(max_size=40),
     blocks_in_use=st.lists(BLOCKS, max_size=4).map(tuple),
     left=st.booleans(),
+    told=st.booleans(),
 )
 
 EXAMPLE = NodeState(
@@ -55,6 +56,7 @@ EXAMPLE = NodeState(
     names=b"n",
     blocks_in_use=(BlockIndex(1),),
     left=True,
+    told=True,
 )
 
 
@@ -75,6 +77,7 @@ def test_the_entries_are_these() -> None:
         "names": "6e",
         "blocks_in_use": "919101",
         "left": "91c3",
+        "told": "91c3",
     }
 
 

@@ -36,7 +36,13 @@ def test_a_view_has_the_fields_users_were_promised(view):
 
 
 def test_node_states_are_the_words_of_the_tables():
-    assert [str(state) for state in NodeState] == ["ready", "suspect", "dead", "left"]
+    assert [str(state) for state in NodeState] == [
+        "ready",
+        "suspect",
+        "dead",
+        "left",
+        "removed",
+    ]
     assert json.dumps(NodeState.READY) == '"ready"'
 
 

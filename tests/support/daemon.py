@@ -140,6 +140,12 @@ class FakeEngine:
     def leave(self, now: float) -> list[Effect]:
         return [Persist(((b"leaving", b""),)), Left(1)]
 
+    def remove(self, name: str, now: float, *, force: bool) -> list[Effect]:
+        self.calls.append(("remove", name, force))
+        if name == "node2" and not force:
+            raise RefusedError("node-alive", "node2 is ready", "use --force")
+        return [Persist(((b"removal", b""),))]
+
     def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
         self.said.append((node, decode_untrusted(message)))
         return [answer for answer in [self.answer] if answer is not None]

@@ -211,6 +211,16 @@ def test_leave_says_who_knows(muslin, daemon, state) -> None:
     assert daemon.stopping
 
 
+def test_remove_says_what_it_did_and_an_alive_node_needs_force(muslin, daemon) -> None:
+    ran = muslin("remove", "node9")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "removed node9: its certificate is revoked, its pods are gone\n"
+    ran = muslin("remove", "node2")
+    assert ran.code == 1
+    assert ran.err == "muslin: cannot remove node2: node2 is ready: use --force\n"
+    assert muslin("remove", "node2", "--force").code == 0
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800)]
 )

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from node.control.handlers import Handlers
+from node.control.handlers import GROWTH_LOOKS, Handlers
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import RefusedError
-from tests.support.daemon import FakeDaemon
+from overlay.views import Problem
+from tests.support.daemon import FakeDaemon, snapshot
 
 
 @pytest.fixture
@@ -200,6 +201,43 @@ def test_leaving_that_takes_too_long_is_an_error(daemon, monkeypatch) -> None:
     with pytest.raises(NodeError, match="takes too long"):
         ask(daemon, "leave")
     assert not daemon.stopping
+
+
+def test_a_removal_is_stored_and_says_who_does_not_know_yet(daemon) -> None:
+    assert ask(daemon, "remove", name="node9") == {"name": "node9", "waits": None}
+    assert daemon.stored == [b"removal"]
+    problem = Problem("reclaim-waits", "2 blocks", "not acknowledged by node3", "wait")
+    daemon.engine.shot = snapshot(problems=(problem,))
+    answer = ask(daemon, "remove", name="node2", force=True)
+    assert answer["waits"] == "not acknowledged by node3"
+    assert daemon.engine.calls[-1] == ("remove", "node2", True)
+    with pytest.raises(RefusedError, match="ready"):
+        ask(daemon, "remove", name="node2")
+    with pytest.raises(ControlError, match="force"):
+        ask(daemon, "remove", name="node2", force="yes")
+
+
+def test_a_pod_waits_for_the_block_that_was_asked_for(daemon, monkeypatch) -> None:
+    monkeypatch.setattr("node.control.handlers.GROWTH_LOOK", 0.0)
+    low = Problem("no-free-address", "full", "node2 was asked", "wait")
+    daemon.engine.shot = snapshot(problems=(low,))
+    real, tries = daemon.engine.add_pod, iter([True] * 5)
+
+    def add_pod(*arguments: object) -> object:
+        if next(tries, False):
+            raise RefusedError("no-free-address", "every address is taken")
+        return real(*arguments)
+
+    monkeypatch.setattr(daemon.engine, "add_pod", add_pod)
+    assert ask(daemon, "pod.add", name="late")["name"] == "late"
+    daemon.engine.shot = snapshot()  # nothing is on its way: no reason to wait
+    tries = iter([True])
+    with pytest.raises(RefusedError, match="every address"):
+        ask(daemon, "pod.add", name="later")
+    daemon.engine.shot = snapshot(problems=(low,))
+    tries = iter([True] * (GROWTH_LOOKS + 1))
+    with pytest.raises(RefusedError, match="every address"):
+        ask(daemon, "pod.add", name="never")
 
 
 def test_stop_stops(daemon) -> None:

@@ -107,6 +107,12 @@ def test_problems_of_engine_and_daemon_make_a_node_unwell() -> None:
 
 def test_status_counts_nodes_by_state_and_its_own_pods() -> None:
     status = present_status(snapshot(), FACTS)
-    assert status["nodes"] == {"ready": 2, "suspect": 0, "dead": 0, "left": 0}
+    assert status["nodes"] == {
+        "ready": 2,
+        "suspect": 0,
+        "dead": 0,
+        "left": 0,
+        "removed": 0,
+    }
     assert status["pods"] == 1
     assert status["uptime"] == 90.0

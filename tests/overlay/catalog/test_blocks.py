@@ -20,14 +20,18 @@ NAMES = ("node1", "bob", "carol")
 class FakeTitles:
     """Owners as given; signed chains are the business of `overlay.ipam.deeds`."""
 
-    def __init__(self, owners):
+    def __init__(self, owners, passed=()):
         self.owners = owners
+        self.passed = passed
+
+    def passed_by(self, nodes):
+        return self.passed if nodes else ()
 
     def owner(self, block):
         return self.owners.get(block, CLUSTER.genesis)
 
     def chains(self):
-        return iter([(Moved(block),) for block in self.owners])
+        return iter([Moved(block) for block in self.owners])
 
 
 class Moved:
@@ -39,9 +43,10 @@ def record(name, blocks=(), pods=()):
     return NodeRecord(identity(name).certificate, 1, blocks_in_use=blocks, pods=pods)
 
 
-def views(owners, records=()):
+def views(owners, records=(), passed=(), departed=None):
     nodes = {one.node: one for one in records}
-    return block_views(PLAN, FakeTitles(owners), nodes, CLUSTER.genesis)
+    titles = FakeTitles(owners, passed)
+    return block_views(PLAN, titles, nodes, CLUSTER.genesis, departed or {})
 
 
 def test_an_untouched_cluster_is_one_row():
@@ -76,6 +81,28 @@ def test_a_block_claimed_by_a_record_alone_is_not_in_use():
     assert used == {}
 
 
+def test_blocks_of_a_removed_node_are_marked_and_so_are_those_it_gave_away_unused():
+    bob, carol = node("bob"), node("carol")
+    pods = (PodEntry("web", 5, 2, 0),)
+    rows = views(
+        {5: bob, 6: carol, 7: carol, 8: bob},
+        [record("node1"), record("carol", blocks=(7,))],
+        passed=(5, 6, 7, 8),
+        departed={bob: record("bob", blocks=(5,), pods=pods)},
+    )
+    assert [(str(row.prefix), row.node, row.state, row.pods) for row in rows] == [
+        ("10.244.0.0/22", "node1", "free", 0),
+        ("10.244.4.0/24", "node1", "free", 0),
+        ("10.244.5.0/24", "bob", "removed", 1),
+        ("10.244.6.0/24", "carol", "held", 0),
+        ("10.244.7.0/24", "carol", "in-use", 0),
+        ("10.244.8.0/24", "bob", "removed", 0),
+        ("10.244.9.0/24", "node1", "free", 0),
+        ("10.244.10.0/23", "node1", "free", 0),
+        ("10.244.12.0/22", "node1", "free", 0),
+    ]
+
+
 def test_an_owner_without_a_record_is_shown_by_its_id():
     assert views({})[0].node == node("node1")[:4].hex()
 
@@ -107,7 +134,7 @@ def test_the_rows_cover_each_block_once_with_its_owner_and_cannot_be_fewer(owner
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_aligned_parts_are_prefixes_and_add_up(start, length):
-    parts = list(aligned(Run(start, start + length, NodeId(b""), in_use=False)))
+    parts = list(aligned(Run(start, start + length, NodeId(b""))))
     assert [block for part in parts for block in range(part.start, part.stop)] == list(
         range(start, start + length)
     )

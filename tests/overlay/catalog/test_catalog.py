@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import NodeRecord, PodEntry, deed_key, node_key, sign_record
-from overlay.errors import StateError
+from overlay.catalog.records import (
+    NodeRecord,
+    PodEntry,
+    deed_item,
+    deed_key,
+    node_key,
+    sign_record,
+)
+from overlay.catalog.removals import Removal, sign_removal
 from overlay.gossip.store import Store
-from overlay.ipam.deeds import encode_chain, sign_deed
+from overlay.ipam.deeds import Chain, sign_base, sign_deed
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import SigningKey
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
 
-from .world import CLUSTER, LIMITS, PLAN, WALL, YEAR, identity, keys_of, node
+from .world import AUTHORITY, CLUSTER, LIMITS, PLAN, WALL, YEAR, identity, keys_of, node
 
 
 def deeds(block, *names, upto=None):
     """The item of a block that went from node1 to each of `names` in turn."""
-    chain = []
+    chain = Chain(block, CLUSTER.genesis)
     for giver, taker in zip(("node1", *names), names, strict=False):
-        chain.append(
-            sign_deed(
-                keys_of(giver)[0],
-                cluster=CLUSTER.id,
-                block=block,
-                sequence=len(chain) + 1,
-                taker=node(taker),
-            )
-        )
-    chain = chain[:upto]
-    return Item(deed_key(block), len(chain), encode_chain(chain))
+        chain = sign_deed(keys_of(giver)[0], chain, node(taker), cluster=CLUSTER.id)
+    return deed_item(replace(chain, deeds=chain.deeds[:upto]))
 
 
 def record(name, version=1, **fields):
@@ -304,9 +303,6 @@ def test_an_own_deed_takes_effect_also_if_the_ledger_has_it_already():
     catalog.titles.admit(item.body)
     assert catalog.apply(item)
     assert len(catalog.routes()) == 2
-    assert catalog.block_of(item) == 3
-    with pytest.raises(StateError):
-        catalog.block_of(record("bob"))
 
 
 def test_an_item_that_is_older_or_does_not_decode_is_not_applied():
@@ -351,3 +347,49 @@ def test_the_giver_is_the_living_node_with_most_free_blocks():
     assert catalog.choose_giver((), alive.__contains__) == node("node1")
     assert catalog.choose_giver({node("node1")}, alive.__contains__) == node("carol")
     assert catalog.choose_giver({node("node1"), node("carol")}, alive.__contains__) is None
+
+
+# -- removed nodes -------------------------------------------------------------------------------
+
+
+def removal(name):
+    word = Removal(node(name), 1, name, WALL)
+    return sign_removal(AUTHORITY, word, cluster=CLUSTER.id)
+
+
+def test_a_removal_takes_effect_in_any_order_with_the_nodes_record():
+    items = [record("bob", blocks_in_use=[3]), deeds(3, "bob"), removal("bob")]
+    for order in permutations(items):
+        catalog, store = make()
+        for item in order:
+            assert store.merge([item])
+            assert catalog.apply(item)
+        catalog.check_invariants()
+        assert catalog.routes() == ()
+        assert node("bob") not in catalog.nodes
+        assert catalog.departed[node("bob")].blocks_in_use == (3,)
+        assert [row.state for row in catalog.block_views() if row.node == "bob"] == ["removed"]
+        assert catalog.is_held(3)
+        # Its records go on being kept: all stores shall hold the same.
+        assert store.merge([record("bob", version=9)])
+
+
+def test_a_removal_by_anybody_but_the_authority_is_not_admitted():
+    catalog, store = make()
+    word = Removal(node("bob"), 1, "bob", WALL)
+    forged = sign_removal(keys_of("node1")[0], word, cluster=CLUSTER.id)
+    assert not store.merge([forged])
+    assert not catalog.removed
+
+
+def test_what_passed_through_a_removed_node_is_held_until_the_authority_takes_it():
+    catalog, store = make()
+    for item in (deeds(3, "bob", "carol"), deeds(4, "carol"), removal("bob")):
+        store.merge([item])
+        catalog.apply(item)
+    assert (catalog.is_held(3), catalog.is_held(4), catalog.is_held(5)) == (True, False, False)
+    base = sign_base(AUTHORITY, cluster=CLUSTER.id, block=3, sequence=3, owner=node("node1"))
+    assert store.merge([deed_item(base)])
+    catalog.apply(deed_item(base))
+    assert not catalog.is_held(3)
+    assert not store.merge([deeds(3, "bob", "carol", "node1", "bob", "carol")])

@@ -42,6 +42,7 @@ RECORD = NodeRecord(
     pods=(PodEntry("web-1", 5, 2, WALL), PodEntry("db", 2, 254, WALL + 9)),
     software="0.1.0",
     is_authority=True,
+    removals=b"removals",
 )
 
 
@@ -70,6 +71,7 @@ def content_of(**changes):
         "blocks": [5, 2],
         "free_blocks": 4,
         "pods": [["web-1", 5, 2, WALL], ["db", 2, 254, WALL + 9]],
+        "removals": b"removals",
     }
     return list((values | changes).values())
 
@@ -93,12 +95,13 @@ def test_a_record_has_known_bytes():
     assert item == signed(content_of())
     certificate = ALICE.certificate.encode()
     assert item.body[64:] == (
-        b"\x9a\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
+        b"\x9b\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
         + (b"\xc4" + bytes([len(certificate)]) + certificate)
         + b"\xc2\xc3\xa50.1.0"
         + b"\x92\x92\xa9192.0.2.1\xcd\x1a\xdb\x92\xab2001:db8::1\xcd\x1a\xdb"
         + b"\x92\x05\x02\x04"
         + b"\x92\x94\xa5web-1\x05\x02\xce\x68\x4e\xe1\x80\x94\xa2db\x02\xcc\xfe\xce\x68\x4e\xe1\x89"
+        + b"\xc4\x08removals"
     )
 
 
@@ -117,6 +120,8 @@ def test_fields_of_a_newer_version_are_ignored_but_signed():
     "changes",
     [
         {"format": 2},
+        {"removals": b"short"},
+        {"removals": 8},
         {"version": 4 << 32},
         {"certificate": b""},
         {"certificate": identity("bob").certificate.encode()},
@@ -149,7 +154,7 @@ def test_contents_that_cannot_be_are_refused(changes):
         opened(signed(content_of(**changes)))
 
 
-@pytest.mark.parametrize("count", range(10))
+@pytest.mark.parametrize("count", range(11))
 def test_a_shorter_record_is_refused(count):
     with pytest.raises(WireError):
         opened(signed(content_of()[:count]))

@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from overlay.config import Limits
 from overlay.errors import RefusedError, StateError
 from overlay.ipam.allocator import QUARANTINE, Allocator, Slot, pick_block_to_give
-from overlay.ipam.deeds import Titles, encode_chain, sign_deed
+from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import BlockPlan
+from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex
 from tests.support.clusters import make_cluster, signing_key
 
@@ -163,6 +164,44 @@ def test_adding_a_block_again_keeps_its_pods() -> None:
     assert allocator.pods_in(B0) == 1
 
 
+# -- blocks that are lost, nearly full, or empty -------------------------------------------------
+
+
+def test_nothing_is_allocated_from_a_closed_block_and_its_pods_stay() -> None:
+    allocator = allocator_of(B0, B1)
+    allocator.allocate("p", None, 0.0)
+    allocator.close_all_but({B1})
+    assert allocator.slot("p") == Slot(B0, 2)
+    assert allocator.allocate("q", None, 0.0) == Slot(B1, 2)
+    with pytest.raises(RefusedError) as caught:
+        allocator.allocate("r", PLAN.address4(B0, 4), 0.0)
+    assert caught.value.code == "address-not-ours"
+    allocator.close_all_but({B0, B1})
+    assert allocator.allocate("r", None, 0.0) == Slot(B0, 3)
+
+
+def test_taken_resting_and_closed_addresses_are_not_free() -> None:
+    allocator = allocator_of(B0, B1)
+    assert allocator.free_slots(0.0) == 2 * PLAN.capacity
+    allocator.allocate("p", None, 0.0)
+    allocator.allocate("q", None, 0.0)
+    allocator.free("p", 1.0)
+    assert allocator.free_slots(1.0) == 2 * PLAN.capacity - 2
+    assert allocator.free_slots(1.0 + QUARANTINE) == 2 * PLAN.capacity - 1
+    allocator.close_all_but({B0})
+    assert allocator.free_slots(1.0) == PLAN.capacity - 2
+
+
+def test_a_block_is_empty_when_nothing_in_it_is_taken_or_rests() -> None:
+    allocator = allocator_of(B0, B1)
+    allocator.allocate("p", None, 0.0)
+    assert not allocator.is_empty(B0, 0.0)
+    assert allocator.is_empty(B1, 0.0)
+    allocator.free("p", 1.0)
+    assert not allocator.is_empty(B0, 1.0)
+    assert allocator.is_empty(B0, 1.0 + QUARANTINE)
+
+
 # -- which block to give -------------------------------------------------------------------------
 
 
@@ -173,14 +212,8 @@ def moved(titles: Titles, block: int, *nodes: int) -> None:
         chain = titles.chain(index)
         owner = titles.owner(index)
         key = next(key for key in map(signing_key, range(4)) if key.public == owner)
-        deed = sign_deed(
-            key,
-            cluster=CLUSTER.id,
-            block=index,
-            sequence=len(chain) + 1,
-            taker=signing_key(node).public,
-        )
-        titles.admit(encode_chain((*chain, deed)))
+        chain = sign_deed(key, chain, signing_key(node).public, cluster=CLUSTER.id)
+        titles.admit(chain.encode())
 
 
 def test_the_block_that_moved_least_is_given_of_several_the_lowest() -> None:

@@ -210,7 +210,7 @@ def test_a_machine_that_moved_sends_from_and_reads_at_its_new_address():
 def test_a_node_that_left_does_not_start_again():
     world, _, other = pair()
     other.leave()
-    other.crash()  # before anybody confirmed it
+    world.run_until(lambda: other.left, timeout=5.0)
     other.start()
     assert other.left
     assert not other.live

@@ -1,0 +1,207 @@
+"""Who owns which address block: the best chain of title of every block, and proofs of cheating.
+
+`admit` merges one chain after the other, from anywhere and in any order. Of two chains of a block
+the greater encoding wins (`overlay.ipam.deeds` says what that means), which is the maximum of a
+total order: hence commutative, associative and idempotent.
+
+Two chains of which neither continues the other prove that a giver signed one number twice, by
+malice or from a restored backup. Everybody settles on the same owner anyway; the two deeds are kept
+as evidence, so that an operator learns whom not to trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from overlay.config import Limits
+from overlay.errors import CapacityError
+from overlay.ipam.deeds import Chain, ChainReader, Deed, shared_deeds, verify_chain
+from overlay.ipam.plan import BlockPlan
+from overlay.types import BlockIndex, NodeId
+from overlay.wire.cluster import Cluster
+
+# -- implementation --------------------------------------------------------------------------------
+
+MAX_CONFLICTS: Final = 16
+"""Proofs that are kept: enough to see who it was. A giver can make any number of them."""
+
+
+class Conflict(NamedTuple):
+    """Two deeds with one number, both signed by their giver."""
+
+    block: BlockIndex
+    giver: NodeId
+    won: Deed
+    lost: Deed
+
+
+class Titles:
+    """The ledger: every block and its best chain so far.
+
+    Only valid chains get in, so `admit` may be fed from anywhere.
+
+    Error contract: a call that raises has changed nothing.
+
+    Args:
+        cluster: whose blocks these are.
+        limits: `deed_chain` bounds the length of a chain.
+        reader: reads chains and checks signatures; its own unless given.
+
+    Attributes:
+        generation: grows with every chain that gets in.
+        conflicts: proofs that a giver signed twice, one per block and giver, at most
+            `MAX_CONFLICTS`, as far as they came by. To be read only.
+    """
+
+    __slots__ = (
+        "_chains",
+        "_cluster",
+        "_granted",
+        "_longest",
+        "_plan",
+        "_reader",
+        "conflicts",
+        "generation",
+    )
+
+    def __init__(self, cluster: Cluster, limits: Limits, reader: ChainReader | None = None) -> None:
+        self._cluster = cluster
+        self._reader = reader or ChainReader(cluster)
+        self.generation = 0
+        self._plan = BlockPlan(cluster)
+        self._longest = limits.deed_chain
+        self._chains: dict[BlockIndex, Chain] = {}
+        self._granted: dict[NodeId, set[BlockIndex]] = {}  # owner -> its blocks that have a chain
+        self.conflicts: list[Conflict] = []
+
+    def owner(self, block: BlockIndex) -> NodeId:
+        """Who owns `block` now."""
+        chain = self._chains.get(block)
+        return self._cluster.genesis if chain is None else chain.owner
+
+    def chain(self, block: BlockIndex) -> Chain:
+        """The title of `block`; one without base and deeds if it never moved."""
+        return self._chains.get(block) or Chain(block, self._cluster.genesis)
+
+    def chains(self) -> Iterator[Chain]:
+        """All chains of blocks that have moved."""
+        return iter(self._chains.values())
+
+    def room(self, block: BlockIndex) -> int:
+        """How many more deeds the chain of `block` may get."""
+        return self._longest - len(self.chain(block).deeds)
+
+    def blocks_of(self, node: NodeId) -> tuple[BlockIndex, ...]:
+        """All blocks that `node` owns, in order."""
+        granted = self._granted.get(node, set())
+        if node != self._cluster.genesis:
+            return tuple(sorted(granted))
+        return tuple(sorted([*self.unmoved(), *granted]))
+
+    def count_of(self, node: NodeId) -> int:
+        """How many blocks `node` owns, without looking at each of them."""
+        granted = len(self._granted.get(node, ()))
+        unmoved = self._plan.blocks - len(self._chains) if node == self._cluster.genesis else 0
+        return granted + unmoved
+
+    def unmoved(self) -> Iterator[BlockIndex]:
+        """The blocks that never moved, in order. There may be 65,536: stop when you have enough."""
+        every = map(BlockIndex, range(self._plan.blocks))
+        return (block for block in every if block not in self._chains)
+
+    def spare(self, node: NodeId, stays: Collection[BlockIndex]) -> Iterator[BlockIndex]:
+        """Blocks of `node` that are not in `stays`: those that never moved first, then in order.
+
+        What it costs grows with the blocks that are passed over, not with those that there are.
+        """
+        kept = frozenset(stays)
+        if node == self._cluster.genesis:
+            yield from (block for block in self.unmoved() if block not in kept)
+        yield from sorted(self.moved_to(node) - kept)
+
+    def moved_to(self, node: NodeId) -> frozenset[BlockIndex]:
+        """The blocks that `node` owns because they came to it."""
+        return frozenset(self._granted.get(node, ()))
+
+    def given_to(self, node: NodeId) -> int:
+        """How many blocks `node` was given by deed, those included that it passed on.
+
+        Blocks that went back to the authority's node do not count any more: a base stands in
+        front of their chains, and what was before it is forgotten.
+        """
+        return sum(
+            any(deed.taker == node for deed in chain.deeds) for chain in self._chains.values()
+        )
+
+    def passed_by(self, nodes: Collection[NodeId]) -> tuple[BlockIndex, ...]:
+        """Blocks that one of `nodes` owns or has given away, as far as chains tell; in order."""
+        if not nodes:
+            return ()
+        return tuple(sorted(block for block in self._chains if self.is_of(block, nodes)))
+
+    def is_of(self, block: BlockIndex, nodes: Collection[NodeId]) -> bool:
+        """Whether one of `nodes` owns `block`, or gave it away since the chain begins."""
+        chain = self._chains.get(block)
+        if chain is None or not nodes:
+            return False
+        return chain.owner in nodes or any(deed.giver in nodes for deed in chain.deeds)
+
+    def admit(self, data: bytes) -> bool:
+        """Merge an encoded chain.
+
+        Returns:
+            Whether it is the chain of its block from now on. False if the known one is the same
+            or better; its signatures are then not looked at.
+
+        Raises:
+            WireError: not a chain of this cluster.
+            AuthError: a signature is not its giver's.
+            CapacityError: more deeds than `Limits.deed_chain`. Nothing else.
+        """
+        chain = self._reader.chain(data)
+        known = self._chains.get(chain.block)
+        if len(chain.deeds) > self._longest:
+            raise CapacityError(
+                f"block {chain.block} has moved {len(chain.deeds)} times", "deed_chain"
+            )
+        if known is chain or (known is not None and data <= known.encode()):
+            return False
+        verify_chain(chain, self._reader, known)
+        if known is not None:
+            self._note_conflict(known, chain)
+        self._replace(chain)
+        return True
+
+    def _note_conflict(self, known: Chain, chain: Chain) -> None:
+        shared = shared_deeds(known, chain)
+        if shared is None or shared == len(known.deeds):
+            return  # another base, or a continuation
+        lost, won = known.deeds[shared], chain.deeds[shared]
+        told = any((one.block, one.giver) == (won.block, won.giver) for one in self.conflicts)
+        if not told and len(self.conflicts) < MAX_CONFLICTS:
+            self.conflicts.append(Conflict(won.block, won.giver, won, lost))
+
+    def _replace(self, chain: Chain) -> None:
+        before = self.owner(chain.block)
+        held = self._granted.get(before, set())
+        held.discard(chain.block)
+        if not held:
+            # A giver may sign to any number of inventions, each better than the last.
+            self._granted.pop(before, None)
+        self.generation += 1
+        self._chains[chain.block] = chain
+        self._granted.setdefault(chain.owner, set()).add(chain.block)
+
+    def check_invariants(self) -> None:
+        """Assert what must always hold; called by tests after each step."""
+        for block, chain in self._chains.items():
+            assert chain.block == block
+            verify_chain(chain, ChainReader(self._cluster))
+            assert len(chain.deeds) <= self._longest
+        assert all(self._granted.values()), "an owner of nothing is remembered"
+        owners = {self.owner(block) for block in self._chains} | {self._cluster.genesis}
+        assert all(self.count_of(node) == len(self.blocks_of(node)) for node in owners)
+        granted = {block: node for node, blocks in self._granted.items() for block in blocks}
+        assert granted == {block: chain.owner for block, chain in self._chains.items()}
+        assert len(self.conflicts) <= MAX_CONFLICTS

@@ -1,0 +1,103 @@
+"""What keeps a node from being well, one line each, for `muslin status`: what, why, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from overlay.views import NodeState, NodeView, Problem
+
+if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
+    from overlay.engine import Engine
+
+MAX_NAMES: Final = 5
+"""Names in one line; more are counted."""
+
+
+def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[Problem, ...]:
+    """All problems that the engine of a node sees at `now`; `nodes` are its views of all nodes."""
+    return (*_own(engine), *_blocks(engine, now), *_removals(engine), *_silent(nodes))
+
+
+def _own(engine: Engine) -> Iterator[Problem]:
+    if engine.not_stored:
+        yield Problem(
+            "not-stored",
+            "the node's state cannot be written",
+            engine.not_stored,
+            "free space or mend the disk; packets flow, nothing new is handed out",
+        )
+    if engine.parts.holdings.removed:
+        yield Problem(
+            "removed",
+            "this node was removed from its cluster",
+            "an operator declared it dead: nobody talks to it any more",
+            "stop it, remove its folder, and join again with a new token",
+        )
+
+
+def _blocks(engine: Engine, now: float) -> Iterator[Problem]:
+    parts = engine.parts
+    holdings, seeker = parts.holdings, parts.seeker
+    if seeker.seeking and not holdings.blocks_in_use:
+        yield Problem(
+            "no-block",
+            "this node has no address block",
+            seeker.why,
+            "make a member with free blocks reachable",
+        )
+    elif seeker.seeking and not holdings.free_slots(now):
+        yield Problem(
+            "no-free-address",
+            "every pod address of this node is taken or rests",
+            f"it asked for another block: {seeker.why}",
+            "delete pods, or make a member with free blocks reachable",
+        )
+    for block in () if holdings.removed else holdings.lost():
+        pods = [name for name, pod in holdings.pods.items() if pod.block == block]
+        owner = parts.name_of(parts.catalog.titles.owner(block))
+        yield Problem(
+            "block-lost",
+            f"{parts.plan.prefix4(block)} is not this node's any more, but pods here use it",
+            f"it is titled to {owner}; nobody can reach {_some(pods)}",
+            "delete these pods and add them anew",
+        )
+    for conflict in parts.catalog.titles.conflicts:
+        won, lost = parts.name_of(conflict.won.taker), parts.name_of(conflict.lost.taker)
+        yield Problem(
+            "deed-conflict",
+            f"node {parts.name_of(conflict.giver)} gave {parts.plan.prefix4(conflict.block)} twice",
+            f"deed {conflict.won.sequence} is signed for {won}, who has it now, and for {lost}",
+            "if that was not an old backup of its state, muslin remove it; see muslin get blocks",
+        )
+
+
+def _removals(engine: Engine) -> Iterator[Problem]:
+    landlord = engine.landlord
+    if engine.parts.registrar is None or not (blocks := landlord.reclaimable()):
+        return
+    if waiting := landlord.waiting_for():
+        yield Problem(
+            "reclaim-waits",
+            f"{blocks} block{'s' * (blocks > 1)} of removed nodes cannot be taken back yet",
+            f"not acknowledged by {_some(waiting)}",
+            "make them reachable, or remove them too if they are gone for ever",
+        )
+
+
+def _silent(nodes: Sequence[NodeView]) -> Iterator[Problem]:
+    for view in nodes:
+        if view.state in (NodeState.SUSPECT, NodeState.DEAD):
+            yield Problem(
+                f"node-{view.state}",
+                f"node {view.name} is {view.state}",
+                f"nothing was heard of it for {view.seen:.0f} s"
+                if view.seen is not None
+                else "nothing was heard of it since this node started",
+                f"see whether {view.name} runs and UDP to {view.endpoint or 'it'} gets through",
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

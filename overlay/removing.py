@@ -1,0 +1,99 @@
+"""`muslin remove`: declare a node dead for ever, on the node that holds the authority's key.
+
+    checks --> removal, signed --> stored --> told to everybody --> every member acknowledges
+                                     |                                        |
+                  here: no route, no session, no member any more       its blocks come back
+                                                                       (`overlay.landlord`)
+
+Whether the node is really gone only the operator can know. A node that still runs somewhere keeps
+its pods and their addresses; it just cannot reach anybody any more.
+"""
+
+from __future__ import annotations
+
+from overlay.catalog.records import NodeRecord
+from overlay.catalog.removals import Removal, sign_removal
+from overlay.errors import RefusedError
+from overlay.parts import Parts
+from overlay.types import NodeId
+from overlay.views import NodeState
+from overlay.wire.certificate import Identity
+from overlay.wire.items import Item
+
+
+class Remover:
+    """Makes removals.
+
+    Args:
+        parts: the machines of the node.
+        identity: who it is.
+    """
+
+    def __init__(self, parts: Parts, identity: Identity) -> None:
+        self._parts = parts
+        self._identity = identity
+        self._authority = parts.authority
+
+    def prepare(self, name: str, *, force: bool, wall: float, now: float) -> Item:
+        """The removal of the node called `name`. Nothing has changed yet.
+
+        Args:
+            name: the node's.
+            force: also if it was heard lately.
+            wall: Unix seconds.
+            now: monotonic seconds.
+
+        Raises:
+            RefusedError: `not-authority`, `itself`, `already-removed`, `no-such-node`, `has-left`,
+                `node-alive`, `store-full`. Nothing else.
+        """
+        if self._authority is None:
+            raise RefusedError(
+                "not-authority",
+                "this node does not hold the authority's key",
+                "run muslin remove on the node where muslin init ran",
+            )
+        node, record = self._find(name)
+        if record is not None and not force:
+            self._check_dead(record, now)
+        removal = Removal(
+            node=node,
+            serial=0 if record is None else record.certificate.serial,
+            name=name,
+            time=int(wall),
+        )
+        item = sign_removal(self._authority, removal, cluster=self._identity.certificate.cluster)
+        if not self._parts.store.fits(item.key):
+            raise RefusedError("store-full", "this node cannot remember another item")
+        return item
+
+    def _find(self, name: str) -> tuple[NodeId, NodeRecord | None]:
+        if name == self._identity.name:
+            raise RefusedError(
+                "itself",
+                "this is the node that holds the authority's key",
+                "without it the cluster cannot remove or admit anybody",
+            )
+        catalog, registrar = self._parts.catalog, self._parts.registrar
+        record = catalog.by_name(name)
+        if record is not None:
+            if record.left:
+                raise RefusedError("has-left", f"{name} has left the cluster by itself")
+            return record.node, record
+        if any(removal.name == name for removal in catalog.removed.values()):
+            raise RefusedError("already-removed", f"{name} was removed before")
+        holder = None if registrar is None else registrar.holder(name)
+        if holder is None:
+            raise RefusedError(
+                "no-such-node", f"no node {name} is known", "see muslin get nodes for the names"
+            )
+        return holder, None
+
+    def _check_dead(self, record: NodeRecord, now: float) -> None:
+        state = self._parts.gossip.state(record.node, now)
+        if state in (NodeState.READY, NodeState.SUSPECT):
+            raise RefusedError(
+                "node-alive",
+                f"{record.name} is {state}: it runs, or did a moment ago",
+                "run muslin leave there, or stop it for ever and use --force",
+            )

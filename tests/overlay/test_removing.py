@@ -1,0 +1,137 @@
+"""Tests of overlay.removing: what `muslin remove` refuses, and what it does at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from overlay.errors import RefusedError
+from overlay.sim import World
+from overlay.views import NodeState
+from tests.sim.worlds import routes_to, settled
+
+
+def refused(world: World, by: str, name: str, **options: bool) -> RefusedError:
+    before = world[by].snapshot()
+    with pytest.raises(RefusedError) as caught:
+        world[by].remove(name, **options)
+    assert world[by].snapshot() == before
+    return caught.value
+
+
+def with_a_dead_node() -> World:
+    """Three nodes of which node3 is off and known to be."""
+    world = settled(3)
+    world["node3"].add_pod("web")
+    world.run(world.now + 1.0)
+    world.crash("node3")
+    world.run_until(lambda: state_of(world, "node3") is NodeState.DEAD, timeout=120.0)
+    return world
+
+
+def state_of(world: World, name: str, seen_by: str = "node1") -> NodeState:
+    return {node.name: node.state for node in world[seen_by].snapshot().nodes}[name]
+
+
+def test_only_the_authoritys_node_removes_and_not_itself() -> None:
+    world = settled(2)
+    assert refused(world, "node2", "node1").code == "not-authority"
+    assert refused(world, "node1", "node1").code == "itself"
+    assert refused(world, "node1", "nobody").code == "no-such-node"
+
+
+def test_a_node_that_is_heard_is_removed_only_by_force() -> None:
+    world = settled(2)
+    error = refused(world, "node1", "node2")
+    assert (error.code, "--force" in error.fix) == ("node-alive", True)
+    world["node1"].remove("node2", force=True)
+    assert state_of(world, "node2") is NodeState.REMOVED
+
+
+def test_a_node_that_left_or_was_removed_is_not_removed_again() -> None:
+    world = with_a_dead_node()
+    world["node1"].remove("node3")
+    assert refused(world, "node1", "node3").code == "already-removed"
+    world["node2"].leave()
+    world.run_until(lambda: world["node2"].left, timeout=10.0)
+    assert refused(world, "node1", "node2", force=True).code == "has-left"
+
+
+def test_its_routes_pods_and_session_are_gone_and_others_follow_within_seconds() -> None:
+    world = with_a_dead_node()
+    assert routes_to(world, "node3", seen_by="node2")
+    world["node1"].remove("node3")
+    for name in ("node1", "node2"):
+        world.run_until(lambda name=name: not routes_to(world, "node3", name), timeout=10.0)
+        shown = world[name].snapshot()
+        assert [pod for pod in shown.pods if pod.node == "node3"] == []
+        assert state_of(world, "node3", name) is NodeState.REMOVED
+    world.run(world.now + 5.0)
+    assert all(session.node != "node3" for session in world["node2"].snapshot().sessions)
+    world.check_invariants()
+
+
+def test_a_removed_node_that_comes_back_is_refused_everywhere_even_by_old_records() -> None:
+    world = with_a_dead_node()
+    world["node1"].remove("node3")
+    world.run(world.now + 5.0)
+    world.restart("node3")
+    world.run(world.now + 20.0)
+    for name in ("node1", "node2"):
+        assert state_of(world, "node3", name) is NodeState.REMOVED
+        assert routes_to(world, "node3", name) == []
+        assert all(session.node != "node3" for session in world[name].snapshot().sessions)
+    world.check_invariants()
+
+
+def test_a_removed_node_that_still_runs_is_told_and_does_not_start_again() -> None:
+    world = settled(3)
+    world["node3"].add_pod("web")
+    world["node1"].remove("node3", force=True)
+    world.run(world.now + 5.0)
+    (problem,) = [p for p in world["node3"].snapshot().problems if p.code == "removed"]
+    assert "token" in problem.fix
+    with pytest.raises(RefusedError) as caught:
+        world["node3"].add_pod("more")
+    assert caught.value.code == "node-removed"
+    with pytest.raises(RefusedError) as caught:
+        world["node3"].leave()
+    assert caught.value.code == "node-removed"
+    world.restart("node3")
+    assert not world["node3"].live
+    (note,) = world.trace.notes("machine.refused", "node3")
+    assert "removed" in note.fields["why"]
+
+
+def test_the_name_of_a_removed_node_is_free_but_its_keys_are_not() -> None:
+    world = settled(1)
+    world.join("twin")
+    world.run_until(world.converged, timeout=5.0)
+    registrar = world["node1"].engine.parts.registrar
+    world.crash("twin")
+    world["node1"].remove("twin", force=True)
+    assert registrar is not None
+    assert world["node1"].engine._steward._gone_names(registrar) == {"twin"}
+
+
+def test_a_node_that_was_certified_and_never_seen_can_be_removed_by_name() -> None:
+    world = settled(2)
+    registrar = world["node1"].engine.parts.registrar
+    assert registrar is not None
+    ghost = world.membership("ghost").identity.node
+    registrar.reserve("ghost", ghost)
+    assert refused(world, "node1", "spectre").code == "no-such-node"
+    world["node1"].remove("ghost")
+    assert ghost in world["node1"].engine.parts.catalog.removed
+
+
+def test_a_removal_that_cannot_be_stored_is_not_announced() -> None:
+    world = with_a_dead_node()
+    world["node1"].disk.fail(1_000)
+    world["node1"].remove("node3")  # noticed only when it is written
+    world.run(world.now + 5.0)
+    assert state_of(world, "node3", seen_by="node2") is NodeState.DEAD
+    with pytest.raises(RefusedError) as caught:
+        world["node1"].remove("node3")
+    assert caught.value.code == "not-stored"
+    world["node1"].disk.fail(0)
+    world.run_until(lambda: state_of(world, "node3", "node2") is NodeState.REMOVED, timeout=10.0)
