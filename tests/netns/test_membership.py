@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,41 @@ def problems(machine: Machine) -> list[str]:
 
 def routed_to(machine: Machine, name: str) -> bool:
     return any(owner == name for _, owner in routes(machine))
+
+
+# -- removing --------------------------------------------------------------------------------------
+
+
+def test_a_removed_node_is_gone_and_others_use_its_block(full: Yard) -> None:
+    node1, node2, node3, gone, late = full.machines
+    late.says("join", node1.ask("token")["token"], "--name", late.name)
+    late.start()
+    eventually(lambda: everybody_is_ready(node1, 5), within=SOON)
+    freed = blocks(node1)[gone.name]
+    refused = node2.types("remove", gone.name)
+    assert refused.returncode == 1
+    assert "does not hold the authority's key" in refused.stderr
+    assert "is ready" in node1.types("remove", gone.name).stderr
+
+    gone.stop(signal.SIGKILL)
+    said = node1.says("remove", gone.name, "--force")
+
+    assert said.startswith(f"removed {gone.name}: its certificate is revoked")
+    for machine in (node1, node2, node3, late):
+        eventually(lambda m=machine: node(m, gone.name)["state"] == "removed", within=SOON)
+        eventually(lambda m=machine: not routed_to(m, gone.name), within=SOON)
+    # Everybody knows, so the block came back, and the one that waited for a block has it.
+    eventually(lambda: blocks(node2)[late.name] == freed, within=2 * SOON)
+    for machine in (node1, node2):
+        eventually(lambda m=machine: gone.name not in talks_to(m), within=SOON)
+    assert "was removed before" in node1.types("remove", gone.name).stderr
+    # It does not come back, and is told nothing by those who do not listen; its name is free.
+    shutil.rmtree(gone.state)
+    gone.says("join", node1.ask("token")["token"], "--name", gone.name)
+
+
+def talks_to(machine: Machine) -> list[str]:
+    return [row["node"] for row in machine.get("sessions")]
 
 
 # -- labs ------------------------------------------------------------------------------------------
