@@ -30,8 +30,9 @@ from __future__ import annotations
 
 from overlay.sim.faults import Power
 from overlay.sim.link import Link, Lost
-from overlay.sim.machine import Machine, Membership
+from overlay.sim.machine import Machine
 from overlay.sim.packets import udp
+from overlay.sim.site import Membership
 from overlay.sim.trace import Trace
 from overlay.sim.world import ADDRESSES6, NotReachedError, World
 

@@ -19,7 +19,7 @@ from overlay.joining import Joiner, JoinOutcome
 from overlay.keys import SigningKey, StaticKey
 from overlay.sim.clock import Alarm
 from overlay.sim.link import Lost, cut
-from overlay.sim.underlay import Site
+from overlay.sim.site import Site
 from overlay.types import Endpoint
 from overlay.wire.certificate import Identity
 from overlay.wire.token import JoinToken

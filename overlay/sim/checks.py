@@ -14,7 +14,7 @@ Both look at snapshots only: they judge what a node shows, not how it keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from overlay.types import Address, NodeId, Prefix
@@ -27,7 +27,9 @@ Claim = tuple[int, int, int, str]
 # -- at rest ---------------------------------------------------------------------------------------
 
 
-def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterator[str]:
+def differences(
+    names: Sequence[str], show: Callable[[str], Snapshot], everyone: Collection[str] = ()
+) -> Iterator[str]:
     """What keeps these live nodes from agreeing, one clause each; nothing when they are settled.
 
     Settled: every node has a block in use, every node knows every other and does not believe that
@@ -37,8 +39,10 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
         names: live nodes.
         show: a node's snapshot. Asked for one after the other, so that whoever only wants to know
             whether there is a difference pays for few of them.
+        everyone: nodes that all must know; those of `names` unless given. A machine may run under
+            another name than its node's: a clone.
     """
-    everyone = set(names)
+    expected = set(everyone or names)
     first: Snapshot | None = None
     for name in names:
         snapshot = show(name)
@@ -46,7 +50,7 @@ def differences(names: Sequence[str], show: Callable[[str], Snapshot]) -> Iterat
             yield f"{name} has no block"
         absent = (NodeState.LEFT, NodeState.REMOVED)
         known = {node.name for node in snapshot.nodes if node.state not in absent}
-        if missing := everyone - known:
+        if missing := expected - known:
             yield f"{name} does not know {_names(missing)}"
         first = first or snapshot
         if prefixes := {prefix for prefix, _ in _routes(first) ^ _routes(snapshot)}:

@@ -68,6 +68,10 @@ class Clock:
         heappush(self._heap, (max(when, self.now), self._number, alarm))
         return alarm
 
+    def after(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Run `action` in `delay` seconds."""
+        return self.at(self.now + delay, action)
+
     def run(self, until: float) -> int:
         """Run everything up to and including `until`, then stand there.
 

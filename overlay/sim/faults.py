@@ -7,16 +7,21 @@
 
 A paused machine (SIGSTOP, a suspended VM) misses nothing but time: datagrams wait in its socket
 buffer, deadlines come late. A crash ends the process: all but what it wrote is lost. When the
-power fails, so is what was written and not synced.
+power fails, so is what was written and not synced. A starved machine (`Starvation`) is paused
+again and again for most of the time. While a slow disk writes, the machine that waits for it does
+nothing else, as the daemon does.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations, product
 from typing import Final
+
+from overlay.errors import ConfigError
 
 SHARED: Final = 1 << 16
 """Keys and values that disks have in common: what gossip brings is on all of them."""
@@ -32,6 +37,23 @@ class Power(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Starvation:
+    """A machine gets the processor for `share` seconds of every `period` seconds only."""
+
+    share: float = 0.05
+    period: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: not 0 < share < period. Nothing else.
+        """
+        if not 0.0 < self.share < self.period:
+            raise ConfigError("a starved machine runs for a part of each period", "share")
 
 
 class Cuts:
@@ -106,15 +128,17 @@ class Disk:
         fsync: whether a transaction is on the disk when it is done, as it must be. Without, the
             last `CACHE` of them are in the memory of the kernel: a crash of the process keeps
             them, a loss of power does not.
+        latency: seconds that a transaction takes.
     """
 
-    __slots__ = ("_failures", "_unsynced", "_why", "entries", "fsync", "writes")
+    __slots__ = ("_failures", "_unsynced", "_why", "entries", "fsync", "latency", "writes")
 
     def __init__(self, entries: Mapping[bytes, bytes]) -> None:
         self.entries: dict[bytes, bytes] = {}
         self._apply(entries)
         self.writes = 0
         self.fsync = True
+        self.latency = 0.0
         self._failures = 0
         self._why = ""
         self._unsynced: deque[dict[bytes, bytes | None]] = deque(maxlen=CACHE)
@@ -122,6 +146,10 @@ class Disk:
     def fail(self, times: int, why: str = "no space left on device") -> None:
         """Refuse the next `times` writes; 0 repairs the disk."""
         self._failures, self._why = times, why
+
+    def image(self) -> dict[bytes, bytes]:
+        """A copy of what is on it: a backup."""
+        return dict(self.entries)
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> str | None:
         """Carry out a transaction; returns why it could not, and then nothing has changed."""

@@ -3,16 +3,24 @@
 A `Link` says what a path is like; a `Pipe` is one direction of it and decides the fate of each
 datagram, with seeded randomness:
 
-    sent ---> larger than the MTU? ---> lost? ---> delay ---> held back? ---> repeated? ---> arrives
-                    | lost silently      |          latency + jitter,   later ones      a second
-                    v (a black hole)     v          never overtaking    overtake it     time, later
+    sent ---> larger than the MTU? ---> room in the queue? ---> lost? ---> delay ---> held back?
+                    | lost silently           |                   |     latency + jitter,  |
+                    v (a black hole)          v dropped           v     never overtaking   v
+                                                                           repeated? ---> arrives
 
-Jitter alone keeps the order, as one queue does; `reordering` says how many datagrams fall behind.
-With `coalesce`, the datagrams of one segmented send that arrive together are read together, as
-the kernel's receive offload does it.
+A link with a `rate` sends one datagram after the other and drops what its queue has no room for.
+Loss comes evenly (`loss`), in bursts (the `bad_` settings), or both. Jitter alone keeps the order,
+as one queue does; `reordering` says how many datagrams fall behind. With `coalesce`, the datagrams
+of one segmented send that arrive together are read together, as the kernel's receive offload does.
+
+    burst loss      GOOD --bad_enter--> BAD        a datagram in BAD is lost with `bad_loss`;
+                         <--bad_leave--            each datagram may change the state
 
 References:
     Linux tc-netem(8): the same knobs, and the warning that jitter there reorders.
+    Gilbert 1960, "Capacity of a burst-noise channel"; Elliott 1963: loss with two states.
+    Bolot 1993, "End-to-end packet delay and loss behavior in the Internet": delays have a floor
+    and a long tail, hence `exponential`.
     Linux Documentation/networking/segmentation-offloads.rst: what UDP_GRO joins.
 """
 
@@ -33,11 +41,21 @@ class Lost(StrEnum):
     """Why a datagram did not arrive."""
 
     CHANCE = "chance"  #: the link's loss
+    QUEUE = "queue"  #: the link's queue was full
     TOO_BIG = "too_big"  #: larger than the link's MTU, and nobody says so
     CUT = "cut"  #: the two machines are partitioned
     NOWHERE = "nowhere"  #: no machine has this address
     DOWN = "down"  #: the machine there does not run
-    FULL = "full"  #: the machine there is paused and its socket buffer is full
+    FULL = "full"  #: the machine there does not read and its socket buffer is full
+    FILTERED = "filtered"  #: the NAT there does not let it in
+
+
+class Spread(StrEnum):
+    """How the extra delay of a send is distributed; `Link.jitter` is its size."""
+
+    UNIFORM = "uniform"  #: evenly between zero and `jitter`
+    NORMAL = "normal"  #: the absolute value of a normal distribution, `jitter` its deviation
+    EXPONENTIAL = "exponential"  #: mostly little, sometimes much; `jitter` is the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +65,21 @@ class Link:
     latency: float = 0.01
     """One way."""
     jitter: float = 0.0
-    """Each send takes up to this much longer, but overtakes none."""
+    """Each send takes up to this much longer (see `spread`), but overtakes none."""
+    spread: Spread = Spread.UNIFORM
+    """How the extra delay is distributed."""
+    rate: float = 0.0
+    """Bits per second in each direction, IP and UDP headers included; 0 is no limit."""
+    queue: int = 262_144
+    """Bytes that wait in front of a link with a rate; what comes on top is dropped."""
     loss: float = 0.0
     """Share of datagrams that vanish, 0.0 to 1.0."""
+    bad_enter: float = 0.0
+    """Chance per datagram that a bad time begins."""
+    bad_leave: float = 0.2
+    """Chance per datagram that it ends: 0.2 makes it five datagrams long on average."""
+    bad_loss: float = 1.0
+    """Share of datagrams that vanish in a bad time."""
     duplication: float = 0.0
     """Share of datagrams that arrive twice."""
     reordering: float = 0.0
@@ -67,14 +97,42 @@ class Link:
         Raises:
             ConfigError: a value is out of its range. Nothing else.
         """
-        for key in ("loss", "duplication", "reordering"):
+        for key in ("loss", "duplication", "reordering", "bad_enter", "bad_leave", "bad_loss"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ConfigError(f"a link's {key} is a share between 0.0 and 1.0", key)
-        for key in ("latency", "jitter", "held_back"):
+        for key in ("latency", "jitter", "held_back", "rate", "queue"):
             if getattr(self, key) < 0.0:
                 raise ConfigError(f"a link's {key} cannot be negative", key)
         if self.mtu < MIN_MTU:
             raise ConfigError(f"a link's mtu is at least {MIN_MTU}", "mtu")
+
+    @classmethod
+    def lan(cls) -> Self:
+        """One switch: a quarter of a millisecond, nothing lost."""
+        return cls(latency=0.00025, jitter=0.00005)
+
+    @classmethod
+    def wan(cls) -> Self:
+        """Across a continent: 40 ms, a long tail of delays, 100 Mbit/s, losses in bursts."""
+        return cls(
+            latency=0.04,
+            jitter=0.003,
+            spread=Spread.EXPONENTIAL,
+            rate=100e6,
+            loss=0.0005,
+            bad_enter=0.0005,
+            bad_leave=0.25,
+            bad_loss=0.5,
+            reordering=0.001,
+            held_back=0.005,
+        )
+
+    @classmethod
+    def satellite(cls) -> Self:
+        """A geostationary hop: 280 ms, 20 Mbit/s, rain."""
+        return cls(
+            latency=0.28, jitter=0.01, rate=20e6, bad_enter=0.001, bad_leave=0.1, bad_loss=0.7
+        )
 
     @classmethod
     def terrible(cls) -> Self:
@@ -120,12 +178,14 @@ class Pipe:
         rng: decides all fates.
     """
 
-    __slots__ = ("_last_at", "_rng", "link")
+    __slots__ = ("_bad", "_free_at", "_last_at", "_rng", "link")
 
     def __init__(self, link: Link, rng: random.Random) -> None:
         self.link = link
         self._rng = rng
         self._last_at = 0.0
+        self._free_at = 0.0
+        self._bad = False
 
     def carry(self, burst: bytes, segment_size: int, overhead: int, now: float) -> list[Fate]:
         """Decide the fate of each datagram of one send.
@@ -139,9 +199,39 @@ class Pipe:
         link = self.link
         room = link.mtu - overhead
         # One delay for all: they leave back to back, and without a rate there is no spacing.
-        delay = link.latency + (link.jitter * self._rng.random() if link.jitter else 0.0)
+        delay = link.latency + (self._extra(link) if link.jitter else 0.0)
+        if link.rate:
+            return [
+                self._queued(datagram, room, overhead, delay, now=now)
+                for datagram in cut(burst, segment_size)
+            ]
         at = self._last_at = max(now + delay, self._last_at)
         return [self._fate(datagram, room, at) for datagram in cut(burst, segment_size)]
+
+    def _extra(self, link: Link) -> float:
+        match link.spread:
+            case Spread.UNIFORM:
+                return link.jitter * self._rng.random()
+            case Spread.NORMAL:
+                return abs(self._rng.gauss(0.0, link.jitter))
+            case Spread.EXPONENTIAL:
+                return self._rng.expovariate(1.0 / link.jitter)
+
+    def _queued(
+        self, datagram: bytes, room: int, overhead: int, delay: float, *, now: float
+    ) -> Fate:
+        """The fate of a datagram that has to wait for those in front of it."""
+        link = self.link
+        if len(datagram) > room:
+            return Fate(datagram, (), Lost.TOO_BIG)
+        size = len(datagram) + overhead
+        begins = max(now, self._free_at)
+        waiting = (begins - now) * link.rate / 8
+        if waiting and waiting + size > link.queue:
+            return Fate(datagram, (), Lost.QUEUE)
+        self._free_at = begins + size * 8 / link.rate
+        at = self._last_at = max(self._free_at + delay, self._last_at)
+        return self._fate(datagram, room, at)
 
     def _fate(self, datagram: bytes, room: int, at: float) -> Fate:
         link, rng = self.link, self._rng
@@ -149,11 +239,20 @@ class Pipe:
             return Fate(datagram, (), Lost.TOO_BIG)
         if link.loss and rng.random() < link.loss:
             return Fate(datagram, (), Lost.CHANCE)
+        if link.bad_enter and self._is_lost_in_bad_time():
+            return Fate(datagram, (), Lost.CHANCE)
         if link.reordering and rng.random() < link.reordering:
             return Fate(datagram, (at + link.held_back * rng.random(),), None)
         if link.duplication and rng.random() < link.duplication:
             return Fate(datagram, (at, at + link.held_back * rng.random()), None)
         return Fate(datagram, (at,), None)
+
+    def _is_lost_in_bad_time(self) -> bool:
+        link, rng = self.link, self._rng
+        change = link.bad_leave if self._bad else link.bad_enter
+        if rng.random() < change:
+            self._bad = not self._bad
+        return self._bad and rng.random() < link.bad_loss
 
     def reads(self, fates: list[Fate], segment_size: int) -> list[Read]:
         """What the receiver's socket returns for the datagrams of one send, in order of sending."""

@@ -2,7 +2,7 @@
 
 It stands where the daemon's driver stands and keeps the same promises: effects are executed in
 order, a `Persist` that fails discards what follows it in its list, one timer follows the engine's
-next deadline.
+next deadline. The engine is told the machine's own time, which may differ from the world's.
 
        underlay --receive--> +--------+ --effects--> underlay, disk, trace
          send_packet ------> | engine | --deliver--> `delivered`
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, assert_never
+from collections.abc import Iterable
+from functools import partial
+from typing import assert_never
 
 from overlay.catalog.removals import is_removed
 from overlay.effects import (
@@ -29,6 +29,7 @@ from overlay.effects import (
     Persist,
     ProbeAnswered,
     Report,
+    Scalar,
     SendControl,
     SendDatagram,
     SessionDown,
@@ -39,34 +40,17 @@ from overlay.effects import (
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
-from overlay.keys import SigningKey
-from overlay.sim.clock import Alarm
-from overlay.sim.faults import Disk, Power
-from overlay.sim.link import Lost, cut
-from overlay.sim.underlay import Site
+from overlay.sim.faults import Disk, Power, Starvation
+from overlay.sim.link import Lost
+from overlay.sim.localtime import TRUE, Clocks, LocalTime
+from overlay.sim.port import Port
+from overlay.sim.processor import Processor
+from overlay.sim.site import Membership, Site
+from overlay.sim.timer import Timer
 from overlay.state import NodeState
 from overlay.types import Address, Endpoint
 from overlay.views import PodView, Snapshot
-from overlay.wire.certificate import Identity
-from overlay.wire.cluster import Cluster
 from overlay.wire.virtio import NO_OFFLOAD
-
-SOCKET_BUFFER: Final = 212_992
-"""Bytes that wait while the machine is paused: Linux' default receive buffer."""
-
-MAX_IDLE_WAKES: Final = 1000
-"""Deadlines in a row at one instant. An engine whose deadline does not move would stop time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """What a machine has from the day it became a member, beside its changing state."""
-
-    identity: Identity
-    cluster: Cluster
-    psk: bytes
-    authority: SigningKey | None = None
-    """The authority's key, on the machine that admits others."""
 
 
 class Machine:
@@ -74,20 +58,27 @@ class Machine:
 
     Attributes:
         name: unique in the world.
-        endpoint: its underlay address.
         disk: what survives a crash.
         power: running, paused or off.
         left: whether its node has left the cluster.
         delivered: packets that came out of its TUN, in order.
         answered: replies to probes it was asked for.
+        time: its clocks.
+        traffic: what it sent and received.
         changes: grows whenever what it shows of itself may have changed.
     """
 
     def __init__(
-        self, *, name: str, endpoint: Endpoint, site: Site, seed: str, membership: Membership
+        self,
+        *,
+        name: str,
+        endpoint: Endpoint,
+        site: Site,
+        seed: str,
+        membership: Membership,
+        clocks: Clocks = TRUE,
     ) -> None:
         self.name = name
-        self.endpoint = endpoint
         self.membership = membership
         self.disk = Disk(NodeState().entries())
         self.power = Power.OFF
@@ -96,18 +87,19 @@ class Machine:
         self.answered: list[ProbeAnswered] = []
         self.benched: list[BenchEffect] = []
         self.changes = 0
+        self.time = LocalTime(site.clock, site.epoch, clocks)
         self._site = site
         # Both go on after a restart, as a machine's entropy does: no key is made twice.
         self._rng = random.Random(f"{seed}/{name}/choices")
         self._entropy = random.Random(f"{seed}/{name}/entropy").randbytes
+        self._luck = random.Random(f"{seed}/{name}/luck")
         self._engine: Engine | None = None
-        self._alarm: Alarm | None = None
-        self._alarm_at: float | None = None
-        self._idle_wakes = 0
-        self._singly: set[Endpoint] = set()  # whom its kernel segments nothing for
-        self._waiting: deque[tuple[bytes, int, Endpoint]] = deque()
-        self._waiting_bytes = 0
-        site.underlay.attach(name, endpoint, self.receive)
+        self._timer = Timer(site.clock, self.time, self._wake)
+        self._processor = Processor(site.clock, partial(self._timer.arm, None), self._go_on)
+        # Lists to be gone on with when the disk has written; None while it writes nothing.
+        self._unwritten: list[list[Effect]] | None = None
+        self._port = Port(name, endpoint, site.underlay, self.receive)
+        self.traffic = self._port.traffic
 
     # -- power -----------------------------------------------------------------------------------
 
@@ -134,7 +126,7 @@ class Machine:
             settings=site.settings,
             entropy=self._entropy,
             rng=self._rng,
-            epoch=site.epoch,
+            epoch=self.time.epoch,
             endpoints=(self.endpoint,),
             deliver=self._deliver,
             transmit=self._transmit,
@@ -144,11 +136,11 @@ class Machine:
         )
         self.power = Power.RUNNING
         self._note("machine.started")
-        self.perform(self._engine.start(self._now))
+        self.perform(self._engine.start(self.now))
 
     def stop(self) -> None:
         """Stop the daemon in good order."""
-        self.perform(self.engine.stop(self._now))
+        self.perform(self.engine.stop(self.now))
         self._halt("machine.stopped")
 
     def crash(self) -> None:
@@ -165,16 +157,17 @@ class Machine:
     def _halt(self, event: str) -> None:
         self._engine = None
         self.power = Power.OFF
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        self._arm(None)
+        self._port.inbox.take()
+        self._unwritten = None  # what was being written is not on the disk
+        self._processor.reset()
+        self._timer.arm(None)
         self._note(event)
 
     def pause(self) -> None:
         """Stop without noticing: datagrams wait in the socket buffer, deadlines come late."""
         if self.power is Power.RUNNING:
             self.power = Power.PAUSED
-            self._arm(None)
+            self._processor.pause(True)
             self._note("machine.paused")
 
     def resume(self) -> None:
@@ -183,17 +176,44 @@ class Machine:
             return
         self.power = Power.RUNNING
         self._note("machine.resumed")
-        waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-        self._rearm()
+        self._processor.pause(False)
+
+    @property
+    def starved(self) -> bool:
+        """Whether it gets the processor in slices only."""
+        return self._processor.starvation is not None
+
+    def starve(self, starvation: Starvation | None) -> None:
+        """Run in slices only from now on; None gives the machine its processor back."""
+        self._note("machine.starved" if starvation else "machine.fed")
+        self._processor.starve(starvation)
+
+    def _go_on(self) -> None:
+        """Catch up with what came while the machine did nothing.
+
+        Which comes first, timers that are late or datagrams that wait, is a matter of luck, as it
+        is in a real event loop.
+        """
+        if self._engine is None:
+            return
+        waiting = self._port.inbox.take()
+        deadline = self._engine.next_deadline()
+        late = deadline is not None and deadline < self.now
+        if late and waiting and self._luck.random() < 0.5:
+            self.perform(self._engine.on_deadline(self.now))
         for buffer, segment_size, source in waiting:
-            self.receive(buffer, segment_size, source)
+            self._take(buffer, segment_size, source)
+        self._rearm()
 
     def move(self, endpoint: Endpoint) -> None:
         """Have another underlay address from now on, as when a NAT rebinds. Nobody is told."""
-        self._site.underlay.detach(self.endpoint)
-        self.endpoint = endpoint
-        self._site.underlay.attach(self.name, endpoint, self.receive)
+        self._port.move(endpoint)
         self._note("machine.moved", endpoint=str(endpoint))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its underlay address."""
+        return self._port.endpoint
 
     @property
     def engine(self) -> Engine:
@@ -222,41 +242,43 @@ class Machine:
         """One read from the socket; says why it was lost, if it was."""
         if self._engine is None:
             return Lost.DOWN
-        if self.power is Power.PAUSED:
-            if self._waiting_bytes + len(buffer) > SOCKET_BUFFER:
-                return Lost.FULL
-            self._waiting.append((buffer, segment_size, source))
-            self._waiting_bytes += len(buffer)
-            return None
+        return self._take(buffer, segment_size, source)
+
+    def _take(self, buffer: bytes, segment_size: int, source: Endpoint) -> Lost | None:
+        if self._engine is None:
+            return Lost.DOWN
+        if not self._processor.runs:
+            return None if self._port.inbox.push(buffer, segment_size, source) else Lost.FULL
+        self.traffic.received(len(buffer), segment_size, source.ip_overhead)
         view = memoryview(buffer)
-        self.perform(self._engine.on_datagrams(view, segment_size, source, self._now))
+        self.perform(self._engine.on_datagrams(view, segment_size, source, self.now))
         return None
 
     def send_packet(self, packet: bytes) -> None:
         """An IP packet comes out of a pod and is read from the TUN."""
-        self.perform(self.engine.on_packet(NO_OFFLOAD + packet, self._now))
+        self.perform(self.engine.on_packet(NO_OFFLOAD + packet, self.now))
 
     def add_pod(self, name: str, address: Address | None = None) -> PodView:
         """Attach a pod. Raises what `Engine.add_pod` raises."""
-        pod, effects = self.engine.add_pod(name, f"/run/netns/{name}", address, self._now)
+        pod, effects = self.engine.add_pod(name, f"/run/netns/{name}", address, self.now)
         self.perform(effects)
         return pod
 
     def remove_pod(self, name: str) -> PodView:
         """Detach a pod. Raises what `Engine.remove_pod` raises."""
-        pod, effects = self.engine.remove_pod(name, self._now)
+        pod, effects = self.engine.remove_pod(name, self.now)
         self.perform(effects)
         return pod
 
     def mint_token(self, ttl: float = 3600.0) -> str:
         """A join token. Raises what `Engine.mint_token` raises."""
-        token, effects = self.engine.mint_token(ttl, self._now)
+        token, effects = self.engine.mint_token(ttl, self.now)
         self.perform(effects)
         return token
 
     def leave(self) -> None:
         """Hand everything back; the machine goes off when that is done. Raises as the engine."""
-        self.perform(self.engine.leave(self._now))
+        self.perform(self.engine.leave(self.now))
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Declare another node dead for ever. Raises what `Engine.remove` raises."""
@@ -264,7 +286,7 @@ class Machine:
 
     def snapshot(self) -> Snapshot:
         """What the node shows of itself."""
-        return self.engine.snapshot(self._now)
+        return self.engine.snapshot(self.now)
 
     # -- effects ---------------------------------------------------------------------------------
 
@@ -274,24 +296,42 @@ class Machine:
         For requests that have no verb of their own here:
         `machine.perform(machine.engine.on_endpoints(..., now))`.
         """
+        if self._unwritten is not None:
+            self._unwritten.append(list(effects))
+            return
         waiting = deque(effects)
         while waiting:
             effect = waiting.popleft()
             if isinstance(effect, Persist):
-                if not self._persist([effect, *(e for e in waiting if isinstance(e, Persist))]):
+                if self.disk.latency:
+                    self._wait_for_disk([effect, *waiting])
+                    break
+                if not self._persist(effect, waiting):
                     break
             elif not self._execute(effect):
                 break
         self._rearm()
 
+    def _wait_for_disk(self, effects: list[Effect]) -> None:
+        """The first effect takes its time; the machine, which waits for it, does nothing."""
+        self._unwritten = []
+        self._processor.wait(self.disk.latency, partial(self._on_written, effects))
+
+    def _on_written(self, effects: list[Effect]) -> None:
+        later, self._unwritten = self._unwritten or [], None
+        write, *rest = effects
+        assert isinstance(write, Persist)
+        for waiting in [rest, *later] if self._persist(write, rest) else later:
+            self.perform(waiting)
+
     def _execute(self, effect: Effect) -> bool:
         """Whether to go on with the list that `effect` is from."""
         match effect:
             case SendDatagram(endpoint, datagram, segment_size):
-                self._send(endpoint, datagram, segment_size)
+                self._port.send(endpoint, datagram, segment_size)
             case Report(event, fields):
                 self.changes += 1
-                self._site.trace.note(event, self.name, fields, self._now)
+                self._site.trace.note(event, self.name, fields, self._site.clock.now)
             case NetworkChanged():
                 self.changes += 1
             case SetOffload():
@@ -313,65 +353,55 @@ class Machine:
                 assert_never(effect)
         return True
 
-    def _persist(self, pending: Sequence[Persist]) -> bool:
-        """Store the first of these; the others are in the same list, behind it."""
-        failed = self.disk.write(pending[0].changes)
+    def _persist(self, write: Persist, rest: Iterable[Effect]) -> bool:
+        """Whether to go on with the `rest` of the list that `write` is from."""
+        pending = [write, *(effect for effect in rest if isinstance(effect, Persist))]
+        failed = self.disk.write(write.changes)
         if failed is None:
             return True
         self._note("disk.failed", why=failed)
-        self.perform(self.engine.on_persist_failed(pending, failed, self._now))
+        self.perform(self.engine.on_persist_failed(pending, failed, self.now))
         return False
 
     def _set_offload(self, effect: SetOffload) -> None:
         if effect.endpoint is None:
             return  # what reads return is the link's doing
-        (self._singly.discard if effect.on else self._singly.add)(effect.endpoint)
+        self._port.segment(effect.endpoint, effect.on)
         self._note("offload.set", what=effect.name, on=int(effect.on))
 
-    def _send(self, endpoint: Endpoint, datagrams: bytes, segment_size: int) -> None:
-        if endpoint in self._singly:
-            for datagram in cut(datagrams, segment_size):
-                self._site.underlay.send(self.name, self.endpoint, endpoint, datagram, 0)
-            return
-        self._site.underlay.send(self.name, self.endpoint, endpoint, datagrams, segment_size)
-
     def _transmit(self, endpoint: Endpoint, datagrams: memoryview, segment_size: int) -> bool:
-        self._send(endpoint, bytes(datagrams), segment_size)
+        self._port.send(endpoint, bytes(datagrams), segment_size)
         return True
 
     def _deliver(self, packet: memoryview) -> bool:
         inner = bytes(packet[len(NO_OFFLOAD) :])
         self.delivered.append(inner)
-        self._site.trace.note("packet.delivered", self.name, {"size": len(inner)}, self._now)
+        self._note("packet.delivered", size=len(inner))
         return True
 
     # -- time ------------------------------------------------------------------------------------
 
     def _rearm(self) -> None:
-        if self._engine is not None and self.power is Power.RUNNING:
-            self._arm(self._engine.next_deadline())
-
-    def _arm(self, deadline: float | None) -> None:
-        if deadline == self._alarm_at:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = deadline
-        self._alarm = None if deadline is None else self._site.clock.at(deadline, self._wake)
+        if self._engine is not None and self._processor.runs:
+            self._timer.arm(self._engine.next_deadline())
 
     def _wake(self) -> None:
-        late = self._alarm_at is not None and self._alarm_at < self._now
-        self._alarm_at = self._alarm = None
-        self.perform(self.engine.on_deadline(self._now))
-        stuck = self._alarm_at is not None and self._alarm_at <= self._now
-        self._idle_wakes = self._idle_wakes + 1 if stuck or late else 0
-        if self._idle_wakes > MAX_IDLE_WAKES:
-            raise StateError(f"{self.name} wants to be woken at {self._alarm_at} over and over")
+        self.perform(self.engine.on_deadline(self.now))
 
     @property
-    def _now(self) -> float:
-        return self._site.clock.now
+    def now(self) -> float:
+        """Monotonic seconds by its own clock: what its engine is told."""
+        return self.time.now
 
-    def _note(self, event: str, **fields: str | int) -> None:
+    def set_clock(self, *, rate: float | None = None, step: float = 0.0) -> None:
+        """Run its monotonic clock at another rate, or step its wall clock by so many seconds."""
+        if rate is not None:
+            self._timer.arm(None)
+            self.time.set_rate(rate)
+            self._rearm()
+        self.time.step(step)
+        self._note("clock.set", rate="" if rate is None else rate, step=step)
+
+    def _note(self, event: str, **fields: Scalar) -> None:
         self.changes += 1
-        self._site.trace.note(event, self.name, fields, self._now)
+        self._site.trace.note(event, self.name, fields, self._site.clock.now)

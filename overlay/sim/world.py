@@ -13,7 +13,7 @@ same seed and the same calls does the same to the last byte.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -26,9 +26,12 @@ from overlay.sim.applicant import Applicant
 from overlay.sim.checks import differences, violations
 from overlay.sim.clock import Clock
 from overlay.sim.link import Link
-from overlay.sim.machine import Machine, Membership
+from overlay.sim.localtime import TRUE, Clocks
+from overlay.sim.machine import Machine
+from overlay.sim.nat import TIMEOUT, Nat, NatKind
+from overlay.sim.site import Membership, Site
 from overlay.sim.trace import WORLD, Trace
-from overlay.sim.underlay import Site, Underlay
+from overlay.sim.underlay import Underlay
 from overlay.state import NodeState
 from overlay.types import DEFAULT_PORT, Endpoint, Prefix
 from overlay.views import Snapshot
@@ -47,6 +50,9 @@ ADDRESSES: Final = ip_network("198.18.0.0/15")
 
 ADDRESSES6: Final = ip_network("2001:db8::/64")
 """The same for an IPv6 underlay, from the range for documentation (RFC 3849)."""
+
+PRIVATE: Final = ip_network("172.16.0.0/12")
+"""Addresses behind NATs (RFC 1918). No two NATs use one, so that an address is one machine's."""
 
 CIDR: Final = IPv4Network("10.244.0.0/16")
 CIDR6: Final = IPv6Network("fd4d:7573:6c69::/48")
@@ -70,6 +76,10 @@ class World:
         cidr, cidr6, block_prefix: the cluster's ranges.
         underlay: range that machines get their underlay addresses from, IPv4 or IPv6.
         keep_datagrams: whether the trace keeps datagrams; a big world is lighter without.
+
+    Attributes:
+        nats: which NAT a machine is behind, by its name; to be set before it is added.
+        clocks: how a machine's clocks differ from the world's, as above.
     """
 
     def __init__(
@@ -94,7 +104,10 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.applicants: dict[str, Applicant] = {}
         self.founder = founder
-        self._endpoints = (Endpoint(str(host), DEFAULT_PORT) for host in underlay.hosts())
+        self.nats: dict[str, Nat] = {}
+        self.clocks: dict[str, Clocks] = {}
+        self._hosts = map(str, underlay.hosts())
+        self._private = map(str, PRIVATE.hosts())
         self._site = Site(self.clock, self.trace, self.underlay, settings or Settings(), EPOCH)
         self._entropy = random.Random(f"{seed}/world").randbytes
         self._serial = 0
@@ -143,7 +156,7 @@ class World:
         self._check_name_is_new(name)
         applicant = self.applicants[name] = Applicant(
             name=name,
-            endpoint=next(self._endpoints),
+            endpoint=self._new_endpoint(name),
             site=self._site,
             token=token or self.machines[self.founder].mint_token(),
             seed=self._entropy(16).hex(),
@@ -163,7 +176,7 @@ class World:
             StateError: the name is taken. Nothing else.
         """
         self._check_name_is_new(name)
-        return self._add(name, membership, items, next(self._endpoints))
+        return self._add(name, membership, items, self._new_endpoint(name))
 
     def _check_name_is_new(self, name: str) -> None:
         if name in self.machines or name in self.applicants:
@@ -172,16 +185,33 @@ class World:
     def _add(
         self, name: str, membership: Membership, items: Sequence[Item], endpoint: Endpoint
     ) -> Machine:
+        machine = self._machine(name, membership, endpoint)
+        machine.disk.restore(NodeState(items=tuple(items)).entries())
+        machine.start()
+        return machine
+
+    def _machine(self, name: str, membership: Membership, endpoint: Endpoint) -> Machine:
         machine = self.machines[name] = Machine(
             name=name,
             endpoint=endpoint,
             site=self._site,
             seed=str(self.seed),
             membership=membership,
+            clocks=self.clocks.get(name, TRUE),
         )
-        machine.disk.restore(NodeState(items=tuple(items)).entries())
-        machine.start()
         return machine
+
+    def _new_endpoint(self, name: str) -> Endpoint:
+        nat = self.nats.get(name)
+        if nat is None:
+            return Endpoint(next(self._hosts), DEFAULT_PORT)
+        endpoint = Endpoint(next(self._private), DEFAULT_PORT)
+        self.underlay.put_behind(endpoint, nat)
+        return endpoint
+
+    def add_nat(self, name: str, kind: NatKind, timeout: float = TIMEOUT) -> Nat:
+        """A NAT with a public address of its own. Put machines behind it by `nats`."""
+        return Nat(name, next(self._hosts), kind, timeout)
 
     def membership(self, name: str, *, lifetime: int = LIFETIME) -> Membership:
         """New keys for `name`, certified by this world's authority for `lifetime` seconds."""
@@ -287,9 +317,32 @@ class World:
             machine.crash()
         machine.start()
 
+    def restore(self, name: str, image: Mapping[bytes, bytes]) -> None:
+        """Put a backup of a machine's disk back and start it from that. See `Disk.image`."""
+        machine = self.machines[name]
+        if machine.live:
+            machine.crash()
+        machine.disk.restore(image)
+        self._note("disk.restored", machine=name)
+        machine.start()
+
+    def clone(self, name: str, copy: str) -> Machine:
+        """A second machine, `copy`, starts from a copy of a machine's disk, keys included.
+
+        Raises:
+            StateError: `copy` is the name of another machine. Nothing else.
+        """
+        self._check_name_is_new(copy)
+        original = self.machines[name]
+        machine = self._machine(copy, original.membership, self._new_endpoint(copy))
+        machine.disk.restore(original.disk.image())
+        self._note("machine.cloned", machine=name, copy=copy)
+        machine.start()
+        return machine
+
     def move(self, name: str) -> None:
         """Give a machine another underlay address, as when a NAT rebinds. Nobody is told."""
-        self.machines[name].move(next(self._endpoints))
+        self.machines[name].move(self._new_endpoint(name))
 
     def _note(self, event: str, **fields: str | bool) -> None:
         self.trace.note(event, WORLD, fields, self.now)
@@ -311,8 +364,10 @@ class World:
         for applicant in self.applicants.values():
             failure = applicant.failure
             yield f"{applicant.name} is not admitted" + (f": {failure}" if failure else "")
-        names = [machine.name for machine in self.live()]
-        yield from differences(names, lambda name: self._show(self.machines[name]))
+        live = self.live()
+        nodes = {machine.membership.identity.name for machine in live}
+        names = [machine.name for machine in live]
+        yield from differences(names, lambda name: self._show(self.machines[name]), nodes)
 
     def converged(self) -> bool:
         """Whether all live nodes have blocks, know each other, and agree on routes and pods."""

@@ -24,7 +24,7 @@ from overlay.lanes.messages import Ready, encode
 from overlay.lanes.remote import ViaFirst
 from overlay.lanes.worker import LaneWorker
 from overlay.sim import udp
-from overlay.sim.machine import Membership
+from overlay.sim.site import Membership
 from overlay.sim.world import EPOCH
 from overlay.state import NodeState
 from overlay.types import DEFAULT_PORT, Endpoint, NodeId

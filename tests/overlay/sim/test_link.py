@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import ConfigError
-from overlay.sim.link import MIN_MTU, Link, Lost, Pipe, cut
+from overlay.sim.link import MIN_MTU, Link, Lost, Pipe, Spread, cut
 
 shares = st.floats(0.0, 1.0)
 links = st.builds(
@@ -106,3 +107,45 @@ def test_a_link_that_cannot_be_is_refused_by_the_name_of_its_setting(key, value)
     with pytest.raises(ConfigError) as refused:
         Link(**{key: value})
     assert refused.value.key == key
+
+
+def test_a_rate_spaces_datagrams_and_a_full_queue_drops():
+    link = Link(latency=0.0, rate=8000.0, queue=300)  # 1000 bytes a second
+    pipe = Pipe(link, random.Random(1))
+    fates = pipe.carry(bytes(4 * 72), 72, 28, 0.0)
+    assert [fate.arrivals[0] for fate in fates[:3]] == pytest.approx([0.1, 0.2, 0.3])
+    assert fates[3].lost is Lost.QUEUE
+    (later,) = pipe.carry(bytes(72), 0, 28, 1.0)
+    assert later.arrivals == pytest.approx((1.1,))
+
+
+def test_an_idle_link_takes_a_datagram_that_is_larger_than_its_queue():
+    pipe = Pipe(Link(rate=8000.0, queue=0), random.Random(1))
+    assert pipe.carry(bytes(1000), 0, 28, 0.0)[0].lost is None
+    assert pipe.carry(bytes(10), 0, 28, 0.0)[0].lost is Lost.QUEUE
+
+
+def test_bursts_of_loss_are_as_frequent_and_as_long_as_they_should_be():
+    lost = [fate.lost is not None for fate in carried(Link(bad_enter=0.01, bad_leave=0.1), 50_000)]
+    assert sum(lost) == pytest.approx(50_000 * 0.01 / 0.11, rel=0.15)
+    runs = sum(now and not before for before, now in pairwise(lost))
+    assert sum(lost) / runs == pytest.approx(10, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("spread", "mean", "longest"),
+    [(Spread.UNIFORM, 0.05, 0.1), (Spread.NORMAL, 0.0798, 0.45), (Spread.EXPONENTIAL, 0.1, 1.3)],
+)
+def test_delays_are_distributed_as_the_link_says(spread, mean, longest):
+    link = Link(latency=1.0, jitter=0.1, spread=spread)
+    pipe = Pipe(link, random.Random(1))
+    delays = [pipe.carry(b"x", 0, 28, n * 9.0)[0].arrivals[0] - n * 9.0 - 1.0 for n in range(5000)]
+    assert sum(delays) / 5000 == pytest.approx(mean, rel=0.05)
+    assert min(delays) >= 0.0
+    assert longest / 2 < max(delays) <= longest
+
+
+@pytest.mark.parametrize("link", [Link.lan(), Link.wan(), Link.satellite(), Link.terrible()])
+def test_every_preset_carries_most_of_what_it_is_given(link):
+    fates = carried(link, 2000)
+    assert sum(fate.lost is None for fate in fates) > 1700

@@ -7,7 +7,10 @@ import pytest
 from overlay.effects import Persist, Report, SendControl
 from overlay.errors import StateError
 from overlay.sim import Link, Lost, Machine, Power, World, udp
-from overlay.sim.machine import SOCKET_BUFFER
+from overlay.sim.faults import Starvation
+from overlay.sim.inbox import SOCKET_BUFFER
+from overlay.sim.localtime import Clocks
+from overlay.sim.world import EPOCH
 from overlay.types import Endpoint, NodeId
 
 SOMEWHERE = Endpoint("198.18.9.9", 1)
@@ -215,3 +218,98 @@ def test_a_node_that_left_does_not_start_again():
     assert other.left
     assert not other.live
     assert world.trace.notes("machine.refused", "node2")
+
+
+def test_a_starved_machine_reads_only_in_its_slices():
+    world, machine, other = pair()
+    web, db = machine.add_pod("web"), other.add_pod("db")
+    world.run(world.now + 1.0)
+    other.starve(Starvation(share=0.1, period=5.0))
+    began = world.now
+    machine.send_packet(udp(web.address, db.address, b"hello"))
+    world.run(began + 4.8)
+    assert other.delivered == []
+    assert other.starved
+    world.run(began + 5.0)
+    assert len(other.delivered) == 1
+    other.starve(None)
+    machine.send_packet(udp(web.address, db.address, b"again"))
+    world.run(world.now + 0.1)
+    assert len(other.delivered) == 2
+
+
+def first_after_a_pause(seed: int) -> str:
+    """What an engine sees first when its machine goes on: a timer that is late, or a datagram."""
+    world = World(seed)
+    world.add_node("node2")
+    world.run_until(world.converged, timeout=5.0)
+    machine = world["node2"]
+    machine.pause()
+    world.run(world.now + 3.0)
+    order: list[str] = []
+    engine = machine.engine
+    woken, read = engine.on_deadline, engine.on_datagrams
+    engine.on_deadline = lambda now: (order.append("timer"), woken(now))[1]
+    engine.on_datagrams = lambda *what: (order.append("read"), read(*what))[1]
+    machine.resume()
+    return order[0]
+
+
+def test_late_timers_and_waiting_datagrams_come_in_either_order():
+    assert {first_after_a_pause(seed) for seed in range(20)} == {"timer", "read"}
+
+
+def test_what_follows_a_slow_write_waits_for_it_and_so_does_all_else():
+    world, machine, _ = pair()
+    machine.disk.latency = 0.5
+    began, writes = world.now, machine.disk.writes
+    seen = len(events(world, "node1"))
+    machine.perform([Report("before"), Persist(((b"names", b"one"),)), Report("after")])
+    machine.perform([Report("later")])
+    assert machine.receive(b"x", 0, SOMEWHERE) is None
+    assert machine.disk.writes == writes
+    assert events(world, "node1")[seen:] == ["before"]
+    world.run(began + 0.49)
+    assert machine.disk.writes == writes
+    world.run(began + 0.51)
+    assert machine.disk.writes == writes + 1
+    assert events(world, "node1")[seen:][:3] == ["before", "after", "later"]
+
+
+def test_a_slow_write_that_fails_discards_what_followed_it_but_not_what_came_later():
+    world, machine, _ = pair()
+    machine.disk.latency = 0.5
+    machine.disk.fail(1)
+    seen = len(events(world, "node1"))
+    machine.perform([Persist(((b"names", b"one"),)), Report("after")])
+    machine.perform([Report("later")])
+    world.run(world.now + 0.6)
+    told = events(world, "node1")[seen:]
+    assert "later" in told
+    assert "after" not in told
+
+
+def test_a_crash_while_the_disk_writes_keeps_the_old_state():
+    world, machine, _ = pair()
+    before = machine.disk.image()
+    machine.disk.latency = 0.5
+    machine.perform([Persist(((b"names", b"one"),))])
+    machine.crash()
+    world.run(world.now + 5.0)
+    assert machine.disk.entries == before
+
+
+def test_the_engine_is_told_the_machines_own_time_and_works_all_the_same():
+    world = World(3)
+    world.clocks["node2"] = Clocks(start=5000.0, rate=1.05, skew=30.0)
+    other = world.add_node("node2")
+    world.run_until(world.converged, timeout=5.0)
+    world.run(100.0)
+    assert other.snapshot().now == pytest.approx(5105.0)
+    assert world.converged()
+    other.set_clock(rate=0.9, step=-3600.0)
+    world.run(200.0)
+    assert other.now == pytest.approx(5195.0)
+    assert world.converged()
+    since = other.add_pod("web").since
+    assert since != pytest.approx(EPOCH + 200.0, abs=20.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from overlay.sim.clock import Clock
 from overlay.sim.link import Link, Lost
+from overlay.sim.nat import Nat, NatKind
 from overlay.sim.trace import Trace
 from overlay.sim.underlay import Underlay
 from overlay.types import Endpoint
@@ -114,3 +115,67 @@ def test_nothing_arrives_at_an_address_that_was_given_up():
     wires.clock.run(1.0)
     assert wires.read == []
     assert wires.losses() == ["nowhere"]
+
+
+def test_what_was_said_last_of_a_link_holds():
+    wires = Wires(Link(latency=0.1))
+    group = {"a"}
+    wires.underlay.set_links(group, ["b"], Link(latency=0.2))
+    wires.send()
+    wires.underlay.set_link("b", "a", Link(latency=0.3))
+    wires.send()
+    wires.underlay.set_all_links(Link(latency=0.4))
+    wires.send()
+    wires.clock.run(1.0)
+    assert [at for at, *_ in wires.read] == [0.2, 0.3, 0.4]
+
+
+def test_who_joins_a_group_later_gets_its_links():
+    wires = Wires(Link(latency=0.1))
+    group: set[str] = set()
+    wires.underlay.set_links(group, ["b"], Link(latency=0.2))
+    group.add("a")
+    wires.send()
+    wires.clock.run(1.0)
+    assert [at for at, *_ in wires.read] == [0.2]
+
+
+PRIVATE = Endpoint("172.16.0.1", 6875)
+PRIVATE_OTHER = Endpoint("172.16.0.2", 6875)
+
+
+class Home(Wires):
+    """`a` and `b` as ever; `c` and `d` behind one NAT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nat = Nat("nat", "198.18.0.7", NatKind.PORT_RESTRICTED)
+        for name, endpoint in (("c", PRIVATE), ("d", PRIVATE_OTHER)):
+            self.underlay.put_behind(endpoint, self.nat)
+            self.underlay.attach(name, endpoint, self._receive)
+
+    def pass_on(self, name: str, source: Endpoint, to: Endpoint) -> Endpoint | None:
+        """Whom the reader sees as the source of one datagram; None if it does not arrive."""
+        self.read.clear()
+        self.underlay.send(name, source, to, b"hello", 0)
+        self.clock.run(self.clock.now + 1.0)
+        return self.read[0][3] if self.read else None
+
+
+def test_a_machine_behind_a_nat_reaches_others_and_is_answered_at_its_public_address():
+    home = Home()
+    public = home.pass_on("c", PRIVATE, A)
+    assert public is not None
+    assert public.host == "198.18.0.7"
+    assert home.pass_on("a", A, public) == A
+    assert home.pass_on("b", B, public) is None
+    fates = [entry.fate.lost for entry in home.trace._entries]
+    assert fates == [None, None, Lost.FILTERED]
+
+
+def test_private_addresses_are_for_neighbours_only_and_there_is_no_hairpin():
+    home = Home()
+    assert home.pass_on("c", PRIVATE, PRIVATE_OTHER) == PRIVATE
+    assert home.pass_on("a", A, PRIVATE) is None
+    public = home.pass_on("d", PRIVATE_OTHER, A)
+    assert home.pass_on("c", PRIVATE, public) is None

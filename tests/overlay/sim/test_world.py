@@ -6,7 +6,8 @@ import pytest
 
 from overlay.config import Settings
 from overlay.errors import StateError
-from overlay.sim import ADDRESSES6, Link, NotReachedError, World
+from overlay.sim import ADDRESSES6, Link, NotReachedError, World, udp
+from overlay.sim.nat import NatKind
 from overlay.sim.world import EPOCH
 
 
@@ -125,3 +126,38 @@ def test_settings_reach_every_engine():
 
 def test_virtual_time_begins_at_a_fixed_date():
     assert World(1).cluster.created == EPOCH
+
+
+def test_a_restored_machine_runs_from_its_backup():
+    world = World(1)
+    world.add_node("node2")
+    world.run_until(world.converged, timeout=5.0)
+    image = world["node2"].disk.image()
+    world["node2"].add_pod("web")
+    world.run(world.now + 1.0)
+    world.restore("node2", image)
+    assert [pod.name for pod in world["node2"].snapshot().pods if pod.local] == []
+
+
+def test_a_clone_has_the_keys_of_its_original_and_another_address():
+    world = World(1)
+    original = world.add_node("node2")
+    world.run_until(world.converged, timeout=5.0)
+    clone = world.clone("node2", "copy")
+    assert clone.engine.identity.node == original.engine.identity.node
+    assert clone.endpoint != original.endpoint
+    with pytest.raises(StateError):
+        world.clone("node2", "copy")
+
+
+def test_a_machine_behind_a_nat_is_a_member_like_any_other():
+    world = World(1)
+    world.nats["node2"] = world.add_nat("nat", NatKind.SYMMETRIC)
+    web = world.join("node2")
+    assert web.endpoint.host.startswith("172.16.")
+    world.run_until(world.converged, timeout=10.0)
+    here, there = world["node1"].add_pod("a"), world["node2"].add_pod("b")
+    world.run(world.now + 1.0)
+    world.send_packet("node1", udp(here.address, there.address, b"hello"))
+    world.run(world.now + 1.0)
+    assert len(world["node2"].delivered) == 1
