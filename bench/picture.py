@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
-from xml.sax.saxutils import escape
 
 from bench.figures import BY_KEY, Figure
 from bench.summary import Summary
 from bench.topology import Underlay
+from node.svg import document, text
 
 PANELS: Final = (
     (str(Underlay.VETH), "tcp1"),
@@ -36,17 +36,6 @@ THICK: Final = 16
 TITLE: Final = 46
 GAP: Final = 22
 
-_STYLE: Final = """
-  .paper { fill: #ffffff } text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-  .head { font-size: 20px; font-weight: 600 } .title { font-size: 14px; font-weight: 600 }
-  .soft { fill: #59636e; font-size: 12px } .other { fill: #b6bfc9 } .ours { fill: #0f7b6c }
-  .own { font-weight: 600 } .axis { stroke: #d1d9e0 }
-  @media (prefers-color-scheme: dark) {
-    .paper { fill: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 }
-    .other { fill: #6b7580 } .ours { fill: #2fbfa7 } .axis { stroke: #3d444d }
-  }
-"""
-
 
 def picture(summary: Summary, titles: Mapping[str, str], notes: Sequence[str]) -> str:
     """The whole picture as an SVG document.
@@ -69,18 +58,12 @@ def picture(summary: Summary, titles: Mapping[str, str], notes: Sequence[str]) -
         f'{TOP + at // COLUMNS * (height + GAP)})">\n{panel}\n</g>'
         for at, panel in enumerate(panels)
     ]
-    return "\n".join(
-        [
-            '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Benchmark"',
-            f' viewBox="0 0 {whole[0]} {whole[1]}" width="{whole[0]}" height="{whole[1]}">',
-            f"<style>{_STYLE}</style>",
-            '<rect class="paper" width="100%" height="100%" rx="8"/>',
-            _text(MARGIN, 38, "head", "Pod to pod across two nodes"),
-            *(_text(MARGIN, 60 + 17 * at, "soft", line) for at, line in enumerate(notes)),
-            *placed,
-            "</svg>\n",
-        ]
-    )
+    body = [
+        text(MARGIN, 38, "head", "Pod to pod across two nodes"),
+        *(text(MARGIN, 60 + 17 * at, "soft", line) for at, line in enumerate(notes)),
+        *placed,
+    ]
+    return document(whole, "Benchmark", body)
 
 
 def _panel_height(contestants: int) -> int:
@@ -99,8 +82,8 @@ def _panel(summary: Summary, underlay: str, figure: Figure, titles: Mapping[str,
     way = "more is better" if figure.more_is_better else "less is better"
     where = "" if underlay == Underlay.VETH else "single frames on the wire: "
     parts = [
-        _text(0, 14, "title", where + figure.title),
-        _text(0, 32, "soft", f"{figure.unit}, {way}"),
+        text(0, 14, "title", where + figure.title),
+        text(0, 32, "soft", f"{figure.unit}, {way}"),
         f'<path class="axis" d="M{NAMES} {TITLE - 4}V{TITLE + len(values) * LINE}"/>',
     ]
     for at, (name, value) in enumerate(values.items()):
@@ -118,10 +101,10 @@ def _bar(at: int, name: str, title: str, shown: tuple[float, str, str]) -> list[
     kind, own = ("ours", "own") if name == "muslin" else ("other", "")
     after = NAMES + width + 8
     return [
-        _text(NAMES - 8, middle, own, title, end=True),
+        text(NAMES - 8, middle, own, title, end=True),
         f'<rect class="{kind}" x="{NAMES}" y="{y}" width="{width:.1f}" height="{THICK}" rx="2"/>',
-        _text(after, middle, own, value),
-        *([_text(after + 9 * len(value) + 4, middle, "soft", note)] if note else []),
+        text(after, middle, own, value),
+        *([text(after + 9 * len(value) + 4, middle, "soft", note)] if note else []),
     ]
 
 
@@ -129,8 +112,3 @@ def _times(ratio: float) -> str:
     """Two digits are what such a measurement is worth."""
     digits = 0 if ratio >= 10 else 1 if ratio >= 1 else 2
     return f"{ratio:.{digits}f}\u00d7"
-
-
-def _text(x: float, y: float, kind: str, text: str, *, end: bool = False) -> str:
-    anchor = ' text-anchor="end"' if end else ""
-    return f'<text x="{x:.0f}" y="{y:.0f}" class="{kind}"{anchor}>{escape(text)}</text>'

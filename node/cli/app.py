@@ -45,6 +45,7 @@ VERBS: Final = {
     "ping": Verb("node.cli.ping", "ping", "Reach something through the overlay, leg by leg."),
     "bench": Verb("node.cli.bench", "bench", "Measure the way to a pod or node; say what limits."),
     "lab": Verb("node.cli.lab", "lab", "Run a whole cluster on this machine, in namespaces."),
+    "sim": Verb("node.cli.sim", "sim", "Run a simulated cluster from a scenario, on virtual time."),
 }
 
 

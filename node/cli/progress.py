@@ -35,6 +35,10 @@ class Progress(Animation):
         self._text = text
         self._step(text)
 
+    def set(self, text: str) -> None:
+        """Something small has changed: shown where there is a terminal, and nowhere else."""
+        self._text = text
+
     def drawn(self) -> str:
         """What is being waited for, and for how long already."""
         return f"muslin: {self._text} ({time.monotonic() - self._began:.0f} s)"

@@ -17,9 +17,36 @@ Protocol promises are proven here, because here a minute costs milliseconds, an 
 and a failure comes with the seed that brings it back. What the kernel does is proven elsewhere, in
 network namespaces.
 
-Reading order: `clock` (time), `link` and `underlay` (what is between machines), `faults` (what
-breaks), `machine` (a driver for one engine), `applicant` (one that still has to join), `world` (all
-of it together), `checks` (what must be true), `trace` (what happened), `packets` (what pods send).
+The same from a file, with something expected of it (`muslin sim` does this):
+
+    >>> from overlay.sim import Play, parse
+    >>> scenario = parse('''
+    ... title = "a node dies"
+    ... until = 40.0
+    ... [cluster]
+    ... nodes = 4
+    ... [[event]]
+    ... at = 3.0
+    ... do = "crash"
+    ... nodes = 1
+    ... [[expect]]
+    ... event = "crash"
+    ... within = 35.0
+    ... ''')
+    >>> outcome = Play(scenario, seed=7).run()
+    >>> outcome.failures(scenario.expect)
+    []
+
+Reading order, from the network to the whole:
+
+    time          `clock`, and as a machine sees it `localtime`, `timer`
+    network       `link`, `nat`, `underlay`
+    faults        `faults` (cuts, disks), `processor` (pauses, starvation)
+    a machine     `inbox`, `port`, `executor`, `machine`; `applicant` still has to join
+    a cluster     `authority`, `reader`, `site`, `world`; `packets` that pods send
+    judging       `checks` (what must be true), `trace` (what happened), `deaths`
+    scenarios     `scenario` (the file), `typed`, `selection`, `spec`; `stage`, `acts`, `mishaps`
+                  (what can happen); `play`, `metrics`, `goals`, `outcome` (what came of it)
 
 References:
     FoundationDB's simulation (Zhou et al. 2021, section 4): one thread, seeded, faults included.
@@ -32,6 +59,8 @@ from overlay.sim.faults import Power
 from overlay.sim.link import Link, Lost
 from overlay.sim.machine import Machine
 from overlay.sim.packets import udp
+from overlay.sim.play import Play
+from overlay.sim.scenario import parse
 from overlay.sim.site import Membership
 from overlay.sim.trace import Trace
 from overlay.sim.world import ADDRESSES6, NotReachedError, World
@@ -43,8 +72,10 @@ __all__ = [
     "Machine",
     "Membership",
     "NotReachedError",
+    "Play",
     "Power",
     "Trace",
     "World",
+    "parse",
     "udp",
 ]

@@ -79,7 +79,8 @@ def violations(snapshots: Mapping[str, Snapshot]) -> Iterator[str]:
     """What these live nodes must never show, one clause each.
 
     Args:
-        snapshots: live nodes by name.
+        snapshots: live machines by name. Two of one node, an original and its clone, hold the same
+            blocks and the pods that are on the disk of both; neither may add to them.
     """
     gone = {node.id for snapshot in snapshots.values() for node in snapshot.nodes if _gone(node)}
     # A removed node may go on by itself for ever: its operator has answered for that.
@@ -106,17 +107,17 @@ def imbalance(ledger: LedgerView) -> int:
 
 
 def _used(snapshots: Mapping[str, Snapshot]) -> Iterator[Claim]:
-    for name, snapshot in snapshots.items():
+    for snapshot in snapshots.values():
         for prefix in snapshot.own_prefixes:
-            yield _claim(prefix, name)
+            yield _claim(prefix, snapshot.name)
 
 
 def _owned(snapshots: Mapping[str, Snapshot]) -> Iterator[Claim]:
-    for name, snapshot in snapshots.items():
+    for snapshot in snapshots.values():
         for block in snapshot.blocks:
             # A held one is nobody's to use; the authority may have taken it back unseen.
-            if block.node == name and block.state in ("in-use", "free"):
-                yield _claim(block.prefix, name)
+            if block.node == snapshot.name and block.state in ("in-use", "free"):
+                yield _claim(block.prefix, snapshot.name)
 
 
 def _claim(prefix: IPv4Network | IPv6Network, name: str) -> Claim:
@@ -137,7 +138,8 @@ def _overlaps(claims: Iterable[Claim], what: str) -> Iterator[str]:
 
 def _pod_faults(snapshots: Mapping[str, Snapshot]) -> Iterator[str]:
     owners: dict[object, str] = {}
-    for name, snapshot in snapshots.items():
+    for snapshot in snapshots.values():
+        name = snapshot.name
         for pod in snapshot.pods:
             if not pod.local:
                 continue

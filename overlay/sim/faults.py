@@ -88,11 +88,14 @@ class Cuts:
         """Mend everything."""
         self._pairs.clear()
 
-    def partition(self, groups: Iterable[Iterable[str]]) -> None:
-        """Sever each group from the others; within a group nothing changes."""
+    def partition(self, groups: Iterable[Iterable[str]], *, one_way: bool = False) -> None:
+        """Sever each group from the others; within a group nothing changes.
+
+        With `one_way`, datagrams from later groups to earlier ones still pass.
+        """
         for left, right in combinations([list(group) for group in groups], 2):
             for source, destination in product(left, right):
-                self.cut(source, destination)
+                self.cut(source, destination, one_way=one_way)
 
 
 _shared: dict[bytes, bytes] = {}

@@ -12,7 +12,6 @@ next deadline. The engine is told the machine's own time, which may differ from 
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from typing import assert_never
@@ -40,6 +39,7 @@ from overlay.effects import (
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
+from overlay.sim.executor import Executor
 from overlay.sim.faults import Disk, Power, Starvation
 from overlay.sim.link import Lost
 from overlay.sim.localtime import TRUE, Clocks, LocalTime
@@ -50,6 +50,7 @@ from overlay.sim.timer import Timer
 from overlay.state import NodeState
 from overlay.types import Address, Endpoint
 from overlay.views import PodView, Snapshot
+from overlay.wire.items import Item
 from overlay.wire.virtio import NO_OFFLOAD
 
 
@@ -96,8 +97,7 @@ class Machine:
         self._engine: Engine | None = None
         self._timer = Timer(site.clock, self.time, self._wake)
         self._processor = Processor(site.clock, partial(self._timer.arm, None), self._go_on)
-        # Lists to be gone on with when the disk has written; None while it writes nothing.
-        self._unwritten: list[list[Effect]] | None = None
+        self._executor = Executor(self.disk, self._processor, self._execute, self._on_not_stored)
         self._port = Port(name, endpoint, site.underlay, self.receive)
         self.traffic = self._port.traffic
 
@@ -158,7 +158,7 @@ class Machine:
         self._engine = None
         self.power = Power.OFF
         self._port.inbox.take()
-        self._unwritten = None  # what was being written is not on the disk
+        self._executor.reset()
         self._processor.reset()
         self._timer.arm(None)
         self._note(event)
@@ -282,7 +282,11 @@ class Machine:
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Declare another node dead for ever. Raises what `Engine.remove` raises."""
-        self.perform(self.engine.remove(name, self._now, force=force))
+        self.perform(self.engine.remove(name, self.now, force=force))
+
+    def own_record(self) -> Item | None:
+        """What the running node says of itself, as others may be given it."""
+        return self.engine.parts.store.get(self.engine.parts.own_key)
 
     def snapshot(self) -> Snapshot:
         """What the node shows of itself."""
@@ -296,33 +300,8 @@ class Machine:
         For requests that have no verb of their own here:
         `machine.perform(machine.engine.on_endpoints(..., now))`.
         """
-        if self._unwritten is not None:
-            self._unwritten.append(list(effects))
-            return
-        waiting = deque(effects)
-        while waiting:
-            effect = waiting.popleft()
-            if isinstance(effect, Persist):
-                if self.disk.latency:
-                    self._wait_for_disk([effect, *waiting])
-                    break
-                if not self._persist(effect, waiting):
-                    break
-            elif not self._execute(effect):
-                break
+        self._executor.perform(effects)
         self._rearm()
-
-    def _wait_for_disk(self, effects: list[Effect]) -> None:
-        """The first effect takes its time; the machine, which waits for it, does nothing."""
-        self._unwritten = []
-        self._processor.wait(self.disk.latency, partial(self._on_written, effects))
-
-    def _on_written(self, effects: list[Effect]) -> None:
-        later, self._unwritten = self._unwritten or [], None
-        write, *rest = effects
-        assert isinstance(write, Persist)
-        for waiting in [rest, *later] if self._persist(write, rest) else later:
-            self.perform(waiting)
 
     def _execute(self, effect: Effect) -> bool:
         """Whether to go on with the list that `effect` is from."""
@@ -353,15 +332,9 @@ class Machine:
                 assert_never(effect)
         return True
 
-    def _persist(self, write: Persist, rest: Iterable[Effect]) -> bool:
-        """Whether to go on with the `rest` of the list that `write` is from."""
-        pending = [write, *(effect for effect in rest if isinstance(effect, Persist))]
-        failed = self.disk.write(write.changes)
-        if failed is None:
-            return True
-        self._note("disk.failed", why=failed)
-        self.perform(self.engine.on_persist_failed(pending, failed, self.now))
-        return False
+    def _on_not_stored(self, pending: list[Persist], why: str) -> None:
+        self._note("disk.failed", why=why)
+        self.perform(self.engine.on_persist_failed(pending, why, self.now))
 
     def _set_offload(self, effect: SetOffload) -> None:
         if effect.endpoint is None:

@@ -109,7 +109,7 @@ class Rates:
 Node = TypeVar("Node")
 
 
-class Spread(NamedTuple):
+class Delays(NamedTuple):
     """How long the nodes took, in seconds."""
 
     nodes: int
@@ -122,11 +122,13 @@ class Spread(NamedTuple):
 class Tracker(Generic[Node]):
     """One event on its way to all nodes.
 
+        expect(names)*   open(names, at)   look(nodes, now)*   until settled
+
     Attributes:
         label: of the event.
         at: when it happened, in virtual seconds.
         goals: questions that each node must answer with yes; asked in order, each until the
-            first yes. More may be added while it is open.
+            first yes. Complete when the tracker is opened.
         times: seconds after `at` when a node had met all goals, shortest first.
     """
 
@@ -135,19 +137,35 @@ class Tracker(Generic[Node]):
     goals: list[Callable[[Node], bool]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     _pending: dict[str, int] = field(default_factory=dict)
+    _expected: dict[str, None] = field(default_factory=dict)
+    _is_open: bool = False
 
-    def watch(self, names: Iterable[str]) -> None:
-        """These nodes are to show the final state."""
-        for name in names:
-            self._pending.setdefault(name, 0)
+    def expect(self, names: Iterable[str]) -> None:
+        """These nodes will come up, and are to show the final state from then on."""
+        self._expected |= dict.fromkeys(names)
+
+    def dismiss(self, name: str) -> None:
+        """This node will not come up after all."""
+        self._expected.pop(name, None)
+
+    def open(self, names: Iterable[str], at: float) -> None:
+        """These nodes are to show the final state too; it happened `at`. All goals are known."""
+        self._is_open = True
+        self.at = at
+        self._pending = dict.fromkeys(names, 0)
 
     def look(self, nodes: Mapping[str, Node], now: float) -> None:
         """Ask every node that is not done its next questions.
 
         Args:
-            nodes: those that can be asked; who is not among them is let off.
+            nodes: those that can be asked; who no longer is among them is let off.
             now: virtual seconds.
         """
+        if not self._is_open:
+            return
+        for name in [name for name in self._expected if name in nodes]:
+            del self._expected[name]
+            self._pending.setdefault(name, 0)
         for name, at in list(self._pending.items()):
             node = nodes.get(name)
             if node is None:
@@ -157,27 +175,19 @@ class Tracker(Generic[Node]):
                 at += 1
             if at == len(self.goals):
                 del self._pending[name]
-                insort(self.times, now - self.at)
+                insort(self.times, max(0.0, now - self.at))
             else:
                 self._pending[name] = at
 
     @property
     def settled(self) -> bool:
         """Whether every node shows the final state."""
-        return not self._pending
+        return not self._pending and not self._expected
 
     @property
     def missing(self) -> list[str]:
         """Nodes that do not."""
-        return list(self._pending)
-
-    @property
-    def spread(self) -> Spread | None:
-        """How long it took; None while nobody is done."""
-        if not self.times:
-            return None
-        times = self.times
-        return Spread(len(times), quantile(times, 0.5), quantile(times, 0.99), times[-1])
+        return [*self._pending, *self._expected]
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -18,7 +18,7 @@ References:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2s
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -54,6 +54,9 @@ class Note(NamedTuple):
 
 Entry = Passage | Note
 
+Watcher = Callable[[str, Mapping[str, Scalar]], None]
+"""`watcher(node, fields)`."""
+
 
 class Trace:
     """Everything that happened, in order.
@@ -62,11 +65,12 @@ class Trace:
         datagrams: whether to keep datagrams; a big world runs faster and smaller without.
     """
 
-    __slots__ = ("_datagrams", "_entries")
+    __slots__ = ("_datagrams", "_entries", "_watchers")
 
     def __init__(self, *, datagrams: bool = True) -> None:
         self._datagrams = datagrams
         self._entries: list[Entry] = []
+        self._watchers: dict[str, Watcher] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -86,6 +90,12 @@ class Trace:
     def note(self, event: str, node: str, fields: Mapping[str, Scalar], now: float) -> None:
         """`event` happened at `node`."""
         self._entries.append(Note(now, event, node, fields))
+        if (watcher := self._watchers.get(event)) is not None:
+            watcher(node, fields)
+
+    def watch(self, event: str, watcher: Watcher) -> None:
+        """Call `watcher` whenever `event` happens, after it was noted; one watcher per event."""
+        self._watchers[event] = watcher
 
     # -- reading -----------------------------------------------------------------------------------
 

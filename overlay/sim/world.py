@@ -21,8 +21,8 @@ from typing import Final
 from overlay.config import Settings
 from overlay.errors import OverlayError, StateError
 from overlay.joining import JoinOutcome
-from overlay.keys import SigningKey, StaticKey
 from overlay.sim.applicant import Applicant
+from overlay.sim.authority import Authority
 from overlay.sim.checks import differences, violations
 from overlay.sim.clock import Clock
 from overlay.sim.link import Link
@@ -35,8 +35,7 @@ from overlay.sim.underlay import Underlay
 from overlay.state import NodeState
 from overlay.types import DEFAULT_PORT, Endpoint, Prefix
 from overlay.views import Snapshot
-from overlay.wire.certificate import Identity, issue_certificate
-from overlay.wire.cluster import found_cluster
+from overlay.wire.certificate import Identity
 from overlay.wire.items import Item
 
 EPOCH: Final = 1_767_225_600.0
@@ -80,6 +79,7 @@ class World:
     Attributes:
         nats: which NAT a machine is behind, by its name; to be set before it is added.
         clocks: how a machine's clocks differ from the world's, as above.
+        doubles: machines that share their identity with another: clones and their originals.
     """
 
     def __init__(
@@ -106,26 +106,23 @@ class World:
         self.founder = founder
         self.nats: dict[str, Nat] = {}
         self.clocks: dict[str, Clocks] = {}
+        self.doubles: set[str] = set()
         self._hosts = map(str, underlay.hosts())
         self._private = map(str, PRIVATE.hosts())
         self._site = Site(self.clock, self.trace, self.underlay, settings or Settings(), EPOCH)
         self._entropy = random.Random(f"{seed}/world").randbytes
-        self._serial = 0
         self._shown: dict[str, tuple[tuple[int, bytes], Snapshot]] = {}
-        self._authority = SigningKey(self._entropy(32))
-        self._psk = self._entropy(32)
-        signing, static = self._keys()
-        self.cluster = found_cluster(
-            self._authority,
-            genesis=signing.public,
+        self._authority = Authority(
+            self._entropy,
+            founder,
             cidr=cidr,
             cidr6=cidr6,
             block_prefix=block_prefix,
-            created=int(EPOCH),
-            entropy=self._entropy,
+            wall=int(EPOCH),
+            lifetime=LIFETIME,
         )
-        identity = self._certified(founder, signing, static, LIFETIME)
-        self.add_machine(founder, Membership(identity, self.cluster, self._psk, self._authority))
+        self.cluster = self._authority.cluster
+        self.add_machine(founder, self._authority.founder)
 
     def __getitem__(self, name: str) -> Machine:
         """The machine of that name; KeyError if there is none."""
@@ -133,14 +130,26 @@ class World:
 
     # -- machines --------------------------------------------------------------------------------
 
-    def add_node(self, name: str, *, via: str | None = None, lifetime: int = LIFETIME) -> Machine:
-        """A machine that got its certificate offline and knows what `via` knows. It starts now.
+    def add_node(
+        self,
+        name: str,
+        *,
+        via: str | None = None,
+        seeds: Sequence[str] = (),
+        lifetime: int = LIFETIME,
+    ) -> Machine:
+        """A machine that got its certificate offline. It starts now.
 
         Args:
             name: unique in the world.
-            via: whom it knows; the founder unless given.
+            via: whose stored knowledge it starts with; the founder's unless given.
+            seeds: running machines; it then knows their records and nothing else.
             lifetime: seconds until its certificate expires.
         """
+        if seeds:
+            known = (self.machines[seed] for seed in seeds if self.machines[seed].live)
+            records = [record for one in known if (record := one.own_record()) is not None]
+            return self.add_machine(name, self.membership(name, lifetime=lifetime), records)
         sponsor = self.machines[via or self.founder].stored
         return self.add_machine(name, self.membership(name, lifetime=lifetime), sponsor.items)
 
@@ -215,28 +224,7 @@ class World:
 
     def membership(self, name: str, *, lifetime: int = LIFETIME) -> Membership:
         """New keys for `name`, certified by this world's authority for `lifetime` seconds."""
-        identity = self._certified(name, *self._keys(), lifetime)
-        return Membership(identity, self.cluster, self._psk)
-
-    def _keys(self) -> tuple[SigningKey, StaticKey]:
-        return SigningKey(self._entropy(32)), StaticKey(self._entropy(32))
-
-    def _certified(
-        self, name: str, signing: SigningKey, static: StaticKey, lifetime: int
-    ) -> Identity:
-        self._serial += 1
-        wall = int(EPOCH + self.clock.now)
-        certificate = issue_certificate(
-            self._authority,
-            node=signing.public,
-            static=static.public,
-            name=name,
-            cluster=self.cluster.id,
-            serial=self._serial,
-            not_before=wall,
-            not_after=wall + lifetime,
-        )
-        return Identity(signing, static, certificate)
+        return self._authority.membership(name, int(EPOCH + self.now), lifetime)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -284,10 +272,10 @@ class World:
         self.underlay.cuts.cut(one, other, one_way=one_way)
         self._note("link.cut", between=f"{one} {other}", one_way=one_way)
 
-    def partition(self, *groups: Iterable[str]) -> None:
-        """Nothing passes between these groups any more."""
+    def partition(self, *groups: Iterable[str], one_way: bool = False) -> None:
+        """Nothing passes between these groups any more; with `one_way`, to earlier ones it does."""
         named = [list(group) for group in groups]
-        self.underlay.cuts.partition(named)
+        self.underlay.cuts.partition(named, one_way=one_way)
         self._note("network.partitioned", sizes=" ".join(str(len(group)) for group in named))
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
@@ -336,6 +324,7 @@ class World:
         original = self.machines[name]
         machine = self._machine(copy, original.membership, self._new_endpoint(copy))
         machine.disk.restore(original.disk.image())
+        self.doubles |= {name, copy}
         self._note("machine.cloned", machine=name, copy=copy)
         machine.start()
         return machine

@@ -12,15 +12,43 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SCENARIO = """
+title = "joins, loss, a partition, wrong clocks, a NAT"
+until = 25.0
+[cluster]
+nodes = 8
+tokens = true
+clock_drift = 300.0
+[link]
+preset = "wan"
+loss = 0.05
+[[nat]]
+nodes = "20%"
+[[event]]
+at = 8.0
+do = "partition"
+groups = ["50%", "rest"]
+[[event]]
+at = 14.0
+do = "heal"
+[[event]]
+at = 16.0
+do = "slow"
+nodes = 2
+"""
+
+
 def trace_of(file: Path, *, seed: int, hash_seed: int) -> bytes:
-    """The trace of a world with joins, loss and a partition, made in a process of its own.
+    """The trace of a world in which much happens, made in a process of its own.
 
     `hash_seed` makes sets iterate in another order, as every start of Python does: a simulation,
     or a protocol, that depends on that order shows here.
     """
-    arguments = ["--nodes", "10", "--seed", str(seed), "--loss", "0.05", "--partition", "8"]
+    scenario = file.with_suffix(".toml")
+    scenario.write_text(SCENARIO)
+    arguments = ["sim", str(scenario), "--seed", str(seed), "--trace", str(file)]
     subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "sim.py"), *arguments, "--trace", str(file)],
+        [sys.executable, "-m", "node", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": str(hash_seed)},
         check=True,
         stdout=subprocess.DEVNULL,

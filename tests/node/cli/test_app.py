@@ -53,7 +53,7 @@ def test_every_verb_has_help_with_an_example(muslin, name) -> None:
 
 
 def test_the_verbs_are_those_of_the_interface_so_far() -> None:
-    promised = "init token join up leave remove status get pod exec ping bench lab"
+    promised = "init token join up leave remove status get pod exec ping bench lab sim"
     assert " ".join(VERBS) == promised
     lab = dict(COMMANDS)["lab"]
     assert isinstance(lab, click.Group)
@@ -68,9 +68,9 @@ def test_each_overview_line_agrees_with_the_verb_s_own_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, _ in COMMANDS if not name.startswith("lab") and name]
+    "name", [name for name, _ in COMMANDS if not name.startswith(("lab", "sim")) and name]
 )
-def test_the_state_folder_can_be_named_after_every_verb(name) -> None:
+def test_the_state_folder_can_be_named_after_every_verb_of_a_node(name) -> None:
     command = dict(COMMANDS)[name]
     assert any("--state" in option.opts for option in command.params)
 

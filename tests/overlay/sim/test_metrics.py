@@ -44,12 +44,12 @@ class Counted:
 
 def test_a_tracker_notes_when_each_node_has_met_all_goals():
     nodes = {name: Counted() for name in ("a", "b", "c")}
-    tracker: Tracker[Counted] = Tracker("event", 10.0)
+    tracker: Tracker[Counted] = Tracker("event", 9.0)
     tracker.goals += [lambda node: node.knows(1), lambda node: node.knows(2)]
-    tracker.watch(nodes)
+    assert tracker.settled  # nobody is to show anything
+    tracker.open(nodes, 10.0)
     tracker.look(nodes, 10.0)
     assert not tracker.settled
-    assert tracker.spread is None
     nodes["a"].known |= {1, 2}
     nodes["b"].known |= {2}
     tracker.look(nodes, 10.5)
@@ -60,14 +60,35 @@ def test_a_tracker_notes_when_each_node_has_met_all_goals():
     tracker.look(nodes, 13.0)
     assert tracker.settled
     assert tracker.times == [0.5, 2.0]
-    assert tracker.spread == (2, 0.5, 2.0, 2.0)
+
+
+def test_who_is_expected_is_asked_from_when_it_comes_up_and_waited_for_until_then():
+    nodes = {"a": Counted()}
+    tracker: Tracker[Counted] = Tracker("event", 0.0)
+    tracker.goals.append(lambda node: node.knows(1))
+    tracker.expect(["b", "c", "d"])
+    tracker.look(nodes, 1.0)
+    assert nodes["a"].asked == 0  # not open yet: goals may be added
+    tracker.open(["a"], 1.0)
+    nodes["a"].known |= {1}
+    tracker.look(nodes, 1.5)
+    assert tracker.missing == ["b", "c", "d"]
+    tracker.dismiss("c")
+    nodes["b"] = Counted()
+    tracker.look(nodes, 2.0)
+    assert tracker.missing == ["b", "d"]
+    nodes["b"].known |= {1}
+    del nodes["a"]
+    tracker.look(nodes, 3.0)
+    assert tracker.missing == ["d"]
+    assert tracker.times == [0.5, 2.0]
 
 
 def test_looking_costs_one_question_per_node_however_many_goals_there_are():
     node = Counted()
     tracker: Tracker[Counted] = Tracker("event", 0.0)
     tracker.goals += [lambda node, n=n: node.knows(n) for n in range(1000)]
-    tracker.watch(["node"])
+    tracker.open(["node"], 0.0)
     for look in range(100):
         tracker.look({"node": node}, float(look))
     assert node.asked == 100

@@ -1,0 +1,79 @@
+"""The authority of a simulated cluster: makes the cluster, and certifies machines offline."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+
+from overlay.keys import SigningKey, StaticKey
+from overlay.sim.site import Membership
+from overlay.types import Entropy
+from overlay.wire.certificate import Identity, issue_certificate
+from overlay.wire.cluster import found_cluster
+
+
+class Authority:
+    """The authority's key, and what it has given out.
+
+    Args:
+        entropy: for all keys.
+        founder: name of the first member, who will hold the authority's key.
+        cidr, cidr6, block_prefix: the cluster's ranges.
+        wall: Unix seconds of the founding.
+        lifetime: seconds until the founder's certificate expires.
+
+    Attributes:
+        cluster: the cluster it founded.
+        founder: what the first member has.
+    """
+
+    def __init__(
+        self,
+        entropy: Entropy,
+        founder: str,
+        *,
+        cidr: IPv4Network,
+        cidr6: IPv6Network | None,
+        block_prefix: int,
+        wall: int,
+        lifetime: int,
+    ) -> None:
+        self._entropy = entropy
+        self._serial = 0
+        self._key = SigningKey(entropy(32))
+        self._psk = entropy(32)
+        signing, static = self._keys()
+        self.cluster = found_cluster(
+            self._key,
+            genesis=signing.public,
+            cidr=cidr,
+            cidr6=cidr6,
+            block_prefix=block_prefix,
+            created=wall,
+            entropy=entropy,
+        )
+        identity = self._certified(founder, signing, static, wall=wall, lifetime=lifetime)
+        self.founder = Membership(identity, self.cluster, self._psk, self._key)
+
+    def membership(self, name: str, wall: int, lifetime: int) -> Membership:
+        """New keys for `name`, certified from `wall` on for `lifetime` seconds."""
+        identity = self._certified(name, *self._keys(), wall=wall, lifetime=lifetime)
+        return Membership(identity, self.cluster, self._psk)
+
+    def _keys(self) -> tuple[SigningKey, StaticKey]:
+        return SigningKey(self._entropy(32)), StaticKey(self._entropy(32))
+
+    def _certified(
+        self, name: str, signing: SigningKey, static: StaticKey, *, wall: int, lifetime: int
+    ) -> Identity:
+        self._serial += 1
+        certificate = issue_certificate(
+            self._key,
+            node=signing.public,
+            static=static.public,
+            name=name,
+            cluster=self.cluster.id,
+            serial=self._serial,
+            not_before=wall,
+            not_after=wall + lifetime,
+        )
+        return Identity(signing, static, certificate)
