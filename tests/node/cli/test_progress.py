@@ -38,3 +38,14 @@ def test_elsewhere_only_steps_are_written() -> None:
     with Progress("waiting", stream, patience=0.0) as progress:
         progress.say("node1 has joined")
     assert stream.getvalue() == "muslin: node1 has joined\n"
+
+
+def test_what_changes_all_the_time_is_shown_on_a_terminal_only() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    with Progress("first", terminal, patience=0.01) as progress:
+        progress.set("second")
+        assert terminal.written.wait(5)
+    assert "muslin: second" in terminal.getvalue()
+    with Progress("first", file, patience=0.0) as progress:
+        progress.set("second")
+    assert file.getvalue() == ""
