@@ -210,7 +210,9 @@ class Registrar:
             removed: nodes that must not come back with the same keys.
         """
         try:
-            certificate, changed = self._certify(request, token, joiner, gone, removed, wall)
+            certificate, changed = self._certify(
+                request, token, joiner, gone=gone, removed=removed, wall=wall
+            )
         except RefusedError as refused:
             return Decision(Refusal(request.request, refused.code, str(refused)), changed=False)
         grant = JoinGrant(
@@ -227,6 +229,7 @@ class Registrar:
         request: JoinRequest,
         token: bytes,
         joiner: NodeId,
+        *,
         gone: frozenset[str],
         removed: Container[NodeId],
         wall: float,

@@ -19,6 +19,7 @@ from node.kernel.errors import KernelError
 from node.loop import LoopKind
 from node.selftest.check import Result
 from node.state import STATE, StateFolder
+from overlay.catalog.removals import Removal, sign_removal
 from overlay.effects import Effect
 from overlay.errors import ConfigError, OverlayError
 from overlay.types import Endpoint
@@ -52,6 +53,17 @@ def test_a_node_that_has_left_does_not_come_back_to_life(folder):
     state = replace(node.state, left=True, told=True)
     store_node(folder, replace(node, state=state), None)
     with pytest.raises(NodeError, match="has left its cluster") as caught:
+        daemon.run(NodeConfig(), folder, NodeConfig)
+    assert "join again" in caught.value.fix
+
+
+def test_a_node_that_was_removed_does_not_come_back_to_life(folder):
+    node = founded()
+    assert node.authority is not None
+    word = Removal(node.identity.node, 1, "node1", 1_800_000_000)
+    item = sign_removal(node.authority, word, cluster=node.cluster.id)
+    store_node(folder, replace(node, state=replace(node.state, items=(item,))), None)
+    with pytest.raises(NodeError, match="was removed from its cluster") as caught:
         daemon.run(NodeConfig(), folder, NodeConfig)
     assert "join again" in caught.value.fix
 

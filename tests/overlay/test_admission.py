@@ -23,7 +23,7 @@ from overlay.admission import (
     join_signed_bytes,
 )
 from overlay.errors import RefusedError, WireError
-from overlay.types import Endpoint
+from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
 from overlay.wire.messages import JoinGrant, JoinRequest, Refusal
@@ -64,6 +64,7 @@ def ask(
     name: str = "",
     *,
     gone: tuple[str, ...] = (),
+    removed: tuple[NodeId, ...] = (),
     wall: float = WALL,
     **changes: object,
 ) -> Decision:
@@ -77,6 +78,7 @@ def ask(
         joiner=signing_key(number).public,
         items=ITEMS,
         gone=frozenset(gone),
+        removed=removed,
         wall=wall,
     )
 
@@ -93,6 +95,15 @@ def code_of(decision: Decision) -> str:
     assert decision.answer.request == 77
     assert not decision.changed
     return decision.answer.code
+
+
+def test_the_keys_of_a_removed_node_are_not_certified_again() -> None:
+    registrar = registrar_of()
+    token = mint(registrar).id
+    refused = ask(registrar, token, removed=(signing_key(1).public,))
+    assert isinstance(refused.answer, Refusal)
+    assert (refused.answer.code, refused.changed) == ("node-removed", False)
+    assert ask(registrar, token, 2, removed=(signing_key(1).public,)).changed
 
 
 # -- granting ----------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 import pytest
 
+from overlay.catalog.records import deed_key
 from overlay.effects import Left, Persist
 from overlay.sim import World
 from tests.sim.worlds import blocks_of, settled
@@ -41,6 +44,18 @@ def test_a_crash_before_anybody_knows_loses_no_block() -> None:
     assert owner_of(world, block, "node1") == "node1"
     assert world["node3"].stored.told
     world.check_invariants()
+
+
+def test_the_farewell_that_is_repeated_is_the_whole_one() -> None:
+    world, block = left_but_untold()
+    farewell = {item.key: item for item in world["node3"].stored.items}
+    world.partition(["node1", "node2"], ["node3"])
+    world.restart("node3")
+    parts = world["node3"].engine.parts
+    index = parts.plan.index_of(IPv4Network(block).network_address)
+    assert index is not None
+    expected = [farewell[deed_key(index)], farewell[parts.own_key]]
+    assert world["node3"].engine._steward.farewell._items == expected
 
 
 def test_a_node_that_has_left_and_was_heard_refuses_to_start() -> None:

@@ -254,8 +254,7 @@ def test_a_block_moves_two_hundred_times_and_its_chain_stays_short() -> None:
 
 
 def test_a_hostile_former_owner_takes_no_block_back_once_it_was_in_the_authoritys_hands() -> None:
-    timing = Timing(block_idle_after=1.0)
-    world = settled(3, settings=Settings(timing=timing), **SMALL)
+    world = settled(3, **SMALL)
     world.run(world.now + 3.0)
     block = block_of(world, "node2")
     was: Chain = world["node2"].engine.parts.catalog.titles.chain(block)
