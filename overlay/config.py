@@ -30,16 +30,37 @@ class Timing:
     """After this long without a response the queued packets are dropped and the peer reported."""
 
     gossip_interval: float = 1.0
-    """Between digest exchanges with a random member."""
+    """Between comparisons of the store with that of a random neighbour."""
 
-    probe_interval: float = 2.0
-    """Between liveness probes of each member; also what keeps a NAT binding open."""
+    offer_interval: float = 0.1
+    """News for one neighbour within this time go together. The first goes at once."""
 
-    suspect_after: float = 6.0
-    """Silent this long: suspect. Three probes have then been lost."""
+    want_retry: float = 0.5
+    """An item that did not come is asked for again, from the next that offered it."""
 
-    dead_after: float = 30.0
-    """Silent this long: dead. Its routes stay; only its owner or an operator removes them."""
+    probe_interval: float = 0.5
+    """Between probes, of one neighbour after the other: with four, each every 2 s. It is also what
+    keeps a NAT binding open."""
+
+    probe_timeout: float = 0.5
+    """For the reply to a probe, half-way repeated; then as long again for others to reach it."""
+
+    suspicion: float = 9.0
+    """Least time to contradict a suspicion, in probe intervals, times log10 of the members where
+    these are more than ten: 4.5 s in a small cluster, 13.5 s at 1,000. With the two timeouts it
+    exceeds a pause of 5 s, and a crash is noticed within 8 s."""
+
+    suspicion_most: float = 2.0
+    """Times the least: time to contradict a suspicion that nobody else confirms."""
+
+    refute_within: float = 3.0
+    """Who is said to be dead, and was not suspected here before, has this long to contradict."""
+
+    claims_interval: float = 0.2
+    """Between messages that carry nothing but claims, while there are new ones."""
+
+    dead_call_interval: float = 2.0
+    """Between calls of a random dead member, for ever: halves of a cluster merge by themselves."""
 
     silent_after: float = 4.0
     """Sent for this long without hearing anything: the peer may have restarted without its keys, so

@@ -39,6 +39,8 @@ class SendControl:
 
     node: NodeId
     message: bytes
+    once: bool = False
+    """A call into the dark: whatever session there is, one initiation is sent, and only one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from overlay.effects import Effect, Persist, Report, SendControl, SessionDown, S
 from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.sealer import Transmit
+from overlay.gossip.letter import GossipMessage
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
@@ -45,18 +46,13 @@ from overlay.wire.control import decode_untrusted, encode, is_upkeep
 from overlay.wire.messages import (
     BlockRequest,
     Delta,
-    Digest,
     Goodbye,
     JoinRequest,
     LaneProbe,
     LaneProbeReply,
     Lanes,
     Message,
-    Probe,
-    ProbeReply,
     Refusal,
-    Summary,
-    Want,
 )
 
 
@@ -264,10 +260,9 @@ class Engine:
         parts = self.parts
         if isinstance(message, Delta):
             message = Delta(tuple(map(parts.reader.keep, message.items)))
+        if isinstance(message, GossipMessage):
+            return parts.gossip.on_message(node, message, now) + self._steward.learn(now)
         match message:
-            case Probe() | ProbeReply() | Summary() | Digest() | Want() | Delta():
-                effects = parts.gossip.on_message(node, message, now)
-                effects += self._steward.learn(now)
             case Lanes() | LaneProbe() | LaneProbeReply():
                 effects = parts.lanes.on_message(node, message, now)
             case BlockRequest():
@@ -289,8 +284,8 @@ class Engine:
         while waiting:
             effect = waiting.popleft()
             match effect:
-                case SendControl(node, message):
-                    more = self.parts.peering.send(node, message, now)
+                case SendControl(node, message, once):
+                    more = self.parts.peering.send(node, message, now, once=once)
                 case SessionUp(node, endpoint):
                     more = self.parts.peering.on_session_up(node, endpoint, now)
                     more += self.parts.gossip.greet(node)

@@ -1,6 +1,6 @@
 """Leaving: hand every block back, and do not go before somebody knows.
 
-    leave --> deeds and tombstone stored (`left`) --> told to every ready member
+    leave --> deeds and tombstone stored (`left`) --> told to the neighbours
                   |                                        |
                   |  crash: the next start goes on here    '-- confirmed --> `told` stored --> Left
                   '----------------------------------------^
@@ -11,6 +11,8 @@ not be thrown away: a start in between repeats the farewell, and does nothing el
 
 from __future__ import annotations
 
+from typing import Final
+
 from overlay.catalog.records import block_of_key
 from overlay.effects import Effect, Left
 from overlay.errors import RefusedError, WireError
@@ -20,6 +22,9 @@ from overlay.types import NodeId
 from overlay.views import NodeState
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
+
+FAREWELLS: Final = 8
+"""Members that are told, if none of the neighbours can be reached."""
 
 
 class Farewell:
@@ -90,8 +95,10 @@ class Farewell:
         return any(deed.giver == self._local for deed in chain.deeds)
 
     def say(self, now: float) -> list[Effect]:
-        """Tell every ready member, from the beginning."""
-        return self._parts.gossip.offer(self._items, self._ready_members(now), now)
+        """Tell every ready neighbour, from the beginning; in a small cluster that is everybody."""
+        near, ready = self._parts.gossip.neighbours(), self._ready_members(now)
+        told = [node for node in ready if node in near] or ready[:FAREWELLS]
+        return self._parts.gossip.offer(self._items, told, now)
 
     def hush(self, now: float) -> None:
         """It could not be stored: stop telling. `say` begins anew."""
@@ -128,4 +135,6 @@ class Farewell:
 
     def _ready_members(self, now: float) -> list[NodeId]:
         members = self._parts.gossip.snapshot(now)
-        return [node for node, view in members.items() if view.state is NodeState.READY]
+        # Some live whom we cannot reach all the same.
+        ready = (one for one, view in members.items() if view.state is NodeState.READY)
+        return [node for node in ready if members[node].reached]

@@ -105,6 +105,9 @@ class Knowledge:
         for item in items:
             self._catalog.apply(item)
             effects += self._banish(item, now)
+        own = self._catalog.nodes.get(self._local)
+        if own is not None:
+            self._gossip.set_boot(own.boot)
         return effects + self.reroute(now)
 
     def take_learned(self, now: float) -> list[Effect]:
@@ -129,10 +132,11 @@ class Knowledge:
             return self._dismiss(record, now)
         self._gone.pop(node, None)
         self._peering.refresh(node)
-        if self._gossip.state(node, now) is not None:
-            return []
-        self._gossip.add_member(node, now)
-        return [Report("member.known", {"peer": record.name}, debug=True)]
+        known = self._gossip.state(node, now) is not None
+        effects = self._gossip.add_member(node, record.boot, now)
+        if not known:
+            effects.append(Report("member.known", {"peer": record.name}, debug=True))
+        return effects
 
     def _dismiss(self, record: NodeRecord, now: float) -> list[Effect]:
         if self._gossip.state(record.node, now) is None:
@@ -168,7 +172,7 @@ class Knowledge:
         effects: list[Effect] = []
         for node, path in self._peering.paths.items():
             if path.heard_at is not None and now - path.heard_at <= TEND_INTERVAL:
-                effects += self._gossip.on_heard(node, path.heard_at)
+                effects += self._gossip.on_heard(node, path.heard_at, now)
         return effects
 
     def reroute(self, now: float) -> list[Effect]:

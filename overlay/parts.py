@@ -22,6 +22,7 @@ from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.outbound import Outbound
 from overlay.forwarding.path import PeerPath
 from overlay.forwarding.sealer import Transmit
+from overlay.gossip.hearsay import LocalNode
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.holdings import Holdings
@@ -39,6 +40,7 @@ from overlay.tending import Tending
 from overlay.types import Entropy, NodeId, short_id
 from overlay.views import NodeState as Liveness
 from overlay.wire.certificate import Certificate, Identity
+from overlay.wire.claims import is_proven, prove_alive
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.reassembly import Reassembly
@@ -75,7 +77,7 @@ class Parts:
         self.reader = reader or Reader(cluster, settings.limits)
         self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
         self.store = Store(self._admit, settings.limits)
-        self.gossip = Gossip(self.store, settings.timing, rng, self.name_of)
+        self.gossip = self._make_gossip(cluster, state, settings, rng)
         self.registrar = _registrar(authority, cluster, psk, state)
         self.sessions = self._make_sessions(
             psk=psk, boot=state.boot, settings=settings, epoch=epoch, entropy=entropy, rng=rng
@@ -90,7 +92,7 @@ class Parts:
             settings=settings,
         )
         self.outbound.find = self.inbound.find = self.peering.path_to
-        self.tending = Tending(self.peering, settings.timing)
+        self.tending = Tending(self.peering, settings.timing, self.gossip.is_dead)
         self.knowledge = Knowledge(
             local=identity.node,
             store=self.store,
@@ -126,6 +128,18 @@ class Parts:
             token_secret=self._token_secret,
             read_certificate=self._read_certificate,
         )
+
+    def _make_gossip(
+        self, cluster: Cluster, state: NodeState, settings: Settings, rng: random.Random
+    ) -> Gossip:
+        signing = self._identity.signing
+        local = LocalNode(
+            node=self._identity.node,
+            boot=state.boot,
+            prove=lambda *start: prove_alive(signing, cluster.id, *start),
+            is_proven=lambda claim: is_proven(claim, cluster.id),
+        )
+        return Gossip(local, self.store, settings.timing, rng, self.name_of)
 
     def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
         limits = settings.limits

@@ -290,18 +290,36 @@ class Peering:
                 return None
         return effects
 
-    def send(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
-        """Seal an encoded control message; without a session, start one and let it wait."""
+    def send(self, node: NodeId, message: bytes, now: float, *, once: bool = False) -> list[Effect]:
+        """Seal an encoded control message; without a session, start one and let it wait.
+
+        With `once`, send one initiation for a new session in any case, and no more than that.
+        """
         path = self.path_to(node)
         if path is None:
             return []
         path.used += not is_upkeep(message)
+        if once and path.endpoint is not None:
+            return self._call(path, path.endpoint, message, now)
         keypair = self.sessions.sending_keypair(node, now)
         if keypair is None or path.endpoint is None:
             waiting = self._waiting.setdefault(node, deque(maxlen=MAX_WAITING))
             waiting.append(message)
             return self.connect(node, now)
-        sealed = self._outbound.seal_control(keypair, message, path.endpoint, path.path_mtu)
+        return self._seal(path, keypair, path.endpoint, message)
+
+    def _call(self, path: PeerPath, endpoint: Endpoint, message: bytes, now: float) -> list[Effect]:
+        keypair = self.sessions.sending_keypair(path.node, now)
+        if keypair is not None:
+            called = self.sessions.renew(path.node, endpoint, now, once=True)
+            return [*self._seal(path, keypair, endpoint, message), *called]
+        self._waiting.setdefault(path.node, deque(maxlen=MAX_WAITING)).append(message)
+        return self.sessions.renew(path.node, endpoint, now, once=True)
+
+    def _seal(
+        self, path: PeerPath, keypair: Keypair, endpoint: Endpoint, message: bytes
+    ) -> list[Effect]:
+        sealed = self._outbound.seal_control(keypair, message, endpoint, path.path_mtu)
         path.tx_bytes += len(sealed.datagram)
         return [sealed]
 

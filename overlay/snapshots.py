@@ -42,7 +42,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         address6=holdings.address6,
         nodes=nodes,
         pods=_pods(engine, {node.id: node for node in nodes}),
-        routes=_routes(engine),
+        routes=_routes(engine, now),
         sessions=_sessions(engine),
         blocks=parts.catalog.block_views(),
         own_prefixes=_own_prefixes(engine),
@@ -118,8 +118,9 @@ def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: fl
     local = node == engine.identity.node
     path = parts.paths.get(node)
     state = NodeState.READY if local else NodeState.DEAD if member is None else member.state
-    # A session outlives the way it went over by minutes: nothing that is heard, no path.
+    # A session outlives the way it went over by minutes: nothing that is answered, no path.
     reached = path is not None and path.keypair is not None and state is NodeState.READY
+    reached = reached and (member is None or member.reached)
     blocks = [] if record.left else list(record.blocks_in_use)
     endpoint = path.endpoint if path else next(iter(record.endpoints), None)
     return NodeView(
@@ -164,7 +165,7 @@ def _remote_pod(pod: PodEntry, node: NodeView, plan: BlockPlan) -> PodView:
     )
 
 
-def _routes(engine: Engine) -> tuple[RouteView, ...]:
+def _routes(engine: Engine, now: float) -> tuple[RouteView, ...]:
     parts = engine.parts
     views = []
     for entry in parts.routes.entries():
@@ -176,6 +177,7 @@ def _routes(engine: Engine) -> tuple[RouteView, ...]:
                 via=path.endpoint if path else None,
                 origin=entry.origin,
                 since=entry.since,
+                stale=parts.gossip.state(entry.node, now) is NodeState.DEAD,
             )
         )
     return tuple(views)

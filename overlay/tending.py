@@ -21,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from overlay.config import Timing
@@ -61,11 +62,14 @@ class Tending:
     Args:
         peering: the sessions and paths.
         timing: `idle_after` and `silent_after`.
+        is_dead: whether a node is believed dead. Gossip calls those now and then; a handshake that
+            is repeated for minutes would be too much for who does not answer.
     """
 
-    def __init__(self, peering: Peering, timing: Timing) -> None:
+    def __init__(self, peering: Peering, timing: Timing, is_dead: Callable[[NodeId], bool]) -> None:
         self._peering = peering
         self._timing = timing
+        self._is_dead = is_dead
         self._seen: dict[NodeId, _Seen] = {}
 
     def on_look(self, now: float) -> list[Effect]:
@@ -88,7 +92,7 @@ class Tending:
         elif now - seen.active_at >= self._timing.idle_after and self._peering.is_quiet(node):
             return self._peering.lapse(node, now)
         effects = [] if path.keypair is None else self._show_life(path, seen, now)
-        if self._is_silent(path, seen, now):
+        if self._is_silent(path, seen, now) and not self._is_dead(node):
             effects += self._peering.renew(node, now)
         seen.used, seen.sent, seen.heard_at = path.used, _sent(path), path.heard_at
         return effects

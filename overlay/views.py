@@ -14,11 +14,11 @@ from overlay.types import Address, Endpoint, NodeId, Prefix
 
 
 class NodeState(StrEnum):
-    """What this node thinks of a member, from its own evidence (never from hearsay alone)."""
+    """What this node believes of a member, from its own evidence and what others say."""
 
-    READY = "ready"  #: heard within `suspect_after`
-    SUSPECT = "suspect"  #: silent for `suspect_after`
-    DEAD = "dead"  #: silent for `dead_after`
+    READY = "ready"  #: lives, as far as anybody knows
+    SUSPECT = "suspect"  #: did not answer somebody that watches it, and has not contradicted yet
+    DEAD = "dead"  #: did not contradict in time
     LEFT = "left"  #: said good-bye itself
     REMOVED = "removed"  #: an operator said that it is gone for ever
 
@@ -40,12 +40,12 @@ class NodeView:
     version: str
     """Software version from its record."""
     path: str
-    """`local`, `direct` (a session is up and the node is heard) or `none`."""
+    """`local`, `direct` (a session is up, and the node answers if it is probed) or `none`."""
     rtt: float | None
     loss: float | None
-    """Share of the last probes that stayed unanswered, 0.0 to 1.0."""
+    """Share of the last probes that stayed unanswered, 0.0 to 1.0; None for one not probed."""
     seen: float | None
-    """Seconds since it was last heard; 0.0 for the local node, None if never."""
+    """Seconds since it was last heard directly; 0.0 for the local node, None if never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class RouteView:
     """`block`: derived from the ownership of an address block."""
     since: float
     """Monotonic seconds when it appeared."""
+    stale: bool = False
+    """Its node is dead. The route stays: only its owner or an operator can end it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,44 +1,56 @@
-"""Who is alive, judged from this node's own evidence alone.
+"""The members as one node believes them to be: claims merged by maximum, and its own evidence.
 
-Every member is probed directly; anything authenticated that comes from it counts as a sign of
-life. Silence makes it suspect, then dead. Nobody is believed about anybody else, so one node
-with a bad link cannot declare others dead; the price is probes between all pairs.
+    claim     alive --------> suspect --------> dead          within one incarnation: only upwards
+                ^                |                |
+                +---- alive, incarnation + 1 -----+           signed by the member itself
+                +---- a record of a later boot ---+
 
-                    silent for suspect_after        silent for dead_after
-           READY ----------------------------> SUSPECT ------------------> DEAD
-             ^                                    |                          |
-             +------------- heard ----------------+---------- heard ---------+
-                                                  ^
-                                   added: nothing heard yet
+    state     READY           SUSPECT           DEAD
+
+Claims form a semilattice, so all nodes that heard the same believe the same. What a node makes of
+them differs in two points from the bare claim:
+
+- Word that a member is dead, of which no suspicion was known, counts as suspicion at first. For
+  `refute_within` the member may contradict. So no liar can have a live member declared dead, as
+  long as that hears of it; and halves of a cluster that took each other for dead can merge
+  without believing each other's old claims about those who are among them.
+- Before anybody has told this node what is believed, who was not heard is suspect.
 
 LEFT is not in here: a member says that itself, in its record.
 
 References:
-    RFC 6298, section 2: smoothing of round trip times, `SRTT += (R - SRTT) / 8`. Differs from
-    the RFC: there is no variance, because nothing is retransmitted by this clock.
-    SWIM (Das et al. 2002), section 4.2: suspicion before declaring a member dead.
+    SWIM (Das et al. 2002), section 4.2: suspicion, incarnation numbers, the order of claims.
+    RFC 6298, section 2: smoothing of round trip times, `SRTT += (R - SRTT) / 8`.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import struct
 from dataclasses import dataclass
+from hashlib import blake2s
 from typing import Final, NamedTuple
 
 from overlay.config import Timing
 from overlay.types import NodeId
 from overlay.views import NodeState
+from overlay.wire.claims import Claim, ClaimState
+from overlay.wire.messages import ROOT_SIZE
 
 # -- specification ---------------------------------------------------------------------------------
 
 RTT_GAIN: Final = 1 / 8
 """Weight of a new round trip time in the smoothed one."""
 
+_CLAIM: Final = struct.Struct(">IIB")
+"""Boot, incarnation and state, behind the node id, in the claims' root."""
+
 # -- implementation --------------------------------------------------------------------------------
 
 LOSS_WINDOW: Final = 16
-"""Probes over which loss is counted, and for which late replies are still understood: half a
-minute at the default interval."""
+"""Probes over which loss is counted."""
+
+_SILENT: Final = 2
+"""Unanswered probes in a row after which there seems to be no direct way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +59,13 @@ class MemberView:
 
     state: NodeState
     rtt: float | None
-    """Smoothed round trip time; None before the first reply of a member that was ready."""
+    """Smoothed round trip time; None for a member that was not probed, or never answered."""
     loss: float | None
-    """Share of the last `LOSS_WINDOW` probes that stayed unanswered; None before there are any."""
+    """Share of the last `LOSS_WINDOW` probes that stayed unanswered; None if none were sent."""
     seen: float | None
-    """Seconds since it was last heard; None if never."""
+    """Seconds since anything came from it directly; None if nothing ever did."""
+    reached: bool
+    """False when the last probes of it failed, whoever else may reach it."""
 
 
 class Change(NamedTuple):
@@ -60,59 +74,62 @@ class Change(NamedTuple):
     node: NodeId
     state: NodeState
     silent: float
-    """Seconds since it was heard, or since it was added."""
-
-
-class Answer(NamedTuple):
-    """A probe came back."""
-
-    rtt: float
-    token: int | None
-    """What the caller gave with the probe."""
-
-
-@dataclass(slots=True)
-class _Probe:
-    sequence: int
-    sent_at: float
-    token: int | None
-    timed: bool
-    """Whether its round trip says something about the path. A probe to a silent member may have
-    to wait for a session first."""
-    answered: bool = False
+    """Seconds since it was heard directly, or since it became a member."""
 
 
 class _Member:
-    __slots__ = ("added_at", "heard_at", "probes", "reported", "rtt")
+    """Kept small: there are thousands of these in each of thousands of simulated nodes."""
 
-    def __init__(self, now: float) -> None:
-        self.added_at = now
+    __slots__ = (
+        "boot",
+        "heard_at",
+        "incarnation",
+        "misses",
+        "probes",
+        "proof",
+        "reported",
+        "rtt",
+        "since",
+        "state",
+    )
+
+    def __init__(self, boot: int, now: float) -> None:
+        self.boot = boot
+        self.incarnation = 0
+        self.state = ClaimState.ALIVE
+        self.proof = b""
+        self.since = now  # when the claim last went from alive to worse, or back
         self.heard_at: float | None = None
-        self.reported = NodeState.SUSPECT
+        self.reported: NodeState | None = None
         self.rtt: float | None = None
-        self.probes: deque[_Probe] = deque(maxlen=LOSS_WINDOW)
+        self.probes = 1  # results as bits, the last one lowest, behind a leading one
+        self.misses = 0  # probes in a row that failed, since a session came up
 
     @property
-    def silent_since(self) -> float:
-        return self.added_at if self.heard_at is None else self.heard_at
+    def plain(self) -> bool:
+        """Whether there is nothing to say of it: it started and lives."""
+        return not (self.incarnation or self.state)
 
 
 class Members:
-    """Liveness of all other members.
+    """All other members.
 
-    Error contract: evidence about a node that is no member changes nothing. State follows from
-    times alone; `changes` only remembers what it has reported.
+    Error contract: what is said about a node that is no member changes nothing.
+
+    Attributes:
+        told: whether any member has said yet what it believes; see the module.
+        root: XOR of the hashes of all claims that are not plainly alive.
     """
 
-    __slots__ = ("_changes_at", "_members", "_sequence", "_timing")
+    __slots__ = ("_members", "_notable", "_sentenced", "_timing", "root", "told")
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._members: dict[NodeId, _Member] = {}
-        self._sequence = 0
-        # No member changes by silence before this. A lower bound: signs of life only delay it,
-        # and are far too frequent to look for the next minimum each time.
-        self._changes_at: float | None = None
+        self._notable: dict[NodeId, None] = {}  # not plain; the one that changed last comes last
+        self._sentenced: dict[NodeId, float] = {}  # dead by hearsay, and when it counts
+        self.root = 0
+        self.told = False
 
     def __contains__(self, node: NodeId) -> bool:
         return node in self._members
@@ -124,116 +141,190 @@ class Members:
         """All members, in the order they were added."""
         return list(self._members)
 
-    def add(self, node: NodeId, now: float) -> bool:
-        """Watch a member from now on; False if it is watched already."""
-        if node in self._members:
+    # -- claims ------------------------------------------------------------------------------------
+
+    def add(self, node: NodeId, boot: int, now: float) -> bool:
+        """A record of `node` with this boot is known; whether it is a new member or a new start."""
+        member = self._members.get(node)
+        if member is not None and boot <= member.boot:
             return False
-        self._members[node] = _Member(now)
-        self._expect_change(now + self._timing.dead_after)
+        if member is not None:
+            heard_at, rtt = member.heard_at, member.rtt
+            self._set(node, Claim(node, boot, 0, ClaimState.ALIVE, False, b""), now)
+            member.heard_at, member.rtt = heard_at, rtt
+        else:
+            self._members[node] = _Member(boot, now)
         return True
 
     def remove(self, node: NodeId) -> None:
         """Forget a member; nothing happens if there is none."""
-        self._members.pop(node, None)
-
-    def on_heard(self, node: NodeId, now: float) -> Change | None:
-        """Something authenticated came from `node` at `now`, which may lie in the recent past.
-
-        Returns:
-            The change, when this is what made the member ready.
-        """
         member = self._members.get(node)
-        if member is None or (member.heard_at is not None and now <= member.heard_at):
-            return None
-        silent = now - member.silent_since
-        member.heard_at = now
-        if member.reported is NodeState.READY:
-            return None
-        member.reported = NodeState.READY
-        self._expect_change(now + self._timing.suspect_after)
-        return Change(node, NodeState.READY, silent)
+        if member is not None and not member.plain:
+            self.root ^= claim_hash(self.claim(node))
+        self._members.pop(node, None)
+        self._notable.pop(node, None)
+        self._sentenced.pop(node, None)
 
-    def new_probe(self, node: NodeId, now: float, token: int | None = None) -> int:
-        """A probe goes to the member `node`; returns its sequence number."""
-        self._sequence += 1
-        timed = self.state(node, now) is NodeState.READY
-        self._members[node].probes.append(_Probe(self._sequence, now, token, timed))
-        return self._sequence
+    def claim(self, node: NodeId, own: bool = False) -> Claim:
+        """What is believed of the member `node`, to be passed on."""
+        member = self._members[node]
+        return Claim(node, member.boot, member.incarnation, member.state, own, member.proof)
 
-    def on_probe_reply(self, node: NodeId, sequence: int, now: float) -> Answer | None:
-        """The reply to a probe; None if no such probe waits (a duplicate, or too long ago)."""
+    def is_news(self, claim: Claim) -> bool:
+        """Whether `claim` would change what is believed.
+
+        One of another boot than that of the record here says nothing: the record of that boot has
+        to come first, or is long known.
+        """
+        member = self._members.get(claim.node)
+        if member is None or claim.boot != member.boot:
+            return False
+        return (claim.incarnation, claim.state) > (member.incarnation, member.state)
+
+    def is_current(self, claim: Claim) -> bool:
+        """Whether `claim` is about the incarnation that is known here."""
+        member = self._members.get(claim.node)
+        return member is not None and (claim.boot, claim.incarnation) == (
+            member.boot,
+            member.incarnation,
+        )
+
+    def merge(self, claim: Claim, now: float) -> bool:
+        """Believe `claim` if it is news, and proven; whether it was news."""
+        if not self.is_news(claim):
+            return False
+        self._set(claim.node, claim, now)
+        return True
+
+    def _set(self, node: NodeId, claim: Claim, now: float) -> None:
+        member = self._members[node]
+        if not member.plain:
+            self.root ^= claim_hash(self.claim(node))
+        again = (claim.boot, claim.incarnation) != (member.boot, member.incarnation)
+        if again or member.state is ClaimState.ALIVE:
+            member.since = now
+        if again:  # within one incarnation the proof that was checked is kept
+            member.proof = claim.proof
+        member.boot, member.incarnation, member.state = claim.boot, claim.incarnation, claim.state
+        self._notable.pop(node, None)
+        self._sentenced.pop(node, None)
+        if not member.plain:
+            self.root ^= claim_hash(self.claim(node))
+            self._notable[node] = None
+        if member.state is ClaimState.DEAD and self.state(node, now) is not NodeState.DEAD:
+            self._sentenced[node] = member.since + self._timing.refute_within
+
+    def notable(self) -> list[NodeId]:
+        """Members of which there is something to say; the one that changed last comes last."""
+        return list(self._notable)
+
+    def postpone(self, late: float) -> None:
+        """Let hearsay of deaths count so many seconds later: nobody could contradict meanwhile."""
+        for node in self._sentenced:
+            self._sentenced[node] += late
+            self._members[node].since += late
+
+    def next_sentence(self) -> float | None:
+        """When hearsay of a death begins to count; None if there is none."""
+        return min(self._sentenced.values(), default=None)
+
+    def take_sentenced(self, now: float) -> list[NodeId]:
+        """Members whose death counts from now on."""
+        due = [node for node, at in self._sentenced.items() if now >= at]
+        for node in due:
+            del self._sentenced[node]
+        return due
+
+    # -- evidence ----------------------------------------------------------------------------------
+
+    def on_heard(self, node: NodeId, at: float) -> bool:
+        """Something authentic came from `node` at `at`; False if later things were heard before."""
+        member = self._members.get(node)
+        if member is None or (member.heard_at is not None and at <= member.heard_at):
+            return False
+        member.heard_at = at
+        return True
+
+    def on_probed(self, node: NodeId, answered: bool, rtt: float | None = None) -> None:
+        """A probe of `node` is over. `rtt` in seconds, if it says something about the path."""
         member = self._members.get(node)
         if member is None:
-            return None
-        waiting = (one for one in member.probes if one.sequence == sequence and not one.answered)
-        probe = next(waiting, None)
-        if probe is None:
-            return None
-        probe.answered = True
-        rtt = now - probe.sent_at
-        if probe.timed:
+            return
+        member.misses = 0 if answered else member.misses + 1
+        bits = member.probes << 1 | answered
+        if bits >> (LOSS_WINDOW + 1):
+            bits = bits & ((1 << LOSS_WINDOW) - 1) | 1 << LOSS_WINDOW
+        member.probes = bits
+        if rtt is not None:
             member.rtt = rtt if member.rtt is None else member.rtt + (rtt - member.rtt) * RTT_GAIN
-        return Answer(rtt, probe.token)
+
+    def on_session(self, node: NodeId) -> None:
+        """A handshake with `node` succeeded: there is a way in both directions."""
+        member = self._members.get(node)
+        if member is not None:
+            member.misses = 0
+
+    def heard_at(self, node: NodeId) -> float | None:
+        """When `node` was last heard directly; None if never."""
+        member = self._members.get(node)
+        return None if member is None else member.heard_at
+
+    # -- states ------------------------------------------------------------------------------------
 
     def state(self, node: NodeId, now: float) -> NodeState:
         """READY, SUSPECT or DEAD. `node` must be a member."""
         member = self._members[node]
-        # Compared as deadlines, not as ages: a timer set for exactly this moment must find it.
-        if now >= member.silent_since + self._timing.dead_after:
+        if member.state is ClaimState.ALIVE:
+            untold = member.heard_at is None and not self.told
+            return NodeState.SUSPECT if untold else NodeState.READY
+        if member.state is ClaimState.DEAD and now >= member.since + self._timing.refute_within:
             return NodeState.DEAD
-        if member.heard_at is None or now >= member.heard_at + self._timing.suspect_after:
-            return NodeState.SUSPECT
-        return NodeState.READY
+        return NodeState.SUSPECT
+
+    def change(self, node: NodeId, now: float) -> Change | None:
+        """The member's state, if it is not what this returned last."""
+        member = self._members[node]
+        state = self.state(node, now)
+        if state is member.reported or (member.reported is None and not self._is_notable(member)):
+            return None
+        member.reported = state
+        silent = now - (member.since if member.heard_at is None else member.heard_at)
+        return Change(node, state, silent)
 
     def view(self, node: NodeId, now: float) -> MemberView | None:
         """The member as it is now; None for a node that is not one."""
         member = self._members.get(node)
         if member is None:
             return None
-        seen = None if member.heard_at is None else now - member.heard_at
-        return MemberView(self.state(node, now), member.rtt, self._loss(member, now), seen)
-
-    def changes(self, now: float) -> list[Change]:
-        """Members whose state has changed by silence since it was last reported."""
-        if self._changes_at is None or now < self._changes_at:
-            return []
-        changes = []
-        self._changes_at = None
-        for node, member in self._members.items():
-            state = self.state(node, now)
-            if state is not member.reported:
-                member.reported = state
-                changes.append(Change(node, state, now - member.silent_since))
-            if state is not NodeState.DEAD:
-                self._expect_change(self._next_change(member, state))
-        return changes
-
-    def next_deadline(self) -> float | None:
-        """When to call `changes` again; None while there is nobody to wait for."""
-        return self._changes_at
-
-    def check_invariants(self, now: float) -> None:
-        """Assert that no change by silence can be missed. For tests."""
-        for node, member in self._members.items():
-            assert len(member.probes) <= LOSS_WINDOW
-            if member.reported is not NodeState.DEAD:
-                assert self._changes_at is not None
-                assert self._changes_at <= self._next_change(member, member.reported)
-            if self._changes_at is None or now < self._changes_at:
-                assert self.state(node, now) is member.reported
-
-    def _loss(self, member: _Member, now: float) -> float | None:
-        patience = self._timing.probe_interval
-        settled = [p for p in member.probes if p.answered or now - p.sent_at >= patience]
-        if not settled:
-            return None
-        return sum(not probe.answered for probe in settled) / len(settled)
-
-    def _next_change(self, member: _Member, state: NodeState) -> float:
-        ready = state is NodeState.READY
-        return member.silent_since + (
-            self._timing.suspect_after if ready else self._timing.dead_after
+        count = member.probes.bit_length() - 1
+        answered = member.probes.bit_count() - 1
+        return MemberView(
+            state=self.state(node, now),
+            rtt=member.rtt,
+            loss=None if not count else 1 - answered / count,
+            seen=None if member.heard_at is None else now - member.heard_at,
+            reached=member.misses < _SILENT,
         )
 
-    def _expect_change(self, at: float) -> None:
-        self._changes_at = at if self._changes_at is None else min(self._changes_at, at)
+    def check_invariants(self) -> None:
+        """Assert that root, list and claims agree. For tests."""
+        root = 0
+        for node, member in self._members.items():
+            assert member.plain == (node not in self._notable)
+            assert bool(member.proof) == bool(member.incarnation)
+            assert member.probes < 1 << (LOSS_WINDOW + 1)
+            if not member.plain:
+                root ^= claim_hash(self.claim(node))
+        assert root == self.root
+        assert self._sentenced.keys() <= self._notable.keys()
+
+    @staticmethod
+    def _is_notable(member: _Member) -> bool:
+        # That somebody lives whom this node never met is no news.
+        return member.heard_at is not None or member.state is not ClaimState.ALIVE
+
+
+def claim_hash(claim: Claim) -> int:
+    """The part of a claim in the root: 64 bits."""
+    stamp = _CLAIM.pack(claim.boot, claim.incarnation, claim.state)
+    return int.from_bytes(blake2s(claim.node + stamp, digest_size=ROOT_SIZE).digest(), "big")

@@ -1,12 +1,16 @@
-"""What gossip replicates: one opaque, versioned item per key, and a short description of all of it.
+"""What gossip replicates: one opaque, versioned item per key, and short descriptions of all of it.
 
 For each key the item with the higher (version, body) wins. That is a total order, so merging is
 a semilattice: commutative, associative, idempotent. Items may arrive in any order, over any
 path, any number of times; nodes that have seen the same items hold the same store.
 
-    items     key -> (version, body)                                  what is replicated
-    digest    (key, version, fingerprint), sorted by key              tells which items differ
-    root      XOR over all items of BLAKE2s(key, version, fingerprint)   tells whether any do
+    item --- id      8 bytes of hash: names this version of it
+      |
+    bucket           by the first byte of the key's hash: its ids, and the XOR of them
+      |
+    root             XOR of all ids: tells whether two stores differ at all
+
+Every change costs a few hashes, however many items there are.
 
 The store does not know what a body means. `admit` does: it is asked about every item from
 elsewhere that would win, and what it does not vouch for leaves no trace but a counter.
@@ -20,21 +24,23 @@ References:
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from hashlib import blake2s
-from typing import Final
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
-from overlay.wire.items import Item, fingerprint
-from overlay.wire.messages import ROOT_SIZE, DigestEntry
+from overlay.gossip.recent import Recent
+from overlay.wire.items import ID_SIZE, Item, item_id
+from overlay.wire.messages import BUCKETS, ROOT_SIZE
 
 # -- specification ---------------------------------------------------------------------------------
 
-_ENTRY: Final = struct.Struct(">BQ")
-"""Length of the key and version; key and fingerprint follow. Eight bytes of hash are enough: only
-members write items, and one that searched for a collision would hide nothing but its own."""
+assert ROOT_SIZE == ID_SIZE, "a root is an XOR of ids"
+
+
+def bucket_of(key: bytes) -> int:
+    """The bucket of an item with this key, 0 to 255: the first byte of BLAKE2s-8 of the key."""
+    return blake2s(key, digest_size=ID_SIZE).digest()[0]
 
 
 class Store:
@@ -52,33 +58,45 @@ class Store:
         refused: items that `admit` did not vouch for.
         overflowed: items with a new key that came when the store was full.
         unstored: keys of items that changed since whoever stores them emptied it.
+        superseded: ids of items of which a newer version is held, for a while.
+        unwelcome: ids of items that were refused, or found no room, for a while.
     """
 
     __slots__ = (
         "_admit",
-        "_digest",
-        "_entries",
+        "_buckets",
+        "_ids",
         "_items",
+        "_keys",
         "_limits",
         "_root",
+        "_roots",
         "overflowed",
         "refused",
+        "superseded",
         "unstored",
+        "unwelcome",
     )
 
     def __init__(self, admit: Callable[[Item], bool], limits: Limits) -> None:
         self._admit = admit
         self._limits = limits
         self._items: dict[bytes, Item] = {}
-        self._entries: dict[bytes, DigestEntry] = {}
-        self._digest: tuple[DigestEntry, ...] | None = None
+        self._ids: dict[bytes, bytes] = {}  # key -> id
+        self._keys: dict[bytes, bytes] = {}  # id -> key
+        self._buckets: list[dict[bytes, None]] = [{} for _ in range(BUCKETS)]
+        self._roots = [0] * BUCKETS
         self._root = 0
         self.refused = 0
         self.overflowed = 0
         self.unstored: set[bytes] = set()
+        self.superseded = Recent()
+        self.unwelcome = Recent()
 
     def __len__(self) -> int:
         return len(self._items)
+
+    # -- items in ----------------------------------------------------------------------------------
 
     def merge(self, items: Iterable[Item]) -> list[Item]:
         """Take over from `items` what is newer than what is held, and admitted.
@@ -114,6 +132,8 @@ class Store:
         """Whether an item with this key can be kept: one is held already, or there is room."""
         return key in self._items or not self._full
 
+    # -- items out ---------------------------------------------------------------------------------
+
     def get(self, key: bytes) -> Item | None:
         """The item with this key."""
         return self._items.get(key)
@@ -122,100 +142,98 @@ class Store:
         """All items whose key starts with `prefix`, sorted by key."""
         return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
 
+    # -- descriptions ------------------------------------------------------------------------------
+
     def root(self) -> bytes:
         """Equal for equal stores; the order in which items came does not matter."""
         return self._root.to_bytes(ROOT_SIZE, "big")
 
-    def digest(self) -> tuple[DigestEntry, ...]:
-        """One entry per item, sorted by key."""
-        if self._digest is None:
-            self._digest = tuple(sorted(self._entries.values()))
-        return self._digest
+    def bucket_roots(self) -> list[int]:
+        """The roots of all buckets, in order. To be read only."""
+        return self._roots
 
-    def describe(self, items: Iterable[Item]) -> tuple[DigestEntry, ...]:
-        """The entries of those `items` that are held, sorted by key."""
-        keys = sorted({item.key for item in items})
-        return tuple(self._entries[key] for key in keys if key in self._entries)
+    def ids_in(self, bucket: int) -> Iterable[bytes]:
+        """The ids of the items in a bucket, 0 <= bucket < `BUCKETS`."""
+        return self._buckets[bucket].keys()
 
-    def newer_than(self, entries: Iterable[DigestEntry], *, complete: bool = True) -> list[Item]:
-        """What is held that whoever sent `entries` may lack.
+    def id_of(self, key: bytes) -> bytes | None:
+        """The id of the item with this key."""
+        return self._ids.get(key)
 
-        With the same version and another fingerprint nobody knows whose body is the higher one
-        without seeing both, so such an item is sent *and* asked for.
+    def holds(self, one: bytes) -> bool:
+        """Whether the item with this id is held: exactly this version."""
+        return one in self._keys
 
-        Args:
-            entries: what the other side has.
-            complete: `entries` is all it has: what is not listed is missing there.
-        """
-        theirs = {entry.key: entry for entry in entries}
-        keys = sorted(self._entries) if complete else theirs
-        return [self._items[key] for key in keys if self._ahead(key, theirs.get(key))]
+    def by_id(self, one: bytes) -> Item | None:
+        """The item with this id, if exactly this version is held."""
+        key = self._keys.get(one)
+        return None if key is None else self._items[key]
 
-    def lacking(self, entries: Iterable[DigestEntry]) -> list[bytes]:
-        """The keys of which whoever sent `entries` may have something newer."""
-        return [entry.key for entry in entries if self._behind(entry)]
+    def lacks(self, one: bytes) -> bool:
+        """Whether the item with this id is worth asking for."""
+        return not (one in self._keys or one in self.superseded or one in self.unwelcome)
+
+    def key_of(self, one: bytes) -> bytes | None:
+        """The key of the item with this id, if exactly this version is held."""
+        return self._keys.get(one)
 
     def check_invariants(self) -> None:
-        """Assert that digest and root describe the items. For tests."""
-        root = 0
+        """Assert that ids, buckets and roots describe the items. For tests."""
+        roots = [0] * BUCKETS
         for key, item in self._items.items():
-            assert self._entries[key] == (key, item.version, fingerprint(item))
-            root ^= _entry_hash(self._entries[key])
+            one = item_id(item)
+            assert self._ids[key] == one
+            assert self._keys[one] == key
+            assert one in self._buckets[bucket_of(key)]
+            roots[bucket_of(key)] ^= int.from_bytes(one, "big")
+        assert roots == self._roots
+        assert len(self._ids) == len(self._keys) == len(self._items)
+        assert sum(map(len, self._buckets)) == len(self._items)
+        root = 0
+        for each in roots:
+            root ^= each
         assert root == self._root
-        assert self._entries.keys() == self._items.keys()
-        assert self.digest() == tuple(sorted(self._entries.values()))
 
     @property
     def _full(self) -> bool:
         return len(self._items) >= self._limits.items
 
     def _wins(self, item: Item) -> bool:
-        """Cheap questions first: most items that arrive are already held."""
+        """Cheap questions first: many items that arrive are already held."""
         held = self._items.get(item.key)
         if held is not None and not _supersedes(item, held):
+            if item != held:
+                self.superseded.add(item_id(item))
             return False
         if held is None and self._full:
             self.overflowed += 1
+            self.unwelcome.add(item_id(item))
             return False
         if not self._admit(item):
             self.refused += 1
+            self.unwelcome.add(item_id(item))
             return False
         return True
 
     def _set(self, item: Item) -> None:
-        old = self._entries.get(item.key)
+        key, bucket = item.key, bucket_of(item.key)
+        old = self._ids.get(key)
         if old is not None:
-            self._root ^= _entry_hash(old)
-        entry = DigestEntry(item.key, item.version, fingerprint(item))
-        self._root ^= _entry_hash(entry)
-        self._entries[item.key] = entry
-        self.unstored.add(item.key)
-        self._items[item.key] = item
-        self._digest = None
+            self._toggle(bucket, old)
+            del self._keys[old], self._buckets[bucket][old]
+            self.superseded.add(old)
+        one = item_id(item)
+        self._toggle(bucket, one)
+        self._ids[key], self._keys[one] = one, key
+        self._buckets[bucket][one] = None
+        self.unstored.add(key)
+        self._items[key] = item
 
-    def _ahead(self, key: bytes, theirs: DigestEntry | None) -> bool:
-        held = self._entries.get(key)
-        return held is not None and (theirs is None or _may_supersede(held, theirs))
-
-    def _behind(self, theirs: DigestEntry) -> bool:
-        held = self._entries.get(theirs.key)
-        if held is None:
-            return not self._full  # asking for what cannot be kept would repeat every round
-        return _may_supersede(theirs, held)
+    def _toggle(self, bucket: int, one: bytes) -> None:
+        number = int.from_bytes(one, "big")
+        self._roots[bucket] ^= number
+        self._root ^= number
 
 
 def _supersedes(item: Item, held: Item) -> bool:
     return (item.version, item.body) > (held.version, held.body)
-
-
-def _may_supersede(entry: DigestEntry, other: DigestEntry) -> bool:
-    # Bodies decide between equal versions, and a fingerprint only tells that they differ.
-    same_version = entry.version == other.version
-    return entry.version > other.version or (
-        same_version and entry.fingerprint != other.fingerprint
-    )
-
-
-def _entry_hash(entry: DigestEntry) -> int:
-    data = _ENTRY.pack(len(entry.key), entry.version) + entry.key + entry.fingerprint
-    return int.from_bytes(blake2s(data, digest_size=ROOT_SIZE).digest(), "big")

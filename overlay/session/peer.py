@@ -145,8 +145,11 @@ class PeerSession:
 
     # -- as the initiator --------------------------------------------------------------------------
 
-    def start(self, now: float) -> list[Effect]:
-        """Begin a handshake now, unless one is running. `endpoint` must be known."""
+    def start(self, now: float, *, once: bool = False) -> list[Effect]:
+        """Begin a handshake now, unless one is running. `endpoint` must be known.
+
+        With `once`, it ends when the first initiation stays unanswered.
+        """
         if self._attempt is not None:
             return []
         current = self.keyring.current
@@ -155,8 +158,11 @@ class PeerSession:
             return self._end("its certificate has expired") if current is None else []
         session_until = current.expires_at if current is not None else None
         self._give_up_at = when.give_up_at(now, session_until, self._local.timing)
+        if once:
+            self._give_up_at = now + self._local.timing.handshake_retry
+        else:
+            self._rekey_at = None
         self._tries = 0
-        self._rekey_at = None
         return self._send_initiation(now)
 
     def _send_initiation(self, now: float) -> list[Effect]:
@@ -281,7 +287,7 @@ class PeerSession:
         return (
             previous.expires_at if previous is not None else None,
             current.expires_at if current is not None else None,
-            self._rekey_at,
+            None if trying else self._rekey_at,
             self._retry_at if trying else None,
             self._give_up_at if trying else None,
         )
@@ -306,9 +312,9 @@ class PeerSession:
 
     def _on_attempt_due(self, now: float) -> list[Effect]:
         if now >= self._give_up_at:
-            # A handshake outlives the keypair it replaces, so nothing is left that could be used.
+            # But for calls, a handshake outlives the keypair it replaces: nothing usable is left.
             self._cancel_attempt()
-            return self._end("no answer to the handshake")
+            return [] if self.keyring.current else self._end("no answer to the handshake")
         return self._send_initiation(now) if now >= self._retry_at else []
 
     def _on_rekey_due(self, current: Keypair, now: float) -> list[Effect]:
@@ -350,4 +356,3 @@ class PeerSession:
         assert len({keypair.local_index for keypair in held}) == len(held)
         current = self.keyring.current
         assert current is None or (current.confirmed and self.established_at is not None)
-        assert current is None or self._attempt is None or self._give_up_at >= current.expires_at

@@ -180,15 +180,13 @@ class Sessions:
             return []
         return self._changed(peer, peer.start(now))
 
-    def renew(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
-        """Start a handshake even though the session is up: the peer may have lost its keys.
-
-        Raises:
-            StateError: `node` was not introduced. Nothing else.
-        """
+    def renew(
+        self, node: NodeId, endpoint: Endpoint, now: float, *, once: bool = False
+    ) -> list[Effect]:
+        """Start a handshake though the session is up; `once`: not repeated. Raises as `connect`."""
         peer = self._known(node)
         peer.endpoint = endpoint
-        return self._changed(peer, peer.start(now))
+        return self._changed(peer, peer.start(now, once=once))
 
     def close(self, node: NodeId, now: float) -> list[Effect]:
         """`node` said goodbye: its keys are gone, so ours are of no use."""

@@ -2,10 +2,12 @@
 
 Each is a msgpack array, its number first, in a block of kind CONTROL:
 
-    liveness    1 Probe            2 ProbeReply       13 Goodbye
+    liveness    1 Probe            2 ProbeReply       13 Goodbye         26 Claims
+               27 IndirectProbe   28 IndirectReply
     path MTU    3 PathProbe        4 PathProbeReply  17 SegmentLoss
     offloads   14 Trial           15 TrialReply      16 ReadSingly
-    gossip      5 Summary          6 Digest            7 Want           8 Delta
+    gossip      5 Summary          6 Buckets           7 Ids            8 Delta
+               24 Have            25 Want
     address     9 BlockRequest    10 Refusal           (a grant is a deed: it arrives as an item)
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
     measuring  21 BenchRequest    22 BenchReady       23 BenchDone         10 Refusal
@@ -19,7 +21,7 @@ those it does not know. A message with fewer fields than its first version had i
 
 References:
     RFC 8899, section 4.1: a path probe is padded to the size it tests and acknowledged by number.
-    Demers et al. 1987: digest, want and delta are push-pull anti-entropy.
+    Demers et al. 1987: summary, buckets, ids and delta are push-pull anti-entropy.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ from typing import Final, get_args
 from overlay.errors import CapacityError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
+from overlay.wire.claims import claim_untrusted
 from overlay.wire.cluster import CLUSTER_MAX
-from overlay.wire.items import FINGERPRINT_SIZE, item_untrusted, key_untrusted
+from overlay.wire.items import ID_SIZE, item_untrusted
 from overlay.wire.messages import (
     BENCH_LONGEST,
     BENCH_TOKEN_SIZE,
+    BUCKETS,
+    CLAIMS_LIMIT,
     CODE_LIMIT,
+    IDS_LIMIT,
     ITEMS_LIMIT,
     LANES_LIMIT,
     MESSAGE_LIMIT,
@@ -46,10 +52,14 @@ from overlay.wire.messages import (
     BenchReady,
     BenchRequest,
     BlockRequest,
+    Buckets,
+    Claims,
     Delta,
-    Digest,
-    DigestEntry,
     Goodbye,
+    Have,
+    Ids,
+    IndirectProbe,
+    IndirectReply,
     JoinGrant,
     JoinRequest,
     LaneProbe,
@@ -98,33 +108,31 @@ def _text(limit: int) -> _Reader:
     return lambda message, index: message.text(index, limit)
 
 
-def _each(read_untrusted: Callable[[object], object]) -> _Reader:
+def _each(read_untrusted: Callable[[object], object], limit: int) -> _Reader:
     def read(message: Fields, index: int) -> object:
-        return tuple([read_untrusted(value) for value in message.sequence(index, ITEMS_LIMIT)])
+        return tuple([read_untrusted(value) for value in message.sequence(index, limit)])
 
     return read
 
 
-def _entry_untrusted(value: object) -> DigestEntry:
-    entry = Fields(value, "digest entry", 3)
-    return DigestEntry(key_untrusted(entry, 0), entry.integer(1), entry.bytes(2, FINGERPRINT_SIZE))
+def _ids(message: Fields, index: int) -> object:
+    ids = message.bytes(index, limit=IDS_LIMIT)
+    if len(ids) % ID_SIZE:
+        raise WireError(f"control message: {len(ids)} bytes of ids of {ID_SIZE}")
+    return ids
 
 
-def _keys(message: Fields, index: int) -> object:
-    keys = Fields(message.sequence(index, ITEMS_LIMIT), "keys")
-    return tuple([key_untrusted(keys, place) for place in range(len(keys))])
-
-
-_ITEMS: Final = _each(item_untrusted)
+_ITEMS: Final = _each(item_untrusted, ITEMS_LIMIT)
+_CLAIMS: Final = _each(claim_untrusted, CLAIMS_LIMIT)
 
 _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]] = {
-    1: (Probe, (_integer(U64),)),
-    2: (ProbeReply, (_integer(U64),)),
+    1: (Probe, (_integer(U64), _CLAIMS)),
+    2: (ProbeReply, (_integer(U64), _CLAIMS)),
     3: (PathProbe, (_integer(U16), _bytes())),
     4: (PathProbeReply, (_integer(U16),)),
-    5: (Summary, (_bytes(size=ROOT_SIZE), _integer(U32))),
-    6: (Digest, (_each(_entry_untrusted), Fields.boolean)),
-    7: (Want, (_keys,)),
+    5: (Summary, (_bytes(size=ROOT_SIZE), _integer(U32), _bytes(size=ROOT_SIZE), _CLAIMS)),
+    6: (Buckets, (_bytes(size=BUCKETS * ROOT_SIZE),)),
+    7: (Ids, (_bytes(limit=BUCKETS), _ids)),
     8: (Delta, (_ITEMS,)),
     9: (BlockRequest, (_integer(U64),)),
     10: (Refusal, (_integer(U64), _text(CODE_LIMIT), _text(TEXT_LIMIT))),
@@ -164,6 +172,11 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
     18: (Lanes, (_integer(LANES_LIMIT, 1), _integer(U16), _integer(U64))),
     19: (LaneProbe, (_integer(LANES_LIMIT - 1), _integer(U64))),
     20: (LaneProbeReply, (_integer(LANES_LIMIT - 1), _integer(U64))),
+    24: (Have, (_ids, Fields.boolean, _CLAIMS)),
+    25: (Want, (_ids,)),
+    26: (Claims, (_CLAIMS, Fields.boolean)),
+    27: (IndirectProbe, (_integer(U64), _bytes(size=KEY_SIZE), _CLAIMS)),
+    28: (IndirectReply, (_integer(U64), Fields.boolean, _CLAIMS)),
 }
 """Number -> what it makes, and how each field is read, in order."""
 
@@ -198,7 +211,7 @@ def encode(message: Message) -> bytes:
         CapacityError: it is over `MESSAGE_LIMIT` (`control_message`). Nothing else.
 
     >>> encode(Probe(7)).hex()
-    '920107'
+    '93010790'
     """
     kind = type(message)
     packed = pack([_NUMBERS[kind], *[getattr(message, name) for name in _NAMES[kind]]])

@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import struct
 from hashlib import blake2s
 from typing import Final, NamedTuple
 
@@ -28,8 +29,12 @@ KEY_LIMIT: Final = 40
 BODY_LIMIT: Final = Limits().control_message - 100
 """Bytes of a body: one item, with its key, version and the message around it, fits a message."""
 
-FINGERPRINT_SIZE: Final = 8
-"""64 bits tell apart two bodies of one key by accident; against forgers there are signatures."""
+ID_SIZE: Final = 8
+"""64 bits tell items apart by accident. Only members make items, and one that searched for two of
+its own with one id would hide nothing but one of them."""
+
+_STAMP: Final = struct.Struct(">BQ")
+"""Length of the key, and version; key and body follow."""
 
 
 class Item(NamedTuple):
@@ -46,14 +51,14 @@ class Item(NamedTuple):
     body: bytes
 
 
-def fingerprint(item: Item) -> bytes:
-    """Eight bytes that differ between items of one key that differ (key not included).
+def item_id(item: Item) -> bytes:
+    """Eight bytes that name this version of this item: items that differ have different ones.
 
-    >>> fingerprint(Item(b"b" + bytes(4), 1, b"deeds")).hex()
-    'ef96dfb7072e7f0e'
+    >>> item_id(Item(b"b" + bytes(4), 1, b"deeds")).hex()
+    '1daf8ff8aab8449c'
     """
-    stamped = item.version.to_bytes(8, "big") + item.body
-    return blake2s(stamped, digest_size=FINGERPRINT_SIZE).digest()
+    stamp = _STAMP.pack(len(item.key), item.version)
+    return blake2s(stamp + item.key + item.body, digest_size=ID_SIZE).digest()
 
 
 def item_untrusted(value: object) -> Item:

@@ -6,17 +6,29 @@ How they are written as bytes is `overlay.wire.control`. Fields are only ever ad
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from overlay.config import Limits
-from overlay.wire.items import Item
+from overlay.types import NodeId
+from overlay.wire.claims import Claim
+from overlay.wire.items import ID_SIZE, Item
 
 MESSAGE_LIMIT: Final = Limits().control_message
 """Bytes of an encoded message: it must fit one block of one burst."""
 
 ITEMS_LIMIT: Final = 4096
-"""Items, keys or digest entries in one message. The smallest entry has 15 bytes, so this is what
-`MESSAGE_LIMIT` has room for; a longer list is several messages."""
+"""Items in one message. The smallest has 15 bytes, so this is what `MESSAGE_LIMIT` has room for; a
+longer list is several messages."""
+
+CLAIMS_LIMIT: Final = 512
+"""Claims in one message. With its proof one has some 115 bytes: these fit `MESSAGE_LIMIT`."""
+
+IDS_LIMIT: Final = 4096 * ID_SIZE
+"""Bytes of ids in one message."""
+
+BUCKETS: Final = 256
+"""Of a store's items: as many as there are values of the byte that names one. Each holds so few
+items, at ten thousand, that listing those of one costs no more than the roots of all."""
 
 CODE_LIMIT: Final = 64
 """Characters of a refusal's stable code."""
@@ -41,6 +53,8 @@ class Probe:
     """Are you there? Answered at once with a `ProbeReply` of the same sequence."""
 
     sequence: int
+    claims: tuple[Claim, ...] = ()
+    """News of who lives, on every message of this kind that is small. So too below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,7 @@ class ProbeReply:
     """I am."""
 
     sequence: int
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +82,31 @@ class PathProbeReply:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All items of the sender in one hash. Equal roots: nothing to do."""
+    """All that the sender holds, in two hashes. Equal roots: nothing to do."""
 
     root: bytes
+    """Of its items."""
     count: int
-
-
-class DigestEntry(NamedTuple):
-    """One item without its body."""
-
-    key: bytes
-    version: int
-    fingerprint: bytes
+    """How many items it has."""
+    claims_root: bytes
+    """Of what it believes about members, as far as that is not plainly alive."""
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
-    """Items the sender has.
+class Buckets:
+    """The sender's items fall into `BUCKETS` buckets; these are their roots, one behind another."""
 
-    Complete: all of them; answered with a `Delta` of what the sender lacks and a `Want` of what
-    the receiver lacks. Not complete: an offer of some; answered with a `Want` of those the
-    receiver lacks. That one may be empty, and then it is the acknowledgement.
-    """
-
-    entries: tuple[DigestEntry, ...]
-    complete: bool
+    roots: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """Send me the items with these keys; none: I have all you offered."""
+class Ids:
+    """All the items that the sender has in some buckets; those of the receiver differ."""
 
-    keys: tuple[bytes, ...]
+    buckets: bytes
+    """Numbers of the buckets, a byte each; none: all of them."""
+    ids: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,51 @@ class Delta:
     """Items for the receiver's store."""
 
     items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Have:
+    """Items that the sender has and the receiver may lack."""
+
+    ids: bytes
+    """`ID_SIZE` bytes each."""
+    confirm: bool = False
+    """Answer with a `Want` also when nothing of it is lacking: an empty one."""
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Send me these items; none: I have all you offered."""
+
+    ids: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Who lives and who does not, as far as the sender knows."""
+
+    claims: tuple[Claim, ...]
+    ask: bool = False
+    """What the receiver knows is wanted in return."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndirectProbe:
+    """Does `node` answer you? Answered with an `IndirectReply` of the same sequence."""
+
+    sequence: int
+    node: NodeId
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndirectReply:
+    """It does; or, with `reached` false, it has not yet: but the sender lives."""
+
+    sequence: int
+    reached: bool
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +306,8 @@ Message = (
     | PathProbe
     | PathProbeReply
     | Summary
-    | Digest
-    | Want
+    | Buckets
+    | Ids
     | Delta
     | BlockRequest
     | Refusal
@@ -271,4 +324,9 @@ Message = (
     | Lanes
     | LaneProbe
     | LaneProbeReply
+    | Have
+    | Want
+    | Claims
+    | IndirectProbe
+    | IndirectReply
 )

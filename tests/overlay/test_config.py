@@ -21,9 +21,10 @@ def test_a_session_is_replaced_well_before_it_must_not_be_used(timing: Timing):
 
 
 @pytest.mark.parametrize("timing", TIMINGS, ids=["default", "quick"])
-def test_a_member_becomes_suspect_only_after_several_lost_probes(timing: Timing):
-    assert timing.suspect_after >= 3 * timing.probe_interval
-    assert timing.dead_after > timing.suspect_after
+def test_a_suspect_has_time_to_contradict_and_a_silent_peer_to_be_probed_again(timing: Timing):
+    assert timing.suspicion * timing.probe_interval > 4 * timing.probe_timeout
+    assert timing.suspicion_most > 1
+    assert timing.silent_after >= 3 * timing.probe_interval
 
 
 def test_session_times_are_wireguards():

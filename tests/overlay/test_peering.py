@@ -62,7 +62,7 @@ def test_a_peer_that_moves_is_answered_at_its_new_address() -> None:
     world["node1"].add_pod("web")
     world["node2"].add_pod("db")
     world["node2"].move(STRANGER)
-    world.run(world.now + TIMING.probe_interval * 1.2)
+    world.run(world.now + TIMING.probe_interval * 3)
     path = path_to(world, "node2", seen_by="node1")
     assert path.endpoint == STRANGER
     (moved,) = world.trace.notes("peer.moved", "node1")
@@ -308,9 +308,38 @@ def test_a_silent_peers_session_is_renewed_while_it_is_up() -> None:
     silent_at = world.now
     world.run(silent_at + TIMING.silent_after - 0.5)
     assert sent(world, "node1", "node2", TYPE_INITIATION, since=silent_at) == []
-    world.run(silent_at + TIMING.silent_after + TIMING.probe_interval + 2.5)
+    world.run(silent_at + TIMING.silent_after + 2.5)
     assert sent(world, "node1", "node2", TYPE_INITIATION, since=silent_at)
     assert world["node1"].snapshot().sessions  # the old keys stay: it may be the path
+
+
+def test_a_dead_peer_is_called_now_and_then_with_an_initiation_that_is_not_repeated() -> None:
+    world = settled(2)
+    world.crash("node2")
+    world.run(world.now + 200.0)  # and what was begun before has ended
+    began = world.now
+    world.run(began + 60.0)
+    calls = sent(world, "node1", "node2", TYPE_INITIATION, since=began)
+    assert 20 <= len(calls) <= 40
+    world["node1"].engine.parts.peering.sessions.check_invariants()
+
+
+def test_a_call_ends_no_session_and_no_rekeying() -> None:
+    world = settled(2, settings=Settings(timing=Timing.quick()))
+    world.run(world.now + 3.0)
+    peer = node_id(world, "node2")
+    world.cut("node2", "node1")
+    call = peering_of(world, "node1").send(peer, encode(Probe(1)), world.now, once=True)
+    assert len(call) == 2  # the message under the session, and one initiation
+    world["node1"].perform(call)
+    began = world.now
+    world.run(world.now + 1.5)
+    assert len(sent(world, "node1", "node2", TYPE_INITIATION, since=began)) == 1
+    assert world["node1"].snapshot().sessions
+    world.heal()
+    world.run(world.now + 30.0)
+    (session,) = world["node1"].snapshot().sessions
+    assert session.rekeyed > began + 10.0
 
 
 def test_a_peer_that_lost_its_keys_answers_the_renewal() -> None:

@@ -39,6 +39,7 @@ from overlay.types import Endpoint, NodeId
 from overlay.views import NodeState
 from overlay.wire import header
 from overlay.wire.burst import TAG_SIZE, BlockKind
+from overlay.wire.claims import ClaimState
 from overlay.wire.control import _NUMBERS, decode_untrusted, encode
 from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Response
 from overlay.wire.header import HEADER_SIZE, Header
@@ -48,10 +49,14 @@ from overlay.wire.messages import (
     BenchReady,
     BenchRequest,
     BlockRequest,
+    Buckets,
+    Claims,
     Delta,
-    Digest,
-    DigestEntry,
     Goodbye,
+    Have,
+    Ids,
+    IndirectProbe,
+    IndirectReply,
     JoinGrant,
     JoinRequest,
     LaneProbe,
@@ -80,9 +85,9 @@ MESSAGES: tuple[Message, ...] = (
     ProbeReply(7),
     PathProbe(1400, bytes(2)),
     PathProbeReply(1400),
-    Summary(b"rootroot", 12),
-    Digest((DigestEntry(ITEM.key, 3, b"fingerpr"),), complete=True),
-    Want(()),
+    Summary(b"rootroot", 12, b"clmsroot"),
+    Buckets(bytes(2048)),
+    Ids(b"\1\2", b"identity"),
     Delta((ITEM,)),
     BlockRequest(9),
     Refusal(9, "no-block", "all in use"),
@@ -99,6 +104,11 @@ MESSAGES: tuple[Message, ...] = (
     Lanes(2, 3, 7),
     LaneProbe(1, 7),
     LaneProbeReply(1, 7),
+    Have(b"identity", confirm=True),
+    Want(b""),
+    Claims((), ask=True),
+    IndirectProbe(7, NodeId(bytes(32))),
+    IndirectReply(7, reached=True),
 )
 
 
@@ -309,7 +319,13 @@ def test_the_checks_of_packets_and_datagrams_name_drop_reasons_in_the_order_of_t
 
 
 def test_member_states_are_those_of_the_code() -> None:
-    assert [state for state, _ in tables("Membership")[0]] == [str(state) for state in NodeState]
+    written = [state for state, _ in tables("What a node believes")[0]]
+    assert written == [str(state) for state in NodeState]
+
+
+def test_states_of_claims_are_those_of_the_code() -> None:
+    written = {int(number): name for number, name in tables("Claims")[0]}
+    assert written == {state.value: state.name.lower() for state in ClaimState}
 
 
 def test_path_mtu_candidates_are_those_of_the_code() -> None:
@@ -324,7 +340,7 @@ def test_path_mtu_candidates_are_those_of_the_code() -> None:
 def test_control_messages_have_the_bytes_that_are_written() -> None:
     encoded = {type(message).__name__: encode(message) for message in MESSAGES}
     written = tables("Test vectors")[0]
-    assert len(written) == 9
+    assert len(written) == 11
     for label, hexes in written:
         name = re.match(r"\w+", label)
         assert name

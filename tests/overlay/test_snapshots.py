@@ -80,7 +80,7 @@ def test_pods_of_all_nodes_are_shown_and_namespaces_only_of_ones_own() -> None:
 def test_pods_of_a_silent_node_have_its_state() -> None:
     world = pair()
     world.crash("node2")
-    world.run(world.now + 10.0)
+    world.run(world.now + 3.0)
     assert [pod.state for pod in world["node1"].snapshot().pods] == ["ready", "suspect"]
 
 
@@ -167,15 +167,17 @@ def test_a_node_without_a_block_says_so_until_it_has_one() -> None:
 def test_a_silent_member_is_a_problem_until_it_is_heard_again() -> None:
     world = settled(2)
     world.crash("node2")
-    world.run(world.now + 8.0)
+    world.run(world.now + 3.0)
     assert codes(world, "node1") == ["node-suspect"]
     (problem,) = world["node1"].snapshot().problems
     assert "node2" in problem.what
     assert view_of(world["node1"].snapshot(), "node2").path == "none"
     assert "nothing was heard of it for" in problem.why
     assert str(world["node2"].endpoint) in problem.fix
-    world.run(world.now + 25.0)
+    world.run(world.now + 5.0)
     assert codes(world, "node1") == ["node-dead"]
+    routes = {(route.node, route.stale) for route in world["node1"].snapshot().routes}
+    assert routes == {("node1", False), ("node2", True)}
     world.restart("node2")
     world.run_until(lambda: codes(world, "node1") == [], timeout=5.0)
 

@@ -280,7 +280,7 @@ def owner_of(world: World, block: str, seen_by: str) -> str:
 def test_a_paused_node_is_suspected_and_welcome_again():
     world = settled(3)
     world["node2"].pause()
-    world.run(world.now + 8.0)
+    world.run(world.now + 4.0)
     assert state_of(world, "node2", seen_by="node1") is NodeState.SUSPECT
     world["node2"].resume()
     world.run_until(lambda: state_of(world, "node2", "node1") is NodeState.READY, timeout=5.0)

@@ -1,157 +1,176 @@
-"""Liveness follows from direct evidence and time alone."""
+"""Claims are a semilattice; states follow from them; evidence is counted."""
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.config import Timing
-from overlay.gossip.member import LOSS_WINDOW, Answer, Change, Members
-from overlay.types import NodeId
-from overlay.views import NodeState
+from overlay.gossip.member import LOSS_WINDOW, Members
+from overlay.wire.claims import ClaimState
+from tests.support.gossips import DEAD, READY, SUSPECT, TIMING, claim, node_id
 
-A = NodeId(b"a" * 32)
-B = NodeId(b"b" * 32)
-TIMING = Timing(probe_interval=2.0, suspect_after=6.0, dead_after=30.0)
+A, B = node_id(1), node_id(2)
+STATES = st.sampled_from(ClaimState)
+CLAIMS = st.lists(st.builds(claim, st.sampled_from([A, B]), STATES, st.integers(0, 3)), max_size=8)
+LIMIT = TIMING.refute_within
 
 
-@pytest.fixture
-def members():
+def make(claims=(), now=0.0):
     members = Members(TIMING)
-    members.add(A, 100.0)
+    for node in (A, B):
+        members.add(node, 1, 0.0)
+    members.told = True
+    for each in claims:
+        members.merge(each, now)
+    members.check_invariants()
     return members
 
 
-@pytest.mark.parametrize(
-    ("silence", "state"),
-    [
-        (0.0, NodeState.READY),
-        (5.99, NodeState.READY),
-        (6.0, NodeState.SUSPECT),
-        (29.99, NodeState.SUSPECT),
-        (30.0, NodeState.DEAD),
-        (3000.0, NodeState.DEAD),
-    ],
-)
-def test_state_follows_from_the_length_of_silence(members, silence, state):
-    members.on_heard(A, 200.0)
-    assert members.state(A, 200.0 + silence) is state
+def shown(members):
+    return [members.claim(node).rank for node in (A, B)], members.root
 
 
-def test_a_member_never_heard_is_suspect_then_dead(members):
-    assert members.state(A, 100.0) is NodeState.SUSPECT
-    assert members.changes(129.9) == []
-    assert members.next_deadline() == 130.0
-    assert members.changes(130.0) == [Change(A, NodeState.DEAD, 30.0)]
-    assert members.next_deadline() is None
+@given(CLAIMS)
+def test_the_greatest_claim_of_each_member_holds(claims):
+    expected = [
+        max([(1, 0, 0), *(one.rank for one in claims if one.node == node)]) for node in (A, B)
+    ]
+    assert shown(make(claims))[0] == expected
 
 
-def test_each_change_is_reported_once(members):
-    assert members.on_heard(A, 101.0) == Change(A, NodeState.READY, 1.0)
-    assert members.on_heard(A, 102.0) is None
-    assert members.changes(108.0) == [Change(A, NodeState.SUSPECT, 6.0)]
-    assert members.changes(108.0) == []
-    assert members.changes(132.0) == [Change(A, NodeState.DEAD, 30.0)]
-    members.add(B, 132.0)
-    assert members.changes(162.0) == [Change(B, NodeState.DEAD, 30.0)]
-    members.check_invariants(162.0)
-    assert members.on_heard(A, 140.0) == Change(A, NodeState.READY, 38.0)
-    members.check_invariants(200.0)
+@given(CLAIMS, CLAIMS)
+def test_merging_claims_is_commutative(left, right):
+    assert shown(make(left + right)) == shown(make(right + left))
 
 
-def test_evidence_older_than_what_is_known_changes_nothing(members):
-    members.on_heard(A, 110.0)
-    members.on_heard(A, 105.0)
-    assert members.view(A, 112.0).seen == 2.0
+@given(CLAIMS, CLAIMS, CLAIMS)
+def test_merging_claims_is_associative(first, second, third):
+    both = make(first + second)
+    both_claims = [both.claim(node) for node in (A, B)]
+    other = make(second + third)
+    other_claims = [other.claim(node) for node in (A, B)]
+    assert shown(make(both_claims + third)) == shown(make(first + other_claims))
 
 
-def test_a_stranger_leaves_no_trace(members):
-    assert members.on_heard(B, 101.0) is None
-    assert members.on_probe_reply(B, 1, 101.0) is None
-    assert members.view(B, 101.0) is None
-    assert B not in members
-    assert members.nodes() == [A]
+@given(CLAIMS)
+def test_merging_claims_is_idempotent(claims):
+    members = make(claims)
+    before = shown(members)
+    assert not any(members.merge(one, 1.0) for one in claims)
+    assert shown(members) == before
 
 
-def test_adding_twice_keeps_the_evidence(members):
-    members.on_heard(A, 101.0)
-    assert not members.add(A, 102.0)
-    assert members.view(A, 103.0).seen == 2.0
+def test_suspicion_and_refutation_go_back_and_forth_by_incarnations():
+    members = make()
+    assert members.state(A, 1.0) is READY
+    for incarnation in range(3):
+        assert members.merge(claim(A, ClaimState.SUSPECT, incarnation), 1.0)
+        assert members.state(A, 1.0) is SUSPECT
+        assert not members.merge(claim(A, ClaimState.ALIVE, incarnation), 1.0)
+        assert members.merge(claim(A, ClaimState.ALIVE, incarnation + 1), 1.0)
+        assert members.state(A, 1.0) is READY
+    assert members.root != make().root
+    assert members.notable() == [A]
+
+
+def test_word_of_a_death_counts_at_once_only_if_there_was_suspicion():
+    members = make([claim(A, ClaimState.SUSPECT)], now=1.0)
+    members.merge(claim(A, ClaimState.DEAD), 1.0 + LIMIT)
+    members.merge(claim(B, ClaimState.DEAD), 1.0 + LIMIT)
+    assert members.state(A, 1.0 + LIMIT) is DEAD
+    assert members.state(B, 1.0 + LIMIT) is SUSPECT
+    assert members.next_sentence() == 1.0 + 2 * LIMIT
+    assert members.take_sentenced(1.1 + LIMIT) == []
+    assert members.take_sentenced(1.0 + 2 * LIMIT) == [B]
+    assert members.state(B, 1.0 + 2 * LIMIT) is DEAD
+
+
+def test_who_contradicts_in_time_was_never_dead():
+    members = make([claim(A, ClaimState.DEAD)], now=1.0)
+    members.merge(claim(A, ClaimState.ALIVE, 1), 2.0)
+    assert members.state(A, 100.0) is READY
+    assert members.next_sentence() is None
+
+
+def test_the_time_to_contradict_does_not_run_while_this_node_sleeps():
+    members = make([claim(A, ClaimState.DEAD)], now=1.0)
+    members.postpone(10.0)
+    assert members.state(A, 1.0 + LIMIT) is SUSPECT
+    assert members.next_sentence() == 11.0 + LIMIT
+    members.check_invariants()
+
+
+def test_a_later_boot_clears_everything_and_an_earlier_one_is_not_heard():
+    members = make([claim(A, ClaimState.DEAD, 2)], now=1.0)
+    assert members.add(A, 2, 5.0)
+    assert members.state(A, 5.0) is READY
+    assert members.root == make().root
+    assert not members.merge(claim(A, ClaimState.DEAD, 9), 6.0)
+    assert not members.merge(claim(A, ClaimState.DEAD, boot=3), 6.0)  # its record comes first
+    assert not members.add(A, 2, 7.0)
+    members.check_invariants()
+
+
+def test_who_was_never_heard_is_suspect_until_somebody_has_told_what_is_believed():
+    members = Members(TIMING)
+    members.add(A, 1, 0.0)
+    assert members.state(A, 1.0) is SUSPECT
+    members.told = True
+    assert members.state(A, 1.0) is READY
+    assert members.change(A, 1.0) is None  # that is no news to anybody
+    members.on_heard(A, 2.0)
+    assert members.change(A, 2.5) == (A, READY, 0.5)
+    assert members.change(A, 2.5) is None
+
+
+def test_the_proof_that_was_checked_is_kept():
+    members = make([claim(A, ClaimState.ALIVE, 1)])
+    forged = claim(A, ClaimState.SUSPECT, 1)._replace(proof=bytes(64))
+    members.merge(forged, 1.0)
+    assert members.claim(A).proof == claim(A, ClaimState.ALIVE, 1).proof
+
+
+def test_what_is_known_of_a_member_goes_with_it():
+    members = make([claim(A, ClaimState.DEAD, 1)])
     members.remove(A)
     members.remove(A)
-    assert len(members) == 0
+    assert (A in members, len(members), members.root) == (False, 1, make().root)
+    assert members.view(A, 1.0) is None
+    assert not members.merge(claim(A, ClaimState.DEAD), 1.0)
+    assert not members.on_heard(A, 1.0)
+    members.on_probed(A, True)
+    members.check_invariants()
 
 
-def test_rtt_is_smoothed_by_an_eighth(members):
-    members.on_heard(A, 100.0)
-    assert members.view(A, 100.0).rtt is None
-    for at, rtt in ((101.0, 0.5), (102.0, 0.25)):
-        sequence = members.new_probe(A, at)
-        assert members.on_probe_reply(A, sequence, at + rtt) == Answer(rtt, None)
-    assert members.view(A, 103.0).rtt == 0.5 - 0.25 / 8
+def test_round_trips_are_smoothed_and_losses_counted_over_a_window():
+    members = make()
+    assert members.view(A, 1.0).loss is None
+    members.on_probed(A, True, 0.08)
+    members.on_probed(A, True, 0.16)
+    assert members.view(A, 1.0).rtt == pytest.approx(0.09)
+    members.on_probed(A, False)
+    assert members.view(A, 1.0).loss == pytest.approx(1 / 3)
+    assert members.view(A, 1.0).reached
+    members.on_probed(A, False)
+    assert not members.view(A, 1.0).reached
+    members.on_session(A)
+    assert members.view(A, 1.0).reached
+    for answered in itertools.islice(itertools.cycle([True, False, False, False]), 40):
+        members.on_probed(A, answered)
+    assert members.view(A, 1.0).loss == 0.75
+    for _ in range(LOSS_WINDOW):
+        members.on_probed(A, True)
+    assert members.view(A, 1.0).loss == 0.0
+    members.check_invariants()
 
 
-def test_a_probe_to_a_silent_member_says_nothing_about_the_path(members):
-    """It may have waited for a handshake; the reply still counts as one."""
-    sequence = members.new_probe(A, 100.0, token=9)
-    assert members.on_probe_reply(A, sequence, 104.0) == Answer(4.0, 9)
-    assert members.view(A, 104.0).rtt is None
-    assert members.view(A, 104.0).loss == 0.0
-
-
-def test_a_reply_counts_once(members):
-    sequence = members.new_probe(A, 100.0)
-    assert members.on_probe_reply(A, sequence, 101.0) is not None
-    assert members.on_probe_reply(A, sequence, 101.5) is None
-    assert members.on_probe_reply(A, sequence + 1, 101.5) is None
-
-
-def test_loss_counts_probes_that_had_time_to_be_answered(members):
-    assert members.view(A, 100.0).loss is None
-    answered = members.new_probe(A, 100.0)
-    members.new_probe(A, 101.0)
-    members.on_probe_reply(A, answered, 100.1)
-    assert members.view(A, 102.9).loss == 0.0
-    assert members.view(A, 103.0).loss == 0.5
-
-
-def test_loss_forgets_all_but_the_last_probes(members):
-    for at in range(LOSS_WINDOW):
-        members.new_probe(A, 100.0 + at)
-    assert members.view(A, 200.0).loss == 1.0
-    for at in range(LOSS_WINDOW):
-        members.on_probe_reply(A, members.new_probe(A, 200.0 + at), 200.5 + at)
-    assert members.view(A, 300.0).loss == 0.0
-
-
-EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["heard", "wait", "add", "remove"]),
-        st.sampled_from([A, B]),
-        st.floats(0.0, 40.0),
-    ),
-    max_size=30,
-)
-
-
-@settings(max_examples=100)
-@given(EVENTS)
-def test_calls_at_the_deadlines_report_every_change(events):
-    """A driver that wakes up exactly at `next_deadline` never shows an outdated state."""
-    members, now = Members(TIMING), 0.0
-    for what, node, wait in events:
-        end = now + wait
-        while (at := members.next_deadline()) is not None and at <= end:
-            before = at
-            members.changes(at)
-            members.check_invariants(at)
-            assert members.next_deadline() is None or members.next_deadline() > before
-        now = end
-        if what == "heard":
-            members.on_heard(node, now)
-        elif what == "add":
-            members.add(node, now)
-        elif what == "remove":
-            members.remove(node)
-        members.check_invariants(now)
+def test_evidence_is_dated_by_the_latest():
+    members = make()
+    assert members.view(A, 9.0).seen is None
+    assert members.on_heard(A, 5.0)
+    assert not members.on_heard(A, 4.0)
+    assert members.view(A, 9.0).seen == 4.0
+    assert members.heard_at(A) == 5.0

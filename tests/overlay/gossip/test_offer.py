@@ -1,82 +1,71 @@
-"""An offer is repeated until confirmed, but not for ever."""
+"""Offers: repeated until each member has said that it lacks nothing."""
 
 from __future__ import annotations
 
-import pytest
-
 from overlay.config import Timing
 from overlay.gossip.offer import Offer
+from overlay.gossip.sync import CHUNK
 from overlay.types import NodeId
-from overlay.wire.messages import Digest, DigestEntry, Want
+from overlay.wire.messages import Have, Want
 
-A = NodeId(b"a" * 32)
-B = NodeId(b"b" * 32)
-TIMING = Timing(request_retry=0.5, leave_after=3.0)
-ENTRIES = (DigestEntry(b"k", 1, bytes(8)),)
-DIGEST = Digest(ENTRIES, complete=False)
+A, B = NodeId(b"a" * 32), NodeId(b"b" * 32)
+X = b"identity"
+NOTHING = Want(b"")
 
 
-@pytest.fixture
-def offer():
-    return Offer(ENTRIES, [A, B], TIMING, 10.0)
+def make_offer(ids=(X,), nodes=(A, B)):
+    return Offer(ids, nodes, Timing(), 0.0)
 
 
-def test_it_is_made_to_all_and_repeated_to_those_that_did_not_confirm(offer):
-    assert offer.current() == [(A, DIGEST), (B, DIGEST)]
-    assert offer.next_deadline() == 10.5
-    assert offer.on_deadline(10.4) == []
-    assert offer.on_want(A, Want(())) is None
-    assert offer.on_deadline(10.5) == [(B, DIGEST)]
-    assert offer.next_deadline() == 11.0
+def test_every_member_is_offered_the_same():
+    assert make_offer().current() == [(node, Have(X, confirm=True)) for node in (A, B)]
+
+
+def test_an_empty_want_confirms_and_another_does_not():
+    offer = make_offer()
+    assert offer.on_want(A, Want(X)) is None
+    assert offer.confirmed == 0
+    offer.on_want(A, NOTHING)
+    offer.on_want(A, NOTHING)
     assert (offer.confirmed, offer.done) == (1, False)
-
-
-def test_a_want_for_keys_is_not_a_confirmation(offer):
-    assert offer.on_want(A, Want((b"k",))) is None
-    assert offer.confirmed == 0
-
-
-def test_it_is_done_when_all_have_confirmed(offer):
-    offer.on_want(A, Want(()))
-    offer.on_want(A, Want(()))
-    offer.on_want(B, Want(()))
+    offer.on_want(B, NOTHING)
     assert (offer.confirmed, offer.done, offer.next_deadline()) == (2, True, None)
-    assert offer.on_deadline(20.0) == []
-
-
-def test_it_is_done_when_time_is_up(offer):
-    offer.on_want(A, Want(()))
-    at = 10.0
-    while (deadline := offer.next_deadline()) is not None:
-        assert deadline > at
-        at = deadline
-        offer.on_deadline(at)
-    assert at == 13.0
-    assert (offer.confirmed, offer.done) == (1, True)
-
-
-def test_a_stranger_cannot_confirm(offer):
-    offer.on_want(NodeId(b"x" * 32), Want(()))
-    assert offer.confirmed == 0
-
-
-def test_a_member_that_is_gone_is_not_waited_for(offer):
-    offer.drop(A)
-    offer.on_want(B, Want(()))
-    assert (offer.confirmed, offer.done) == (1, True)
-
-
-def test_with_nobody_to_tell_it_is_done_at_once():
-    assert Offer(ENTRIES, [], TIMING, 0.0).done
 
 
 def test_a_long_offer_is_confirmed_part_by_part():
-    entries = [DigestEntry(b"%040d" % n, 1, bytes(8)) for n in range(1200)]
-    offer = Offer(entries, [A], TIMING, 0.0)
-    parts = [offer.current()[0][1]]
-    while (following := offer.on_want(A, Want(()))) is not None:
-        assert offer.current() == [(A, following)]
-        parts.append(following)
-    assert len(parts) > 1
-    assert [entry for part in parts for entry in part.entries] == entries
-    assert (offer.confirmed, offer.done) == (1, True)
+    ids = [number.to_bytes(8, "big") for number in range(CHUNK // 8 + 1)]
+    offer = make_offer(ids, nodes=(A,))
+    ((_, first),) = offer.current()
+    second = offer.on_want(A, NOTHING)
+    assert len(first.ids) == CHUNK
+    assert second == Have(ids[-1], confirm=True)
+    assert offer.current() == [(A, second)]
+    assert offer.on_want(A, NOTHING) is None
+    assert offer.done
+
+
+def test_it_is_repeated_to_whoever_has_not_confirmed_until_time_is_up():
+    timing, offer = Timing(), make_offer()
+    offer.on_want(B, NOTHING)
+    assert offer.on_deadline(timing.request_retry - 0.01) == []
+    rounds, now = 0, 0.0
+    while (now := offer.next_deadline()) is not None:
+        repeated = offer.on_deadline(now)
+        rounds += bool(repeated)
+        assert all(node == A for node, _ in repeated)
+        last = now
+    assert last == timing.leave_after
+    assert rounds == round(timing.leave_after / timing.request_retry) - 1
+    assert (offer.done, offer.confirmed) == (True, 1)
+
+
+def test_who_is_no_member_any_more_is_not_waited_for():
+    offer = make_offer()
+    offer.drop(A)
+    offer.drop(A)
+    offer.on_want(B, NOTHING)
+    assert offer.done
+
+
+def test_an_offer_of_nothing_to_nobody_is_over():
+    assert make_offer(ids=(), nodes=()).done

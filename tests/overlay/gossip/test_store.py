@@ -1,18 +1,18 @@
-"""The store is a semilattice, and root and digest describe it."""
+"""The store is a semilattice, and roots, buckets and ids describe it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
-from overlay.gossip.store import Store
-from overlay.wire.items import Item, fingerprint
-from overlay.wire.messages import DigestEntry
+from overlay.gossip.store import Store, bucket_of
+from overlay.wire.items import Item, item_id
+from overlay.wire.messages import BUCKETS
 
 ITEMS = st.builds(
     Item,
@@ -52,7 +52,7 @@ def test_merge_is_commutative(left, right):
     other.merge(left)
     assert one.items() == other.items()
     assert one.root() == other.root()
-    assert one.digest() == other.digest()
+    assert one.bucket_roots() == other.bucket_roots()
 
 
 @given(BATCH, BATCH, BATCH)
@@ -82,36 +82,38 @@ def test_merge_returns_exactly_what_was_new(held, arriving):
     assert len({item.key for item in delta}) == len(delta)
 
 
-@settings(max_examples=50)
 @given(BATCH, BATCH)
-def test_stores_that_exchange_what_their_digests_differ_by_are_equal(left, right):
+def test_buckets_differ_exactly_where_the_items_do(left, right):
     one, other = make_store(left), make_store(right)
-    digest = one.digest()
-    for_one = other.newer_than(digest)
-    wanted = other.lacking(digest)
-    other.merge(one.get(key) for key in wanted)
-    one.merge(for_one)
-    assert one.items() == other.items()
-    assert one.root() == other.root()
-    assert one.newer_than(other.digest()) == []
-    assert one.lacking(other.digest()) == []
+    for bucket in range(BUCKETS):
+        same = [
+            {item for item in store.items() if bucket_of(item.key) == bucket}
+            for store in (one, other)
+        ]
+        assert (one.bucket_roots()[bucket] == other.bucket_roots()[bucket]) is (same[0] == same[1])
+        assert set(one.ids_in(bucket)) == set(map(item_id, same[0]))
 
 
-def test_equal_versions_with_different_bodies_are_sent_and_wanted():
-    item = Item(b"k", 1, b"x")
-    store = make_store([item])
-    theirs = fingerprint(Item(b"k", 1, b"y"))
-    entries = [DigestEntry(b"k", 1, theirs)]
-    assert store.newer_than(entries) == [item]
-    assert store.lacking(entries) == [b"k"]
+def test_an_id_names_one_version_of_an_item():
+    old, new = Item(b"k", 1, b"x"), Item(b"k", 2, b"x")
+    store = make_store([old])
+    assert store.by_id(item_id(old)) == old
+    store.put(new)
+    assert (store.by_id(item_id(old)), store.by_id(item_id(new))) == (None, new)
+    assert (store.id_of(b"k"), store.key_of(item_id(new))) == (item_id(new), b"k")
+    assert store.holds(item_id(new))
+    assert not store.holds(item_id(old))
 
 
-def test_an_incomplete_digest_says_nothing_about_other_keys():
-    store = make_store([Item(b"a", 1, b""), Item(b"b", 1, b"")])
-    older = [DigestEntry(b"a", 0, bytes(8)), DigestEntry(b"c", 1, bytes(8))]
-    assert store.newer_than(older, complete=False) == [Item(b"a", 1, b"")]
-    assert store.newer_than(older) == [Item(b"a", 1, b""), Item(b"b", 1, b"")]
-    assert store.lacking(older) == [b"c"]
+def test_what_was_superseded_or_refused_or_found_no_room_is_not_asked_for():
+    store = make_store([Item(b"k", 1, b"")], admit=lambda item: item.body != b"bad", limit=1)
+    unknown, bad, extra = Item(b"k", 9, b""), Item(b"k", 3, b"bad"), Item(b"other", 1, b"")
+    store.merge([bad, extra, Item(b"k", 2, b""), Item(b"k", 0, b"late")])
+    assert store.lacks(item_id(unknown))
+    for item in (bad, extra, Item(b"k", 1, b""), Item(b"k", 2, b""), Item(b"k", 0, b"late")):
+        assert not store.lacks(item_id(item))
+    assert item_id(Item(b"k", 1, b"")) in store.superseded
+    assert item_id(bad) in store.unwelcome
 
 
 def test_what_is_not_admitted_leaves_only_a_count():
@@ -119,15 +121,6 @@ def test_what_is_not_admitted_leaves_only_a_count():
     root = store.root()
     assert store.merge([Item(b"k", 1, b"bad")]) == []
     assert (store.root(), store.items(), store.refused) == (root, [], 1)
-
-
-def test_digest_and_root_follow_every_change():
-    store = make_store([Item(b"k", 1, b"")])
-    digest, root = store.digest(), store.root()
-    store.put(Item(b"k", 2, b""))
-    assert store.digest() == (DigestEntry(b"k", 2, fingerprint(Item(b"k", 2, b""))),)
-    assert store.root() != root
-    assert digest != store.digest()
 
 
 def test_admit_is_not_asked_about_what_would_lose_anyway():
@@ -147,11 +140,6 @@ def test_a_full_store_counts_new_keys_and_still_takes_newer_versions():
     assert caught.value.limit == "items"
 
 
-def test_a_full_store_does_not_ask_for_what_it_cannot_keep():
-    store = make_store([Item(b"k", 1, b"")], limit=1)
-    assert store.lacking([DigestEntry(b"other", 1, bytes(8))]) == []
-
-
 def test_own_items_are_not_checked_but_an_older_one_is_ignored():
     store = make_store(admit=lambda item: False)
     assert store.put(Item(b"k", 2, b"new"))
@@ -164,16 +152,15 @@ def test_own_items_are_not_checked_but_an_older_one_is_ignored():
 def test_items_are_found_by_prefix_in_order_of_keys():
     store = make_store([Item(b"nb", 1, b""), Item(b"b1", 1, b""), Item(b"na", 1, b"")])
     assert [item.key for item in store.items(b"n")] == [b"na", b"nb"]
-    assert [entry.key for entry in store.describe(store.items(b"n"))] == [b"na", b"nb"]
 
 
 def test_the_root_has_known_bytes():
     store = make_store()
     assert store.root() == bytes(8)
     store.put(Item(b"b" + bytes(4), 1, b"deeds"))
-    assert store.root().hex() == "2ed1bab016133a0c"
+    assert store.root().hex() == "1daf8ff8aab8449c"
     store.put(Item(b"n" + bytes(32), 1 << 32, b"record"))
-    assert store.root().hex() == "88c49d9afc297481"
+    assert store.root().hex() == "ca5c991101e71f1b"
 
 
 def test_a_full_store_has_room_for_the_keys_it_holds_and_no_others():

@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import CapacityError, WireError
+from overlay.types import NodeId
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
+from overlay.wire.claims import Claim, ClaimState
 from overlay.wire.cluster import CLUSTER_MAX
 from overlay.wire.control import decode_untrusted, encode
 from overlay.wire.items import BODY_LIMIT, KEY_LIMIT, Item
 from overlay.wire.messages import (
     BENCH_LONGEST,
+    CLAIMS_LIMIT,
     CODE_LIMIT,
     ITEMS_LIMIT,
     LANES_LIMIT,
@@ -26,10 +29,14 @@ from overlay.wire.messages import (
     BenchReady,
     BenchRequest,
     BlockRequest,
+    Buckets,
+    Claims,
     Delta,
-    Digest,
-    DigestEntry,
     Goodbye,
+    Have,
+    Ids,
+    IndirectProbe,
+    IndirectReply,
     JoinGrant,
     JoinRequest,
     LaneProbe,
@@ -53,21 +60,25 @@ from tests.support.pcap import all_frames
 
 ITEM = Item(b"b\0\0\0\1", 3, b"xyz")
 ITEM_HEX = "93c405620000000103c40378797a"
+CLAIM = Claim(NodeId(b"n" * 32), 5, 1, ClaimState.SUSPECT, True, b"p" * 64)
+CLAIM_HEX = "96c420" + "6e" * 32 + "050101c3c440" + "70" * 64
 
 GOLDEN = [
-    (Probe(7), "920107"),
-    (ProbeReply(2**40), "9202cf0000010000000000"),
+    (Probe(7), "93010790"),
+    (ProbeReply(2**40), "9302cf000001000000000090"),
+    (Probe(7, (CLAIM,)), "93010791" + CLAIM_HEX),
     (PathProbe(1400, b"\0\0"), "9303cd0578c4020000"),
     (PathProbeReply(1400), "9204cd0578"),
-    (Summary(b"rootroot", 12), "9305c408726f6f74726f6f740c"),
-    (
-        Digest((DigestEntry(b"b\0\0\0\1", 3, b"fingerpr"),), complete=True),
-        "93069193c405620000000103c40866696e6765727072c3",
-    ),
-    (Digest((), complete=False), "930690c2"),
-    (Want((b"k", b"nn")), "920792c4016bc4026e6e"),
-    (Want(()), "920790"),
+    (Summary(b"rootroot", 12, b"clmsroot"), "9505c408726f6f74726f6f740cc408636c6d73726f6f7490"),
+    (Buckets(bytes(2048)), "9206c50800" + "00" * 2048),
+    (Ids(b"\1\2", b"identity"), "9307c4020102c4086964656e74697479"),
     (Delta((ITEM,)), "920891" + ITEM_HEX),
+    (Have(b"identity", confirm=True), "9418c4086964656e74697479c390"),
+    (Want(b"identity"), "9219c4086964656e74697479"),
+    (Want(b""), "9219c400"),
+    (Claims((CLAIM,), ask=True), "931a91" + CLAIM_HEX + "c3"),
+    (IndirectProbe(7, NodeId(b"n" * 32)), "941b07c420" + "6e" * 32 + "90"),
+    (IndirectReply(7, reached=True), "941c07c390"),
     (BlockRequest(9), "920909"),
     (Refusal(9, "no-block", "all in use"), "940a09a86e6f2d626c6f636baa616c6c20696e20757365"),
     (
@@ -107,15 +118,28 @@ def printable(limit: int) -> st.SearchStrategy[str]:
 NUMBERS = st.integers(0, U64)
 KEYS = st.binary(min_size=1, max_size=KEY_LIMIT)
 ITEMS = st.lists(st.builds(Item, KEYS, NUMBERS, st.binary(max_size=50)), max_size=5).map(tuple)
-ENTRIES = st.lists(st.builds(DigestEntry, KEYS, NUMBERS, exactly(8)), max_size=5).map(tuple)
+IDS = st.lists(exactly(8), max_size=5).map(b"".join)
+NODES = exactly(32).map(NodeId)
+STARTS = st.integers(0, U32)
+STATES = st.sampled_from(ClaimState)
+CLAIMS = st.lists(
+    st.builds(Claim, NODES, STARTS, st.just(0), STATES, st.booleans(), st.just(b""))
+    | st.builds(Claim, NODES, STARTS, st.integers(1, U32), STATES, st.booleans(), exactly(64)),
+    max_size=5,
+).map(tuple)
 MESSAGES = st.one_of(
-    st.builds(Probe, NUMBERS),
-    st.builds(ProbeReply, NUMBERS),
+    st.builds(Probe, NUMBERS, CLAIMS),
+    st.builds(ProbeReply, NUMBERS, CLAIMS),
     st.builds(PathProbe, st.integers(0, U16), st.binary(max_size=200)),
     st.builds(PathProbeReply, st.integers(0, U16)),
-    st.builds(Summary, exactly(8), st.integers(0, U32)),
-    st.builds(Digest, ENTRIES, complete=st.booleans()),
-    st.builds(Want, st.lists(KEYS, max_size=5).map(tuple)),
+    st.builds(Summary, exactly(8), st.integers(0, U32), exactly(8), CLAIMS),
+    st.builds(Buckets, exactly(2048)),
+    st.builds(Ids, st.binary(max_size=256), IDS),
+    st.builds(Have, IDS, st.booleans(), CLAIMS),
+    st.builds(Want, IDS),
+    st.builds(Claims, CLAIMS, st.booleans()),
+    st.builds(IndirectProbe, NUMBERS, NODES, CLAIMS),
+    st.builds(IndirectReply, NUMBERS, st.booleans(), CLAIMS),
     st.builds(Delta, ITEMS),
     st.builds(BlockRequest, NUMBERS),
     st.builds(Refusal, NUMBERS, printable(CODE_LIMIT), printable(TEXT_LIMIT)),
@@ -154,8 +178,8 @@ def test_every_message_has_golden_bytes():
 
 
 def test_numbers_are_given_out_without_a_gap():
-    numbers = {unpack_untrusted(encode(message), 999)[0] for message, _ in GOLDEN}
-    assert numbers == set(range(1, 24))
+    numbers = {unpack_untrusted(encode(message), 9999)[0] for message, _ in GOLDEN}
+    assert numbers == set(range(1, 29))
 
 
 @given(MESSAGES)
@@ -197,16 +221,20 @@ def test_field_of_a_wrong_type_is_refused(message, data):
         [1, True],
         [1, -1],
         [3, 65536, b""],
-        [5, b"1234567", 0],
-        [5, b"12345678", 2**32],
-        [6, [[b"k", 1, b"1234567"]], True],
-        [6, [[b"", 1, b"12345678"]], True],
-        [6, [[b"k", 1]], True],
-        [6, [], 1],
-        [7, [bytes(KEY_LIMIT + 1)]],
-        [7, [b""]],
-        [7, ["key"]],
-        [7, [b"k"] * (ITEMS_LIMIT + 1)],
+        [5, b"1234567", 0, bytes(8), []],
+        [5, b"12345678", 2**32, bytes(8), []],
+        [5, b"12345678", 0, bytes(7), []],
+        [6, bytes(2047)],
+        [7, bytes(257), b""],
+        [7, b"", b"seven b"],
+        [24, b"seven b", True, []],
+        [25, bytes(8 * 4097)],
+        [26, [[bytes(32), 1, 0, 0, True, b""]] * (CLAIMS_LIMIT + 1), True],
+        [26, [[bytes(32), 1, 0, 3, True, b""]], True],
+        [26, [[bytes(32), 1, 1, 0, True, b""]], True],
+        [26, [[bytes(32), 1, 0, 0, True, bytes(64)]], True],
+        [26, [[bytes(31), 1, 0, 0, True, b""]], True],
+        [27, 1, bytes(31), []],
         [8, [[b"k", 1, "body"]]],
         [8, b"items"],
         [10, 1, "c" * (CODE_LIMIT + 1), ""],
@@ -238,9 +266,11 @@ def test_largest_item_fits_a_message():
     assert decode_untrusted(encode(delta)) == delta
 
 
-def test_largest_digest_fits_the_limit_of_entries():
-    smallest = DigestEntry(b"k", 1, bytes(8))
-    assert MESSAGE_LIMIT // len(pack(smallest)) <= ITEMS_LIMIT
+def test_the_smallest_items_fit_the_limit_of_items_and_the_largest_claims_a_message():
+    smallest = Item(b"k", 1, b"")
+    assert MESSAGE_LIMIT // (len(pack(smallest)) + 8) <= ITEMS_LIMIT
+    claims = Claims((CLAIM._replace(boot=U32, incarnation=U32),) * CLAIMS_LIMIT)
+    assert decode_untrusted(encode(claims)) == claims
 
 
 def test_message_over_the_limit_is_neither_sent_nor_read():

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from overlay.errors import WireError
 from overlay.wire.items import (
     BODY_LIMIT,
-    FINGERPRINT_SIZE,
+    ID_SIZE,
     KEY_LIMIT,
     Item,
-    fingerprint,
+    item_id,
     item_untrusted,
 )
 from overlay.wire.packing import U64, pack, unpack_untrusted
@@ -36,16 +36,15 @@ def test_item_is_these_bytes():
     assert pack(Item(b"b\0\0\0\1", 3, b"xyz")).hex() == "93c405620000000103c40378797a"
 
 
-def test_fingerprint_is_a_hash_of_version_and_body():
+def test_the_id_is_a_hash_of_key_version_and_body():
     item = Item(b"key", 258, b"body")
-    expected = blake2s(b"\0\0\0\0\0\0\1\2body", digest_size=FINGERPRINT_SIZE).digest()
-    assert fingerprint(item) == expected
+    expected = blake2s(b"\3\0\0\0\0\0\0\1\2keybody", digest_size=ID_SIZE).digest()
+    assert item_id(item) == expected
 
 
 @given(ITEMS, ITEMS)
-def test_fingerprints_agree_exactly_when_version_and_body_do(one, other):
-    same = (one.version, one.body) == (other.version, other.body)
-    assert (fingerprint(one) == fingerprint(other)) is same
+def test_ids_agree_exactly_when_items_do(one, other):
+    assert (item_id(one) == item_id(other)) is (one == other)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""A bounded memory of ids that are not wanted any more: in two halves, the older one forgotten.
+
+    young   fills up, or grows old --> becomes old; the old one before it is forgotten
+
+An id is remembered for at least `LIFE` after it was added, unless more than `LIMIT` others came. To
+forget one too early costs one item that is fetched for nothing; to remember one for ever would
+make a refusal final that rested on a clock that was wrong, or on another item that came later.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- implementation --------------------------------------------------------------------------------
+
+LIMIT: Final = 8192
+"""Ids in each half."""
+
+LIFE: Final = 60.0
+"""Seconds after which the halves change places."""
+
+
+class Recent:
+    """The memory."""
+
+    __slots__ = ("_old", "_turned_at", "_young")
+
+    def __init__(self) -> None:
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+        self._turned_at = float("-inf")
+
+    def __contains__(self, one: bytes) -> bool:
+        return one in self._young or one in self._old
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def add(self, one: bytes) -> None:
+        """Remember an id."""
+        self._young.add(one)
+        if len(self._young) >= LIMIT:
+            self._turn()
+
+    def on_time(self, now: float) -> None:
+        """Forget what is old. To be called now and then."""
+        if now - self._turned_at >= LIFE:
+            self._turned_at = now
+            self._turn()
+
+    def _turn(self) -> None:
+        self._old, self._young = self._young, set()

@@ -1,0 +1,159 @@
+"""Who watches whom: four rings, on which everybody finds his neighbours without being told.
+
+    ring r: all members that live, in the order of their ids, turned left by 8 r bytes
+
+        ... -- predecessor -- this node -- successor -- ...
+                (observer)                 (subject)
+
+A node probes its *subjects*, the successors on the four rings, and is probed by its *observers*,
+the predecessors; both together are its neighbours, eight at most in the ordinary case. An id is a
+public key, so its bytes are as good as random: each ring is another random circle, and four random
+circles make an expander. News crosses it in few steps, and hardly any failure cuts it apart.
+
+Who is dead is on no ring, so the rings close behind it. Who is suspected still is, and whoever
+would stop at it goes on to the next as well: else nobody would watch the one behind it until the
+suspicion ends, and when many die at once, several lie in a row.
+
+With at most nine on the rings, everybody is everybody's subject.
+
+References:
+    Rapid (Suresh et al. 2018), section 4.1: K random rings as an expander, observers and subjects.
+    SWIM's random targets would need a session, hence a handshake, for nearly every probe.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import Final
+
+from overlay.types import NodeId
+
+# -- specification ---------------------------------------------------------------------------------
+
+RINGS: Final = 4
+"""Four observers each: one that fails, or lies, is outvoted by the others."""
+
+EVERYBODY: Final = 9
+"""Up to so many on the rings, this node included, all are each other's subjects."""
+
+STRIDE: Final = 8
+"""Bytes by which the id is turned from one ring to the next: a quarter of it."""
+
+# -- implementation --------------------------------------------------------------------------------
+
+WALK: Final = 4
+"""Suspects that are passed on one ring, at most. A liar cannot make a node watch everybody."""
+
+
+class Rings:
+    """The rings, as one node sees them. Adding and removing cost microseconds at 3,000 members.
+
+    Args:
+        local: this node, which is always on the rings.
+    """
+
+    __slots__ = ("_local", "_neighbours", "_rings", "_subjects", "_suspects")
+
+    def __init__(self, local: NodeId) -> None:
+        self._local = local
+        self._rings: list[list[bytes]] = [[_turned(local, ring)] for ring in range(RINGS)]
+        self._suspects: set[NodeId] = set()
+        self._subjects: tuple[NodeId, ...] | None = ()
+        self._neighbours: tuple[NodeId, ...] | None = ()
+
+    def __len__(self) -> int:
+        """How many are on the rings, this node included."""
+        return len(self._rings[0])
+
+    def __contains__(self, node: NodeId) -> bool:
+        """Whether `node` is on the rings."""
+        ring = self._rings[0]
+        at = bisect_left(ring, node)
+        return at < len(ring) and ring[at] == node
+
+    def add(self, node: NodeId) -> None:
+        """Put a member on the rings; nothing happens if it is on them."""
+        if node in self:
+            return
+        for number, ring in enumerate(self._rings):
+            insort(ring, _turned(node, number))
+        self._changed()
+
+    def remove(self, node: NodeId) -> None:
+        """Take a member off the rings: it is dead, or no member any more."""
+        if node == self._local or node not in self:
+            return
+        for number, ring in enumerate(self._rings):
+            del ring[bisect_left(ring, _turned(node, number))]
+        self._suspects.discard(node)
+        self._changed()
+
+    def suspect(self, node: NodeId, suspected: bool) -> None:
+        """Pass over a member from now on, or no longer."""
+        if suspected != (node in self._suspects) and node in self:
+            (self._suspects.add if suspected else self._suspects.discard)(node)
+            self._changed()
+
+    def subjects(self) -> tuple[NodeId, ...]:
+        """Whom this node probes."""
+        if self._subjects is None:
+            self._subjects = self._near(self._local, 1)
+        return self._subjects
+
+    def observers(self) -> tuple[NodeId, ...]:
+        """Who probes this node."""
+        return self.observers_of(self._local)
+
+    def observers_of(self, node: NodeId) -> tuple[NodeId, ...]:
+        """Who probes `node`, which need not be on the rings; this node may be among them."""
+        return self._near(node, -1)
+
+    def neighbours(self) -> tuple[NodeId, ...]:
+        """Subjects and observers: with whom this node gossips."""
+        if self._neighbours is None:
+            self._neighbours = tuple(dict.fromkeys(self.subjects() + self.observers()))
+        return self._neighbours
+
+    def is_suspect(self, node: NodeId) -> bool:
+        """Whether a member on the rings is passed over."""
+        return node in self._suspects
+
+    def check_invariants(self) -> None:
+        """Assert that all rings hold the same members, in order. For tests."""
+        members = set(self._rings[0])
+        assert self._local in members
+        assert self._suspects <= members
+        for number, ring in enumerate(self._rings):
+            assert ring == sorted(_turned(NodeId(node), number) for node in members)
+
+    def _near(self, node: NodeId, step: int) -> tuple[NodeId, ...]:
+        """The next on each ring in one direction, in order of rings, each once."""
+        if len(self) <= EVERYBODY:
+            return tuple(NodeId(one) for one in self._rings[0] if one != node)
+        found: dict[NodeId, None] = {}
+        for number, ring in enumerate(self._rings):
+            turned = _turned(node, number)
+            at = bisect_left(ring, turned)
+            if step > 0 and at < len(ring) and ring[at] == turned:
+                at += 1
+            for passed in range(WALK):
+                place = (at + passed if step > 0 else at - 1 - passed) % len(ring)
+                other = _turned_back(ring[place], number)
+                if other == node:
+                    break
+                found[other] = None
+                if other not in self._suspects:
+                    break
+        return tuple(found)
+
+    def _changed(self) -> None:
+        self._subjects = self._neighbours = None
+
+
+def _turned(node: NodeId, ring: int) -> bytes:
+    return node[STRIDE * ring :] + node[: STRIDE * ring] if ring else node
+
+
+def _turned_back(turned: bytes, ring: int) -> NodeId:
+    end = len(turned) - STRIDE * ring
+    return NodeId(turned[end:] + turned[:end] if ring else turned)

@@ -1,0 +1,282 @@
+"""How items travel: news to the neighbours by id, whoever lacks it asks, and stores are compared.
+
+    an own item changed      small: the item itself, to all neighbours; else as news
+    an item was new here     news: its id to each neighbour that has not offered it
+    ids that are unknown     wanted: asked for, of one of those that offered them
+    every gossip interval    the roots of all this node has, to one random neighbour
+
+News for one neighbour goes at once if none went lately, and else together with what comes within
+`offer_interval`. It goes once; what is lost on the way, another neighbour offers too, and what
+nobody offered is found by comparing stores. News of a key that changes all the time does not go
+(`damping`): it is left to that comparison.
+
+References:
+    Demers et al. 1987: rumours for speed, anti-entropy for certainty.
+    Bitcoin's inventory messages (`inv`, `getdata`): ids first, so that an item crosses each link
+    of a flood at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from overlay.config import Timing
+from overlay.gossip.damping import Damping
+from overlay.gossip.letter import Action, Letter
+from overlay.gossip.store import Store
+from overlay.gossip.sync import (
+    MESSAGES_PER_TURN,
+    NOTHING,
+    blobs_of,
+    compare,
+    deltas_of,
+    details_of,
+    differing,
+    ids_in,
+    ids_of,
+    wanted_items,
+)
+from overlay.gossip.wanted import Wanted
+from overlay.types import NodeId
+from overlay.wire.items import Item, item_id
+from overlay.wire.messages import Buckets, Delta, Have, Ids, Summary, Want
+
+# -- implementation --------------------------------------------------------------------------------
+
+PUSHED_BYTES: Final = 1_000
+"""Own items up to this size go whole: a datagram more saves the neighbours a round trip."""
+
+NEWS_LIMIT: Final = 4096
+"""Ids that wait to be offered to one neighbour. What is not offered is found by comparing."""
+
+COMPARE_FOR: Final = 2.0
+"""Seconds for which one comparison keeps others from beginning, unless it ends before: a node that
+starts with little differs from all its neighbours, and one of them is enough."""
+
+
+ItemMessage = Buckets | Ids | Have | Want | Delta
+
+
+class _Outbox:
+    """What one neighbour is still to be offered, and when it was last offered something."""
+
+    __slots__ = ("ids", "sent_at")
+
+    def __init__(self) -> None:
+        self.ids: dict[bytes, None] = {}
+        self.sent_at = float("-inf")
+
+
+class Spread:
+    """The items of one node, on their way in and out.
+
+    Error contract: nothing received raises.
+
+    Args:
+        store: the items.
+        timing: `offer_interval`, `want_retry`.
+        neighbours: who is offered news at present.
+
+    Attributes:
+        store: the items.
+        damping: which keys change too often to be offered.
+        muted: whether own items are kept from others (see `Gossip.mute`).
+        learned: items of others that were new, until somebody takes them.
+    """
+
+    __slots__ = (
+        "_comparing",
+        "_flush_at",
+        "_neighbours",
+        "_outboxes",
+        "_own_keys",
+        "_timing",
+        "_wanted",
+        "damping",
+        "learned",
+        "muted",
+        "store",
+    )
+
+    def __init__(
+        self, store: Store, timing: Timing, neighbours: Callable[[], Collection[NodeId]]
+    ) -> None:
+        self.store = store
+        self.damping = Damping()
+        self.muted = False
+        self.learned: list[Item] = []
+        self._timing = timing
+        self._neighbours = neighbours
+        self._flush_at: float | None = None
+        self._wanted = Wanted(timing)
+        self._outboxes: dict[NodeId, _Outbox] = {}
+        self._own_keys: set[bytes] = set()
+        self._comparing: tuple[NodeId, float] | None = None
+
+    @property
+    def hidden(self) -> Collection[bytes]:
+        """Keys not to be spoken of."""
+        return self._own_keys if self.muted else NOTHING
+
+    # -- own items ---------------------------------------------------------------------------------
+
+    def keep(self, items: Sequence[Item]) -> list[Item]:
+        """Keep own items; returns those that were new.
+
+        Raises:
+            CapacityError: the store is full; items in front of the one that no longer fitted are
+                kept. Nothing else.
+        """
+        changed = [item for item in items if self.store.put(item)]
+        self._own_keys.update(item.key for item in items)
+        return changed
+
+    def publish(self, items: Sequence[Item], now: float) -> list[Action]:
+        """Keep own items and tell the neighbours. Raises as `keep`."""
+        changed = self.keep(items)
+        if self.muted or not changed:
+            return []
+        changed = [item for item in changed if self.damping.on_change(item.key, now)]
+        if sum(len(item.key) + len(item.body) for item in changed) > PUSHED_BYTES:
+            for item in changed:
+                self._tell(item)
+            return self._flush(now)
+        deltas = deltas_of(changed)
+        return [Letter(node, delta) for node in self._neighbours() for delta in deltas]
+
+    # -- input -------------------------------------------------------------------------------------
+
+    def on_message(self, node: NodeId, message: ItemMessage, now: float) -> list[Action]:
+        """A member's message about items."""
+        match message:
+            case Buckets():
+                return self.on_buckets(node, message, now)
+            case Ids():
+                return self.on_ids(node, message, now)
+            case Have():
+                return self.on_have(node, message, now)
+            case Want():
+                return self.on_want(node, message)
+            case Delta():
+                return self.on_delta(node, message, now)
+
+    def on_have(self, node: NodeId, message: Have, now: float) -> list[Action]:
+        """A member has these; ask for what is unknown."""
+        ids = ids_in(message.ids)
+        outbox = self._outboxes.get(node)
+        if outbox is not None:
+            for one in ids:
+                outbox.ids.pop(one, None)
+        if message.confirm:
+            # A refusal is no reason to say that it is here; and it is asked of this node alone.
+            lacking = [o for o in ids if not (self.store.holds(o) or o in self.store.superseded)]
+            return [Letter(node, Want(b"".join(lacking)))]
+        for one in ids:
+            if self.store.lacks(one):
+                self._wanted.offer(node, one)
+        return self._ask(now)
+
+    def on_want(self, node: NodeId, message: Want) -> list[Action]:
+        """A member lacks these."""
+        items = wanted_items(self.store, message.ids, self.hidden)
+        return [Letter(node, delta) for delta in deltas_of(items)]
+
+    def on_delta(self, node: NodeId, message: Delta, now: float) -> list[Action]:
+        """Items came: keep what is new, and pass the news on."""
+        ids = [item_id(item) for item in message.items]
+        have = {one: self._wanted.offerers(one) for one in ids}
+        new = self.store.merge(message.items)
+        for one in ids:
+            self._wanted.got(one)
+        if not self._wanted:
+            self._comparing = None
+        self.learned += new
+        for item in new:
+            if item.key not in self.hidden and self.damping.on_change(item.key, now):
+                self._tell(item, without=(node, *have[item_id(item)]))
+        return self._flush(now) + self._ask(now)
+
+    # -- comparing ---------------------------------------------------------------------------------
+
+    def on_summary(self, node: NodeId, message: Summary) -> list[Action]:
+        """A member says what it holds, in one hash; if we hold something else, say it in more."""
+        if message.root == self.store.root():
+            return []
+        return [Letter(node, details_of(self.store, self.hidden))]
+
+    def on_buckets(self, node: NodeId, message: Buckets, now: float) -> list[Action]:
+        """A member holds something else than we do: list what we have where that differs."""
+        busy = self._comparing
+        if busy is not None and busy[0] != node and now < busy[1]:
+            return []
+        ids = ids_of(self.store, differing(self.store, message), self.hidden)
+        if ids is None:
+            return []
+        self._comparing = node, now + COMPARE_FOR
+        return [Letter(node, ids)]
+
+    def on_ids(self, node: NodeId, message: Ids, now: float) -> list[Action]:
+        """A member lists what it has in some buckets: ask for what it has more, offer the rest."""
+        lacking, surplus = compare(self.store, message, self.hidden)
+        for one in lacking:
+            self._wanted.offer(node, one)
+        offers = [Letter(node, Have(blob)) for blob in blobs_of(surplus)[:MESSAGES_PER_TURN]]
+        return [*self._ask(now), *offers]
+
+    # -- output ------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When to call `on_deadline`; None while nothing waits."""
+        deadlines = (self._wanted.next_deadline(), self._flush_at)
+        return min((at for at in deadlines if at is not None), default=None)
+
+    def on_deadline(self, now: float) -> list[Action]:
+        """Offer what waited, ask again for what did not come."""
+        self.store.superseded.on_time(now)
+        self.store.unwelcome.on_time(now)
+        self._wanted.on_deadline(now)
+        if self._flush_at is None or now < self._flush_at:
+            return self._ask(now)
+        return self._flush(now) + self._ask(now)
+
+    def _tell(self, item: Item, without: Collection[NodeId] = ()) -> None:
+        """Offer an item that is held to the neighbours, those left out that have it."""
+        one = self.store.id_of(item.key)
+        if one is None:
+            return
+        for node in self._neighbours():
+            if node in without:
+                continue
+            outbox = self._outboxes.get(node)
+            if outbox is None:
+                outbox = self._outboxes[node] = _Outbox()
+            if len(outbox.ids) < NEWS_LIMIT:
+                outbox.ids[one] = None
+
+    def _flush(self, now: float) -> list[Action]:
+        """Offer what waits to whom nothing was offered lately."""
+        self._flush_at = None
+        neighbours = self._neighbours()
+        letters: list[Action] = []
+        for node, outbox in list(self._outboxes.items()):
+            if node not in neighbours:
+                del self._outboxes[node]
+            elif outbox.ids:
+                at = outbox.sent_at + self._timing.offer_interval
+                if now < at:
+                    self._flush_at = at if self._flush_at is None else min(self._flush_at, at)
+                    continue
+                # What was superseded while it waited is news no more; what is muted never was.
+                held = [one for one in outbox.ids if self._may_tell(one)]
+                letters += [Letter(node, Have(blob)) for blob in blobs_of(held)]
+                outbox.ids.clear()
+                outbox.sent_at = now
+        return letters
+
+    def _may_tell(self, one: bytes) -> bool:
+        key = self.store.key_of(one)
+        return key is not None and key not in self.hidden
+
+    def _ask(self, now: float) -> list[Action]:
+        return [Letter(node, want) for node, want in self._wanted.ask(now)]
