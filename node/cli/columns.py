@@ -136,6 +136,7 @@ ROUTES: Final = Kind(
         Column("node", "node"),
         Column("via", "via"),
         Column("origin", "origin"),
+        Column("state", "state"),
         Column("age", "age", duration),
     ),
     changing=frozenset({"age"}),

@@ -123,6 +123,7 @@ def present_route(route: RouteView, now: float) -> Json:
         "node": route.node,
         "via": _text(route.via),
         "origin": route.origin,
+        "state": "stale" if route.stale else "live",
         "age": round(max(0.0, now - route.since), 3),
     }
 

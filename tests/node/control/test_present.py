@@ -13,7 +13,7 @@ from tests.support.daemon import FACTS, PROBLEM, node_view, snapshot
 PROMISED = {
     "nodes": "name state address endpoint blocks pods version path rtt loss seen",
     "pods": "name node address address6 netns state age",
-    "routes": "prefix node via origin age",
+    "routes": "prefix node via origin state age",
     "sessions": "node endpoint cipher established rekeyed mtu tx_bytes rx_bytes drops mtu_state "
     "offloads trial",
     "blocks": "prefix node state blocks pods",
