@@ -16,7 +16,7 @@ MAX_NAMES: Final = 5
 
 def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[Problem, ...]:
     """All problems that the engine of a node sees at `now`; `nodes` are its views of all nodes."""
-    return (*_own(engine), *_blocks(engine, now), *_removals(engine), *_silent(nodes))
+    return (*_own(engine), *_blocks(engine, now), *_removals(engine), *_silent(engine, nodes, now))
 
 
 def _own(engine: Engine) -> Iterator[Problem]:
@@ -85,8 +85,16 @@ def _removals(engine: Engine) -> Iterator[Problem]:
         )
 
 
-def _silent(nodes: Sequence[NodeView]) -> Iterator[Problem]:
+def _silent(engine: Engine, nodes: Sequence[NodeView], now: float) -> Iterator[Problem]:
+    unreached = engine.parts.gossip.unreached(now)
     for view in nodes:
+        if view.id in unreached:
+            yield Problem(
+                "no-path",
+                f"there is no way to node {view.name}",
+                "others reach it, but it does not answer this node",
+                f"see whether UDP between here and {view.endpoint or 'it'} gets through",
+            )
         if view.state in (NodeState.SUSPECT, NodeState.DEAD):
             yield Problem(
                 f"node-{view.state}",

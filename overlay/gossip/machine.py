@@ -131,6 +131,12 @@ class Gossip:
         """Whether a member is believed dead."""
         return node in self._liveness.hearsay.dead
 
+    def unreached(self, now: float) -> list[NodeId]:
+        """Subjects that live, others say, though probes of this node fail: the way is broken."""
+        hearsay = self._liveness.hearsay
+        views = ((node, hearsay.members.view(node, now)) for node in hearsay.rings.subjects())
+        return [n for n, v in views if v and v.state is NodeState.READY and not v.reached]
+
     def neighbours(self) -> list[NodeId]:
         """Members that this node gossips with: eight in a large cluster, all in a small one."""
         return list(self._liveness.hearsay.rings.neighbours())

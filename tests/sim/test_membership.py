@@ -103,6 +103,10 @@ def test_a_node_that_only_some_can_reach_is_not_taken_for_dead() -> None:
     assert deaths(world) == set()
     paths = {node.name: node.path for node in world["node1"].snapshot().nodes}
     assert (paths["node5"], paths["node6"]) == ("none", "direct")
+    assert [problem.code for problem in world["node1"].snapshot().problems] == ["no-path"]
+    assert world["node6"].snapshot().problems == ()
+    world.heal()
+    world.run_until(lambda: world["node1"].snapshot().problems == (), 10.0)
 
 
 def test_nobody_dies_of_a_path_that_loses_a_quarter() -> None:
