@@ -16,13 +16,14 @@ from collections.abc import Set
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_item, sign_record
+from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_item, pack_record, seal_record
 from overlay.catalog.removals import NO_REMOVALS
 from overlay.config import Limits
-from overlay.errors import ConfigError, RefusedError
+from overlay.errors import CapacityError, ConfigError, RefusedError
 from overlay.ipam.allocator import Allocator, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import NODE_HOST, BlockPlan
+from overlay.keys import SIGNATURE_SIZE
 from overlay.state import MAX_NETNS, NodeState, StoredPod
 from overlay.types import Address, BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import Identity, check_name
@@ -324,15 +325,12 @@ class Holdings:
 
     # -- telling others ------------------------------------------------------------------------
 
-    def record(self, *, pod_added: bool = False) -> Item:
+    def record(self) -> Item:
         """This node's record as it is now, under a version never used before.
 
         The boot counter is in the version and was stored before this start used it, so versions
         grow even when the last ones before a crash were never written. A state that was restored
         from a backup has an old counter: then they go on from the record that others still have.
-
-        Args:
-            pod_added: a pod is why there is a new one; it has to leave `SPARE_SHARE` free.
 
         Raises:
             CapacityError: the record is too large (`record`). Nothing else.
@@ -340,21 +338,33 @@ class Holdings:
         self._version = max(self._version, self._overtaking()) + 1
         self._announced_free = self.free_count()
         self._announced_removals = self._catalog.acknowledgement()
+        content = self._content()
+        return seal_record(self._identity, self._version, content, limit=self._limits.record)
+
+    def check_room(self) -> None:
+        """Whether the pods that there are now leave `SPARE_SHARE` of the record free.
+
+        Raises:
+            CapacityError: they do not (`record`). Nothing else.
+        """
         limit = self._limits.record
-        if pod_added:
-            limit -= limit // SPARE_SHARE
-        return sign_record(
+        if SIGNATURE_SIZE + len(self._content()) > limit - limit // SPARE_SHARE:
+            raise CapacityError(
+                f"the node has {len(self.pods)} pods, and no room for one", "record"
+            )
+
+    def _content(self) -> bytes:
+        return pack_record(
             self._identity,
             version=self._version,
             endpoints=self.endpoints[:ENDPOINTS_MAX],
             blocks_in_use=self.blocks_in_use,
-            free_blocks=self._announced_free,
+            free_blocks=self.free_count(),
             pods=[PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted()],
             software=self._software,
             is_authority=self._is_authority,
             removals=self._announced_removals,
             left=self.left,
-            limit=limit,
         )
 
     def is_overtaken(self) -> bool:

@@ -72,6 +72,7 @@ class Parts:
         # None until the first moment is told: what is restored before it was admitted once, and a
         # clock that is wrong at start must not make this node forget everybody.
         self._wall: float | None = None
+        self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
         self.plan = BlockPlan(cluster)
         self.reader = reader or Reader(cluster, settings.limits)

@@ -23,6 +23,7 @@ from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendC
 from overlay.errors import CapacityError, RefusedError
 from overlay.farewell import Farewell
 from overlay.landlord import Landlord
+from overlay.pace import COUNT_WAITS, Pace
 from overlay.parts import Parts
 from overlay.removing import Remover
 from overlay.session.transport import Keypair
@@ -43,8 +44,8 @@ PERSIST_DELAY: Final = 1.0
 costs one write. What is ours to lose is stored at once."""
 
 REASSERT_INTERVAL: Final = 10.0
-"""At most this often a node outdoes a newer record of its own, which makes others take no notice of
-what it says. Two machines with one identity would else do it as fast as the network carries it."""
+"""At most this often a node outdoes a newer record of its own. Two machines with one identity would
+else do it as fast as the network carries it."""
 
 JOIN_ITEMS_SIZE: Final = 32_000
 """Bytes of items a joiner gets to start with; gossip brings the rest."""
@@ -54,8 +55,7 @@ class Steward:
     """Looks after one node's holdings.
 
     Args:
-        parts: the machines of the node.
-        identity, cluster: who it is.
+        parts, identity, cluster: the machines of the node, and who it is.
         disk: what it holds.
         entropy: makes join tokens.
         epoch: Unix seconds at monotonic zero.
@@ -90,6 +90,7 @@ class Steward:
         self._remover = Remover(parts, identity)
         self._seen_generation = 0
         self._reassert_at = 0.0
+        self._pace = Pace(parts.record_interval)
         self._unstored = Unstored(disk)
 
     def start(self, now: float) -> list[Effect]:
@@ -105,14 +106,20 @@ class Steward:
 
     # -- what this node holds ------------------------------------------------------------------
 
-    def _own_changed(self, now: float, *deeds: Item, pod_added: bool = False) -> list[Effect]:
-        """Something of ours changed: let it take effect here, store it, then tell everyone."""
+    def _own_changed(self, now: float, *deeds: Item, wait: float | None = None) -> list[Effect]:
+        """Something of ours changed: let it take effect here, store it, then tell everyone.
+
+        Deeds are told at once, and the record too unless it may `wait` for some seconds or more.
+        """
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
         self._seen_generation = parts.catalog.generation
-        record = parts.holdings.record(pod_added=pod_added)
-        changed += parts.knowledge.take_own([record], now)
-        announce = parts.gossip.publish([*deeds, record], now)
+        news = list(deeds)
+        if wait is None or self._pace.on_change(now, wait):
+            self._pace.on_announced(now)
+            news.append(parts.holdings.record())
+            changed += parts.knowledge.take_own(news[-1:], now)
+        announce = parts.gossip.publish(news, now) if news else []
         return [self.persist(), NetworkChanged(), *changed, *announce]
 
     def learn(self, now: float) -> list[Effect]:
@@ -139,8 +146,10 @@ class Steward:
             return []  # what would be signed now could not be kept
         tidied = self.landlord.tidy(now)
         outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
-        if not tidied.changed and not outdated:
-            return [*tidied.reports]
+        if not tidied.changed:
+            # Nothing is to be stored: only the record says less than it could, which can wait.
+            due = outdated and self._pace.on_change(now, COUNT_WAITS)
+            return [*(self._own_changed(now) if due else ()), *tidied.reports]
         return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
 
     def on_block_request(self, node: NodeId, request: BlockRequest, now: float) -> list[Effect]:
@@ -158,7 +167,7 @@ class Steward:
         answer_deed = SendControl(node, encode(Delta((deed,))))
         if self.parts.store.get(deed.key) == deed:
             return [answer_deed]  # asked again: it was stored and announced the first time
-        effects = [*self._own_changed(now, deed), answer_deed]
+        effects = [*self._own_changed(now, deed, wait=COUNT_WAITS), answer_deed]
         block = str(self.parts.plan.prefix4(_block(deed)))
         effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
         return effects
@@ -193,13 +202,15 @@ class Steward:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        deadlines = (self.persist_at, self.landlord.next_deadline())
+        deadlines = (self.persist_at, self._pace.due_at, self.landlord.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
-        """Store what gossip brought, or try again what failed; end a leave that is over."""
+        """Store what has waited, or try again what failed; announce; end a leave that is over."""
         if self.persist_at is not None and now >= self.persist_at:
             return self._store_again(now)
+        if self._pace.is_due(now):
+            return self._own_changed(now)
         # A leave that is not stored has not happened: nobody was told.
         if self.farewell.is_over() and not self.not_stored:
             effects = self.farewell.end(now)
@@ -220,9 +231,8 @@ class Steward:
 
     def _check_storable(self) -> None:
         if self.not_stored:
-            raise RefusedError(
-                "not-stored", f"the state folder cannot be written ({self.not_stored})", "mend it"
-            )
+            what = f"the state folder cannot be written ({self.not_stored})"
+            raise RefusedError("not-stored", what, "mend it")
 
     # -- joining -------------------------------------------------------------------------------
 
@@ -251,8 +261,8 @@ class Steward:
             removed=self.parts.catalog.removed,
         )
         effects: list[Effect] = [self.persist()] if decision.changed else []
-        name = {"node": request.name, "endpoint": str(source)}
         if decision.changed:
+            name = {"node": request.name, "endpoint": str(source)}
             effects.append(Report("node.admitted", name))
         return effects + self.parts.peering.answer(keypair, source, decision.answer)
 
@@ -286,16 +296,13 @@ class Steward:
         """
         self._check_storable()
         if self.parts.registrar is None:
-            raise RefusedError(
-                "not-authority",
-                "this node does not hold the authority's key",
-                "run muslin token on the node where muslin init ran",
-            )
+            fix = "run muslin token on the node where muslin init ran"
+            what = "this node does not hold the authority's key"
+            raise RefusedError("not-authority", what, fix)
         endpoints = self.parts.holdings.endpoints
         if not endpoints:
-            raise RefusedError(
-                "no-endpoint", "no underlay address to put into the token", "use --advertise"
-            )
+            what = "no underlay address to put into the token"
+            raise RefusedError("no-endpoint", what, "use --advertise")
         token = self.parts.registrar.tokens.mint(
             ttl,
             member=self.identity,
@@ -319,10 +326,11 @@ class Steward:
         self._check_storable()
         pod = self._take_address(name, netns, address, now)
         try:
-            effects = self._own_changed(now, pod_added=True)
+            self.parts.holdings.check_room()
         except CapacityError:
             self.parts.holdings.remove_pod(name, now)
             raise
+        effects = self._own_changed(now, wait=0.0)
         view = pod_view(pod, self.identity.name, self.parts.plan)
         return view, effects + self._tidy(now)
 
@@ -345,7 +353,7 @@ class Steward:
         """
         pod = self.parts.holdings.remove_pod(name, now)
         view = pod_view(pod, self.identity.name, self.parts.plan)
-        return view, self._own_changed(now) + self._tidy(now)
+        return view, self._own_changed(now, wait=0.0) + self._tidy(now)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others.
@@ -361,6 +369,7 @@ class Steward:
             return [] if self.farewell.open else [Left(parts.gossip.offer_confirmed)]
         changed = self.farewell.begin(now)
         offer = self.farewell.say(now)
+        self._pace.on_announced(now)
         return [self.persist(), *changed, *offer]
 
     def remove(self, name: str, now: float, *, force: bool) -> list[Effect]:
@@ -380,7 +389,7 @@ class Steward:
         if endpoints == self.parts.holdings.endpoints:
             return []
         self.parts.holdings.endpoints = endpoints
-        return self._own_changed(now)
+        return self._own_changed(now, wait=0.0)
 
 
 def _not_stored(request: int) -> Refusal:

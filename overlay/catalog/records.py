@@ -181,12 +181,49 @@ def sign_record(
     Raises:
         CapacityError: the record is larger than `limit` (`record`). Nothing else.
     """
+    content = pack_record(
+        identity,
+        version=version,
+        endpoints=endpoints,
+        blocks_in_use=blocks_in_use,
+        free_blocks=free_blocks,
+        pods=pods,
+        software=software,
+        is_authority=is_authority,
+        removals=removals,
+        left=left,
+    )
+    return seal_record(identity, version, content, limit=limit)
+
+
+def pack_record(
+    identity: Identity,
+    *,
+    version: int,
+    endpoints: Sequence[Endpoint] = (),
+    blocks_in_use: Sequence[BlockIndex] = (),
+    free_blocks: int = 0,
+    pods: Sequence[PodEntry] = (),
+    software: str = "",
+    is_authority: bool = False,
+    removals: bytes = NO_REMOVALS,
+    left: bool = False,
+) -> bytes:
+    """The content of a record; arguments as for `sign_record`."""
     fields: list[object] = [_FORMAT, version, identity.certificate.encode(), left]
     if not left:
         fields += [is_authority, software, endpoints, blocks_in_use, free_blocks]
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in pods])
         fields.append(removals)
-    content = pack(fields)
+    return pack(fields)
+
+
+def seal_record(identity: Identity, version: int, content: bytes, *, limit: int) -> Item:
+    """The item that content of `pack_record` becomes.
+
+    Raises:
+        CapacityError: the record is larger than `limit` (`record`). Nothing else.
+    """
     if SIGNATURE_SIZE + len(content) > limit:
         raise CapacityError(f"the node's record has {len(content)} bytes", "record")
     body = identity.signing.sign(_CONTEXT, content) + content

@@ -154,10 +154,8 @@ class Outbound:
     def accept_run(self, sizes: list[int], now: float) -> None:
         """Take packets that were read into `room()` one behind the other.
 
-        Args:
-            sizes: bytes of each, the virtio_net_hdr included. Between two packets
-                `BLOCK_HEADER_SIZE` bytes were left free.
-            now: monotonic seconds.
+        `sizes`: bytes of each, the virtio_net_hdr included. Between two packets
+        `BLOCK_HEADER_SIZE` bytes were left free.
         """
         at = end = self._at
         for size, same in groupby(sizes):

@@ -35,6 +35,7 @@ LAYERS = (
         "landlord",
         "losses",
         "lanes",
+        "pace",
         "parts",
         "pathmtus",
         "peering",

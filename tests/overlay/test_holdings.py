@@ -370,7 +370,7 @@ def test_pods_leave_room_in_the_record_for_what_changes_without_being_asked() ->
     with suppress(CapacityError):
         for number in range(200):
             node.add(f"a-pod-with-a-long-name-{number}")
-            node.holdings.record(pod_added=True)
+            node.holdings.check_room()
     assert 10 < len(node.holdings.pods) < 200
     node.holdings.endpoints = (HERE,)
     assert node.announce().endpoints == (HERE,)

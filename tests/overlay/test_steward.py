@@ -28,6 +28,7 @@ from overlay.gossip.letter import GossipMessage
 from overlay.gossip.machine import Gossip
 from overlay.gossip.sync import ids_in
 from overlay.ipam.deeds import Chain, decode_chain_untrusted
+from overlay.pace import COUNT_WAITS
 from overlay.sim import Link, Machine, World
 from overlay.state import NodeState
 from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY, REASSERT_INTERVAL
@@ -416,6 +417,7 @@ def test_a_node_with_nothing_to_give_says_so_and_changes_nothing() -> None:
 
 def test_with_nothing_left_to_give_the_asker_hears_it() -> None:
     world = settled(4, cidr=IPv4Network("10.244.0.0/22"))
+    world.run(world.now + COUNT_WAITS + 1.0)
     world.add_node("node5")
     world.run(world.now + 4.0)
     (problem,) = [p for p in world["node5"].snapshot().problems if p.code == "no-block"]
@@ -431,6 +433,7 @@ def test_a_pod_that_makes_the_record_too_large_is_taken_back() -> None:
     key = node_key(machine.membership.identity.node)
     while len(machine.engine.parts.store.get(key).body) < 540:
         machine.add_pod(f"pod-{len(machine.engine.parts.holdings.pods)}")
+        world.run(world.now + 1.0)
     before = machine.snapshot(), machine.disk.writes
     with pytest.raises(CapacityError) as caught:
         machine.add_pod("one-too-many-" + "x" * 50)
