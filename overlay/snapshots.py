@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from overlay.catalog.blocks import fewest_prefixes
 from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.problems import problems_of
 from overlay.state import StoredPod
@@ -59,7 +60,7 @@ def take_local_view(engine: Engine) -> LocalView:
         cidr6=engine.cluster.cidr6,
         address=holdings.address,
         address6=holdings.address6,
-        own_prefixes=_own_prefixes(engine),
+        own_prefixes=fewest_prefixes(plan, holdings.blocks_in_use),
         pods=tuple(pod_view(pod, engine.identity.name, plan) for pod in holdings.pods.values()),
     )
 
@@ -168,13 +169,17 @@ def _remote_pod(pod: PodEntry, node: NodeView, plan: BlockPlan) -> PodView:
 def _routes(engine: Engine, now: float) -> tuple[RouteView, ...]:
     parts = engine.parts
     views = []
+    vias = {node: path.endpoint for node, path in parts.paths.items()}
     for entry in parts.routes.entries():
-        path = parts.paths.get(entry.node)
+        record = parts.catalog.nodes.get(entry.node)
+        if entry.node not in vias:  # where its packets would go if there were any
+            known = record is not None and entry.node != engine.identity.node
+            vias[entry.node] = next(iter(record.endpoints), None) if record and known else None
         views.append(
             RouteView(
                 prefix=entry.prefix,
                 node=parts.name_of(entry.node),
-                via=path.endpoint if path else None,
+                via=vias[entry.node],
                 origin=entry.origin,
                 since=entry.since,
                 stale=parts.gossip.state(entry.node, now) is NodeState.DEAD,

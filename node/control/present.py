@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from overlay.types import Address, Endpoint, Prefix
@@ -89,7 +90,7 @@ def present_node(node: NodeView) -> Json:
         "address": _text(node.address),
         "address6": _text(node.address6),
         "endpoint": _text(node.endpoint),
-        "blocks": [str(block) for block in node.blocks],
+        "blocks": [_prefix(block) for block in node.blocks],
         "pods": node.pods,
         "version": node.version,
         "path": node.path,
@@ -119,7 +120,7 @@ def present_pod(pod: PodView, wall: float) -> Json:
 def present_route(route: RouteView, now: float) -> Json:
     """A row of `get routes`; `now` is the present in monotonic seconds."""
     return {
-        "prefix": str(route.prefix),
+        "prefix": _prefix(route.prefix),
         "node": route.node,
         "via": _text(route.via),
         "origin": route.origin,
@@ -153,7 +154,7 @@ def present_session(session: SessionView, epoch: float, offloads: tuple[str, ...
 def present_block(block: BlockView) -> Json:
     """A row of `get blocks`."""
     return {
-        "prefix": str(block.prefix),
+        "prefix": _prefix(block.prefix),
         "prefix6": _text(block.prefix6),
         "node": block.node,
         "blocks": block.blocks,
@@ -225,6 +226,12 @@ KINDS: Final[dict[str, Presenter]] = {
     "blocks": lambda shot, _: [present_block(block) for block in shot.blocks],
 }
 """What `get KIND` lists, by kind."""
+
+
+@lru_cache(maxsize=1 << 15)
+def _prefix(prefix: Prefix) -> str:
+    """Its text. Making it takes longer than all else about a route, and routes rarely change."""
+    return str(prefix)
 
 
 def _text(value: Address | Prefix | Endpoint | None) -> str | None:

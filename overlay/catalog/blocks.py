@@ -16,7 +16,8 @@ of them becomes the least number of aligned prefixes:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from overlay.catalog.records import NodeRecord
@@ -73,9 +74,10 @@ def blocks_used(nodes: Mapping[NodeId, NodeRecord], titles: Titles) -> dict[Bloc
     """The blocks that are routed, each with the number of its pods."""
     used = {}
     for node, record in nodes.items():
+        pods = Counter(pod.block for pod in record.pods)
         for block in record.blocks_in_use:
             if titles.owner(block) == node:
-                used[block] = sum(pod.block == block for pod in record.pods)
+                used[block] = pods[block]
     return used
 
 
@@ -123,12 +125,35 @@ def aligned(run: Run) -> Iterator[Run]:
     [(1, 2), (2, 4), (4, 8)]
     """
     start = run.start
+    if start + 1 == run.stop:
+        yield run
+        return
     while start < run.stop:
         size = 1 << ((run.stop - start).bit_length() - 1)
         if start:
             size = min(size, start & -start)
         yield run._replace(start=start, stop=start + size)
         start += size
+
+
+def fewest_prefixes(plan: BlockPlan, blocks: Iterable[BlockIndex]) -> tuple[Prefix, ...]:
+    """What these blocks cover, IPv4 before IPv6, in as few prefixes as possible.
+
+    For the kernel, which gets a route for each: they are all compared every few seconds, which for
+    a node with 5,000 blocks took a fifth of a processor.
+    """
+    parts: list[tuple[BlockIndex, int]] = []
+    ordered = sorted(blocks)
+    start = 0
+    for at in range(1, len(ordered) + 1):
+        if at == len(ordered) or ordered[at] != ordered[at - 1] + 1:
+            run = Run(ordered[start], ordered[at - 1] + 1, NodeId(b""), in_use=True)
+            parts += [(BlockIndex(part.start), part.stop - part.start) for part in aligned(run)]
+            start = at
+    fours = [_widen(plan.prefix4(block), size) for block, size in parts]
+    sixes = [plan.prefix6(block) for block, _ in parts]
+    widened = [_widen(six, size) for six, (_, size) in zip(sixes, parts, strict=True) if six]
+    return (*fours, *widened)
 
 
 def _view(plan: BlockPlan, nodes: Mapping[NodeId, NodeRecord], run: Run, pods: int) -> BlockView:

@@ -82,7 +82,6 @@ class Catalog:
         "_moved",
         "_named",
         "_plan",
-        "_prefixes",
         "_reader",
         "_routed",
         "_routes",
@@ -103,7 +102,6 @@ class Catalog:
         self._items: dict[bytes, Item] = {}
         # Records between `admit` and `apply`, so that each is decoded only once.
         self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
-        self._prefixes: dict[BlockIndex, tuple[Prefix, ...]] = {}
         self._users: dict[BlockIndex, tuple[NodeId, ...]] = {}  # whose records list it in use
         self._routed: dict[BlockIndex, NodeId] = {}
         # Blocks that are routed otherwise than when changes were last taken, and how it was then.
@@ -383,10 +381,5 @@ class Catalog:
                 assert self.titles.owner(block) == node
 
     def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
-        prefixes = self._prefixes.get(block)
-        if prefixes is None:
-            prefix6 = self._plan.prefix6(block)
-            prefix4 = self._plan.prefix4(block)
-            prefixes = (prefix4,) if prefix6 is None else (prefix4, prefix6)
-            self._prefixes[block] = prefixes
-        return prefixes
+        prefix4, prefix6 = self._plan.prefix4(block), self._plan.prefix6(block)
+        return (prefix4,) if prefix6 is None else (prefix4, prefix6)

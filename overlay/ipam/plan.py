@@ -46,10 +46,24 @@ class BlockPlan:
         last_pod_host: pods have hosts FIRST_POD_HOST to this one, both included.
     """
 
-    __slots__ = ("_base4", "_base6", "_cluster", "_prefix4", "blocks", "host_bits", "last_pod_host")
+    __slots__ = (
+        "_base4",
+        "_base6",
+        "_cluster",
+        "_made4",
+        "_made6",
+        "_prefix4",
+        "blocks",
+        "host_bits",
+        "last_pod_host",
+    )
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        # Prefixes are asked for again and again, and take longer to make than anything done with
+        # them. There are no more of them than blocks.
+        self._made4: dict[BlockIndex, IPv4Network] = {}
+        self._made6: dict[BlockIndex, IPv6Network] = {}
         self._prefix4 = cluster.block_prefix
         self._base4 = int(cluster.cidr.network_address)
         self._base6 = None if cluster.cidr6 is None else int(cluster.cidr6.network_address)
@@ -67,12 +81,20 @@ class BlockPlan:
 
     def prefix4(self, index: BlockIndex) -> IPv4Network:
         """The IPv4 prefix of a block."""
-        return IPv4Network((self._start4(index), self._prefix4))
+        made = self._made4.get(index)
+        if made is None:
+            made = self._made4[index] = IPv4Network((self._start4(index), self._prefix4))
+        return made
 
     def prefix6(self, index: BlockIndex) -> IPv6Network | None:
         """The IPv6 prefix of a block; None in a cluster without IPv6."""
-        start = self._start6(index)
-        return None if start is None else IPv6Network((start, POD_PREFIX6))
+        made = self._made6.get(index)
+        if made is None:
+            start = self._start6(index)
+            if start is None:
+                return None
+            made = self._made6[index] = IPv6Network((start, POD_PREFIX6))
+        return made
 
     def address4(self, index: BlockIndex, host: int) -> IPv4Address:
         """The IPv4 address of a host number, 0 <= host < 2**host_bits."""

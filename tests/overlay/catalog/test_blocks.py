@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay.catalog.blocks import Run, aligned, block_views, blocks_used
+from overlay.catalog.blocks import Run, aligned, block_views, blocks_used, fewest_prefixes
 from overlay.catalog.records import NodeRecord, PodEntry
 from overlay.types import NodeId
 from overlay.views import BlockView
@@ -142,3 +142,11 @@ def test_aligned_parts_are_prefixes_and_add_up(start, length):
         size = part.stop - part.start
         assert size.bit_count() == 1
         assert part.start % size == 0
+
+
+def test_the_fewest_prefixes_cover_the_same_addresses():
+    for blocks in ((), (5,), (0, 1), (9, 3, 4, 5, 6, 7, 8), range(16)):
+        prefixes = [PLAN.prefix4(block) for block in blocks]
+        prefixes6 = [PLAN.prefix6(block) for block in blocks]
+        expected = (*collapse_addresses(prefixes), *collapse_addresses(prefixes6))
+        assert fewest_prefixes(PLAN, blocks) == expected
