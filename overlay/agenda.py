@@ -22,6 +22,19 @@ SLACK: Final = 64
 """Overtaken entries that are tolerated beside as many as there are keys, before all are dropped."""
 
 
+def earliest(*deadlines: float | None) -> float | None:
+    """The first of some deadlines; None if there is none. Asked after every datagram.
+
+    >>> earliest(3.0, None, 1.0)
+    1.0
+    """
+    soonest = None
+    for at in deadlines:
+        if at is not None and (soonest is None or at < soonest):
+            soonest = at
+    return soonest
+
+
 class Agenda(Generic[Key]):
     """Deadlines in monotonic seconds, at most one for each key."""
 

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from overlay.agenda import earliest
 from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
@@ -357,7 +358,7 @@ class Engine:
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
         parts = self.parts
-        deadlines = (
+        return earliest(
             self._steward.next_deadline(),
             self._tend_at,
             parts.peering.next_deadline(),
@@ -366,7 +367,6 @@ class Engine:
             parts.lanes.next_deadline(),
             parts.reassembly.next_deadline(),
         )
-        return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Everything that is due."""

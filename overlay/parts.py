@@ -26,7 +26,6 @@ from overlay.gossip.hearsay import LocalNode
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.holdings import Holdings
-from overlay.ipam.plan import BlockPlan
 from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
 from overlay.lanes.director import Director
@@ -74,8 +73,8 @@ class Parts:
         self._wall: float | None = None
         self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
-        self.plan = BlockPlan(cluster)
         self.reader = reader or Reader(cluster, settings.limits)
+        self.plan = self.reader.plan
         self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
         self.store = Store(self._admit, settings.limits)
         self.gossip = self._make_gossip(cluster, state, settings, rng)

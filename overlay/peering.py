@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from overlay.agenda import earliest
 from overlay.config import Settings
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError
@@ -168,6 +169,11 @@ class Peering:
             table.pop(node, None)
         self.mtus.forget(node)
         self.trials.forget(node)
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether `take_touched` would return any."""
+        return bool(self._touched or self.mtus.changed)
 
     def take_touched(self) -> set[NodeId]:
         """Peers that came, went, or got another endpoint or segment size since the last call."""
@@ -350,13 +356,12 @@ class Peering:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        deadlines = (
+        return earliest(
             self.mtus.next_deadline(),
             self.sessions.next_deadline(),
             self.trials.next_deadline(),
             self._losses.next_deadline(),
         )
-        return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Retries, rekeys and probes that are due."""

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from overlay.admission import Registrar
+from overlay.agenda import earliest
 from overlay.catalog.records import block_of_key
 from overlay.catalog.removals import removal_key
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
@@ -202,8 +203,7 @@ class Steward:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        deadlines = (self.persist_at, self._pace.due_at, self.landlord.next_deadline())
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(self.persist_at, self._pace.due_at, self.landlord.next_deadline())
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Store what has waited, or try again what failed; announce; end a leave that is over."""

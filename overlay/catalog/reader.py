@@ -36,12 +36,16 @@ class Reader(ChainReader):
     Args:
         cluster: whose they must be.
         limits: `record` bounds the size of a record.
+
+    Attributes:
+        cluster: as given.
+        plan: the cluster's blocks.
     """
 
     def __init__(self, cluster: Cluster, limits: Limits) -> None:
         super().__init__(cluster)
         self._limits = limits
-        self._plan = BlockPlan(cluster)
+        self.plan = BlockPlan(cluster)
         self._certificates: dict[bytes, Certificate] = {}
 
     def certificate(self, data: bytes) -> Certificate:
@@ -69,4 +73,4 @@ class Reader(ChainReader):
 
     def record(self, item: Item) -> NodeRecord:
         """A node's record, signed by it. See `open_record_untrusted` for what this raises."""
-        return open_record_untrusted(item, self.cluster, self._plan, self._limits, self.certificate)
+        return open_record_untrusted(item, self.cluster, self.plan, self._limits, self.certificate)

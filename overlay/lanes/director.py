@@ -258,6 +258,8 @@ class Director:
 
     def orders(self, now: float) -> list[Effect]:
         """What workers must be told since the last call. To be executed before all else."""
+        if not (self._workers or self._peering.is_touched or self._sessions.is_changed):
+            return []
         touched = self._peering.take_touched() | self._sessions.take_changed()
         if self._workers and now >= self._look_at:
             self._look_at = now + LOOK_INTERVAL
@@ -343,6 +345,8 @@ class Director:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
+        if not self._telling and not self._renewing:
+            return None
         telling = min((one.next_at for one in self._telling.values()), default=math.inf)
         due = min(telling, min(self._renewing.values(), default=math.inf))
         return None if due == math.inf else due

@@ -150,8 +150,9 @@ class IndexTable(Generic[Pending]):
 
     def oldest_half_open(self) -> Keypair | None:
         """The half-open keypair that was made first, so that expires first; None without any."""
-        oldest = next(self.half_open(), None)
-        return oldest.keypair if oldest is not None else None
+        for oldest in self._half_open.values():
+            return oldest.keypair
+        return None
 
     def snapshot(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Indexes of keypairs, of pending handshakes, and of half-open keypairs."""

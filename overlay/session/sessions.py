@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from overlay.agenda import Agenda
+from overlay.agenda import Agenda, earliest
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.effects import Effect, SendDatagram
@@ -47,8 +47,7 @@ from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import CookieReply, Initiation, Response
 
 STAMPS: Final = 4096
-"""Stamps remembered of nodes whose session lapsed. Of others an old initiation is answered, with a
-keypair that whoever replays it cannot use."""
+"""Stamps of nodes whose session lapsed. Replays of others are answered, which is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +217,7 @@ class Sessions:
     def held(self, node: NodeId) -> list[Keypair]:
         """All keypairs with `node`, the one that seals last."""
         peer = self._peers.get(node)
-        if peer is None:
-            return []
-        previous, current, following = peer.keyring.held()
+        previous, current, following = peer.keyring.held() if peer else (None, None, None)
         return [one for one in (previous, following, current) if one is not None]
 
     def current(self, node: NodeId) -> Keypair | None:
@@ -231,6 +228,11 @@ class Sessions:
     def set_lanes(self, node: NodeId, lanes: int) -> None:
         """`node` sends from `lanes` lanes, 1 to 16: open what any of them seals for our lane 0."""
         self._table.set_lanes(node, lanes, self.held(node))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether `take_changed` would return any."""
+        return bool(self._table.changed)
 
     def take_changed(self) -> set[NodeId]:
         """Nodes of which a keypair came, was confirmed or went since the last call."""
@@ -351,10 +353,8 @@ class Sessions:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` wants to be called; None if nothing is due ever."""
-        oldest, due = self._table.oldest_half_open(), self._due.next_deadline()
-        if oldest is None:
-            return due
-        return oldest.expires_at if due is None else min(due, oldest.expires_at)
+        oldest = self._table.oldest_half_open()
+        return earliest(self._due.next_deadline(), oldest.expires_at if oldest else None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Repeat, replace, expire and give up what is due at `now`; nothing if called early."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from overlay.agenda import SLACK, Agenda
+from overlay.agenda import SLACK, Agenda, earliest
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
 TIMES = st.integers(0, 20).map(float)
@@ -53,3 +53,9 @@ def test_what_was_overtaken_does_not_pile_up() -> None:
     assert len(agenda._heap) <= 2 * 2 + SLACK + 1
     assert agenda.take_due(0.0) == [b"first"]
     assert agenda.next_deadline() == 10_000.0
+
+
+def test_the_earliest_of_some_deadlines_and_none_of_none() -> None:
+    assert earliest(2.0, None, 0.0, 1.0) == 0.0
+    assert earliest(None, None) is None
+    assert earliest() is None
