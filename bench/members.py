@@ -31,10 +31,10 @@ from typing import Final
 from bench.report import Table, machine, say
 from node.errors import NodeError
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import PodEntry, deed_key, sign_record
+from overlay.catalog.records import PodEntry, deed_item, sign_record
 from overlay.config import Limits, Settings
 from overlay.engine import Engine
-from overlay.ipam.deeds import encode_chain, sign_deed
+from overlay.ipam.deeds import Chain, sign_deed
 from overlay.keys import SigningKey, StaticKey
 from overlay.parts import Parts
 from overlay.sim.reader import SharedReader
@@ -140,18 +140,17 @@ class Founded:
 
     def deeds(self, members: int) -> list[Item]:
         """By which they got their blocks."""
-        items = []
-        for at, member in enumerate(self._members[:members]):
-            block = BlockIndex(at + 1)
-            deed = sign_deed(
-                self.founder.signing,
-                cluster=self.cluster.id,
-                block=block,
-                sequence=1,
-                taker=member.node,
+        return [
+            deed_item(
+                sign_deed(
+                    self.founder.signing,
+                    Chain(BlockIndex(at + 1), self.founder.node),
+                    member.node,
+                    cluster=self.cluster.id,
+                )
             )
-            items.append(Item(deed_key(block), 1, encode_chain([deed])))
-        return items
+            for at, member in enumerate(self._members[:members])
+        ]
 
     def engine(self, reader: Reader) -> Engine:
         """The founder's engine, just started."""

@@ -45,8 +45,7 @@ PERSIST_DELAY: Final = 1.0
 costs one write. What is ours to lose is stored at once."""
 
 REASSERT_INTERVAL: Final = 10.0
-"""At most this often a node outdoes a newer record of its own. Two machines with one identity would
-else do it as fast as the network carries it."""
+"""At most this often a node outdoes a newer record of its own: there may be two who do."""
 
 JOIN_ITEMS_SIZE: Final = 32_000
 """Bytes of items a joiner gets to start with; gossip brings the rest."""
@@ -108,15 +107,12 @@ class Steward:
     # -- what this node holds ------------------------------------------------------------------
 
     def _own_changed(self, now: float, *deeds: Item, wait: float | None = None) -> list[Effect]:
-        """Something of ours changed: let it take effect here, store it, then tell everyone.
-
-        Deeds are told at once, and the record too unless it may `wait` for some seconds or more.
-        """
+        """Something changed: let it take effect, store it, tell all; the record may `wait` (s)."""
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
         self._seen_generation = parts.catalog.generation
         news = list(deeds)
-        if wait is None or self._pace.on_change(now, wait):
+        if wait is None or self.parts.seeker.seeking or self._pace.on_change(now, wait):
             self._pace.on_announced(now)
             news.append(parts.holdings.record())
             changed += parts.knowledge.take_own(news[-1:], now)
@@ -148,8 +144,9 @@ class Steward:
         tidied = self.landlord.tidy(now)
         outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
         if not tidied.changed:
-            # Nothing is to be stored: only the record says less than it could, which can wait.
+            # The record can wait, but not that of one who asks for a block: it is judged by it.
             due = outdated and self._pace.on_change(now, COUNT_WAITS)
+            due |= self.parts.seeker.seeking and self._pace.due_at is not None
             return [*(self._own_changed(now) if due else ()), *tidied.reports]
         return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
 
