@@ -65,6 +65,7 @@ class Machine:
         delivered: packets that came out of its TUN, in order.
         answered: replies to probes it was asked for.
         time: its clocks.
+        port: its socket.
         traffic: what it sent and received.
         changes: grows whenever what it shows of itself may have changed.
     """
@@ -98,8 +99,8 @@ class Machine:
         self._timer = Timer(site.clock, self.time, self._wake)
         self._processor = Processor(site.clock, partial(self._timer.arm, None), self._go_on)
         self._executor = Executor(self.disk, self._processor, self._execute, self._on_not_stored)
-        self._port = Port(name, endpoint, site.underlay, self.receive)
-        self.traffic = self._port.traffic
+        self.port = Port(name, endpoint, site.underlay, self.receive)
+        self.traffic = self.port.traffic
 
     # -- power -----------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Machine:
     def _halt(self, event: str) -> None:
         self._engine = None
         self.power = Power.OFF
-        self._port.inbox.take()
+        self.port.inbox.take()
         self._executor.reset()
         self._processor.reset()
         self._timer.arm(None)
@@ -196,7 +197,7 @@ class Machine:
         """
         if self._engine is None:
             return
-        waiting = self._port.inbox.take()
+        waiting = self.port.inbox.take()
         deadline = self._engine.next_deadline()
         late = deadline is not None and deadline < self.now
         if late and waiting and self._luck.random() < 0.5:
@@ -207,13 +208,13 @@ class Machine:
 
     def move(self, endpoint: Endpoint) -> None:
         """Have another underlay address from now on, as when a NAT rebinds. Nobody is told."""
-        self._port.move(endpoint)
+        self.port.move(endpoint)
         self._note("machine.moved", endpoint=str(endpoint))
 
     @property
     def endpoint(self) -> Endpoint:
         """Its underlay address."""
-        return self._port.endpoint
+        return self.port.endpoint
 
     @property
     def engine(self) -> Engine:
@@ -248,7 +249,7 @@ class Machine:
         if self._engine is None:
             return Lost.DOWN
         if not self._processor.runs:
-            return None if self._port.inbox.push(buffer, segment_size, source) else Lost.FULL
+            return None if self.port.inbox.push(buffer, segment_size, source) else Lost.FULL
         self.traffic.received(len(buffer), segment_size, source.ip_overhead)
         view = memoryview(buffer)
         self.perform(self._engine.on_datagrams(view, segment_size, source, self.now))
@@ -307,7 +308,7 @@ class Machine:
         """Whether to go on with the list that `effect` is from."""
         match effect:
             case SendDatagram(endpoint, datagram, segment_size):
-                self._port.send(endpoint, datagram, segment_size)
+                self.port.send(endpoint, datagram, segment_size)
             case Report(event, fields):
                 self.changes += 1
                 self._site.trace.note(event, self.name, fields, self._site.clock.now)
@@ -339,11 +340,11 @@ class Machine:
     def _set_offload(self, effect: SetOffload) -> None:
         if effect.endpoint is None:
             return  # what reads return is the link's doing
-        self._port.segment(effect.endpoint, effect.on)
+        self.port.segment(effect.endpoint, effect.on)
         self._note("offload.set", what=effect.name, on=int(effect.on))
 
     def _transmit(self, endpoint: Endpoint, datagrams: memoryview, segment_size: int) -> bool:
-        self._port.send(endpoint, bytes(datagrams), segment_size)
+        self.port.send(endpoint, bytes(datagrams), segment_size)
         return True
 
     def _deliver(self, packet: memoryview) -> bool:

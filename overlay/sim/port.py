@@ -24,17 +24,18 @@ class Port:
 
     Attributes:
         inbox: what waits while the machine does not read.
+        singly: whom its kernel segments nothing for.
         traffic: what it sent and received.
     """
 
-    __slots__ = ("_name", "_receive", "_singly", "_underlay", "endpoint", "inbox", "traffic")
+    __slots__ = ("_name", "_receive", "_underlay", "endpoint", "inbox", "singly", "traffic")
 
     def __init__(self, name: str, endpoint: Endpoint, underlay: Underlay, receive: Receive) -> None:
         self._name = name
         self.endpoint = endpoint
         self._underlay = underlay
         self._receive = receive
-        self._singly: set[Endpoint] = set()  # whom the kernel segments nothing for
+        self.singly: set[Endpoint] = set()
         self.inbox = Inbox()
         self.traffic = Traffic()
         underlay.attach(name, endpoint, receive)
@@ -47,12 +48,12 @@ class Port:
 
     def segment(self, endpoint: Endpoint, on: bool) -> None:
         """Whether sends to `endpoint` may leave in segments."""
-        (self._singly.discard if on else self._singly.add)(endpoint)
+        (self.singly.discard if on else self.singly.add)(endpoint)
 
     def send(self, endpoint: Endpoint, datagrams: bytes, segment_size: int) -> None:
         """Send a datagram, or several of `segment_size` bytes each."""
         self.traffic.sent(len(datagrams), segment_size, endpoint.ip_overhead)
-        if endpoint in self._singly:
+        if endpoint in self.singly:
             for datagram in cut(datagrams, segment_size):
                 self._underlay.send(self._name, self.endpoint, endpoint, datagram, 0)
         else:

@@ -175,7 +175,7 @@ def test_another_endpoint_is_tried_anew_and_the_old_one_is_no_longer_spared() ->
     world.run(world.now + 3.0)
     assert "udp_gso" in session(world).offloads
     assert session(world).trial == "coalesced"
-    assert world["node1"]._singly == set()
+    assert world["node1"].port.singly == set()
     assert session(world).endpoint != old
 
 
