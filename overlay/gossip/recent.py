@@ -2,8 +2,8 @@
 
     young   fills up, or grows old --> becomes old; the old one before it is forgotten
 
-An id is remembered for at least `LIFE` after it was added, unless more than `LIMIT` others came. To
-forget one too early costs one item that is fetched for nothing; to remember one for ever would
+An id is remembered for one to two lives after it was added, unless more than `LIMIT` others came.
+To forget one too early costs one item that is fetched for nothing; to remember one for ever would
 make a refusal final that rested on a clock that was wrong, or on another item that came later.
 """
 
@@ -17,15 +17,23 @@ LIMIT: Final = 8192
 """Ids in each half."""
 
 LIFE: Final = 60.0
-"""Seconds after which the halves change places."""
+"""Seconds after which the halves change places, for what will never be wanted again."""
+
+SHORT_LIFE: Final = 3.0
+"""The same for what was refused. Clocks that differ by seconds refuse fresh certificates."""
 
 
 class Recent:
-    """The memory."""
+    """The memory.
 
-    __slots__ = ("_old", "_turned_at", "_young")
+    Args:
+        life: seconds after which the halves change places.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_life", "_old", "_turned_at", "_young")
+
+    def __init__(self, life: float = LIFE) -> None:
+        self._life = life
         self._young: set[bytes] = set()
         self._old: set[bytes] = set()
         self._turned_at = float("-inf")
@@ -44,7 +52,7 @@ class Recent:
 
     def on_time(self, now: float) -> None:
         """Forget what is old. To be called now and then."""
-        if now - self._turned_at >= LIFE:
+        if now - self._turned_at >= self._life:
             self._turned_at = now
             self._turn()
 

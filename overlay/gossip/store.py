@@ -29,7 +29,7 @@ from hashlib import blake2s
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
-from overlay.gossip.recent import Recent
+from overlay.gossip.recent import SHORT_LIFE, Recent
 from overlay.wire.items import ID_SIZE, Item, item_id
 from overlay.wire.messages import BUCKETS, ROOT_SIZE
 
@@ -91,7 +91,7 @@ class Store:
         self.overflowed = 0
         self.unstored: set[bytes] = set()
         self.superseded = Recent()
-        self.unwelcome = Recent()
+        self.unwelcome = Recent(SHORT_LIFE)
 
     def __len__(self) -> int:
         return len(self._items)

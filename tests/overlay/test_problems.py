@@ -32,7 +32,7 @@ def twice_given(world: World, other: str) -> BlockIndex:
     fork = sign_deed(key, Chain(block, key.public), taker, cluster=world.cluster.id)
     for machine in world.live():
         parts = machine.engine.parts
-        parts.gossip._learned += parts.store.merge([deed_item(fork)])
+        parts.gossip._spread.learned += parts.store.merge([deed_item(fork)])
         machine.perform(machine.engine._settle(machine.engine._steward.learn(world.now), world.now))
     return block
 

@@ -663,7 +663,7 @@ def test_a_leave_that_cannot_be_stored_is_mentioned_to_nobody(monkeypatch) -> No
     own = {item.key for item in machine.engine._steward.farewell._items}
     assert len(own) == 2  # the deed and the tombstone
     assert heard
-    ids = {item_id(item) for item in machine.engine._steward._farewell}
+    ids = {item_id(item) for item in machine.engine._steward.farewell._items}
     for message in heard:
         if isinstance(message, (Have, Ids)):
             assert not ids & set(ids_in(message.ids))

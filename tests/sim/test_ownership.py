@@ -171,7 +171,7 @@ def test_what_a_removed_node_signs_afterwards_takes_no_block_into_use() -> None:
     world.cut("node1", "node2")
     world["node1"].remove("node3", force=True)
     friend = sign_deed(key, old, id_of(world, "node2"), cluster=world.cluster.id)
-    world["node2"].engine.parts.gossip._learned += world["node2"].engine.parts.store.merge(
+    world["node2"].engine.parts.gossip._spread.learned += world["node2"].engine.parts.store.merge(
         [deed_item(friend)]
     )
     world.heal()
