@@ -72,6 +72,9 @@ class NodeConfig:
     tun_offload: tuple[str, ...] = values.TUN_OFFLOADS
     """What to leave to the kernel in packets exchanged with the TUN, where it can."""
 
+    quarantine: int = 60
+    """Seconds before the address of a deleted pod is given to another."""
+
     bench: bool = True
     """Whether members may measure the way to this node (`muslin bench`)."""
 
@@ -124,6 +127,12 @@ SETTINGS: Final = (
         'Processes that carry packets, each on its own UDP port; "auto": one per CPU, at most 8.',
     ),
     Setting("loop", "loop", values.loop_kind, "Event loop: uvloop or asyncio."),
+    Setting(
+        "quarantine",
+        "quarantine",
+        values.seconds,
+        "Seconds before the address of a deleted pod is given to another.",
+    ),
     Setting(
         "bench",
         "bench",

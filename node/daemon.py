@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from node.config import NodeConfig, diff
+from node.clock import WallWatch
+from node.config import NodeConfig
 from node.control.handlers import Handlers
 from node.control.present import DaemonFacts
 from node.control.server import ControlServer
@@ -34,20 +35,20 @@ from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
 from node.lanes.supervisor import Supervisor, check_ports
-from node.logs import EventLog, set_level
+from node.logs import EventLog
 from node.loop import run as run_loop
 from node.pinger import Pinger
 from node.preflight import check_membership, check_overlap, has_aes
+from node.reloading import reloaded
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
-from node.surroundings import largest_underlay_mtu, own_endpoints
+from node.surroundings import boot_id, largest_underlay_mtu, own_endpoints
 from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
-from overlay.config import Settings
+from overlay.config import Settings, Timing
 from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report, TellDaemon, TellLane
 from overlay.engine import Engine
-from overlay.errors import ConfigError
 from overlay.snapshots import take_local_view
 from overlay.state import Change
 from overlay.types import Address, Endpoint
@@ -104,7 +105,7 @@ class Daemon:
         self._has_left = False
         self._kernel_problems: tuple[Problem, ...] = ()
         self._started = self.now()
-        self._epoch = time.time() - self._started
+        self._wall = WallWatch()
         self._handlers = Handlers(self)
 
     @staticmethod
@@ -123,6 +124,7 @@ class Daemon:
                 raise self._not_stored()
             self._lanes = self._make_lanes()
             stack.push_async_callback(self._lanes.close)
+            self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
             await self._apply_kernel()
             server = ControlServer(self._folder.socket, self._handlers.dispatch)
             await server.start()
@@ -190,6 +192,7 @@ class Daemon:
             psk=node.psk,
             state=node.state,
             settings=Settings(
+                timing=Timing(quarantine=self._config.quarantine),
                 mtu=self._config.mtu,
                 underlay_mtu=underlay_mtu,
                 offloads=(*self._udp.offloads, *self._tun.offloads),
@@ -197,13 +200,14 @@ class Daemon:
             ),
             entropy=os.urandom,
             rng=random.Random(),
-            epoch=self._epoch,
+            epoch=self._wall.epoch,
             endpoints=endpoints,
             deliver=self._tun.write,
             transmit=self._udp.send,
             authority=node.authority,
             version=software_version(),
             lanes=self._config.lanes,
+            boot_id=boot_id(),
         )
 
     def _make_lanes(self) -> Supervisor:
@@ -239,19 +243,7 @@ class Daemon:
 
     def _reload_config(self) -> None:
         self._notifier.reloading()
-        try:
-            new = self._reload()
-        except ConfigError as error:
-            self._log.warning("config.refused", why=str(error))
-        else:
-            changes = diff(self._config, new)
-            set_level(new.log_level)
-            self._config = new
-            self._log.info(
-                "config.reloaded",
-                applied=",".join(changes.reloadable),
-                needs_restart=",".join(changes.restart),
-            )
+        self._config = reloaded(self._config, self._reload, self._log)
         self._notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:
@@ -272,6 +264,9 @@ class Daemon:
     async def _watch_addresses(self) -> None:
         while True:
             await asyncio.sleep(ADDRESS_INTERVAL)
+            if (drift := self._wall.step()) is not None:
+                self.engine.on_clock(self._wall.epoch)
+                self._log.info("clock.set", drift=round(drift, 3))
             try:
                 endpoints, largest = await self._endpoints(), await self._underlay_mtu()
             except KernelError as error:
@@ -344,7 +339,7 @@ class Daemon:
     def facts(self) -> DaemonFacts:
         """What the status says of the process."""
         return DaemonFacts(
-            epoch=self._epoch,
+            epoch=self._wall.epoch,
             started=self._started,
             pid=os.getpid(),
             version=software_version(),
@@ -377,6 +372,14 @@ class Daemon:
     async def detach_pod(self, name: str) -> None:
         """Disconnect a pod."""
         await self._kernel.detach_pod(name)
+
+    async def present_pods(self) -> frozenset[str]:
+        """The pods that have a namespace, or a veth into one."""
+        return await self._kernel.present(take_local_view(self.engine).pods)
+
+    async def stray_links(self) -> tuple[str, ...]:
+        """Host ends of veths that belong to no pod."""
+        return await self._kernel.strays()
 
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         """Seconds until an ICMP echo was answered; None if it was not."""

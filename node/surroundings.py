@@ -5,6 +5,9 @@ Asked at start and every few seconds after, because both change while a daemon r
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 from node.config import NodeConfig
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
@@ -12,6 +15,16 @@ from node.preflight import cluster_ranges
 from overlay.config import Settings
 from overlay.types import Endpoint
 from overlay.wire.cluster import Cluster
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Which boot of the machine this is; empty where the kernel does not say (random(4))."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 async def own_endpoints(

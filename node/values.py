@@ -15,6 +15,9 @@ from overlay.wire.messages import LANES_LIMIT
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+DAY: Final = 86_400
+"""Seconds. Longer than any rest is of use."""
+
 LEAST_MTU: Final = 1280
 """What IPv6 demands of every link (RFC 8200, section 5); pods have IPv6."""
 MOST_MTU: Final = 9000
@@ -96,6 +99,15 @@ def lanes(value: object) -> int:
         value = int(value[:9])
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LANES_LIMIT:
         raise ValueError(f"must be 1 to {LANES_LIMIT}, or auto, not {value!r}")
+    return value
+
+
+def seconds(value: object) -> int:
+    """Whole seconds, 0 to a day."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:9])
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= DAY:
+        raise ValueError(f"must be 0 to {DAY} seconds, not {value!r}")
     return value
 
 

@@ -87,6 +87,9 @@ class Timing:
     leave_after: float = 3.0
     """A leaving node waits at most this long for members to confirm."""
 
+    quarantine: float = 60.0
+    """Before the address of a deleted pod is given to another: longer than others remember it."""
+
     path_probe_retry: float = 0.5
     """Between path MTU probes of one size."""
 

@@ -87,6 +87,13 @@ class SessionDown:
 
 
 @dataclass(frozen=True, slots=True)
+class StampRefused:
+    """`node` knows a greater stamp of ours than we have made: our state may be an old one."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkChanged:
     """Routes, blocks, pods or addresses changed: the kernel may need to follow."""
 
@@ -198,6 +205,7 @@ Effect = (
     | Persist
     | SessionUp
     | SessionDown
+    | StampRefused
     | NetworkChanged
     | ProbeAnswered
     | Left

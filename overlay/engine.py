@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from overlay.agenda import earliest
@@ -27,8 +27,17 @@ from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import usable_endpoint
 from overlay.config import Settings
+from overlay.conflict import Conflict
 from overlay.drops import DropReason
-from overlay.effects import Effect, Persist, Report, SendControl, SessionDown, SessionUp
+from overlay.effects import (
+    Effect,
+    Report,
+    SendControl,
+    SendDatagram,
+    SessionDown,
+    SessionUp,
+    StampRefused,
+)
 from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.sealer import Transmit
@@ -36,11 +45,14 @@ from overlay.gossip.letter import GossipMessage
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
+from overlay.pods import PodKeeper
+from overlay.requests import Requests
+from overlay.session.handshake import StaleError
 from overlay.snapshots import take_snapshot
 from overlay.state import NodeState
 from overlay.steward import Steward
-from overlay.types import Address, Endpoint, Entropy, NodeId
-from overlay.views import PodView, Snapshot
+from overlay.types import Endpoint, Entropy, NodeId
+from overlay.views import Snapshot
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import decode_untrusted, encode, is_upkeep
@@ -57,7 +69,7 @@ from overlay.wire.messages import (
 )
 
 
-class Engine:
+class Engine(Requests):
     """One node of the overlay.
 
     Args:
@@ -76,6 +88,7 @@ class Engine:
         version: software version shown to others.
         lanes: processes that carry its packets, this one included.
         reader: reads gossiped items; its own unless nodes of one process share one.
+        boot_id: of the machine's present boot: pods of another one are gone.
     """
 
     def __init__(
@@ -96,11 +109,11 @@ class Engine:
         version: str = "",
         lanes: int = 1,
         reader: Reader | None = None,
+        boot_id: str = "",
     ) -> None:
         self.identity = identity
         self.cluster = cluster
         self._rng = rng
-        self._epoch = epoch
         self._restored = state.items
         current = replace(state, boot=state.boot + 1, items=())
         self.parts = Parts(
@@ -125,9 +138,14 @@ class Engine:
         self._answers = IcmpAnswers(deliver)
         self._tend_at: float | None = None
         self._steward = Steward(
-            self.parts, identity=identity, cluster=cluster, disk=state, entropy=entropy, epoch=epoch
+            self.parts,
+            identity=identity,
+            cluster=cluster,
+            disk=state,
+            entropy=entropy,
         )
         self.landlord = self._steward.landlord
+        self._keeper = PodKeeper(self._steward, boot_id)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -136,7 +154,7 @@ class Engine:
         parts = self.parts
         parts.knowledge.restore(map(parts.reader.keep, self._restored), now)
         self._restored = ()
-        parts.set_wall(self._epoch + now)
+        parts.tell_time(now)
         self._tend_at = now + TEND_INTERVAL
         effects = self._steward.start(now)
         for node in parts.knowledge.to_greet(self._rng):
@@ -198,7 +216,7 @@ class Engine:
     # -- arrivals ------------------------------------------------------------------------------
 
     def _on_arrival(self, arrival: Arrival, source: Endpoint, now: float) -> list[Effect]:
-        self.parts.set_wall(self._epoch + now)
+        self.parts.tell_time(now)
         if not isinstance(arrival, Control) and not usable_endpoint(source, self.cluster):
             # The pod network must never carry itself. What such a peer says under a session it
             # has already is heard; its address is not taken.
@@ -222,7 +240,7 @@ class Engine:
             effects = sessions.on_handshake_untrusted(datagram, source, now)
         except AuthError as error:
             self.ledger.drop(error.reason)
-            return []
+            return [SendDatagram(source, error.answer)] if isinstance(error, StaleError) else []
         except WireError:
             self.ledger.drop(DropReason.BAD_HANDSHAKE)
             return []
@@ -245,6 +263,12 @@ class Engine:
                 return []
             self.ledger.consumed_out += 1
             return self._steward.on_join_request(keypair, message, source, now)
+        if isinstance(message, Goodbye) and keypair is not self.parts.sessions.current(
+            keypair.node
+        ):
+            # From a machine that another one with its identity has taken the session over from.
+            self.ledger.consumed_out += 1
+            return []
         effects = self._on_message(keypair.node, message, now)
         if effects is None:
             effects = self.parts.peering.on_message(keypair.node, message, control.whole, now)
@@ -291,6 +315,9 @@ class Engine:
                     more = self.parts.peering.on_session_up(node, endpoint, now)
                     more += self.parts.gossip.greet(node)
                     more += self.parts.lanes.on_session_up(node, now)
+                    self._steward.conflict.on_session_up(now)
+                case StampRefused(node):
+                    more = self._steward.conflict.on_stamp_refused(node, now)
                 case SessionDown(node, why):
                     self.parts.peering.on_session_down(node)
                     name = self.parts.name_of(node)
@@ -303,56 +330,6 @@ class Engine:
         # Lanes first: they shall have a key before the peer learns that it may use it.
         return [*self.parts.lanes.orders(now), *settled]
 
-    # -- operator's requests: see `Steward` for what they raise --------------------------------
-
-    def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float
-    ) -> tuple[PodView, list[Effect]]:
-        """Give a pod its addresses and announce it; the caller attaches it to the kernel."""
-        view, effects = self._steward.add_pod(name, netns, address, now)
-        return view, self._settle(effects, now)
-
-    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
-        """Take a pod's addresses back and announce it; the caller detaches it."""
-        view, effects = self._steward.remove_pod(name, now)
-        return view, self._settle(effects, now)
-
-    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
-        """A join token, as text, and what must be stored before it is shown."""
-        return self._steward.mint_token(ttl, now)
-
-    def leave(self, now: float) -> list[Effect]:
-        """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""
-        return self._settle(self._steward.leave(now), now)
-
-    def remove(self, name: str, now: float, *, force: bool = False) -> list[Effect]:
-        """Declare a node dead for ever, with the authority's key."""
-        return self._settle(self._steward.remove(name, now, force=force), now)
-
-    def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
-        """This machine's underlay addresses changed."""
-        return self._settle(self._steward.on_endpoints(endpoints, now), now)
-
-    def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
-        """The largest packet that this machine's links carry changed, in bytes."""
-        return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)
-
-    def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
-        """One of `lost` failed, others stood behind it: announce nothing until all are stored."""
-        return self._steward.on_persist_failed(lost, why, now)
-
-    def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
-        """Probe a member; `ProbeAnswered(node, token, rtt)` follows, or nothing.
-
-        Raises:
-            StateError: `node` is no member. Nothing else.
-        """
-        return self._settle(self.parts.gossip.probe(node, token, now), now)
-
-    def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
-        """Say what the daemon has to say to a member: an encoded control message."""
-        return self._settle([SendControl(node, message)], now)
-
     # -- time ----------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
@@ -360,6 +337,7 @@ class Engine:
         parts = self.parts
         return earliest(
             self._steward.next_deadline(),
+            self._steward.conflict.next_deadline(),
             self._tend_at,
             parts.peering.next_deadline(),
             parts.gossip.next_deadline(),
@@ -371,9 +349,10 @@ class Engine:
     def on_deadline(self, now: float) -> list[Effect]:
         """Everything that is due."""
         parts = self.parts
-        parts.set_wall(self._epoch + now)
+        parts.tell_time(now)
         parts.inbound.expire(now)
         effects = self._steward.on_deadline(now)
+        effects += self._steward.conflict.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
             effects += parts.knowledge.tend(now) + parts.tending.on_look(now)
@@ -384,6 +363,11 @@ class Engine:
         return self._settle(effects, now)
 
     # -- observation ---------------------------------------------------------------------------
+
+    @property
+    def conflict(self) -> Conflict:
+        """Whether another machine has this node's identity."""
+        return self._steward.conflict
 
     @property
     def not_stored(self) -> str:

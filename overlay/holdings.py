@@ -12,27 +12,35 @@ Error contract: an operation that raises has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import ENDPOINTS_MAX, PodEntry, deed_item, pack_record, seal_record
+from overlay.catalog.records import (
+    ENDPOINTS_MAX,
+    NodeRecord,
+    PodEntry,
+    deed_item,
+    pack_record,
+    seal_record,
+)
 from overlay.catalog.removals import NO_REMOVALS
-from overlay.config import Limits
-from overlay.errors import CapacityError, ConfigError, RefusedError
+from overlay.config import Limits, Timing
+from overlay.errors import ConfigError, RefusedError
 from overlay.ipam.allocator import Allocator, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.keys import SIGNATURE_SIZE
+from overlay.resting import stored_rests
 from overlay.state import MAX_NETNS, NodeState, StoredPod
 from overlay.types import Address, BlockIndex, Endpoint, NodeId
+from overlay.versions import Versions
 from overlay.wire.certificate import Identity, check_name
 from overlay.wire.items import Item
 from overlay.wire.packing import U64
 
 SPARE_SHARE: Final = 32
-"""One part in so many of the largest record is left free by pods. Addresses, blocks and software
-change without being asked, and may then take more room: that must not fail."""
+"""One part in so many of the largest record is left free by pods: what else changes, unasked."""
 
 LOW_WATER_SHARE: Final = 8
 """A node wants another block when less than one part in so many of a block is free, and not less
@@ -55,6 +63,7 @@ class Holdings:
         software: version shown to others.
         is_authority: whether this node can admit members.
         limits: `record` bounds the size of the record.
+        quarantine: seconds that the address of a deleted pod rests.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Holdings:
         software: str,
         is_authority: bool,
         limits: Limits,
+        quarantine: float = Timing().quarantine,
     ) -> None:
         self._identity = identity
         self._catalog = catalog
@@ -74,7 +84,7 @@ class Holdings:
         self._software = software
         self._is_authority = is_authority
         self._limits = limits
-        self._version = state.boot << 32
+        self.versions = Versions(catalog, identity.node, state.boot)
         self._announced_free = 0
         self._announced_removals = NO_REMOVALS
         self._free_counted = (-1, -1, -1)
@@ -84,32 +94,26 @@ class Holdings:
         self.left = state.left
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
         self.pods: dict[str, StoredPod] = {pod.name: pod for pod in state.pods}
-        self._allocator = Allocator(plan)
+        self.quarantine = quarantine
+        self.allocator = Allocator(plan, quarantine)
         for block in self.blocks_in_use:
-            self._allocator.add_block(block)
+            self.allocator.add_block(block)
         for pod in state.pods:
-            self._allocator.restore(pod.name, pod.block, pod.host)
-
-    @property
-    def boot(self) -> int:
-        """The boot counter: this start's, or that of the newer record it went on from."""
-        return self._version >> 32
+            self.allocator.restore(pod.name, pod.block, pod.host)
 
     # -- addresses -----------------------------------------------------------------------------
 
     @property
     def address(self) -> Address | None:
         """The node's own IPv4 address: the first of its first block."""
-        if not self.blocks_in_use:
-            return None
-        return self._plan.address4(self.blocks_in_use[0], NODE_HOST)
+        used = self.blocks_in_use
+        return self._plan.address4(used[0], NODE_HOST) if used else None
 
     @property
     def address6(self) -> Address | None:
         """The node's own IPv6 address, where the cluster has IPv6."""
-        if not self.blocks_in_use:
-            return None
-        return self._plan.address6(self.blocks_in_use[0], NODE_HOST)
+        used = self.blocks_in_use
+        return self._plan.address6(used[0], NODE_HOST) if used else None
 
     def owned(self) -> set[BlockIndex]:
         """All blocks titled to this node, in use or not."""
@@ -130,9 +134,7 @@ class Holdings:
         asked = (titles.generation, len(used), len(self._catalog.removed))
         if self._free_counted != asked:
             node = self._identity.node
-            kept = {
-                block for block in (*used, *self._catalog.held()) if titles.owner(block) == node
-            }
+            kept = {one for one in (*used, *self._catalog.held()) if titles.owner(one) == node}
             self._free_counted, self._free_count = asked, titles.count_of(node) - len(kept)
         return self._free_count
 
@@ -156,7 +158,7 @@ class Holdings:
         if block is None:
             return False
         self.blocks_in_use.append(block)
-        self._allocator.add_block(block)
+        self.allocator.add_block(block)
         return True
 
     def lost(self) -> list[BlockIndex]:
@@ -170,19 +172,19 @@ class Holdings:
     def give_up_lost(self) -> bool:
         """Hand out nothing of lost blocks, and drop those without pods; True if there were any."""
         lost = self.lost()
-        self._allocator.close_all_but(set(self.blocks_in_use) - set(lost))
-        dropped = [block for block in lost if not self._allocator.pods_in(block)]
+        self.allocator.close_all_but(set(self.blocks_in_use) - set(lost))
+        dropped = [block for block in lost if not self.allocator.pods_in(block)]
         for block in dropped:
             self._drop(block)
         return bool(dropped)
 
     def _drop(self, block: BlockIndex) -> None:
         self.blocks_in_use.remove(block)
-        self._allocator.remove_block(block)
+        self.allocator.remove_block(block)
 
     def free_slots(self, now: float) -> int:
         """How many pods could be given an address at `now`."""
-        return self._allocator.free_slots(now)
+        return self.allocator.free_slots(now)
 
     @property
     def low_water(self) -> int:
@@ -191,7 +193,7 @@ class Holdings:
 
     def unused(self) -> Set[BlockIndex]:
         """Owned blocks without pods that need not stay: in use but not the first, or free."""
-        extra = [b for b in self.blocks_in_use[1:] if not self._allocator.pods_in(b)]
+        extra = [b for b in self.blocks_in_use[1:] if not self.allocator.pods_in(b)]
         return {*extra, *self._catalog.titles.moved_to(self._identity.node)} - {
             block for block in self.blocks_in_use if block not in extra
         }
@@ -201,7 +203,7 @@ class Holdings:
 
         Enough is twice what makes a node ask for another: blocks shall not go to and fro.
         """
-        if not self._allocator.is_empty(block, now) or self._catalog.is_held(block):
+        if not self.allocator.is_empty(block, now) or self._catalog.is_held(block):
             return False
         own = self._plan.capacity if block in self.blocks_in_use else 0
         return self.free_slots(now) - own >= 2 * self.low_water
@@ -217,36 +219,46 @@ class Holdings:
             self._drop(block)
         return None if taker is None else self._transfer(block, taker)
 
+    def use_blocks(self, blocks: Iterable[BlockIndex]) -> None:
+        """Take those of these blocks into use that are this node's."""
+        for block in sorted(self.owned() & set(blocks) - set(self.blocks_in_use)):
+            self.blocks_in_use.append(block)
+            self.allocator.add_block(block)
+
     # -- pods ----------------------------------------------------------------------------------
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, wall: float, now: float
+        self,
+        name: str,
+        netns: str,
+        address: Address | None,
+        wall: float,
+        now: float,
+        *,
+        owner: str = "cli",
+        boot_id: str = "",
     ) -> StoredPod:
-        """Give a pod its addresses.
+        """Give a pod its addresses. `wall` is the present in Unix seconds.
 
         Raises:
             ConfigError: the name, or the path of the namespace, is not one.
             RefusedError: `node-removed`, `pod-exists`, `no-block`, or the allocator's codes.
-                Nothing else.
         """
         check_name(name)
         if len(netns) > MAX_NETNS or not netns.isprintable():
             raise ConfigError("the path of the namespace is too long or not printable", "--netns")
         if self.removed:
-            raise RefusedError(
-                "node-removed",
-                "this node was removed from its cluster",
-                "join again with a new token",
-            )
+            what = "this node was removed from its cluster"
+            raise RefusedError("node-removed", what, "join again with a new token")
         if name in self.pods:
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         if not self.blocks_in_use:
-            fix = "wait until a member with free blocks is reachable"
-            raise RefusedError("no-block", "this node has no address block yet", fix)
-        if address is None and not self._allocator.free_slots(now):
+            what, fix = "this node has no address block yet", "wait until a member gives it one"
+            raise RefusedError("no-block", what, fix)
+        if address is None and not self.allocator.free_slots(now):
             self.use_a_block()
-        block, host = self._allocator.allocate(name, address, now)
-        pod = StoredPod(name, netns, block, host, int(wall))
+        block, host = self.allocator.allocate(name, address, now)
+        pod = StoredPod(name, netns, block, host, int(wall), owner, boot_id)
         self.pods[name] = pod
         return pod
 
@@ -260,7 +272,7 @@ class Holdings:
         if pod is None:
             known = ", ".join(sorted(self.pods)) or "it has none"
             raise RefusedError("no-such-pod", f"no pod {name} on this node", f"its pods: {known}")
-        self._allocator.free(name, now)
+        self.allocator.free(name, now)
         return pod
 
     # -- giving blocks away --------------------------------------------------------------------
@@ -309,7 +321,7 @@ class Holdings:
         items = [self._transfer(block, taker) for block in sorted(self.owned())]
         self.blocks_in_use.clear()
         self.pods.clear()
-        self._allocator = Allocator(self._plan)
+        self.allocator = Allocator(self._plan, self.quarantine)
         self.left = True
         return items
 
@@ -325,71 +337,62 @@ class Holdings:
 
     # -- telling others ------------------------------------------------------------------------
 
-    def record(self) -> Item:
+    def record(self, *, conflict: bool = False, content: NodeRecord | None = None) -> Item:
         """This node's record as it is now, under a version never used before.
 
-        The boot counter is in the version and was stored before this start used it, so versions
-        grow even when the last ones before a crash were never written. A state that was restored
-        from a backup has an old counter: then they go on from the record that others still have.
+        With `conflict`, another machine has this node's identity: nothing is to be had from it.
+        With `content`, what that record says is signed instead of what the node holds.
 
         Raises:
             CapacityError: the record is too large (`record`). Nothing else.
         """
-        self._version = max(self._version, self._overtaking()) + 1
         self._announced_free = self.free_count()
         self._announced_removals = self._catalog.acknowledgement()
-        content = self._content()
-        return seal_record(self._identity, self._version, content, limit=self._limits.record)
+        version = self.versions.next()
+        packed = self._packed(version, conflict=conflict, content=content)
+        return seal_record(self._identity, version, packed, limit=self._limits.record)
 
-    def check_room(self) -> None:
-        """Whether the pods that there are now leave `SPARE_SHARE` of the record free.
-
-        Raises:
-            CapacityError: they do not (`record`). Nothing else.
-        """
+    def has_room(self) -> bool:
+        """Whether the record, as it would be now, leaves `SPARE_SHARE` of its limit free."""
         limit = self._limits.record
-        if SIGNATURE_SIZE + len(self._content()) > limit - limit // SPARE_SHARE:
-            raise CapacityError(
-                f"the node has {len(self.pods)} pods, and no room for one", "record"
-            )
+        return SIGNATURE_SIZE + len(self._packed(U64)) <= limit - limit // SPARE_SHARE
 
-    def _content(self) -> bytes:
+    def _packed(
+        self, version: int, *, conflict: bool = False, content: NodeRecord | None = None
+    ) -> bytes:
+        pods = tuple(PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted())
+        own, blocks = self._identity.certificate, tuple(self.blocks_in_use)
+        said = content or NodeRecord(own, 0, self.endpoints, blocks, pods=pods)
         return pack_record(
             self._identity,
-            version=self._version,
-            endpoints=self.endpoints[:ENDPOINTS_MAX],
-            blocks_in_use=self.blocks_in_use,
-            free_blocks=self.free_count(),
-            pods=[PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted()],
+            version=version,
+            endpoints=said.endpoints[:ENDPOINTS_MAX],
+            blocks_in_use=said.blocks_in_use,
+            free_blocks=0 if conflict else self._announced_free,
+            pods=said.pods,
             software=self._software,
             is_authority=self._is_authority,
-            removals=self._announced_removals,
+            # Whoever uses those blocks must itself know of a removal.
+            removals=content.removals if content else self._announced_removals,
             left=self.left,
+            conflict=conflict,
         )
-
-    def is_overtaken(self) -> bool:
-        """Whether a newer record of this node is about than the last one it has made."""
-        return self._overtaking() > self._version
-
-    def _overtaking(self) -> int:
-        known = self._catalog.nodes.get(self._identity.node)
-        # A node that has left is not brought back by an old backup: its name may be another's.
-        # Nothing comes after the last version, which only a thief of the key would have signed.
-        if known is None or known.left or known.version == U64:
-            return 0
-        return known.version
 
     def _sorted(self) -> list[StoredPod]:
         return [self.pods[name] for name in sorted(self.pods)]
 
-    def stored(self, tokens: bytes = b"", names: bytes = b"") -> NodeState:
-        """The state to persist, but for the items."""
+    def stored(
+        self, tokens: bytes = b"", names: bytes = b"", *, standing: int = 0, epoch: float = 0.0
+    ) -> NodeState:
+        """The state to persist, but for the items. `epoch` is Unix seconds at monotonic zero."""
         return NodeState(
-            boot=self.boot,
+            boot=self.versions.boot,
             pods=tuple(self._sorted()),
             tokens=tokens,
             names=names,
             blocks_in_use=tuple(self.blocks_in_use),
             left=self.left,
             told=self.told,
+            standing=standing,
+            resting=stored_rests(self.allocator, epoch),
         )

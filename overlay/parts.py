@@ -38,6 +38,7 @@ from overlay.state import NodeState
 from overlay.tending import Tending
 from overlay.types import Entropy, NodeId, short_id
 from overlay.views import NodeState as Liveness
+from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.claims import is_proven, prove_alive
 from overlay.wire.cluster import Cluster
@@ -68,9 +69,11 @@ class Parts:
     ) -> None:
         self._identity = identity
         self.timing, self.authority = settings.timing, authority
+        self.wall = Wall(epoch)
         # None until the first moment is told: what is restored before it was admitted once, and a
         # clock that is wrong at start must not make this node forget everybody.
-        self._wall: float | None = None
+        self._now: float | None = None
+        self.local = identity.node
         self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
         self.reader = reader or Reader(cluster, settings.limits)
@@ -80,7 +83,7 @@ class Parts:
         self.gossip = self._make_gossip(cluster, state, settings, rng)
         self.registrar = _registrar(authority, cluster, psk, state)
         self.sessions = self._make_sessions(
-            psk=psk, boot=state.boot, settings=settings, epoch=epoch, entropy=entropy, rng=rng
+            psk=psk, boot=state.boot, settings=settings, entropy=entropy, rng=rng
         )
         self._make_packet_path(settings, deliver, transmit)
         self.peering = Peering(
@@ -113,7 +116,6 @@ class Parts:
         psk: bytes,
         boot: int,
         settings: Settings,
-        epoch: float,
         entropy: Entropy,
         rng: random.Random,
     ) -> Sessions:
@@ -122,7 +124,7 @@ class Parts:
             psk=psk,
             boot=boot,
             settings=settings,
-            epoch=epoch,
+            wall=self.wall,
             entropy=entropy,
             rng=rng,
             token_secret=self._token_secret,
@@ -180,6 +182,7 @@ class Parts:
             software=version,
             is_authority=self.authority is not None,
             limits=settings.limits,
+            quarantine=settings.timing.quarantine,
         )
 
     def _make_seeker(self, rng: random.Random) -> BlockSeeker:
@@ -194,9 +197,9 @@ class Parts:
             addresses=lambda: (self.holdings.address, self.holdings.address6),
         )
 
-    def set_wall(self, wall: float) -> None:
-        """Tell what time it is, in Unix seconds: certificates and tokens expire by it."""
-        self._wall = wall
+    def tell_time(self, now: float) -> None:
+        """Tell what time it is, in monotonic seconds: certificates and tokens expire."""
+        self._now = now
 
     def name_of(self, node: NodeId) -> str:
         """The node's name, or the start of its id while its record is not known."""
@@ -217,7 +220,7 @@ class Parts:
         return Contact(certificate.static, record.endpoints, certificate.not_after)
 
     def _admit(self, item: Item) -> bool:
-        return self.catalog.admit(item, self._wall)
+        return self.catalog.admit(item, None if self._now is None else self.wall.at(self._now))
 
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)
@@ -226,9 +229,9 @@ class Parts:
         return certificate
 
     def _token_secret(self, token: bytes) -> bytes | None:
-        if self.registrar is None or self._wall is None:
+        if self.registrar is None or self._now is None:
             return None
-        return self.registrar.tokens.secret(token, self._wall)
+        return self.registrar.tokens.secret(token, self.wall.at(self._now))
 
 
 def _registrar(

@@ -29,6 +29,7 @@ from overlay.losses import LossReports
 from overlay.pathmtus import PathMtus
 from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
+from overlay.takeover import Takeovers
 from overlay.trials import Trials
 from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.control import encode, is_upkeep
@@ -86,6 +87,7 @@ class Peering:
             paths=paths, outbound=outbound, keypair=sessions.sending_keypair, settings=settings
         )
         self.trials = Trials(outbound=outbound, keypairs=sessions.keypairs, settings=settings)
+        self.takeovers = Takeovers(sessions)
         self._losses = losses
         self._directory = directory
         self._outbound = outbound
@@ -169,6 +171,7 @@ class Peering:
             table.pop(node, None)
         self.mtus.forget(node)
         self.trials.forget(node)
+        self.takeovers.forget(node)
 
     @property
     def is_touched(self) -> bool:
@@ -234,6 +237,8 @@ class Peering:
         path = self.path_to(node) or self.paths.setdefault(node, PeerPath(node))
         first = path.keypair is None
         path.keypair = self.sessions.sending_keypair(node, now)
+        if not first and path.endpoint is not None and path.endpoint != endpoint:
+            self.takeovers.on_takeover(node, path.endpoint, endpoint, now)
         if first or path.endpoint != endpoint:
             self._use(path, endpoint)
         effects = self.mtus.on_session(path, now)
@@ -259,6 +264,10 @@ class Peering:
         """An authentic burst came from a new address: answer there from now on."""
         path = self.paths.get(keypair.node) if keypair.node is not None else None
         if path is None or path.endpoint == source or not keypair.confirmed:
+            return []
+        if keypair is not self.sessions.current(path.node):
+            # What is under an older one is late, or from a machine whose session another one with
+            # the same identity has taken over: answers under the present keypair are not for it.
             return []
         was = path.endpoint
         self._use(path, source)
@@ -360,6 +369,7 @@ class Peering:
             self.mtus.next_deadline(),
             self.sessions.next_deadline(),
             self.trials.next_deadline(),
+            self.takeovers.next_deadline(),
             self._losses.next_deadline(),
         )
 
@@ -371,5 +381,6 @@ class Peering:
             self._rotate(now)
             effects += self.sessions.on_deadline(now)
         effects += self.trials.on_deadline(now)
+        effects += self.takeovers.on_deadline(now)
         effects += self._losses.on_deadline(now)
         return effects + self.mtus.on_deadline(now)

@@ -16,7 +16,13 @@ MAX_NAMES: Final = 5
 
 def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[Problem, ...]:
     """All problems that the engine of a node sees at `now`; `nodes` are its views of all nodes."""
-    return (*_own(engine), *_blocks(engine, now), *_removals(engine), *_silent(engine, nodes, now))
+    return (
+        *_own(engine),
+        *_blocks(engine, now),
+        *_removals(engine),
+        *_doubled(nodes),
+        *_silent(engine, nodes, now),
+    )
 
 
 def _own(engine: Engine) -> Iterator[Problem]:
@@ -27,6 +33,8 @@ def _own(engine: Engine) -> Iterator[Problem]:
             engine.not_stored,
             "free space or mend the disk; packets flow, nothing new is handed out",
         )
+    if (conflict := engine.conflict.problem()) is not None:
+        yield conflict
     if engine.parts.holdings.removed:
         yield Problem(
             "removed",
@@ -83,6 +91,17 @@ def _removals(engine: Engine) -> Iterator[Problem]:
             f"not acknowledged by {_some(waiting)}",
             "make them reachable, or remove them too if they are gone for ever",
         )
+
+
+def _doubled(nodes: Sequence[NodeView]) -> Iterator[Problem]:
+    for view in nodes:
+        if view.conflict and not view.local:
+            yield Problem(
+                "node-identity-conflict",
+                f"the identity of node {view.name} is in use twice",
+                "two machines have signed as that node: a restored or copied state folder",
+                f"stop one of the two, then run muslin ipam claim on {view.name}",
+            )
 
 
 def _silent(engine: Engine, nodes: Sequence[NodeView], now: float) -> Iterator[Problem]:

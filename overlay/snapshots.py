@@ -139,6 +139,7 @@ def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: fl
         rtt=member.rtt if member else None,
         loss=member.loss if member else None,
         seen=0.0 if local else member.seen if member else None,
+        conflict=record.conflict,
     )
 
 

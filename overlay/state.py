@@ -3,7 +3,9 @@
     boot            grows by one at each start, stored before use: record versions and handshake
                     stamps are built on it, so they only grow even if the last ones never reached
                     the disk
-    pods            attached pods with their addresses
+    pods            attached pods with their addresses, their owners and the machine's boot
+    resting         addresses that were given back a moment ago
+    standing        whether another machine has this identity
     items           everything gossip knew: other nodes' records and the deeds of all blocks
     tokens          join tokens and who used them (only where the authority's key lives)
     names           names the authority has certified
@@ -50,6 +52,12 @@ MAX_NETNS: Final = 4096
 """Characters of the path of a namespace: Linux' PATH_MAX. Text that is stored must be printable,
 too, or it could not be read back."""
 
+MAX_OWNER: Final = 128
+"""Characters of a pod's owner: a container's id has 64 digits."""
+
+MAX_BOOT_ID: Final = 64
+LAST_STANDING: Final = 2
+
 _VERSION: Final = struct.Struct(">Q")
 
 Change = tuple[bytes, bytes | None]
@@ -68,6 +76,21 @@ class StoredPod:
     """Host number inside the block: names its IPv4 and its IPv6 address."""
     since: int
     """Unix seconds of its creation."""
+    owner: str = "cli"
+    """Whose it is: `cli` for a person's, `cni:ID` for a container's."""
+    boot_id: str = ""
+    """The machine's boot that it belongs to: a namespace does not outlive it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRest:
+    """The address of a deleted pod that is not to be given to another yet."""
+
+    pod: str
+    block: BlockIndex
+    host: int
+    until: int
+    """Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +106,9 @@ class NodeState:
     left: bool = False
     told: bool = False
     """Whether a member has confirmed that it left: until then the blocks are not safe."""
+    standing: int = 0
+    """Whether another machine has this node's identity: a number of `overlay.conflict.Standing`."""
+    resting: tuple[StoredRest, ...] = ()
 
     def entries(self) -> dict[bytes, bytes]:
         """The state as it is stored."""
@@ -215,7 +241,7 @@ def _read_blocks(stored: Fields) -> tuple[BlockIndex, ...]:
 
 
 def _write_pod(pod: StoredPod) -> bytes:
-    return pack([pod.name, pod.netns, pod.block, pod.host, pod.since])
+    return pack([pod.name, pod.netns, pod.block, pod.host, pod.since, pod.owner, pod.boot_id])
 
 
 def _read_pod(key: bytes, stored: bytes) -> StoredPod:
@@ -226,10 +252,33 @@ def _read_pod(key: bytes, stored: bytes) -> StoredPod:
         block=BlockIndex(values.integer(2, 0, U16)),
         host=values.integer(3, 0, U32),
         since=values.integer(4),
+        owner=values.text(5, MAX_OWNER),
+        boot_id=values.text(6, MAX_BOOT_ID),
     )
     if pod.name.encode() != key:
         raise WireError(f"state: the entry of pod {key[:NAME_MAX]!r} is another's")
     return pod
+
+
+def _rest_key(rest: StoredRest) -> bytes:
+    return b"%d.%d" % (rest.block, rest.host)
+
+
+def _write_rest(rest: StoredRest) -> bytes:
+    return pack([rest.pod, rest.block, rest.host, rest.until])
+
+
+def _read_rest(key: bytes, stored: bytes) -> StoredRest:
+    values = _unpack(stored, "resting address")
+    rest = StoredRest(
+        pod=values.text(0, NAME_MAX),
+        block=BlockIndex(values.integer(1, 0, U16)),
+        host=values.integer(2, 0, U32),
+        until=values.integer(3),
+    )
+    if _rest_key(rest) != key:
+        raise WireError(f"state: the entry of resting address {key[:NAME_MAX]!r} is another's")
+    return rest
 
 
 def _write_item(item: Item) -> bytes:
@@ -249,10 +298,12 @@ _SINGLES: Final[dict[str, _Single]] = {
     "blocks_in_use": _packed("blocks", _read_blocks),
     "left": _packed("left", lambda stored: stored.boolean(0)),
     "told": _packed("told", lambda stored: stored.boolean(0)),
+    "standing": _packed("standing", lambda stored: stored.integer(0, 0, LAST_STANDING)),
 }
 
 _FAMILIES: Final[dict[str, _Family]] = {
     "pods": _Family(lambda pod: pod.name.encode(), _write_pod, _read_pod),
+    "resting": _Family(_rest_key, _write_rest, _read_rest),
     "items": _Family(lambda item: item.key, _write_item, _read_item),
 }
 

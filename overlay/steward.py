@@ -20,19 +20,19 @@ from overlay.admission import Registrar
 from overlay.agenda import earliest
 from overlay.catalog.records import block_of_key
 from overlay.catalog.removals import removal_key
+from overlay.conflict import CODE, Conflict, Standing
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
-from overlay.errors import CapacityError, RefusedError
+from overlay.errors import RefusedError
 from overlay.farewell import Farewell
 from overlay.landlord import Landlord
 from overlay.pace import COUNT_WAITS, Pace
 from overlay.parts import Parts
 from overlay.removing import Remover
+from overlay.resting import restore_rests
 from overlay.session.transport import Keypair
-from overlay.snapshots import pod_view
 from overlay.state import NodeState as StoredState
-from overlay.state import StoredPod, Unstored
-from overlay.types import Address, BlockIndex, Endpoint, Entropy, NodeId
-from overlay.views import PodView
+from overlay.state import Unstored
+from overlay.types import BlockIndex, Endpoint, Entropy, NodeId
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
@@ -43,9 +43,6 @@ from overlay.wire.token import MAX_ENDPOINTS
 PERSIST_DELAY: Final = 1.0
 """What gossip brought is stored this much later: it can be learned again, so a burst of changes
 costs one write. What is ours to lose is stored at once."""
-
-REASSERT_INTERVAL: Final = 10.0
-"""At most this often a node outdoes a newer record of its own: there may be two who do."""
 
 JOIN_ITEMS_SIZE: Final = 32_000
 """Bytes of items a joiner gets to start with; gossip brings the rest."""
@@ -58,9 +55,9 @@ class Steward:
         parts, identity, cluster: the machines of the node, and who it is.
         disk: what it holds.
         entropy: makes join tokens.
-        epoch: Unix seconds at monotonic zero.
 
     Attributes:
+        conflict: knows whether another machine has this node's identity.
         not_stored: why the state could not be stored; empty while it can.
         persist_at: when the state is to be stored again, or None.
         landlord: moves blocks.
@@ -75,13 +72,11 @@ class Steward:
         cluster: Cluster,
         disk: StoredState,
         entropy: Entropy,
-        epoch: float,
     ) -> None:
         self.parts = parts
         self.identity = identity
         self.cluster = cluster
         self._entropy = entropy
-        self._epoch = epoch
         self.not_stored = ""
         self._failed_at: float | None = None
         self.persist_at: float | None = None
@@ -89,32 +84,42 @@ class Steward:
         self.farewell = Farewell(parts, identity.node, cluster)
         self._remover = Remover(parts, identity)
         self._seen_generation = 0
-        self._reassert_at = 0.0
         self._pace = Pace(parts.record_interval)
         self._unstored = Unstored(disk)
+        self._rests = disk.resting
+        self.conflict = Conflict(parts, Standing(disk.standing))
 
     def start(self, now: float) -> list[Effect]:
         """Use the stored block, or any owned one, or seek one; announce the record.
 
         A node that was leaving when it stopped goes on with that, and makes no record any more.
         """
+        epoch, allocator = self.parts.wall.epoch, self.parts.holdings.allocator
+        restore_rests(allocator, self._rests, epoch, now)
         if self.parts.holdings.left:
             self.farewell.resume()
             return [self.persist(), *self.farewell.say(now)]
+        self.conflict.start()
+        if self.conflict.frozen:
+            return self.own_changed(now)
         tidied = self.landlord.tidy(now)
-        return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
+        return [*self.own_changed(now, *tidied.deeds), *tidied.reports]
 
     # -- what this node holds ------------------------------------------------------------------
 
-    def _own_changed(self, now: float, *deeds: Item, wait: float | None = None) -> list[Effect]:
+    def own_changed(self, now: float, *deeds: Item, wait: float | None = None) -> list[Effect]:
         """Something changed: let it take effect, store it, tell all; the record may `wait` (s)."""
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
         self._seen_generation = parts.catalog.generation
-        news = list(deeds)
-        if wait is None or self.parts.seeker.seeking or self._pace.on_change(now, wait):
+        content = self.conflict.content
+        if content is not None and content.conflict:
             self._pace.on_announced(now)
-            news.append(parts.holdings.record())
+            return [self.persist(), NetworkChanged(), *changed]  # all is said already
+        news = list(deeds)
+        if wait is None or parts.seeker.seeking or self._pace.on_change(now, wait):
+            self._pace.on_announced(now)
+            news.append(parts.holdings.record(conflict=self.conflict.frozen, content=content))
             changed += parts.knowledge.take_own(news[-1:], now)
         announce = parts.gossip.publish(news, now) if news else []
         return [self.persist(), NetworkChanged(), *changed, *announce]
@@ -125,30 +130,40 @@ class Steward:
         effects = parts.knowledge.take_learned(now)
         if self.persist_at is None and parts.store.unstored:
             self.persist_at = now + PERSIST_DELAY
-        if parts.holdings.is_overtaken() and now >= self._reassert_at:
-            self._reassert_at = now + REASSERT_INTERVAL
-            why = "its state is from a backup, or another machine runs on a copy of it"
-            effects += [Report("record.overtaken", {"why": why}), *self._own_changed(now)]
+        if (found := self.conflict.look(now)) is not None:
+            answer, done = found
+            effects += [*(self.own_changed(now) if answer else [self.persist()]), *done]
         if parts.catalog.generation == self._seen_generation:
             return effects
         self._seen_generation = parts.catalog.generation
-        return effects + self._tidy(now)
+        return effects + self.tidy(now)
 
-    def _tidy(self, now: float) -> list[Effect]:
+    def tidy(self, now: float) -> list[Effect]:
         """Put blocks in order; tell others what they must know of that, or of what we learned.
 
         They must know where to ask for a block, and whose removal we know of.
         """
-        if self.not_stored:
-            return []  # what would be signed now could not be kept
+        if self.not_stored or self.conflict.frozen:
+            return []  # what would be signed now could not be kept, or may be signed twice
         tidied = self.landlord.tidy(now)
         outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
         if not tidied.changed:
             # The record can wait, but not that of one who asks for a block: it is judged by it.
             due = outdated and self._pace.on_change(now, COUNT_WAITS)
             due |= self.parts.seeker.seeking and self._pace.due_at is not None
-            return [*(self._own_changed(now) if due else ()), *tidied.reports]
-        return [*self._own_changed(now, *tidied.deeds), *tidied.reports]
+            return [*(self.own_changed(now) if due else ()), *tidied.reports]
+        return [*self.own_changed(now, *tidied.deeds), *tidied.reports]
+
+    def claim(self, now: float) -> list[Effect]:
+        """The operator says: this is the only machine with this identity.
+
+        Raises:
+            RefusedError: `not-stored`, and those of `Conflict.claim`. Nothing else.
+        """
+        self._check_storable()
+        done = self.conflict.claim(now)
+        tidied = self.landlord.tidy(now)
+        return [*self.own_changed(now, *tidied.deeds), *tidied.reports, *done]
 
     def on_block_request(self, node: NodeId, request: BlockRequest, now: float) -> list[Effect]:
         """A member asks for a block: sign one over to it, or say why not."""
@@ -156,6 +171,7 @@ class Steward:
         if self.not_stored:
             return [SendControl(node, encode(_not_stored(request.request)))]
         try:
+            self.conflict.check()
             deed = holdings.give(node, request.request)
             if not self.parts.store.fits(deed.key):
                 raise RefusedError("store-full", "this node cannot remember another deed")
@@ -165,7 +181,7 @@ class Steward:
         answer_deed = SendControl(node, encode(Delta((deed,))))
         if self.parts.store.get(deed.key) == deed:
             return [answer_deed]  # asked again: it was stored and announced the first time
-        effects = [*self._own_changed(now, deed, wait=COUNT_WAITS), answer_deed]
+        effects = [*self.own_changed(now, deed, wait=COUNT_WAITS), answer_deed]
         block = str(self.parts.plan.prefix4(_block(deed)))
         effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
         return effects
@@ -176,6 +192,8 @@ class Steward:
         state = self.parts.holdings.stored(
             tokens=registrar.tokens.encode() if registrar else b"",
             names=registrar.encode() if registrar else b"",
+            standing=self.conflict.standing,
+            epoch=self.parts.wall.epoch,
         )
         store = self.parts.store
         items, store.unstored = {key: store.get(key) for key in store.unstored}, set()
@@ -207,13 +225,13 @@ class Steward:
         if self.persist_at is not None and now >= self.persist_at:
             return self._store_again(now)
         if self._pace.is_due(now):
-            return self._own_changed(now)
+            return self.own_changed(now)
         # A leave that is not stored has not happened: nobody was told.
         if self.farewell.is_over() and not self.not_stored:
             effects = self.farewell.end(now)
             return [self.persist(), *effects] if self.parts.holdings.told else effects
         idle_at = self.landlord.next_deadline()
-        return self._tidy(now) if idle_at is not None and now >= idle_at else []
+        return self.tidy(now) if idle_at is not None and now >= idle_at else []
 
     def _store_again(self, now: float) -> list[Effect]:
         # Optimistic: if it fails again, the driver discards what follows and says so.
@@ -231,6 +249,15 @@ class Steward:
             what = f"the state folder cannot be written ({self.not_stored})"
             raise RefusedError("not-stored", what, "mend it")
 
+    def check_may_give(self) -> None:
+        """Whether this node may hand anything out.
+
+        Raises:
+            RefusedError: `not-stored`, `identity-conflict`. Nothing else.
+        """
+        self._check_storable()
+        self.conflict.check()
+
     # -- joining -------------------------------------------------------------------------------
 
     def on_join_request(
@@ -240,6 +267,9 @@ class Steward:
         registrar = self.parts.registrar
         if registrar is None or keypair.joiner is None or keypair.joiner_token is None:
             return []
+        if self.conflict.frozen:
+            refusal = Refusal(request.request, CODE, "this node's identity is in use twice")
+            return self.parts.peering.answer(keypair, source, refusal)
         if self.not_stored:
             # Also when the token admitted this very node: that may be what was not stored.
             return self.parts.peering.answer(keypair, source, _not_stored(request.request))
@@ -254,7 +284,7 @@ class Steward:
             joiner=keypair.joiner,
             items=self._items_for_joiner(),
             gone=self._gone_names(registrar),
-            wall=self._epoch + now,
+            wall=self.parts.wall.at(now),
             removed=self.parts.catalog.removed,
         )
         effects: list[Effect] = [self.persist()] if decision.changed else []
@@ -288,10 +318,10 @@ class Steward:
         """A join token, as text, and what must be stored before it is shown.
 
         Raises:
-            RefusedError: `not-authority`, `no-endpoint`, `not-stored`, `too-many-tokens`. Nothing
-                else.
+            RefusedError: `not-authority`, `no-endpoint`, `not-stored`, `too-many-tokens`,
+                `identity-conflict`. Nothing else.
         """
-        self._check_storable()
+        self.check_may_give()
         if self.parts.registrar is None:
             fix = "run muslin token on the node where muslin init ran"
             what = "this node does not hold the authority's key"
@@ -306,51 +336,11 @@ class Steward:
             cluster=self.cluster,
             endpoints=endpoints[:MAX_ENDPOINTS],
             entropy=self._entropy,
-            wall=self._epoch + now,
+            wall=self.parts.wall.at(now),
         )
         return str(token), [self.persist()]
 
     # -- operator's requests -------------------------------------------------------------------
-
-    def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float
-    ) -> tuple[PodView, list[Effect]]:
-        """Give a pod its addresses and announce it; the caller attaches it to the kernel.
-
-        Raises:
-            RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`.
-        """
-        self._check_storable()
-        pod = self._take_address(name, netns, address, now)
-        try:
-            self.parts.holdings.check_room()
-        except CapacityError:
-            self.parts.holdings.remove_pod(name, now)
-            raise
-        effects = self._own_changed(now, wait=0.0)
-        view = pod_view(pod, self.identity.name, self.parts.plan)
-        return view, effects + self._tidy(now)
-
-    def _take_address(
-        self, name: str, netns: str, address: Address | None, now: float
-    ) -> StoredPod:
-        try:
-            return self.parts.holdings.add_pod(name, netns, address, self._epoch + now, now)
-        except RefusedError as refused:
-            if refused.code != "no-free-address" or not self.parts.seeker.seeking:
-                raise
-            why = f"{refused}, and there is no other block: {self.parts.seeker.why}"
-            raise RefusedError(refused.code, why, refused.fix) from refused
-
-    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
-        """Take a pod's addresses back and announce it; the caller detaches it.
-
-        Raises:
-            RefusedError: `no-such-pod`. Nothing else.
-        """
-        pod = self.parts.holdings.remove_pod(name, now)
-        view = pod_view(pod, self.identity.name, self.parts.plan)
-        return view, self._own_changed(now, wait=0.0) + self._tidy(now)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others.
@@ -358,9 +348,9 @@ class Steward:
         `Left` follows when they know, or when time is up and one does. Asking again is harmless.
 
         Raises:
-            RefusedError: see `Farewell.begin`; `not-stored`. Nothing else.
+            RefusedError: see `Farewell.begin`; `not-stored`, `identity-conflict`. Nothing else.
         """
-        self._check_storable()
+        self.check_may_give()
         parts = self.parts
         if parts.holdings.left:
             return [] if self.farewell.open else [Left(parts.gossip.offer_confirmed)]
@@ -373,20 +363,20 @@ class Steward:
         """Declare a node dead for ever: revoke its certificate, take its blocks when all know.
 
         Raises:
-            RefusedError: see `Remover.prepare`; `not-stored`. Nothing else.
+            RefusedError: see `Remover.prepare`; `not-stored`, `identity-conflict`. Nothing else.
         """
-        self._check_storable()
-        wall = self._epoch + now
+        self.check_may_give()
+        wall = self.parts.wall.at(now)
         removal = self._remover.prepare(name, force=force, wall=wall, now=now)
         report = Report("node.removed", {"node": name})
-        return [*self._own_changed(now, removal), report, *self._tidy(now)]
+        return [*self.own_changed(now, removal), report, *self.tidy(now)]
 
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
         """This machine's underlay addresses changed."""
         if endpoints == self.parts.holdings.endpoints:
             return []
         self.parts.holdings.endpoints = endpoints
-        return self._own_changed(now, wait=0.0)
+        return self.own_changed(now, wait=0.0)
 
 
 def _not_stored(request: int) -> Refusal:

@@ -46,6 +46,8 @@ class NodeView:
     """Share of the last probes that stayed unanswered, 0.0 to 1.0; None for one not probed."""
     seen: float | None
     """Seconds since it was last heard directly; 0.0 for the local node, None if never."""
+    conflict: bool = False
+    """Two machines have signed as this node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from node.identity import load_node, write_node
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from node.journal import POINTS, Journal, SystemCalls, read_entries
 from node.state import STATE, StateFolder
-from overlay.config import Settings
+from overlay.config import Settings, Timing
 from overlay.engine import Engine
 from overlay.errors import OverlayError
 from overlay.state import Change, NodeState
@@ -112,7 +112,7 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
         cluster=stored.cluster,
         psk=stored.psk,
         state=stored.state,
-        settings=Settings(),
+        settings=Settings(timing=Timing(quarantine=0.0)),  # it deletes more pods than rest at once
         entropy=os.urandom,
         rng=rng,
         epoch=time.time() - time.monotonic(),
@@ -127,7 +127,7 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
     say("want start")
     if not driver.start():
         raise RuntimeError(engine.not_stored)
-    say(f"boot {engine.parts.holdings.boot}")
+    say(f"boot {engine.parts.holdings.versions.boot}")
     pods = {pod.name for pod in stored.state.pods}
     while True:
         name = f"pod{rng.randrange(PODS)}"

@@ -43,6 +43,9 @@ VERBS: Final = {
     "pod": Verb("node.cli.pod", "pod", "Attach a network namespace to the pod network."),
     "exec": Verb("node.cli.pod", "execute", "Run a command inside a pod's namespace."),
     "ping": Verb("node.cli.ping", "ping", "Reach something through the overlay, leg by leg."),
+    "ipam": Verb(
+        "node.cli.ipam", "ipam", "Check this node's addresses; settle an identity in doubt."
+    ),
     "bench": Verb("node.cli.bench", "bench", "Measure the way to a pod or node; say what limits."),
     "lab": Verb("node.cli.lab", "lab", "Run a whole cluster on this machine, in namespaces."),
     "sim": Verb("node.cli.sim", "sim", "Run a simulated cluster from a scenario, on virtual time."),

@@ -9,6 +9,8 @@
     ping      target, timeout?, version?    one round over every leg of the way
     bench.open    request, target, seconds   have a far end made, and say how to reach it
     bench.close   request                    it is not needed any more
+    ipam.check    fix?              what of addresses and blocks is wrong; free what is leaked
+    ipam.claim                      this is the only machine with the node's identity
     leave                           hand everything back, then stop
     remove    name, force?          declare a node dead for ever
     stop                            stop cleanly
@@ -27,7 +29,13 @@ from typing import Final
 
 from node.control.benches import Benches
 from node.control.ports import DaemonPort
-from node.control.present import KINDS, present_pod, present_status
+from node.control.present import (
+    KINDS,
+    present_finding,
+    present_pod,
+    present_status,
+    present_stray,
+)
 from node.control.schema import ControlError
 from node.control.targets import Target, find_pod, find_target
 from node.errors import NodeError
@@ -84,6 +92,8 @@ class Handlers:
             "ping": self._ping,
             "bench.open": self._bench_open,
             "bench.close": self._bench_close,
+            "ipam.check": self._ipam_check,
+            "ipam.claim": self._ipam_claim,
             "leave": self._leave,
             "remove": self._remove,
             "stop": self._stop,
@@ -202,6 +212,25 @@ class Handlers:
             await self._daemon.detach_pod(pod.name)
             self._take_back(pod.name)
         return {"name": pod.name, "node": pod.node}
+
+    async def _ipam_check(self, params: Params) -> object:
+        daemon, fix = self._daemon, params.get("fix", False)
+        if not isinstance(fix, bool):
+            raise ControlError("bad-request", "fix must be true or false")
+        async with self._pods:
+            present, strays = await daemon.present_pods(), await daemon.stray_links()
+            findings = daemon.engine.audit(present, daemon.now())
+            lost = [finding.pod for finding in findings if finding.pod]
+            if fix and lost:
+                for pod in lost:
+                    await daemon.detach_pod(pod)
+                daemon.perform(daemon.engine.release_lost(present, daemon.now()))
+        shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
+        return {"findings": [*shown, *map(present_stray, strays)]}
+
+    async def _ipam_claim(self, _: Params) -> object:
+        self._daemon.perform(self._daemon.engine.claim(self._daemon.now()))
+        return {"node": self._snapshot().name}
 
     async def _leave(self, _: Params) -> object:
         pods = [pod.name for pod in self._snapshot().pods if pod.local]

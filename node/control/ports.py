@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from node.control.present import DaemonFacts
+from overlay.audit import Finding
 from overlay.effects import Effect
 from overlay.types import Address, NodeId
 from overlay.views import PodView, Snapshot
@@ -22,13 +24,25 @@ class EnginePort(Protocol):
         ...
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float
+        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = "cli"
     ) -> tuple[PodView, list[Effect]]:
         """Give a pod its addresses."""
         ...
 
     def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
         """Take them back."""
+        ...
+
+    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+        """Take back the addresses of pods that are not `present`."""
+        ...
+
+    def audit(self, present: Collection[str], now: float) -> tuple[Finding, ...]:
+        """What of addresses and blocks is not as it should be."""
+        ...
+
+    def claim(self, now: float) -> list[Effect]:
+        """This is the only machine with the node's identity."""
         ...
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
@@ -94,6 +108,22 @@ class DaemonPort(Protocol):
 
         Raises:
             NodeError: the kernel refused. Nothing else.
+        """
+        ...
+
+    async def present_pods(self) -> frozenset[str]:
+        """The pods of this node that have a namespace.
+
+        Raises:
+            NodeError: the kernel does not answer. Nothing else.
+        """
+        ...
+
+    async def stray_links(self) -> tuple[str, ...]:
+        """What is connected to this node as a pod and is none: names of the pods it was made for.
+
+        Raises:
+            NodeError: the kernel does not answer. Nothing else.
         """
         ...
 

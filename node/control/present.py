@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from overlay.audit import Finding
 from overlay.types import Address, Endpoint, Prefix
 from overlay.views import (
     BlockView,
@@ -98,6 +99,7 @@ def present_node(node: NodeView) -> Json:
         "loss": _rounded(node.loss, 3),
         "seen": _rounded(node.seen, 3),
         "local": node.local,
+        "conflict": node.conflict,
         "id": node.id.hex(),
     }
 
@@ -212,6 +214,24 @@ def _present_lane(lane: LaneFacts) -> Json:
 
 def _present_problem(problem: Problem) -> Json:
     return {"code": problem.code, "what": problem.what, "why": problem.why, "fix": problem.fix}
+
+
+def present_finding(finding: Finding, *, fixed: bool) -> Json:
+    """One thing that `ipam check` found; `frees` is the pod whose addresses `--fix` frees."""
+    return {
+        "code": finding.code,
+        "what": finding.what,
+        "why": finding.why,
+        "fix": finding.fix,
+        "frees": finding.pod or None,
+        "fixed": fixed,
+    }
+
+
+def present_stray(link: str) -> Json:
+    """A veth that belongs to no pod; the daemon removes it by itself."""
+    what, why = f"a veth of pod {link} is there", "this node has no such pod"
+    return present_finding(Finding("veth-stray", what, why, "look again in a moment"), fixed=False)
 
 
 Presenter = Callable[[Snapshot, DaemonFacts], list[Json]]

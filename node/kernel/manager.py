@@ -13,6 +13,7 @@ loop. Both sides exchange whole, immutable snapshots, so there is nothing to loc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -89,6 +90,26 @@ class KernelManager:
         self._snapshot = _with_pods(self._known(), without=name)
         await self._thread.call(self._detach, name)
 
+    async def present(self, views: Iterable[PodView]) -> frozenset[str]:
+        """Those of these pods that have a namespace, or a veth into one that has lost its name.
+
+        Raises:
+            KernelError: the kernel does not answer. Nothing else.
+        """
+        held = {pod.name: pod.netns for pod in views}
+        return await self._thread.call(self._present, held)
+
+    async def strays(self) -> tuple[str, ...]:
+        """Host ends of veths that belong to no pod: the pods' names, as far as they are known.
+
+        Raises:
+            KernelError: the kernel does not answer. Nothing else.
+            StateError: `apply` was never called.
+        """
+        ours = {veth_name(pod.name) for pod in self._known().pods}
+        links = await self._thread.call(self._veths)
+        return tuple(sorted(alias or name for name, alias in links.items() if name not in ours))
+
     async def close(self, *, remove: bool) -> None:
         """Stop looking after the kernel.
 
@@ -132,8 +153,7 @@ class KernelManager:
                 self._connect(netlink, pod)
             except KernelError as error:
                 self._attached.pop(pod.name, None)
-                what = f"pod {pod.name} is not connected"
-                problems.append(_problem("pod-detached", what, error))
+                problems.append(_detached(pod, error))
         if unwired:
             actual = netlink.read(self._ours, desired.sysctls)
         failed = [error for _, error in _reach(netlink, desired, actual)]
@@ -153,10 +173,21 @@ class KernelManager:
         return _wiring(held) == _wiring(pod)
 
     def _connect(self, netlink: Netlink, pod: PodView) -> None:
-        pods.make_own_namespace(pod.netns)
         addresses = [address for address in _wiring(pod)[1:] if address is not None]
         pods.attach(netlink, pod.name, pod.netns, addresses, self._mtu)
         self._attached[pod.name] = pod
+
+    def _present(self, netlink: Netlink, held: dict[str, str]) -> frozenset[str]:
+        veths = self._veths(netlink)
+        return frozenset(
+            name
+            for name, path in held.items()
+            if not netns.is_gone(path) or veth_name(name) in veths
+        )
+
+    def _veths(self, netlink: Netlink) -> dict[str, str | None]:
+        links = netlink.read(is_veth_name, ()).links
+        return {name: link.alias for name, link in links.items()}
 
     def _ours(self, link: str) -> bool:
         return link == self._tun or is_veth_name(link)
@@ -168,6 +199,7 @@ class KernelManager:
     def _attach(self, netlink: Netlink, pod: PodView) -> None:
         existed = netns.exists(pod.netns)
         try:
+            pods.make_own_namespace(pod.netns)
             self._connect(netlink, pod)
             for change, error in self._reconcile(netlink):
                 # What else the kernel refuses is not this pod's affair; `apply` reports it.
@@ -219,6 +251,14 @@ def _with_pods(snapshot: LocalView, *, without: str, extra: tuple[PodView, ...] 
     """The snapshot with one local pod left out, and others put in."""
     kept = tuple(pod for pod in snapshot.pods if not (pod.local and pod.name == without))
     return replace(snapshot, pods=kept + extra)
+
+
+def _detached(pod: PodView, error: KernelError) -> Problem:
+    """A pod that cannot be connected. Without a namespace only its address is left of it."""
+    if not netns.is_gone(pod.netns):
+        return _problem("pod-detached", f"pod {pod.name} is not connected", error)
+    fix = f"muslin pod del {pod.name}, or muslin ipam check --fix"
+    return Problem("pod-lost", f"pod {pod.name} has lost its namespace", error.why, fix)
 
 
 def _problem(code: str, what: str, error: KernelError) -> Problem:

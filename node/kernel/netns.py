@@ -138,6 +138,15 @@ def exists(netns: str | os.PathLike[str]) -> bool:
         return False
 
 
+def is_gone(netns: str | os.PathLike[str]) -> bool:
+    """Whether there certainly is no network namespace at that place; not if it cannot be told."""
+    try:
+        with opened(netns):
+            return False
+    except KernelError as error:
+        return error.code == "no-netns"
+
+
 def is_own(namespace: int) -> bool:
     """Whether a descriptor from `opened` is of the namespace that this thread is in."""
     return os.path.samestat(os.fstat(namespace), _OWN.stat())

@@ -47,7 +47,7 @@ def own_namespace(node: str, pod: str, cluster: str = "") -> str:
 
 
 def is_own_namespace(path: str) -> bool:
-    """Whether a pod's namespace was made by us (and may be remade and removed by us).
+    """Whether a pod's namespace was made by us (and may be removed by us).
 
     >>> is_own_namespace("/run/netns/muslin-node1-web"), is_own_namespace("/run/netns/web")
     (True, False)

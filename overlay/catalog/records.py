@@ -7,7 +7,7 @@ One gossip item per node. Only the node can write it, because its key *is* the i
     body     signature 64 || content
     content  [1, version, certificate, left, is_authority, software,
               [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...],
-              removals 8]
+              removals 8, conflict]
 
 The signature (by the node, in context `record`) covers the content as sent. So fields that this
 version does not know can be appended later, and older nodes still check and pass on the whole.
@@ -63,7 +63,7 @@ _CONTEXT: Final = "record"
 _HOST_MAX: Final = 45
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 11
+_FIELDS: Final = 12
 _BOOT_SHIFT: Final = 32
 
 
@@ -143,6 +143,8 @@ class NodeRecord:
     """Which removals it knows (`overlay.catalog.removals`), 8 bytes."""
     left: bool = False
     """It has left the cluster. Everything above but certificate and version is empty then."""
+    conflict: bool = False
+    """Another machine has signed as this node, too (`overlay.conflict`)."""
 
     @property
     def node(self) -> NodeId:
@@ -172,6 +174,7 @@ def sign_record(
     is_authority: bool = False,
     removals: bytes = NO_REMOVALS,
     left: bool = False,
+    conflict: bool = False,
     limit: int = RECORD_LIMIT,
 ) -> Item:
     """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
@@ -192,6 +195,7 @@ def sign_record(
         is_authority=is_authority,
         removals=removals,
         left=left,
+        conflict=conflict,
     )
     return seal_record(identity, version, content, limit=limit)
 
@@ -208,6 +212,7 @@ def pack_record(
     is_authority: bool = False,
     removals: bytes = NO_REMOVALS,
     left: bool = False,
+    conflict: bool = False,
 ) -> bytes:
     """The content of a record; arguments as for `sign_record`."""
     fields: list[object] = [_FORMAT, version, identity.certificate.encode(), left]
@@ -215,6 +220,7 @@ def pack_record(
         fields += [is_authority, software, endpoints, blocks_in_use, free_blocks]
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in pods])
         fields.append(removals)
+        fields.append(conflict)
     return pack(fields)
 
 
@@ -325,6 +331,7 @@ def decode_record_untrusted(
         free_blocks=content.integer(8, 0, plan.blocks),
         pods=_pods(content, plan, blocks),
         removals=content.bytes(10, ACKNOWLEDGEMENT_SIZE),
+        conflict=content.boolean(11),
     )
 
 

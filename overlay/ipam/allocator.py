@@ -1,29 +1,30 @@
 """Which pod has which address, on this node.
 
 Pods get the lowest free host number of the first block in use that has one. A number that was
-given back rests for `QUARANTINE` seconds first:
+given back rests for a while first (`Timing.quarantine`):
 
     free --allocate--> taken --free--> resting --60 s--> free
 
+Others may still send to the address of a deleted pod: they retry, and cache names (CoreDNS, as
+Kubernetes sets it up, for 30 s). What they send must not reach a stranger.
+
+Each block has two bitmaps, taken and resting, as integers: bit h is host h. So the lowest free host
+is one expression over the words of an integer, however full the block is.
+
 Nothing here is durable or announced: the caller stores the result before anyone hears of it, and
-gives it back by `restore` after a restart.
+gives it back by `restore` and `rest` after a restart.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from overlay.errors import RefusedError, StateError
 from overlay.ipam.plan import FIRST_POD_HOST, NODE_HOST, BlockPlan
 from overlay.ipam.titles import Titles
 from overlay.types import Address, BlockIndex, NodeId
-
-QUARANTINE: Final = 60.0
-"""Seconds before the address of a deleted pod is used again. Others may still send to it: they
-retry, and cache names (CoreDNS, as Kubernetes sets it up, for 30 s). What they send must not reach
-a stranger. A restart of the node forgets this."""
 
 _ROOM_TO_RETURN: Final = 2
 """A block is given away only while its chain has room for this deed and the one that brings it
@@ -37,11 +38,22 @@ class Slot(NamedTuple):
     host: int
 
 
-class _Resting(NamedTuple):
-    """A host number that was given back."""
+class Resting(NamedTuple):
+    """A slot that was given back, and until when it rests, in monotonic seconds."""
 
     pod: str
+    slot: Slot
     until: float
+
+
+@dataclass(slots=True)
+class _Block:
+    """One block in use."""
+
+    taken: int = 0
+    resting: int = 0
+    pods: dict[int, str] = field(default_factory=dict)
+    """Host number to pod: those whose bit is set in `taken`."""
 
 
 class Allocator:
@@ -51,15 +63,26 @@ class Allocator:
 
     Args:
         plan: block numbers <-> addresses.
+        quarantine: seconds that an address rests.
     """
 
-    __slots__ = ("_closed", "_plan", "_pods", "_resting", "_taken")
+    __slots__ = (
+        "_blocks",
+        "_closed",
+        "_plan",
+        "_pod_hosts",
+        "_pods",
+        "_quarantine",
+        "_resting",
+    )
 
-    def __init__(self, plan: BlockPlan) -> None:
+    def __init__(self, plan: BlockPlan, quarantine: float) -> None:
         self._plan = plan
+        self._quarantine = quarantine
+        self._pod_hosts = (2 << plan.last_pod_host) - (1 << FIRST_POD_HOST)  # bits that pods have
         self._pods: dict[str, Slot] = {}
-        self._taken: dict[BlockIndex, dict[int, str]] = {}  # block in use -> host -> pod
-        self._resting: dict[Slot, _Resting] = {}
+        self._blocks: dict[BlockIndex, _Block] = {}
+        self._resting: dict[Slot, Resting] = {}  # in the order in which they end
         self._closed: set[BlockIndex] = set()  # in use, but nothing is allocated from them
 
     # -- blocks ----------------------------------------------------------------------------------
@@ -67,11 +90,11 @@ class Allocator:
     @property
     def blocks(self) -> tuple[BlockIndex, ...]:
         """The blocks in use, in the order they were added."""
-        return tuple(self._taken)
+        return tuple(self._blocks)
 
     def add_block(self, block: BlockIndex) -> None:
         """Allocate from `block` too, when those before it are full."""
-        self._taken.setdefault(block, {})
+        self._blocks.setdefault(block, _Block())
 
     def remove_block(self, block: BlockIndex) -> None:
         """Allocate from `block` no longer.
@@ -79,9 +102,9 @@ class Allocator:
         Raises:
             StateError: it is not in use, or pods have addresses in it. Nothing else.
         """
-        if self._taken.get(block, block):
+        if block not in self._blocks or self._blocks[block].pods:
             raise StateError(f"block {block} is not in use, or has pods")
-        del self._taken[block]
+        del self._blocks[block]
         self._closed.discard(block)
         self._resting = {
             slot: resting for slot, resting in self._resting.items() if slot.block != block
@@ -89,30 +112,26 @@ class Allocator:
 
     def close_all_but(self, blocks: Collection[BlockIndex]) -> None:
         """Allocate from these of the blocks in use alone; pods keep what they have."""
-        self._closed = {block for block in self._taken if block not in blocks}
+        self._closed = {block for block in self._blocks if block not in blocks}
 
     def free_slots(self, now: float) -> int:
         """How many pods could be given an address at `now`."""
-        full = self._plan.capacity
-        resting = Counter(
-            slot.block for slot, resting in self._resting.items() if resting.until > now
-        )
+        self._wake(now)
         return sum(
-            full - len(taken) - resting[block]
-            for block, taken in self._taken.items()
-            if block not in self._closed
+            self._plan.capacity - (block.taken | block.resting).bit_count()
+            for index, block in self._blocks.items()
+            if index not in self._closed
         )
 
     def is_empty(self, block: BlockIndex, now: float) -> bool:
         """Whether no address of `block` is taken, or rests, at `now`."""
-        resting = any(
-            slot.block == block and resting.until > now for slot, resting in self._resting.items()
-        )
-        return not self._taken.get(block) and not resting
+        self._wake(now)
+        held = self._blocks.get(block)
+        return held is None or not held.taken | held.resting
 
     def pods_in(self, block: BlockIndex) -> int:
         """How many pods have an address in `block`."""
-        return len(self._taken.get(block, {}))
+        return len(self._blocks[block].pods) if block in self._blocks else 0
 
     # -- pods ------------------------------------------------------------------------------------
 
@@ -141,8 +160,10 @@ class Allocator:
             StateError: the block is not in use, or the address cannot be this pod's. Nothing
                 else.
         """
-        taken = self._taken.get(block)
-        if taken is None or host in taken or pod in self._pods or not self._plan.is_pod_host(host):
+        held = self._blocks.get(block)
+        if held is None or host in held.pods or pod in self._pods:
+            raise StateError(f"pod {pod} cannot have host {host} of block {block}")
+        if not self._plan.is_pod_host(host):
             raise StateError(f"pod {pod} cannot have host {host} of block {block}")
         slot = Slot(block, host)
         self._take(pod, slot)
@@ -157,25 +178,69 @@ class Allocator:
         slot = self._pods.pop(pod, None)
         if slot is None:
             raise StateError(f"pod {pod} has no address")
-        del self._taken[slot.block][slot.host]
-        self._resting[slot] = _Resting(pod, now + QUARANTINE)
+        block = self._blocks[slot.block]
+        del block.pods[slot.host]
+        block.taken &= ~(1 << slot.host)
+        self._lay_to_rest(Resting(pod, slot, now + self._quarantine))
+
+    # -- resting ---------------------------------------------------------------------------------
+
+    def rest(self, resting: Resting, now: float) -> bool:
+        """Let a slot rest that this allocator did not free: as stored before a restart.
+
+        It rests for a quarantine at most, so a clock that was set back delays nothing for long.
+        Returns False, and does nothing, if the slot is taken, no pod's, or in no block of ours.
+        """
+        block, host = self._blocks.get(resting.slot.block), resting.slot.host
+        if block is None or not self._plan.is_pod_host(host) or host in block.pods:
+            return False
+        self._lay_to_rest(resting._replace(until=min(resting.until, now + self._quarantine)))
+        return True
+
+    @property
+    def rests(self) -> tuple[Resting, ...]:
+        """The slots that rest, and those whose rest has ended unnoticed."""
+        return tuple(self._resting.values())
+
+    def resting(self, now: float) -> tuple[Resting, ...]:
+        """The slots that rest, those that end first in front."""
+        self._wake(now)
+        return tuple(self._resting.values())
+
+    def _lay_to_rest(self, resting: Resting) -> None:
+        self._blocks[resting.slot.block].resting |= 1 << resting.slot.host
+        last = next(reversed(self._resting.values()), resting)
+        self._resting[resting.slot] = resting
+        if last.until > resting.until:  # never for one that was freed just now
+            ordered = sorted(self._resting.values(), key=lambda one: one.until)
+            self._resting = {one.slot: one for one in ordered}
+
+    def _wake(self, now: float) -> None:
+        while self._resting:
+            resting = next(iter(self._resting.values()))
+            if resting.until > now:
+                return
+            self._end_rest(resting.slot)
+
+    def _end_rest(self, slot: Slot) -> None:
+        if self._resting.pop(slot, None) is not None:
+            self._blocks[slot.block].resting &= ~(1 << slot.host)
+
+    # -- choosing --------------------------------------------------------------------------------
 
     def _take(self, pod: str, slot: Slot) -> None:
+        self._end_rest(slot)
+        block = self._blocks[slot.block]
         self._pods[pod] = slot
-        self._taken[slot.block][slot.host] = pod
-        self._resting.pop(slot, None)
+        block.pods[slot.host] = pod
+        block.taken |= 1 << slot.host
 
     def _lowest_free(self, now: float) -> Slot:
-        self._resting = {
-            slot: resting for slot, resting in self._resting.items() if resting.until > now
-        }
-        for block, taken in self._taken.items():
-            if block in self._closed:
-                continue
-            for host in range(FIRST_POD_HOST, self._plan.last_pod_host + 1):
-                slot = Slot(block, host)
-                if host not in taken and slot not in self._resting:
-                    return slot
+        self._wake(now)
+        for index, block in self._blocks.items():
+            free = self._pod_hosts & ~(block.taken | block.resting)
+            if free and index not in self._closed:
+                return Slot(index, (free & -free).bit_length() - 1)
         raise RefusedError(
             "no-free-address",
             "every pod address of this node is taken or was freed a moment ago",
@@ -184,7 +249,7 @@ class Allocator:
 
     def _wanted(self, pod: str, address: Address, now: float) -> Slot:
         block, host = self._plan.index_of(address), self._plan.host_of(address)
-        if block is None or host is None or block not in self._taken.keys() - self._closed:
+        if block is None or host is None or block not in self._blocks.keys() - self._closed:
             fix = "choose one inside a block of this node, see muslin get blocks"
             raise RefusedError(
                 "address-not-ours", f"{address} is not an address of this node's", fix
@@ -192,7 +257,7 @@ class Allocator:
         if not self._plan.is_pod_host(host):
             whose = "the node's own" if host == NODE_HOST else "reserved"
             raise RefusedError("address-taken", f"{address} is {whose}", "choose another")
-        holder = self._taken[block].get(host)
+        holder = self._blocks[block].pods.get(host)
         if holder is not None:
             raise RefusedError("address-taken", f"pod {holder} has {address}", "choose another")
         slot = Slot(block, host)
@@ -206,15 +271,21 @@ class Allocator:
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
         taken = {
-            pod: Slot(block, host)
-            for block, hosts in self._taken.items()
-            for host, pod in hosts.items()
+            pod: Slot(index, host)
+            for index, block in self._blocks.items()
+            for host, pod in block.pods.items()
         }
         assert taken == self._pods
         assert all(self._plan.is_pod_host(slot.host) for slot in taken.values())
         assert not self._resting.keys() & set(taken.values())
-        assert all(slot.block in self._taken for slot in self._resting)
-        assert self._closed <= self._taken.keys()
+        for index, block in self._blocks.items():
+            assert block.taken == sum(1 << host for host in block.pods)
+            hosts = [slot.host for slot in self._resting if slot.block == index]
+            assert block.resting == sum(1 << host for host in hosts)
+        assert all(slot.block in self._blocks for slot in self._resting)
+        ends = [resting.until for resting in self._resting.values()]
+        assert ends == sorted(ends)
+        assert self._closed <= self._blocks.keys()
 
 
 def pick_block_to_give(

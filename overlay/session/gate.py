@@ -25,6 +25,7 @@ from overlay.session.cookie import LoadMeter, MacChecker
 from overlay.session.handshake import Admission, Received, read_initiation_untrusted
 from overlay.session.suites import choose_suite
 from overlay.types import Endpoint, Entropy
+from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Suite
 
@@ -36,7 +37,7 @@ class Gate:
         identity: ours.
         psk: the cluster's pre-shared key.
         settings: limits, and whether AES is preferred.
-        epoch: Unix seconds at monotonic zero.
+        wall: Unix time.
         entropy: makes cookies.
         token_secret: the secret of the join token with a given id, if it is still good.
         read_certificate: reads a certificate and checks that our authority signed it.
@@ -44,13 +45,13 @@ class Gate:
 
     __slots__ = (
         "_checker",
-        "_epoch",
         "_identity",
         "_load",
         "_prefer_aes",
         "_psk",
         "_read_certificate",
         "_token_secret",
+        "_wall",
     )
 
     def __init__(
@@ -59,7 +60,7 @@ class Gate:
         identity: Identity,
         psk: bytes,
         settings: Settings,
-        epoch: float,
+        wall: Wall,
         entropy: Entropy,
         token_secret: Callable[[bytes], bytes | None],
         read_certificate: Callable[[bytes], Certificate],
@@ -67,7 +68,7 @@ class Gate:
         self._identity = identity
         self._psk = psk
         self._prefer_aes = settings.prefer_aes
-        self._epoch = epoch
+        self._wall = wall
         self._token_secret = token_secret
         self._read_certificate = read_certificate
         self._checker = MacChecker(identity.static.public, entropy)
@@ -111,7 +112,7 @@ class Gate:
 
     def _admit_member(self, received: Received, hello: MemberHello, now: float) -> Admission:
         certificate = self._read_certificate(hello.certificate)
-        certificate.check_time(self._epoch + now)
+        certificate.check_time(self._wall.at(now))
         if certificate.static != received.remote_static:
             raise AuthError("a certificate for another static key", DropReason.BAD_CERTIFICATE)
         if certificate.node == self._identity.node:

@@ -23,6 +23,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
+from overlay.drops import DropReason
 from overlay.errors import AuthError
 from overlay.keys import KEY_SIZE, StaticKey
 from overlay.session.noise import MUSLIN, Handshake
@@ -34,9 +35,28 @@ from overlay.wire.handshake import (
     Initiation,
     Response,
     ResponsePayload,
+    StalePayload,
     Suite,
     decode_hello_untrusted,
+    decode_response_payload_untrusted,
 )
+
+
+class StaleError(AuthError):
+    """An initiation of a member whose stamp is not newer than the last one accepted from it.
+
+    It may be a replay: nothing is kept of it. It may also be from a machine that does not know how
+    far its own stamps had come, because its state is from a backup. So it is answered, without a
+    session, and only whoever made it can read that.
+
+    Attributes:
+        answer: the encoded response, macs included.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("an initiation that is not newer than the last", DropReason.REPLAYED)
+        self.answer = answer
+
 
 PROLOGUE: Final = b"muslin 1"
 """Hashed into every handshake, so that versions that would not understand each other cannot meet
@@ -90,8 +110,8 @@ class Attempt:
 
     def finish_untrusted(
         self, response: Response, *, node: NodeId, now: float, expires_at: float
-    ) -> tuple[Keypair, Endpoint]:
-        """The keypair, and our address as the responder saw it.
+    ) -> tuple[Keypair, Endpoint] | StalePayload:
+        """The keypair, and our address as the responder saw it; or that our stamp was too old.
 
         Error contract: after an error the attempt is as it was; the right response may still
         come.
@@ -107,9 +127,11 @@ class Attempt:
             WireError: what is in it does not parse. Nothing else.
         """
         noise = copy(self._noise)
-        payload = ResponsePayload.decode_untrusted(
+        payload = decode_response_payload_untrusted(
             noise.read_untrusted(response.ephemeral + response.enc_payload)
         )
+        if isinstance(payload, StalePayload):
+            return payload
         if payload.suite not in self._offered:
             raise AuthError(f"the response chooses cipher {payload.suite}, which was not offered")
         keypair = Keypair(
@@ -207,3 +229,23 @@ def answer(
         joiner_static=received.remote_static if admission.joiner_token else None,
     )
     return response.encode(), keypair
+
+
+def answer_stale(received: Received, admission: Admission, stamp: int, entropy: Entropy) -> bytes:
+    """The encoded response, macs still missing, to an initiation with a stamp that is too old.
+
+    Args:
+        received: the initiation; answered once.
+        admission: what was decided about it.
+        stamp: the highest one accepted from its sender.
+        entropy: makes the ephemeral key.
+    """
+    noise = received.noise
+    noise.psk = admission.psk
+    message = noise.write(StalePayload(stamp).encode(), entropy)
+    return Response(
+        receiver=received.message.sender,
+        sender=0,
+        ephemeral=message[:KEY_SIZE],
+        enc_payload=message[KEY_SIZE:],
+    ).encode()

@@ -23,7 +23,7 @@ from overlay.session.cookie import MacChecker, MacMaker
 from overlay.session.handshake import Attempt
 from overlay.session.transport import Keypair
 from overlay.types import Entropy, NodeId
-from overlay.wire.handshake import CookieReply, JoinerHello, Response
+from overlay.wire.handshake import CookieReply, JoinerHello, Response, StalePayload
 from overlay.wire.header import TYPE_COOKIE_REPLY, TYPE_RESPONSE, Header
 
 
@@ -114,14 +114,16 @@ class JoinSession:
             raise WireError(f"type {kind} where a response is expected")
         response = Response.decode_untrusted(datagram)
         self._checker.check_mac1(datagram)
-        keypair, _ = self._check_receiver(response.receiver).finish_untrusted(
+        finished = self._check_receiver(response.receiver).finish_untrusted(
             response,
             node=self._member,
             now=now,
             expires_at=when.expires_at(now, self._timing),
         )
+        if isinstance(finished, StalePayload):
+            raise WireError("a word about stamps, which joiners do not have")
         self._attempt = None
-        return keypair
+        return finished[0]
 
     def _check_receiver(self, index: int) -> Attempt:
         if self._attempt is None or self._attempt.index != index:

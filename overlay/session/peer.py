@@ -21,13 +21,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from overlay.config import Timing
-from overlay.drops import DropReason
-from overlay.effects import Effect, Report, SendDatagram, SessionDown, SessionUp
-from overlay.errors import AuthError
+from overlay.effects import Effect, Report, SendDatagram, SessionDown, SessionUp, StampRefused
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
 from overlay.session.handshake import Attempt
@@ -35,9 +32,11 @@ from overlay.session.index import IndexTable
 from overlay.session.keyring import Keyring
 from overlay.session.suites import suite_name
 from overlay.session.transport import Keypair
+from overlay.session.voice import Voice
 from overlay.types import Endpoint, Entropy, NodeId, short_id
+from overlay.wall import Wall
 from overlay.wire.certificate import Identity
-from overlay.wire.handshake import CookieReply, MemberHello, Response
+from overlay.wire.handshake import CookieReply, MemberHello, Response, StalePayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,9 @@ class LocalNode:
     timing: Timing
     suites: tuple[int, ...]
     """Offered in initiations, best first."""
-    stamps: Iterator[int]
-    """Each greater than all before, also across restarts."""
+    voice: Voice
+    """Stamps, and whether a handshake may be started at all."""
+    wall: Wall
     table: IndexTable[PeerSession]
     entropy: Entropy
     rng: random.Random
@@ -91,8 +91,9 @@ class PeerSession:
         endpoint: where initiations are sent.
         observed: our own address as this node saw it when it last answered a handshake.
         stamp: the highest stamp seen in an initiation of this node; -1 before the first.
-        valid_until: when its certificate expires, in monotonic seconds. A responder does not show
-            one in a handshake, so whoever starts it must know.
+        above: the highest stamp that we have sent it, or that it says to have seen of ours.
+        valid_until: when its certificate expires, in Unix seconds. A responder does not show one
+            in a handshake, so whoever starts it must know.
         established_at: when the session came up; None while there is none.
     """
 
@@ -105,6 +106,7 @@ class PeerSession:
         "_retry_at",
         "_sent_before",
         "_tries",
+        "above",
         "endpoint",
         "established_at",
         "keyring",
@@ -122,6 +124,7 @@ class PeerSession:
         self.endpoint: Endpoint | None = None
         self.observed: Endpoint | None = None
         self.stamp = -1
+        self.above = -1
         self.valid_until = math.inf
         self.established_at: float | None = None
         self._local = local
@@ -152,8 +155,11 @@ class PeerSession:
         """
         if self._attempt is not None:
             return []
+        if not self._local.voice.may_start(self.node):
+            self._rekey_at = None
+            return []
         current = self.keyring.current
-        if now >= self.valid_until:
+        if self._local.wall.at(now) >= self.valid_until:
             self._rekey_at = None
             return self._end("its certificate has expired") if current is None else []
         session_until = current.expires_at if current is not None else None
@@ -169,7 +175,8 @@ class PeerSession:
         local, endpoint = self._local, self.endpoint
         assert endpoint is not None, "nobody starts a handshake without an endpoint"
         self._cancel_attempt()
-        stamp, certificate = next(local.stamps), local.identity.certificate.encode()
+        self.above = stamp = local.voice.stamp(self.above)
+        certificate = local.identity.certificate.encode()
         attempt = Attempt(
             static=local.identity.static,
             remote_static=self.static,
@@ -194,16 +201,29 @@ class PeerSession:
             WireError: what is in it does not parse. Nothing else.
         """
         assert self._attempt is not None, "the index of an attempt ends with it"
-        keypair, observed = self._attempt.finish_untrusted(
+        finished = self._attempt.finish_untrusted(
             response,
             node=self.node,
             now=now,
             expires_at=when.expires_at(now, self._local.timing),
         )
+        if isinstance(finished, StalePayload):
+            return self._on_stale(finished.stamp, now)
         self._cancel_attempt()
-        self.observed = observed
+        keypair, self.observed = finished
         self.keyring.complete(keypair)
         return self._on_new_current(keypair, source, now)
+
+    def _on_stale(self, stamp: int, now: float) -> list[Effect]:
+        """The node has seen a greater stamp of ours than we sent: try again above it, at once.
+
+        A datagram that was duplicated on its way brings this about, too, with a stamp that we did
+        send: then the right response is under way.
+        """
+        if stamp <= self.above:
+            return []
+        self.above = stamp
+        return [StampRefused(self.node), *self._send_initiation(now)]
 
     def on_cookie_untrusted(self, reply: CookieReply, now: float) -> list[Effect]:
         """A cookie for our next initiation, which goes out when it was due anyway.
@@ -220,15 +240,6 @@ class PeerSession:
             self._attempt = None
 
     # -- as the responder --------------------------------------------------------------------------
-
-    def check_stamp(self, stamp: int) -> None:
-        """Whether an initiation with `stamp` is newer than all before.
-
-        Raises:
-            AuthError: it is not (REPLAYED). Nothing else.
-        """
-        if stamp <= self.stamp:
-            raise AuthError("an initiation that is not newer than the last", DropReason.REPLAYED)
 
     def accept(self, keypair: Keypair, stamp: int) -> None:
         """An initiation of the node was answered; `keypair` waits to be confirmed."""

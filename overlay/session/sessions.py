@@ -5,7 +5,8 @@
     cookie reply    do we wait for it?            -> its tag -> kept for the next initiation
     first burst under a half-open keypair         -> current keypair, SessionUp
 
-A datagram that fails any of these has changed nothing, and gets no answer.
+A datagram that fails any of these has changed nothing, and gets no answer. But a stamp that is not
+newer gets one, without a session (`StaleError`): its sender may not know how far it had come.
 
 Even an authentic initiation changes neither where packets go nor what seals them: its sender may
 have moved on, and the datagram may have been caught and sent again from elsewhere. Only the first
@@ -25,7 +26,6 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 from overlay.agenda import Agenda, earliest
@@ -36,18 +36,20 @@ from overlay.errors import AuthError, StateError, WireError
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
 from overlay.session.gate import Gate
-from overlay.session.handshake import Admission, Received, answer
+from overlay.session.handshake import Admission, Received, StaleError, answer, answer_stale
 from overlay.session.index import IndexTable
 from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
 from overlay.session.suites import offered_suites
 from overlay.session.transport import Keypair
+from overlay.session.voice import Voice
 from overlay.types import Endpoint, Entropy, NodeId
+from overlay.wall import Wall
 from overlay.wire import header
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import CookieReply, Initiation, Response
 
 STAMPS: Final = 4096
-"""Stamps of nodes whose session lapsed. Replays of others are answered, which is of no use."""
+"""Stamps remembered of lapsed sessions. An old initiation of others gets a useless keypair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +70,17 @@ class Sessions:
     Error contract: `on_handshake_untrusted` changes nothing when it raises.
 
     Args:
-        identity: our keys and certificate.
-        psk: the cluster's pre-shared key, 32 bytes.
+        identity, psk: our keys and certificate, and the cluster's pre-shared key, 32 bytes.
         boot: grows by one at every start of the node, 0 <= boot < 2**32.
-        settings: timing, limits, and whether AES is preferred.
-        epoch: Unix seconds at monotonic zero; certificates have Unix times.
-        entropy: makes keys, indexes and cookies.
-        rng: makes jitter, nothing else.
+        settings, wall: timing, limits, whether AES is preferred; and Unix time.
+        entropy, rng: make keys, indexes and cookies; and jitter.
         token_secret: the secret of the join token with a given id, if it is still good.
         read_certificate: reads a certificate and checks that our authority signed it.
 
     Attributes:
         keypairs: by local index, for the packet path. The same dictionary for ever.
         cookies_sent: initiations that were answered with a cookie instead (UNDER_LOAD).
+        voice: stamps of our initiations, and whether any may be sent.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Sessions:
         psk: bytes,
         boot: int,
         settings: Settings,
-        epoch: float,
+        wall: Wall,
         entropy: Entropy,
         rng: random.Random,
         token_secret: Callable[[bytes], bytes | None],
@@ -99,23 +99,24 @@ class Sessions:
         table: IndexTable[PeerSession] = IndexTable(entropy, settings.limits.half_open)
         self.keypairs: Mapping[int, Keypair] = table.keypairs
         self.cookies_sent = 0
+        self.voice = Voice(boot)
         self._local = LocalNode(
             identity=identity,
             psk=psk,
             timing=settings.timing,
             suites=offered_suites(prefer_aes=settings.prefer_aes),
-            stamps=count(boot << 32),
+            voice=self.voice,
+            wall=wall,
             table=table,
             entropy=entropy,
             rng=rng,
         )
         self._table = table
-        self._epoch = epoch
         self._gate = Gate(
             identity=identity,
             psk=psk,
             settings=settings,
-            epoch=epoch,
+            wall=wall,
             entropy=entropy,
             token_secret=token_secret,
             read_certificate=read_certificate,
@@ -144,7 +145,7 @@ class Sessions:
             peer = self._add_peer(node, static)
         elif peer.static != static:
             peer.introduce(static)
-        peer.valid_until = not_after - self._epoch
+        peer.valid_until = not_after
 
     def forget(self, node: NodeId, now: float) -> None:
         """Drop everything about `node`, silently."""
@@ -175,9 +176,8 @@ class Sessions:
         """
         peer = self._known(node)
         peer.endpoint = endpoint
-        if self.sending_keypair(node, now) is not None:
-            return []
-        return self._changed(peer, peer.start(now))
+        up = self.sending_keypair(node, now) is not None
+        return [] if up else self._changed(peer, peer.start(now))
 
     def renew(
         self, node: NodeId, endpoint: Endpoint, now: float, *, once: bool = False
@@ -187,15 +187,20 @@ class Sessions:
         peer.endpoint = endpoint
         return self._changed(peer, peer.start(now, once=once))
 
-    def close(self, node: NodeId, now: float) -> list[Effect]:
-        """`node` said goodbye: its keys are gone, so ours are of no use."""
-        peer = self._peers.get(node)
-        return self._changed(peer, peer.close("the peer said goodbye")) if peer is not None else []
+    def ask_at(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
+        """As `renew`, but only the first initiation goes to `endpoint`; repetitions as ever."""
+        present = (peer := self._known(node)).endpoint
+        effects = self.renew(node, endpoint, now)
+        peer.endpoint = present
+        return effects
+
+    def close(self, node: NodeId, now: float, why: str = "the peer said goodbye") -> list[Effect]:
+        """`node` said goodbye: its keys are gone, so ours are of no use. Or we keep quiet."""
+        return self._changed(peer, peer.close(why)) if (peer := self._peers.get(node)) else []
 
     def sending_keypair(self, node: NodeId, now: float) -> Keypair | None:
         """The keypair that seals bursts to `node`; None if there is no usable one."""
-        peer = self._peers.get(node)
-        current = peer.keyring.current if peer is not None else None
+        current = self.current(node)
         return current if current is not None and current.usable(now) else None
 
     def is_connecting(self, node: NodeId) -> bool:
@@ -210,8 +215,7 @@ class Sessions:
 
     def rekeyed_at(self, node: NodeId) -> float | None:
         """When the current keypair with `node` was made; None without one."""
-        peer = self._peers.get(node)
-        current = peer.keyring.current if peer is not None else None
+        current = self.current(node)
         return current.created_at if current is not None else None
 
     def held(self, node: NodeId) -> list[Keypair]:
@@ -284,21 +288,19 @@ class Sessions:
             self.cookies_sent += 1
             return [SendDatagram(source, reply)]
         received, admission = self._gate.admit_untrusted(message, now)
-        self._refuse_replay(received, admission)
+        self._refuse_replay(received, admission, now)
         return self._answer(received, admission, source, now)
 
-    def _refuse_replay(self, received: Received, admission: Admission) -> None:
+    def _refuse_replay(self, received: Received, admission: Admission, now: float) -> None:
         if admission.node is not None:
             peer = self._peers.get(admission.node)
-            if peer is not None:
-                peer.check_stamp(admission.stamp)
-            elif admission.stamp <= self._stamps.get(admission.node, -1):
-                raise AuthError("an initiation of long ago", DropReason.REPLAYED)
+            last = self._stamps.get(admission.node, -1) if peer is None else peer.stamp
+            if admission.stamp <= last:
+                stale = answer_stale(received, admission, last, self._local.entropy)
+                raise StaleError(MacMaker(received.remote_static).with_macs(stale, now))
             return
-        # Joiners keep no stamp. A replay is recognised while what it repeats is remembered; after
-        # that it costs one half-open keypair, which nobody can use.
-        ephemeral = received.message.ephemeral
-        if any(half_open.ephemeral == ephemeral for half_open in self._table.half_open()):
+        # Joiners keep no stamp. A replay of what is forgotten costs one half-open keypair.
+        if received.message.ephemeral in [one.ephemeral for one in self._table.half_open()]:
             raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
 
     def _answer(

@@ -34,6 +34,7 @@ from overlay.effects import (
     SessionDown,
     SessionUp,
     SetOffload,
+    StampRefused,
     TellDaemon,
     TellLane,
 )
@@ -326,7 +327,13 @@ class Machine:
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self.benched.append(effect)
             case (
-                Persist() | SendControl() | SessionUp() | SessionDown() | TellLane() | TellDaemon()
+                Persist()
+                | SendControl()
+                | SessionUp()
+                | SessionDown()
+                | StampRefused()
+                | TellLane()
+                | TellDaemon()
             ):
                 raise StateError(f"the engine of {self.name} let {effect} out")
             case _:

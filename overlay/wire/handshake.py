@@ -79,6 +79,7 @@ HOST_LIMIT: Final = 45
 
 _HELLO_MEMBER: Final = 1
 _HELLO_JOINER: Final = 2
+_NO_SUITE: Final = 0
 
 
 class Suite(IntEnum):
@@ -318,3 +319,30 @@ class ResponsePayload:
         except ValueError as error:
             raise WireError(f"response payload: {host!r} is not an address") from error
         return cls(suite=fields.integer(0, 0, U16), observed=observed)
+
+
+@dataclass(frozen=True, slots=True)
+class StalePayload:
+    """What the responder says instead when the stamp was not newer than the last: no session.
+
+    Suite 0 is no suite, so that it cannot be taken for a choice.
+    """
+
+    stamp: int
+    """The highest stamp that the responder has accepted from the initiator."""
+
+    def encode(self) -> bytes:
+        """The plaintext of the payload."""
+        return pack([_NO_SUITE, self.stamp])
+
+
+def decode_response_payload_untrusted(data: bytes) -> ResponsePayload | StalePayload:
+    """Read the decrypted payload of a response, of either kind.
+
+    Raises:
+        WireError: neither kind. Nothing else.
+    """
+    fields = Fields.unpack_untrusted(data, RESPONSE_PAYLOAD_LIMIT, "response payload", count=2)
+    if fields.integer(0, 0, U16) == _NO_SUITE:
+        return StalePayload(fields.integer(1))
+    return ResponsePayload.decode_untrusted(data)

@@ -17,7 +17,7 @@ import pytest
 from tests.arch.project import Module, imports, modules, source_modules
 
 LAYERS = (
-    {"errors", "drops", "types", "effects", "config", "views", "keys", "agenda"},
+    {"errors", "drops", "types", "effects", "config", "views", "wall", "keys", "agenda"},
     {"wire"},
     {"session", "routing", "gossip", "ipam", "service", "policy", "dns"},
     {"catalog"},
@@ -25,8 +25,10 @@ LAYERS = (
     {
         "admission",
         "answers",
+        "audit",
         "bench",
         "channel",
+        "conflict",
         "engine",
         "farewell",
         "holdings",
@@ -39,14 +41,19 @@ LAYERS = (
         "parts",
         "pathmtus",
         "peering",
+        "pods",
         "problems",
         "removing",
+        "requests",
+        "resting",
         "seeking",
         "snapshots",
         "state",
         "steward",
+        "takeover",
         "tending",
         "trials",
+        "versions",
     },
     {"sim"},
 )

@@ -53,6 +53,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         underlay_mtu = 9000
         tun = "mus1"
         loop = "asyncio"
+        quarantine = 90
         bench = false
         [log]
         level = "debug"
@@ -70,6 +71,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         underlay_mtu=9000,
         tun="mus1",
         loop=LoopKind.ASYNCIO,
+        quarantine=90,
         bench=False,
         log_level="debug",
         log_format=LogFormat.JSON,
@@ -85,6 +87,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         "MUSLIN_UNDERLAY_MTU": "9000",
         "MUSLIN_TUN": "mus1",
         "MUSLIN_LOOP": "asyncio",
+        "MUSLIN_QUARANTINE": "90",
         "MUSLIN_BENCH": "false",
         "MUSLIN_LOG_LEVEL": "debug",
         "MUSLIN_LOG_FORMAT": "json",

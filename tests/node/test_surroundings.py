@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from node.config import NodeConfig
-from node.surroundings import largest_underlay_mtu, own_endpoints
+from node.surroundings import boot_id, largest_underlay_mtu, own_endpoints
 from overlay.config import Settings
 from overlay.types import Endpoint
 from tests.support.clusters import make_cluster
@@ -57,3 +57,10 @@ def test_the_largest_packet_is_what_links_carry_unless_it_was_configured(
     config = replace(NodeConfig(), underlay_mtu=configured)
     asked = largest_underlay_mtu(config, make_cluster(), Kernel(found))  # type: ignore[arg-type]
     assert asyncio.run(asked) == expected
+
+
+def test_the_boot_of_this_machine_has_a_name_which_does_not_change(monkeypatch, tmp_path):
+    assert len(boot_id()) == 36
+    assert boot_id() == boot_id()
+    monkeypatch.setattr("node.surroundings.BOOT_ID", tmp_path / "none")
+    assert boot_id() == ""

@@ -20,6 +20,7 @@ from overlay.effects import (
     SessionDown,
     SessionUp,
     SetOffload,
+    StampRefused,
     TellDaemon,
     TellLane,
 )
@@ -38,6 +39,7 @@ def examples() -> list[Effect]:
         Persist(((b"key", b"value"), (b"gone", None))),
         SessionUp(NODE, ENDPOINT),
         SessionDown(NODE, "it is silent"),
+        StampRefused(NODE),
         NetworkChanged(),
         ProbeAnswered(NODE, 1, 0.5),
         Left(2),

@@ -15,17 +15,18 @@ from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import (
     ENDPOINTS_MAX,
     NodeRecord,
+    PodEntry,
     block_of_key,
     check_validity,
     open_record_untrusted,
     sign_record,
 )
-from overlay.config import Limits
+from overlay.config import Limits, Timing
 from overlay.errors import CapacityError, ConfigError, OverlayError, RefusedError
 from overlay.holdings import Holdings
-from overlay.ipam.allocator import QUARANTINE
 from overlay.ipam.plan import BlockPlan
-from overlay.state import MAX_NETNS, NodeState, StoredPod
+from overlay.resting import rest_all, restore_rests
+from overlay.state import MAX_NETNS, NodeState, StoredPod, StoredRest
 from overlay.types import BlockIndex, Endpoint
 from overlay.wire.items import Item
 from tests.support.clusters import WALL, make_cluster, make_identity
@@ -34,6 +35,7 @@ CLUSTER = make_cluster("10.244.0.0/20")
 SMALL = make_cluster("10.244.0.0/27", "fd4d:75:736c::/48", block_prefix=29)
 """Four blocks with five pod addresses each."""
 
+QUARANTINE = Timing().quarantine
 HERE = Endpoint("192.0.2.1", 6875)
 
 
@@ -350,27 +352,77 @@ def test_versions_go_on_from_a_record_of_this_node_that_is_newer_than_its_state(
     later = node.restarted().restarted().announce().version
     restored = Node(state=NodeState(backup.boot + 1, blocks_in_use=backup.blocks_in_use))
     restored.announce()
-    assert not restored.holdings.is_overtaken()
+    assert restored.holdings.versions.overtaken_by() is None
     restored.learn(sign_record(restored.identity, version=later))
-    assert restored.holdings.is_overtaken()
+    assert restored.holdings.versions.overtaken_by() is not None
     assert restored.announce().version == later + 1
-    assert not restored.holdings.is_overtaken()
+    assert restored.holdings.versions.overtaken_by() is None
+
+
+def test_a_record_of_another_machine_can_be_followed_or_left_behind() -> None:
+    node = founder()
+    node.learn(sign_record(node.identity, version=7 << 32 | 9))
+    node.holdings.versions.follow(node.holdings.versions.overtaken_by())
+    assert node.holdings.versions.overtaken_by() is None
+    assert node.announce().version == 7 << 32 | 10
+    node.learn(sign_record(node.identity, version=9 << 32))
+    assert node.holdings.versions.raise_boot() == 10
+    assert node.announce().version == 10 << 32 | 1
+    assert node.holdings.versions.raise_boot() == 11
+
+
+def test_what_another_machine_said_is_signed_again_with_the_flag() -> None:
+    node = founder()
+    pods = (PodEntry("web", BlockIndex(3), 2, WALL),)
+    other = NodeRecord(
+        node.identity.certificate, 5, (HERE,), (BlockIndex(3),), free_blocks=4, pods=pods
+    )
+    item = node.holdings.record(conflict=True, content=other)
+    node.learn(item)
+    record = node.catalog.nodes[node.id]
+    assert record.conflict
+    assert (record.endpoints, record.blocks_in_use, record.pods) == ((HERE,), (3,), pods)
+    assert record.free_blocks == 0
+
+
+def test_a_claim_goes_on_from_what_the_other_machine_did() -> None:
+    node = founder()
+    node.add("mine")
+    pods = tuple(PodEntry(f"p{host}", BlockIndex(host % 2), host, WALL) for host in (2, 3, 4))
+    blocks = (BlockIndex(0), BlockIndex(1))
+    node.holdings.use_blocks(blocks)
+    rest_all(node.holdings.allocator, pods, QUARANTINE, 10.0)
+    assert node.holdings.blocks_in_use == [0, 1]
+    assert {rest.slot for rest in node.holdings.allocator.resting(10.0)} == {(0, 4), (1, 3)}
+
+
+def test_addresses_rest_on_across_a_restart_and_a_clock_that_was_set() -> None:
+    node = founder()
+    node.add("web", now=10.0)
+    node.holdings.remove_pod("web", 10.0)
+    state = node.holdings.stored(epoch=WALL)
+    assert state.resting == (StoredRest("web", BlockIndex(0), 2, WALL + 70),)
+    for step, free_at in ((0.0, 49.5), (-3600.0, 60.0), (10.0, 39.5), (3600.0, 0.0)):
+        again = Node(state=state)
+        epoch = WALL + 20.5 + step
+        restore_rests(again.holdings.allocator, state.resting, epoch, 0.0)
+        assert len(again.holdings.allocator.resting(free_at - 0.1)) == (1 if free_at else 0)
+        assert again.holdings.allocator.resting(free_at) == ()
 
 
 @pytest.mark.parametrize(("version", "left"), [(9 << 32, True), ((1 << 64) - 1, False)])
 def test_a_record_that_ends_a_node_is_not_outdone(version: int, left: bool) -> None:
     restored = founder()
     restored.learn(sign_record(restored.identity, version=version, left=left))
-    assert not restored.holdings.is_overtaken()
+    assert restored.holdings.versions.overtaken_by() is None
     assert restored.holdings.record().version == (1 << 32) + 1
 
 
 def test_pods_leave_room_in_the_record_for_what_changes_without_being_asked() -> None:
     node = founder(limits=Limits(record=2000))
-    with suppress(CapacityError):
-        for number in range(200):
-            node.add(f"a-pod-with-a-long-name-{number}")
-            node.holdings.check_room()
+    names = (f"a-pod-with-a-long-name-{number}" for number in range(200))
+    while node.holdings.has_room():
+        node.add(next(names))
     assert 10 < len(node.holdings.pods) < 200
     node.holdings.endpoints = (HERE,)
     assert node.announce().endpoints == (HERE,)

@@ -20,6 +20,7 @@ from overlay.errors import StateError
 from overlay.joining import ASK_TRIES, Joiner, Phase
 from overlay.session.sessions import Sessions
 from overlay.types import Endpoint, NodeId
+from overlay.wall import Wall
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.items import Item
 from overlay.wire.messages import JoinGrant, JoinRequest, Probe, Refusal
@@ -56,7 +57,7 @@ class Member:
             psk=PSK,
             boot=1,
             settings=changes.get("settings", Settings()),
-            epoch=WALL,
+            wall=Wall(WALL),
             entropy=rng.randbytes,
             rng=rng,
             token_secret=lambda token: self.registrar.tokens.secret(token, WALL),

@@ -43,7 +43,7 @@ def parts(number: int = 7) -> Parts:
         authority=None,
         version="",
     )
-    made.set_wall(WALL + 1)
+    made.tell_time(1.0)
     return made
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from overlay.config import Settings, Timing
 from overlay.errors import RefusedError
-from overlay.ipam.allocator import QUARANTINE
 from overlay.sim import Machine, World
 from overlay.types import BlockIndex, NodeId
 from tests.sim.worlds import blocks_of, routes_to, settled
@@ -111,7 +110,7 @@ def test_idle_blocks_go_back_but_the_first_and_enough_room_stay() -> None:
     world = grown()
     first = blocks_of(world, "node2")[0]
     empty(world["node2"])
-    world.run(world.now + QUARANTINE + 55.0)
+    world.run(world.now + Timing().quarantine + 55.0)
     assert len(blocks_of(world, "node2")) == 4
     world.run(world.now + 30.0)
     assert blocks_of(world, "node2") == [first]

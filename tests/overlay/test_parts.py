@@ -50,10 +50,10 @@ def test_the_packet_path_and_the_peering_see_the_same_paths_and_keypairs() -> No
 def test_certificates_are_judged_by_the_wall_clock_that_was_told_last() -> None:
     item = sign_record(OTHER, version=1)
     node = parts()
-    node.set_wall(WALL + YEAR)
+    node.tell_time(YEAR)
     node.gossip.on_message(OTHER.node, Delta((item,)), 1.0)
     assert node.gossip.take_learned() == []
-    node.set_wall(WALL + YEAR - 1)
+    node.wall.epoch -= 1
     node.gossip.on_message(OTHER.node, Delta((item,)), 1.0)
     assert node.gossip.take_learned() == [item]
 

@@ -74,6 +74,20 @@ def test_a_peer_that_moves_is_answered_at_its_new_address() -> None:
     assert world["node2"].snapshot().sessions[0].established < world.now - 3.0  # the same session
 
 
+def test_a_burst_under_an_older_keypair_moves_nothing() -> None:
+    """It is late, or from a machine whose session a second one with its identity took over."""
+    world = settled(2)
+    peering, node = peering_of(world, "node1"), node_id(world, "node2")
+    old = peering.sessions.current(node)
+    world["node2"].perform(peering_of(world, "node2").renew(node_id(world, "node1"), world.now))
+    world.run(world.now + 1.0)
+    assert peering.sessions.current(node) is not old
+    assert old in peering.sessions.held(node)
+    before = peering.paths[node].endpoint
+    assert peering.on_moved(old, STRANGER, world.now) == []
+    assert peering.paths[node].endpoint == before
+
+
 def test_a_new_path_starts_from_the_base_size_and_is_measured_again() -> None:
     world = settled(2)
     world.run(world.now + 3.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.errors import WireError
-from overlay.state import MAX_NETNS, SCHEMA, NodeState, StoredPod, Unstored
+from overlay.state import MAX_NETNS, SCHEMA, NodeState, StoredPod, StoredRest, Unstored
 from overlay.types import BlockIndex
 from overlay.wire.items import Item
 from overlay.wire.packing import pack
@@ -29,6 +29,8 @@ PODS = st.builds(
 )
 ITEMS = st.builds(Item, st.binary(max_size=64), st.integers(0, U64), st.binary(max_size=60))
 
+RESTS = st.builds(StoredRest, NAMES, BLOCKS, st.integers(0, U32), st.integers(0, U64))
+
 
 def several(elements: st.SearchStrategy, key) -> st.SearchStrategy:
     """Up to four, each key once, in the order in which they are read back."""
@@ -46,17 +48,21 @@ STATES = st.builds(
     blocks_in_use=st.lists(BLOCKS, max_size=4).map(tuple),
     left=st.booleans(),
     told=st.booleans(),
+    standing=st.integers(0, 2),
+    resting=several(RESTS, lambda rest: b"%d.%d" % (rest.block, rest.host)),
 )
 
 EXAMPLE = NodeState(
     boot=7,
-    pods=(StoredPod("web", "/run/netns/web", BlockIndex(1), 2, 1_800_000_000),),
+    pods=(StoredPod("web", "/run/netns/web", BlockIndex(1), 2, 1_800_000_000, "cli", "b-1"),),
     items=(Item(b"b\0\0\0\1", 1, b"deeds"),),
     tokens=b"t",
     names=b"n",
     blocks_in_use=(BlockIndex(1),),
     left=True,
     told=True,
+    standing=1,
+    resting=(StoredRest("db", BlockIndex(1), 3, 1_800_000_009),),
 )
 
 
@@ -71,13 +77,15 @@ def test_the_entries_are_these() -> None:
     assert entries == {
         "schema": "9101",
         "boot": "9107",
-        "pods/web": "95a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200",
+        "pods/web": "97a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200a3636c69a3622d31",
         "items/b\0\0\0\1": "00000000000000016465656473",
         "tokens": "74",
         "names": "6e",
         "blocks_in_use": "919101",
         "left": "91c3",
         "told": "91c3",
+        "standing": "9101",
+        "resting/1.3": "94a264620103ce6b49d209",
     }
 
 

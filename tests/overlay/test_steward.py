@@ -15,6 +15,7 @@ import pytest
 from overlay.admission import TokenBook
 from overlay.catalog.records import block_of_key, node_key, sign_record
 from overlay.config import Limits, Settings, Timing
+from overlay.conflict import REASSERT_INTERVAL
 from overlay.effects import (
     Effect,
     NetworkChanged,
@@ -31,7 +32,7 @@ from overlay.ipam.deeds import Chain, decode_chain_untrusted
 from overlay.pace import COUNT_WAITS
 from overlay.sim import Link, Machine, World
 from overlay.state import NodeState
-from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY, REASSERT_INTERVAL
+from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY
 from overlay.types import Endpoint, NodeId
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import decode_untrusted
@@ -168,6 +169,8 @@ def everything(machine: Machine) -> NodeState:
     state = parts.holdings.stored(
         tokens=registrar.tokens.encode() if registrar else b"",
         names=registrar.encode() if registrar else b"",
+        standing=machine.engine.conflict.standing,
+        epoch=parts.wall.epoch,
     )
     return replace(state, items=tuple(parts.store.items()))
 
@@ -205,7 +208,8 @@ def test_what_could_not_be_stored_is_part_of_what_is_stored_next() -> None:
     world.run(world.now + 10.0)
     assert stored(machine) == everything(machine)
     differ = {key for key, value in machine.disk.entries.items() if before.get(key) != value}
-    assert {key[:7] for key in differ} == {b"items/n"}  # its record and the other's; no pod
+    # Its record and the other's, and the address that rests; no pod.
+    assert {key[:7] for key in differ} == {b"items/n", b"resting"}
 
 
 def test_a_change_is_stored_as_what_differs_and_not_as_all_that_is_known() -> None:
@@ -220,7 +224,8 @@ def test_a_change_is_stored_as_what_differs_and_not_as_all_that_is_known() -> No
     _, effects = machine.engine.remove_pod("web", world.now)
     (persist,) = [effect for effect in effects if isinstance(effect, Persist)]
     # So soon after the first change, the record is made anew later.
-    assert persist.changes == ((b"pods/web", None),)
+    assert [key for key, _ in persist.changes] == [b"pods/web", b"resting/1.2"]
+    assert dict(persist.changes)[b"pods/web"] is None
 
 
 def test_items_that_are_not_taken_over_at_a_start_leave_the_disk() -> None:

@@ -107,3 +107,6 @@ def test_nothing_forbidden_happens_and_in_the_end_all_agree(seed):
     pods = [{(pod.node, pod.name, pod.address) for pod in one.pods} for one in shown]
     assert all(known == pods[0] for known in pods)
     assert all(one.ledger.queued == 0 for one in shown)
+    # Whatever crashed and could not be stored: nobody took itself for a copy.
+    assert world.trace.notes("record.overtaken") == []
+    assert not any(machine.engine.conflict.frozen for machine in world.live())

@@ -225,7 +225,7 @@ def test_asking_again_after_the_leave_is_over_is_answered_at_once():
     assert leaving.leave(world.now) == [Left(1)]
 
 
-def test_a_node_restored_from_a_backup_is_believed_again():
+def test_a_node_restored_from_a_backup_is_believed_again_when_it_is_claimed():
     world = settled(3)
     world["node2"].add_pod("old")
     backup = dict(world["node2"].disk.entries)
@@ -236,6 +236,9 @@ def test_a_node_restored_from_a_backup_is_believed_again():
     world.crash("node2")
     world["node2"].disk.restore(backup)  # a snapshot of the whole machine, say
     world.restart("node2")
+    world.run(world.now + 5.0)
+    assert not knows_pod(world, "node1", "old")  # it waits for a decision (`test_identity`)
+    world["node2"].perform(world["node2"].engine.claim(world.now))
     world.run_until(lambda: knows_pod(world, "node1", "old"), timeout=10.0)
     world["node2"].add_pod("new")
     world.run_until(lambda: knows_pod(world, "node1", "new"), timeout=5.0)

@@ -41,7 +41,7 @@ def block_of(world: World, name: str) -> BlockIndex:
 def give(world: World, giver: str, deed: Item) -> None:
     """Let a deed that `giver` signed take effect, be stored and announced."""
     engine = world[giver].engine
-    effects = engine._steward._own_changed(world.now, deed)
+    effects = engine._steward.own_changed(world.now, deed)
     world[giver].perform(engine._settle(effects, world.now))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from node.control.present import DaemonFacts
 from node.errors import NodeError
+from overlay.audit import Finding
 from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
 from overlay.errors import RefusedError
 from overlay.types import Address, Endpoint, NodeId
@@ -111,6 +113,7 @@ class FakeEngine:
         self.shot = snapshot()
         self.calls: list[tuple[object, ...]] = []
         self.said: list[tuple[NodeId, Message]] = []
+        self.findings: tuple[Finding, ...] = ()
         self.answer: Effect | None = None
         """What comes of whatever is said."""
 
@@ -118,7 +121,7 @@ class FakeEngine:
         return replace(self.shot, now=now)
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float
+        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = "cli"
     ) -> tuple[PodView, list[Effect]]:
         self.calls.append(("add_pod", name, netns, address))
         if any(pod.name == name and pod.local for pod in self.shot.pods):
@@ -133,6 +136,19 @@ class FakeEngine:
         pods = tuple(other for other in self.shot.pods if other is not pod)
         self.shot = replace(self.shot, pods=pods)
         return pod, [Persist(((b"removed", b""),))]
+
+    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+        self.calls.append(("release_lost", sorted(present)))
+        return [Persist(((b"released", b""),))]
+
+    def audit(self, present: Collection[str], now: float) -> tuple[Finding, ...]:
+        lost = [pod.name for pod in self.shot.pods if pod.local and pod.name not in present]
+        leaked = [Finding("pod-lost", f"pod {pod} is gone", "why", "fix", pod) for pod in lost]
+        return (*self.findings, *leaked)
+
+    def claim(self, now: float) -> list[Effect]:
+        self.calls.append(("claim",))
+        return [Persist(((b"claimed", b""),))]
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
         return f"muslin1-{ttl:g}", [Persist(((b"token", b""),))]
@@ -169,6 +185,7 @@ class FakeDaemon:
         self.lose_probes = False
         self.serving = True
         self.refreshed = 0
+        self.strays: tuple[str, ...] = ()
 
     def now(self) -> float:
         return 100.0
@@ -204,6 +221,12 @@ class FakeDaemon:
     async def detach_pod(self, name: str) -> None:
         if name in self.attached:
             self.attached.remove(name)
+
+    async def present_pods(self) -> frozenset[str]:
+        return frozenset(self.attached)
+
+    async def stray_links(self) -> tuple[str, ...]:
+        return self.strays
 
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         return self.echo

@@ -24,6 +24,7 @@ from overlay.session.joiner import JoinSession
 from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
+from overlay.wall import Wall
 from overlay.wire.handshake import JoinerHello
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
 from tests.support.clusters import WALL, make_cluster, make_identity, signing_key, static_key
@@ -59,7 +60,7 @@ class Node:
             "psk": PSK,
             "boot": boot,
             "settings": network.settings,
-            "epoch": WALL,
+            "wall": Wall(WALL),
             "entropy": generator.randbytes,
             "rng": generator,
             "token_secret": lambda token_id: None,

@@ -243,3 +243,29 @@ def test_a_pod_waits_for_the_block_that_was_asked_for(daemon, monkeypatch) -> No
 def test_stop_stops(daemon) -> None:
     ask(daemon, "stop")
     assert daemon.stopping
+
+
+def test_a_check_frees_only_what_it_is_told_to(daemon) -> None:
+    (finding,) = ask(daemon, "ipam.check")["findings"]
+    assert (finding["code"], finding["frees"], finding["fixed"]) == ("pod-lost", "web", False)
+    assert daemon.engine.calls == []
+    daemon.strays = ("old",)
+    lost, stray = ask(daemon, "ipam.check", fix=True)["findings"]
+    assert (lost["fixed"], stray["code"], stray["fixed"]) == (True, "veth-stray", False)
+    assert daemon.engine.calls == [("release_lost", [])]
+    assert daemon.stored == [b"released"]
+
+
+def test_a_check_that_finds_nothing_stores_nothing(daemon) -> None:
+    daemon.attached = ["web"]
+    assert ask(daemon, "ipam.check", fix=True) == {"findings": []}
+    assert daemon.stored == []
+    with pytest.raises(ControlError):
+        ask(daemon, "ipam.check", fix="yes")
+
+
+def test_a_claim_is_stored_before_it_is_said(daemon) -> None:
+    assert ask(daemon, "ipam.claim") == {"node": "node1"}
+    daemon.disk_full = True
+    with pytest.raises(NodeError):
+        ask(daemon, "ipam.claim")

@@ -54,6 +54,7 @@ def test_a_node_is_shown_with_rounded_figures_and_text_addresses() -> None:
         "loss": 0.0,
         "seen": 1.25,
         "local": False,
+        "conflict": False,
         "id": "02" * 32,
     }
 

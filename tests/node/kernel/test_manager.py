@@ -34,7 +34,8 @@ class FakeNetlink:
 
     def read(self, ours: Callable[[str], bool], sysctls: Sequence[str]) -> KernelState:
         self.reads += 1
-        return self.kernel.state()
+        state = self.kernel.state()
+        return replace(state, links={k: link for k, link in state.links.items() if ours(k)})
 
     def changed(self) -> bool:
         announced, self.announced = self.announced, False
@@ -79,6 +80,9 @@ class Bench:
         monkeypatch.setattr(
             manager_module.netns, "exists", lambda path: path in self.netlink.namespaces
         )
+        monkeypatch.setattr(
+            manager_module.netns, "is_gone", lambda path: path not in self.netlink.namespaces
+        )
         thread: Any = FakeThread(self.netlink)
         self.manager = KernelManager("muslin0", 1500, thread)
 
@@ -112,17 +116,17 @@ def test_a_pod_in_another_namespace_is_a_changed_wish(bench: Bench) -> None:
     bench.netlink.namespaces = {"/run/netns/other"}
     assert bench.apply(replace(POD, netns="/run/netns/other")) == ()
     (problem,) = bench.apply(POD)
-    assert problem.code == "pod-detached"
+    assert problem.code == "pod-lost"
 
 
 def test_a_problem_is_told_and_tried_again(bench: Bench) -> None:
     bench.netlink.namespaces.clear()
     (problem,) = bench.apply(POD)
     assert problem == Problem(
-        "pod-detached",
-        "pod pod11 is not connected",
+        "pod-lost",
+        "pod pod11 has lost its namespace",
         f"there is no namespace {POD.netns}",
-        "make one",
+        "muslin pod del pod11, or muslin ipam check --fix",
     )
     bench.netlink.namespaces.add(POD.netns)
     assert bench.apply(POD) == ()
@@ -203,3 +207,25 @@ def test_stopping_leaves_and_leaving_removes(bench: Bench) -> None:
     assert set(bench.netlink.kernel.links) == {"muslin0"}
     assert not bench.netlink.kernel.routes
     assert not bench.netlink.kernel.addresses
+
+
+def test_a_pod_is_present_while_it_has_a_namespace_or_a_veth(bench: Bench) -> None:
+    bench.apply(POD)
+
+    def present() -> frozenset[str]:
+        return asyncio.run(bench.manager.present([POD]))
+
+    assert present() == {"pod11"}
+    bench.netlink.namespaces.clear()  # its name; processes in it may live on
+    assert present() == {"pod11"}
+    del bench.netlink.kernel.links[VETH]
+    assert present() == set()
+    bench.netlink.namespaces.add(POD.netns)
+    assert present() == {"pod11"}
+
+
+def test_a_veth_of_no_pod_is_a_stray(bench: Bench) -> None:
+    bench.apply(POD)
+    assert asyncio.run(bench.manager.strays()) == ()
+    bench.netlink.kernel.links[veth_name("old")] = Link(veth_name("old"), alias="old")
+    assert asyncio.run(bench.manager.strays()) == ("old",)

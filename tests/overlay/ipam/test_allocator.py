@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from overlay.config import Limits
+from overlay.config import Limits, Timing
 from overlay.errors import RefusedError, StateError
-from overlay.ipam.allocator import QUARANTINE, Allocator, Slot, pick_block_to_give
+from overlay.ipam.allocator import Allocator, Resting, Slot, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import BlockPlan
 from overlay.ipam.titles import Titles
@@ -21,11 +21,12 @@ from tests.support.clusters import make_cluster, signing_key
 
 CLUSTER = make_cluster("10.1.0.0/24", "fd00::/48", block_prefix=29)  # 32 blocks of 5 pods
 PLAN = BlockPlan(CLUSTER)
+QUARANTINE = Timing().quarantine
 B0, B1, B2 = BlockIndex(0), BlockIndex(1), BlockIndex(2)
 
 
 def allocator_of(*blocks: BlockIndex) -> Allocator:
-    allocator = Allocator(PLAN)
+    allocator = Allocator(PLAN, QUARANTINE)
     for block in blocks:
         allocator.add_block(block)
     return allocator
@@ -187,9 +188,9 @@ def test_taken_resting_and_closed_addresses_are_not_free() -> None:
     allocator.allocate("q", None, 0.0)
     allocator.free("p", 1.0)
     assert allocator.free_slots(1.0) == 2 * PLAN.capacity - 2
-    assert allocator.free_slots(1.0 + QUARANTINE) == 2 * PLAN.capacity - 1
     allocator.close_all_but({B0})
     assert allocator.free_slots(1.0) == PLAN.capacity - 2
+    assert allocator.free_slots(1.0 + QUARANTINE) == PLAN.capacity - 1
 
 
 def test_a_block_is_empty_when_nothing_in_it_is_taken_or_rests() -> None:
@@ -239,6 +240,34 @@ def test_a_block_that_could_not_come_back_is_kept() -> None:
     assert pick_block_to_give(titles, signing_key(2).public, ()) == B0
     moved(titles, 0, 1)
     assert pick_block_to_give(titles, signing_key(1).public, ()) is None
+
+
+# -- resting across restarts ---------------------------------------------------------------------
+
+
+def test_what_rests_is_told_in_the_order_in_which_it_ends() -> None:
+    allocator = allocator_of(B0)
+    for pod, now in (("b", 1.0), ("a", 2.0), ("c", 3.0)):
+        slot = allocator.allocate(pod, None, now)
+        allocator.free(pod, now)
+        assert allocator.resting(now)[-1] == Resting(pod, slot, now + QUARANTINE)
+    assert [rest.pod for rest in allocator.resting(2.0 + QUARANTINE)] == ["c"]
+
+
+def test_a_rest_is_never_longer_than_a_quarantine() -> None:
+    allocator = allocator_of(B0)
+    assert allocator.rest(Resting("web", Slot(B0, 2), 1e9), 100.0)
+    assert allocator.allocate("a", None, 100.0).host == 3
+    assert allocator.allocate("b", None, 100.0 + QUARANTINE).host == 2
+
+
+@pytest.mark.parametrize("slot", [Slot(B1, 2), Slot(B0, 1), Slot(B0, 7), Slot(B0, 3)])
+def test_what_cannot_rest_here_is_left_alone(slot: Slot) -> None:
+    allocator = allocator_of(B0)
+    allocator.restore("web", B0, 3)
+    assert not allocator.rest(Resting("old", slot, 50.0), 0.0)
+    assert allocator.resting(0.0) == ()
+    allocator.check_invariants()
 
 
 # -- against an oracle ---------------------------------------------------------------------------
@@ -312,10 +341,12 @@ class AllocatorMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
+        resting = self.allocator.resting(self.now)
         self.allocator = allocator_of(*self.blocks)
         for pod, slot in self.pods.items():
             self.allocator.restore(pod, *slot)
-        self.freed.clear()
+        for rest in reversed(resting):  # stored in any order
+            assert self.allocator.rest(rest, self.now)
 
     @invariant()
     def agrees(self) -> None:

@@ -1,0 +1,113 @@
+"""Pods of this node: made, taken back, and found again after a restart.
+
+A pod is whose it is (`owner`) and of one boot of the machine (`boot_id`): network namespaces do not
+survive a reboot, so neither do pods. When the daemon starts, it says which namespaces there are:
+
+    stored pod --+-- of an earlier boot ------------> released: its addresses rest, everyone is told
+                 +-- its namespace is gone ---------> released
+                 '-- its namespace is there --------> kept, and connected again
+
+A namespace that vanishes while the daemon runs is found, too, but its pod stays until somebody says
+otherwise: its owner may be about to make it again.
+
+Nothing is stored or announced here; `overlay.steward` does that with the effects it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from overlay.effects import Effect, Report
+from overlay.errors import CapacityError, RefusedError
+from overlay.snapshots import pod_view
+from overlay.state import StoredPod
+from overlay.steward import Steward
+from overlay.types import Address
+from overlay.views import PodView
+
+CLI: Final = "cli"
+"""Owner of the pods that a person made."""
+
+
+class PodKeeper:
+    """The pods of one node.
+
+    Args:
+        steward: stores and announces what changes here.
+        boot_id: of the machine's present boot; empty where pods survive everything (simulations).
+    """
+
+    def __init__(self, steward: Steward, boot_id: str) -> None:
+        self._steward = steward
+        self._parts = steward.parts
+        self._boot_id = boot_id
+
+    def add(
+        self, name: str, netns: str, address: Address | None, owner: str, now: float
+    ) -> tuple[PodView, list[Effect]]:
+        """Give a pod its addresses and announce it; the caller attaches it to the kernel.
+
+        Raises:
+            RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`,
+                `identity-conflict`.
+        """
+        self._steward.check_may_give()
+        holdings = self._parts.holdings
+        wall = self._parts.wall.at(now)
+        try:
+            pod = holdings.add_pod(
+                name, netns, address, wall, now, owner=owner, boot_id=self._boot_id
+            )
+        except RefusedError as refused:
+            seeker = self._parts.seeker
+            if refused.code != "no-free-address" or not seeker.seeking:
+                raise
+            why = f"{refused}, and there is no other block: {seeker.why}"
+            raise RefusedError(refused.code, why, refused.fix) from refused
+        if not holdings.has_room():
+            holdings.remove_pod(name, now)
+            what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
+            raise CapacityError(what, "record")
+        effects = self._steward.own_changed(now, wait=0.0)
+        return self._view(pod), effects + self._steward.tidy(now)
+
+    def remove(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        """Take a pod's addresses back and announce it; the caller detaches it.
+
+        Raises:
+            RefusedError: `no-such-pod`. Nothing else.
+        """
+        pod = self._parts.holdings.remove_pod(name, now)
+        effects = self._steward.own_changed(now, wait=0.0)
+        return self._view(pod), effects + self._steward.tidy(now)
+
+    def lost(self, present: Collection[str]) -> dict[str, str]:
+        """Pods that cannot be reached any more, and why.
+
+        Args:
+            present: names of the pods whose namespace exists.
+        """
+        why = {}
+        for name, pod in self._parts.holdings.pods.items():
+            if pod.boot_id != self._boot_id:
+                why[name] = "the machine has been restarted"
+            elif name not in present:
+                why[name] = "its namespace is gone"
+        return why
+
+    def release(self, lost: dict[str, str], now: float) -> list[Effect]:
+        """Take the addresses of these pods back: name -> why. Unknown names are passed over."""
+        holdings = self._parts.holdings
+        known = {name: why for name, why in lost.items() if name in holdings.pods}
+        gone = [(holdings.remove_pod(name, now), why) for name, why in known.items()]
+        if not gone:
+            return []
+        reports = [
+            Report("pod.reconciled", {"pod": pod.name, "owner": pod.owner, "why": why})
+            for pod, why in gone
+        ]
+        return [*self._steward.own_changed(now), *reports, *self._steward.tidy(now)]
+
+    def _view(self, pod: StoredPod) -> PodView:
+        return pod_view(pod, self._steward.identity.name, self._parts.plan)

@@ -1,0 +1,97 @@
+"""What the operator and the machine around a node ask of it: one method each, effects settled.
+
+`Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
+`overlay.pods`, `overlay.conflict`. A request that raises has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from overlay.audit import Finding, audit
+from overlay.effects import Effect, Persist, SendControl
+from overlay.parts import Parts
+from overlay.pods import CLI, PodKeeper
+from overlay.steward import Steward
+from overlay.types import Address, Endpoint, NodeId
+from overlay.views import PodView
+
+
+class Requests:
+    """The requests to one engine."""
+
+    parts: Parts
+    _steward: Steward
+    _keeper: PodKeeper
+
+    def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
+        """Execute the effects that one part has for another; return the rest, in order."""
+        raise AssertionError("the engine has its own")
+
+    def add_pod(
+        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = CLI
+    ) -> tuple[PodView, list[Effect]]:
+        """Give a pod its addresses and announce it; the caller attaches it to the kernel."""
+        view, effects = self._keeper.add(name, netns, address, owner, now)
+        return view, self._settle(effects, now)
+
+    def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
+        """Take a pod's addresses back and announce it; the caller detaches it."""
+        view, effects = self._keeper.remove(name, now)
+        return view, self._settle(effects, now)
+
+    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+        """Take back the addresses of pods that are gone; `present`: whose namespace exists."""
+        return self._settle(self._keeper.release(self._keeper.lost(present), now), now)
+
+    def audit(self, present: Collection[str], now: float) -> tuple[Finding, ...]:
+        """What of addresses and blocks is not as it should be; changes nothing."""
+        standing = self._steward.conflict.standing
+        return audit(self.parts, standing, self._keeper.lost(present), now)
+
+    def claim(self, now: float) -> list[Effect]:
+        """The operator says: this is the only machine with this identity."""
+        return self._settle(self._steward.claim(now), now)
+
+    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+        """A join token, as text, and what must be stored before it is shown."""
+        return self._steward.mint_token(ttl, now)
+
+    def leave(self, now: float) -> list[Effect]:
+        """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""
+        return self._settle(self._steward.leave(now), now)
+
+    def remove(self, name: str, now: float, *, force: bool = False) -> list[Effect]:
+        """Declare a node dead for ever, with the authority's key."""
+        return self._settle(self._steward.remove(name, now, force=force), now)
+
+    def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
+        """This machine's underlay addresses changed."""
+        return self._settle(self._steward.on_endpoints(endpoints, now), now)
+
+    def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
+        """The largest packet that this machine's links carry changed, in bytes."""
+        return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)
+
+    def on_clock(self, epoch: float) -> None:
+        """The wall clock was set: it is `epoch` at monotonic zero, in Unix seconds, from now on.
+
+        Certificates, tokens and the ages of pods follow; no timer does, so nobody dies of it.
+        """
+        self.parts.wall.epoch = epoch
+
+    def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
+        """One of `lost` failed, others stood behind it: announce nothing until all are stored."""
+        return self._steward.on_persist_failed(lost, why, now)
+
+    def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
+        """Probe a member; `ProbeAnswered(node, token, rtt)` follows, or nothing.
+
+        Raises:
+            StateError: `node` is no member. Nothing else.
+        """
+        return self._settle(self.parts.gossip.probe(node, token, now), now)
+
+    def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
+        """Say what the daemon has to say to a member: an encoded control message."""
+        return self._settle([SendControl(node, message)], now)

@@ -1,0 +1,68 @@
+"""Versions of a node's own record: they only grow, whatever was lost.
+
+    version  boot << 32 | n
+
+The boot counter was stored before this start used it, so versions grow even when the last ones
+before a crash were never written. A state that was restored from a backup has an old counter, and a
+copy of it on another machine has the same one: both meet a record of this node that they did not
+make (`overlay.conflict`), and go on from there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from overlay.catalog.catalog import Catalog
+from overlay.catalog.records import NodeRecord
+from overlay.types import NodeId
+
+LAST_BOOT: Final = (1 << 32) - 2
+"""Two more starts fit into 32 bits."""
+
+
+class Versions:
+    """The versions of one node's record.
+
+    Args:
+        catalog: knows the newest record, whoever signed it.
+        node: whose.
+        boot: of this start, 0 <= boot < 2**32.
+    """
+
+    __slots__ = ("_catalog", "_node", "_version")
+
+    def __init__(self, catalog: Catalog, node: NodeId, boot: int) -> None:
+        self._catalog = catalog
+        self._node = node
+        self._version = boot << 32
+
+    @property
+    def boot(self) -> int:
+        """This start's counter, or that of the newer record it went on from."""
+        return self._version >> 32
+
+    def next(self) -> int:
+        """A version never used before, above that of every record known."""
+        newer = self.overtaken_by()
+        self._version = (self._version if newer is None else newer.version) + 1
+        return self._version
+
+    def overtaken_by(self) -> NodeRecord | None:
+        """A newer record of this node than the last one it has made or followed."""
+        known = self._catalog.nodes.get(self._node)
+        # A node that has left is not brought back by an old backup: its name may be another's.
+        # Nothing comes after the last boot, which only a thief of the key would have signed.
+        if known is None or known.left or known.boot >= LAST_BOOT:
+            return None
+        return known if known.version > self._version else None
+
+    def follow(self, newer: NodeRecord) -> None:
+        """Another machine signed this; leave it so. What is made from now on comes after it."""
+        self._version = max(self._version, newer.version)
+
+    def raise_boot(self) -> int:
+        """Begin a boot number that nobody has used, as far as is known; returns it."""
+        newer = self.overtaken_by()
+        boot = (self.boot if newer is None else newer.boot) + 1
+        self._version = boot << 32
+        return boot
