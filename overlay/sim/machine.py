@@ -381,6 +381,8 @@ class Machine:
             self.time.set_rate(rate)
             self._rearm()
         self.time.step(step)
+        if self._engine is not None:
+            self._engine.on_clock(self.time.epoch)  # as the daemon does within seconds
         self._note("clock.set", rate="" if rate is None else rate, step=step)
 
     def _note(self, event: str, **fields: Scalar) -> None:

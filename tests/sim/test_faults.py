@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Network
 
 from overlay.effects import Left
@@ -270,7 +269,7 @@ def test_nodes_that_start_with_a_wrong_clock_do_not_forget_each_other():
 
 
 def set_clock(machine: Machine, epoch: float) -> None:
-    machine._site = replace(machine._site, epoch=epoch)
+    machine.time.epoch = epoch
 
 
 def owner_of(world: World, block: str, seen_by: str) -> str:
