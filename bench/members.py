@@ -30,8 +30,9 @@ from typing import Final
 
 from bench.report import Table, machine, say
 from node.errors import NodeError
+from overlay.catalog.keys import deed_item
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import PodEntry, deed_item, sign_record
+from overlay.catalog.records import PodEntry, sign_record
 from overlay.config import Limits, Settings
 from overlay.engine import Engine
 from overlay.ipam.deeds import Chain, sign_deed

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from overlay.catalog.records import block_of_key
+from overlay.catalog.keys import block_of_key
 from overlay.effects import Effect, Left
 from overlay.errors import RefusedError, WireError
 from overlay.ipam.deeds import decode_chain_untrusted

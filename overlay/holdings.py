@@ -16,14 +16,8 @@ from collections.abc import Iterable, Set
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import (
-    ENDPOINTS_MAX,
-    NodeRecord,
-    PodEntry,
-    deed_item,
-    pack_record,
-    seal_record,
-)
+from overlay.catalog.keys import deed_item
+from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, PodEntry, pack_record, seal_record
 from overlay.catalog.removals import NO_REMOVALS
 from overlay.config import Limits, Timing
 from overlay.errors import ConfigError, RefusedError

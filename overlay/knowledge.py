@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import NodeRecord, node_of_key
+from overlay.catalog.keys import node_of_key
+from overlay.catalog.records import NodeRecord
 from overlay.catalog.removals import removed_of_key
 from overlay.effects import Effect, NetworkChanged, Report, SendControl
 from overlay.forwarding.inbound import Inbound

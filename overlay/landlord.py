@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from overlay.catalog.records import deed_item
+from overlay.catalog.keys import deed_item
 from overlay.effects import Report
 from overlay.ipam.deeds import sign_base
 from overlay.ipam.idle import IdleBlocks

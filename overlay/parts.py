@@ -11,8 +11,8 @@ import random
 
 from overlay.admission import Registrar
 from overlay.catalog.catalog import Catalog
+from overlay.catalog.keys import node_key
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import node_key
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.errors import AuthError

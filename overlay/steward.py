@@ -18,7 +18,7 @@ from typing import Final
 
 from overlay.admission import Registrar
 from overlay.agenda import earliest
-from overlay.catalog.records import block_of_key
+from overlay.catalog.keys import block_of_key
 from overlay.catalog.removals import removal_key
 from overlay.conflict import CODE, Conflict, Standing
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl

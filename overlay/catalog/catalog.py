@@ -19,14 +19,9 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from overlay.catalog.blocks import block_views, blocks_used
+from overlay.catalog.keys import block_of_key, node_of_key
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import (
-    NodeRecord,
-    PodEntry,
-    block_of_key,
-    check_validity,
-    node_of_key,
-)
+from overlay.catalog.records import NodeRecord, PodEntry, check_validity
 from overlay.catalog.removals import (
     Removal,
     acknowledgement,

@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+from overlay.catalog.keys import node_key
 from overlay.catalog.removals import ACKNOWLEDGEMENT_SIZE, NO_REMOVALS
 from overlay.config import Limits
 from overlay.drops import DropReason
 from overlay.errors import AuthError, CapacityError, ConfigError, WireError
-from overlay.ipam.deeds import Chain
 from overlay.ipam.plan import BlockPlan
-from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, verify
+from overlay.keys import SIGNATURE_SIZE, verify
 from overlay.types import BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import (
     CERTIFICATE_MAX,
@@ -65,48 +65,6 @@ _HOST_MAX: Final = 45
 _TOMBSTONE_FIELDS: Final = 4
 _FIELDS: Final = 12
 _BOOT_SHIFT: Final = 32
-
-
-_NODE_PREFIX: Final = b"n"
-_DEED_PREFIX: Final = b"b"
-_DEED_KEY_SIZE: Final = 5
-
-
-def node_key(node: NodeId) -> bytes:
-    """The item key of a node's record."""
-    return _NODE_PREFIX + node
-
-
-def node_of_key(key: bytes) -> NodeId | None:
-    """Whose record has this key; None if it is no record's.
-
-    >>> node_of_key(node_key(NodeId(bytes(32)))) == bytes(32)
-    True
-    """
-    if key[:1] != _NODE_PREFIX or len(key) != 1 + KEY_SIZE:
-        return None
-    return NodeId(key[1:])
-
-
-def deed_key(block: BlockIndex) -> bytes:
-    """The item key of a block's deeds (`overlay.ipam.deeds`).
-
-    >>> block_of_key(deed_key(BlockIndex(258)))
-    258
-    """
-    return _DEED_PREFIX + block.to_bytes(_DEED_KEY_SIZE - 1, "big")
-
-
-def deed_item(chain: Chain) -> Item:
-    """The item that shows the title of a block that has moved."""
-    return Item(deed_key(chain.block), chain.base_sequence, chain.encode())
-
-
-def block_of_key(key: bytes) -> BlockIndex | None:
-    """The block whose deeds have this key; None if there is none."""
-    if key[:1] != _DEED_PREFIX or len(key) != _DEED_KEY_SIZE:
-        return None
-    return BlockIndex(int.from_bytes(key[1:], "big"))
 
 
 @dataclass(frozen=True, slots=True)

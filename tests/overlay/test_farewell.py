@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from overlay.catalog.records import deed_key
+from overlay.catalog.keys import deed_key
 from overlay.effects import Left, Persist
 from overlay.sim import World
 from tests.sim.worlds import blocks_of, settled

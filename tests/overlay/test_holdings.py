@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from overlay.catalog.catalog import Catalog
+from overlay.catalog.keys import block_of_key
 from overlay.catalog.records import (
     ENDPOINTS_MAX,
     NodeRecord,
     PodEntry,
-    block_of_key,
     check_validity,
     open_record_untrusted,
     sign_record,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from overlay.catalog.records import deed_item, sign_record
+from overlay.catalog.keys import deed_item
+from overlay.catalog.records import sign_record
 from overlay.catalog.removals import Removal, sign_removal
 from overlay.config import Settings
 from overlay.effects import Effect, NetworkChanged, Report, SendControl

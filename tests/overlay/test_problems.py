@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overlay.catalog.records import deed_item
+from overlay.catalog.keys import deed_item
 from overlay.ipam.deeds import Chain, sign_deed
 from overlay.problems import MAX_NAMES, _some
 from overlay.sim import World

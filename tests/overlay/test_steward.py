@@ -13,7 +13,8 @@ from itertools import pairwise
 import pytest
 
 from overlay.admission import TokenBook
-from overlay.catalog.records import block_of_key, node_key, sign_record
+from overlay.catalog.keys import block_of_key, node_key
+from overlay.catalog.records import sign_record
 from overlay.config import Limits, Settings, Timing
 from overlay.conflict import REASSERT_INTERVAL
 from overlay.effects import (

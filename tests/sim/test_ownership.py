@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from overlay.catalog.records import deed_item
+from overlay.catalog.keys import deed_item
 from overlay.config import Settings, Timing
 from overlay.errors import OverlayError
 from overlay.ipam.deeds import Chain, sign_deed

@@ -11,14 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import (
-    NodeRecord,
-    PodEntry,
-    deed_item,
-    deed_key,
-    node_key,
-    sign_record,
-)
+from overlay.catalog.keys import deed_item, deed_key, node_key
+from overlay.catalog.records import NodeRecord, PodEntry, sign_record
 from overlay.catalog.removals import Removal, sign_removal
 from overlay.gossip.store import Store
 from overlay.ipam.deeds import Chain, sign_base, sign_deed

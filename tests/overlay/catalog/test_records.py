@@ -8,16 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overlay.catalog.keys import block_of_key, deed_key, node_key, node_of_key
 from overlay.catalog.records import (
     ENDPOINTS_MAX,
     NodeRecord,
     PodEntry,
-    block_of_key,
     check_validity,
     decode_record_untrusted,
-    deed_key,
-    node_key,
-    node_of_key,
     open_record_untrusted,
     sign_record,
     usable_endpoint,
