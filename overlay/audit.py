@@ -37,7 +37,7 @@ class Finding:
 
 
 def audit(
-    parts: Parts, standing: Standing, lost: Mapping[str, str], now: float
+    parts: Parts, standing: Standing, lost: Mapping[str, str], now: float, *, told: bool = True
 ) -> tuple[Finding, ...]:
     """Everything that is wrong with this node's addresses and the blocks it knows.
 
@@ -46,8 +46,9 @@ def audit(
         standing: with another machine of the same identity, records differ as they must.
         lost: pods without a namespace -> why.
         now: monotonic seconds.
+        told: the record says all there is; False while changes wait to be announced together.
     """
-    differing = _differing(parts) if standing is Standing.SOLE else ()
+    differing = _differing(parts) if told and standing is Standing.SOLE else ()
     own = (*_lost(parts, lost), *_homeless(parts), *differing, *_resting(parts, now))
     return (*own, *_silent(parts, now))
 

@@ -46,8 +46,8 @@ class Requests:
 
     def audit(self, present: Collection[str], now: float) -> tuple[Finding, ...]:
         """What of addresses and blocks is not as it should be; changes nothing."""
-        standing = self._steward.conflict.standing
-        return audit(self.parts, standing, self._keeper.lost(present), now)
+        standing, told = self._steward.conflict.standing, self._steward.told
+        return audit(self.parts, standing, self._keeper.lost(present), now, told=told)
 
     def claim(self, now: float) -> list[Effect]:
         """The operator says: this is the only machine with this identity."""

@@ -124,6 +124,11 @@ class Steward:
         announce = parts.gossip.publish(news, now) if news else []
         return [self.persist(), NetworkChanged(), *changed, *announce]
 
+    @property
+    def told(self) -> bool:
+        """Whether the record says all there is: nothing waits to be announced."""
+        return self._pace.due_at is None
+
     def learn(self, now: float) -> list[Effect]:
         """Let what gossip brought take effect; take a block into use if one was sought."""
         parts = self.parts

@@ -64,6 +64,8 @@ def test_a_record_that_says_something_else_is_found() -> None:
     world = settled(1)
     machine = world["node1"]
     machine.add_pod("web")
+    assert findings(world) == (), "it only waits to be announced"
+    world.run(world.now + 1.0)
     identity = machine.membership.identity
     known = machine.engine.parts.catalog.nodes[identity.node]
     item = sign_record(identity, version=known.version + 1, blocks_in_use=known.blocks_in_use)

@@ -125,6 +125,7 @@ def test_a_frozen_node_hands_out_nothing_and_takes_pods_back() -> None:
     assert code(machine.add_pod, "other") == code(machine.leave) == CODE
     assert CODE in {problem.code for problem in machine.snapshot().problems}
     machine.remove_pod("web")
+    world.run(world.now + 1.0)
     assert own_record(machine).pods == ()
     assert own_record(machine).conflict
 

@@ -63,10 +63,7 @@ def test_a_pod_that_does_not_fit_the_record_leaves_nothing(monkeypatch) -> None:
     world = settled(1)
     holdings = world["node1"].engine.parts.holdings
 
-    def full(**_: object) -> None:
-        raise CapacityError("too large", "record")
-
-    monkeypatch.setattr(holdings, "record", full)
+    monkeypatch.setattr(holdings, "has_room", lambda: False)
     with pytest.raises(CapacityError):
         keeper(world).add("web", "/ns/web", None, CLI, world.now)
     assert holdings.pods == {}

@@ -128,8 +128,9 @@ def test_a_strangers_datagrams_get_no_answer_and_change_nothing():
         for attempt in (datagram, spoilt, unseen, datagram[:20], datagram[:7], unknown):
             world.underlay.send("stranger", stranger, target, attempt, 0)
     world.run(world.now + 0.05)
-    # A member's initiation that was seen before is told so, for the member's eyes only.
-    assert len(heard) <= len(initiations)
+    # A member's initiation that was seen before is told so, for the member's eyes only. Its last
+    # bytes are mac2, which nobody looks at while there is no load: the spoilt one counts as well.
+    assert len(heard) <= 2 * len(initiations)
     for answer, _, _ in heard:
         assert answer[0] == TYPE_RESPONSE
         assert len(answer) < min(map(len, initiations))
