@@ -42,6 +42,7 @@ from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.sealer import Transmit
 from overlay.gossip.letter import GossipMessage
+from overlay.invariants.watch import Watch
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
@@ -133,10 +134,10 @@ class Engine(Requests):
             reader=reader,
         )
         self.parts.holdings.endpoints = endpoints
-        self.outbound = self.parts.outbound
-        self.ledger = self.parts.ledger
+        self.outbound, self.ledger = self.parts.outbound, self.parts.ledger
         self._answers = IcmpAnswers(deliver)
         self._tend_at: float | None = None
+        self.watch = Watch(self)
         self._steward = Steward(
             self.parts,
             identity=identity,
@@ -355,11 +356,10 @@ class Engine(Requests):
         effects += self._steward.conflict.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
-            effects += parts.knowledge.tend(now) + parts.tending.on_look(now)
+            effects += parts.knowledge.tend(now) + parts.tending.on_look(now) + self.watch.tend(now)
         effects += parts.peering.on_deadline(now)
         effects += parts.gossip.on_deadline(now)
-        effects += parts.seeker.on_deadline(now)
-        effects += parts.lanes.on_deadline(now)
+        effects += parts.seeker.on_deadline(now) + parts.lanes.on_deadline(now)
         return self._settle(effects, now)
 
     # -- observation ---------------------------------------------------------------------------

@@ -372,6 +372,11 @@ class Holdings:
             conflict=conflict,
         )
 
+    def check_invariants(self) -> None:
+        """Assert that pods and allocator agree. For tests."""
+        self.allocator.check_invariants()
+        assert all(self.allocator.slot(p.name) == (p.block, p.host) for p in self.pods.values())
+
     def _sorted(self) -> list[StoredPod]:
         return [self.pods[name] for name in sorted(self.pods)]
 

@@ -144,7 +144,7 @@ class Parts:
         return Gossip(local, self.store, settings.timing, rng, self.name_of)
 
     def _make_packet_path(self, settings: Settings, deliver: Deliver, transmit: Transmit) -> None:
-        limits = settings.limits
+        limits = self.limits = settings.limits
         self.ledger = Ledger()
         self.routes = RouteTable()
         self.paths: dict[NodeId, PeerPath] = {}

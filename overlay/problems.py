@@ -42,6 +42,13 @@ def _own(engine: Engine) -> Iterator[Problem]:
             "an operator declared it dead: nobody talks to it any more",
             "stop it, remove its folder, and join again with a new token",
         )
+    for name, evidence in engine.watch.found.items():
+        yield Problem(
+            f"invariant-{name}",
+            "something happened that must never happen",
+            evidence,
+            "keep the state folder and the log, report it, restart the node",
+        )
 
 
 def _blocks(engine: Engine, now: float) -> Iterator[Problem]:

@@ -245,8 +245,8 @@ class Steward:
         if self.not_stored:
             self.not_stored = ""
             self.parts.gossip.mute(False)
-            if self.farewell.open:
-                effects += self.farewell.say(now)
+            effects += self.farewell.say(now) if self.farewell.open else []
+            effects += self.tidy(now)  # a block that came meanwhile is not mentioned again
         return effects
 
     def _check_storable(self) -> None:

@@ -44,7 +44,9 @@ Reading order, from the network to the whole:
     faults        `faults` (cuts, disks), `processor` (pauses, starvation)
     a machine     `inbox`, `port`, `executor`, `machine`; `applicant` still has to join
     a cluster     `authority`, `reader`, `site`, `world`; `packets` that pods send
-    judging       `checks` (what must be true), `trace` (what happened), `deaths`
+    judging       `notary` and `inspector` (what must be true at every moment), `checks` (in the
+                  end), `trace` (what happened), `deaths`
+    at random     `schedules`, `steps`, `hostile`
     scenarios     `scenario` (the file), `typed`, `selection`, `spec`; `stage`, `acts`, `mishaps`
                   (what can happen); `play`, `metrics`, `goals`, `outcome` (what came of it)
 
@@ -56,6 +58,7 @@ References:
 from __future__ import annotations
 
 from overlay.sim.faults import Power
+from overlay.sim.inspector import Inspector, InvariantError
 from overlay.sim.link import Link, Lost
 from overlay.sim.machine import Machine
 from overlay.sim.packets import udp
@@ -67,6 +70,8 @@ from overlay.sim.world import ADDRESSES6, NotReachedError, World
 
 __all__ = [
     "ADDRESSES6",
+    "Inspector",
+    "InvariantError",
     "Link",
     "Lost",
     "Machine",

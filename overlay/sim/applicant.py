@@ -36,6 +36,7 @@ class Applicant:
         site: the world it is in.
         token: the line that `muslin token` prints.
         seed: of its keys; another one for each attempt, as real ones are drawn.
+        make_key: makes its signing key.
         admitted: called with what it needs to be a member.
 
     Attributes:
@@ -50,6 +51,7 @@ class Applicant:
         site: Site,
         token: str,
         seed: str,
+        make_key: Callable[[bytes], SigningKey],
         admitted: Admitted,
     ) -> None:
         self.name = name
@@ -59,7 +61,7 @@ class Applicant:
         self._admitted: Admitted | None = admitted
         self._alarm: Alarm | None = None
         entropy = random.Random(f"{seed}/{name}")
-        self._signing = SigningKey(entropy.randbytes(32))
+        self._signing = make_key(entropy.randbytes(32))
         self._static = StaticKey(entropy.randbytes(32))
         self._joiner = Joiner(
             token=JoinToken.parse(token),

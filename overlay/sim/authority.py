@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 
 from overlay.keys import SigningKey, StaticKey
@@ -20,6 +21,7 @@ class Authority:
         cidr, cidr6, block_prefix: the cluster's ranges.
         wall: Unix seconds of the founding.
         lifetime: seconds until the founder's certificate expires.
+        make_key: makes signing keys.
 
     Attributes:
         cluster: the cluster it founded.
@@ -36,10 +38,12 @@ class Authority:
         block_prefix: int,
         wall: int,
         lifetime: int,
+        make_key: Callable[[bytes], SigningKey] = SigningKey,
     ) -> None:
         self._entropy = entropy
+        self._make_key = make_key
         self._serial = 0
-        self._key = SigningKey(entropy(32))
+        self._key = make_key(entropy(32))
         self._psk = entropy(32)
         signing, static = self._keys()
         self.cluster = found_cluster(
@@ -60,7 +64,7 @@ class Authority:
         return Membership(identity, self.cluster, self._psk)
 
     def _keys(self) -> tuple[SigningKey, StaticKey]:
-        return SigningKey(self._entropy(32)), StaticKey(self._entropy(32))
+        return self._make_key(self._entropy(32)), StaticKey(self._entropy(32))
 
     def _certified(
         self, name: str, signing: SigningKey, static: StaticKey, *, wall: int, lifetime: int

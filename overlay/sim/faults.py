@@ -169,6 +169,15 @@ class Disk:
         self.writes += 1
         return None
 
+    def durable(self) -> Mapping[bytes, bytes]:
+        """What would be left if the power failed now."""
+        if not self._unsynced:
+            return self.entries
+        left = Disk(self.entries)
+        for undo in reversed(self._unsynced):
+            left._apply(undo)  # another disk
+        return left.entries
+
     def power_loss(self) -> int:
         """Forget what was not synced; returns how many transactions that were."""
         lost = len(self._unsynced)

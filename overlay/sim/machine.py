@@ -12,7 +12,7 @@ next deadline. The engine is told the machine's own time, which may differ from 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import assert_never
 
@@ -69,6 +69,7 @@ class Machine:
         port: its socket.
         traffic: what it sent and received.
         changes: grows whenever what it shows of itself may have changed.
+        acted: called after everything it did; the world's inspector.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Machine:
         self.benched: list[BenchEffect] = []
         self.changes = 0
         self.time = LocalTime(site.clock, site.epoch, clocks)
+        self.acted: Callable[[Machine], None] | None = None
         self._site = site
         # Both go on after a restart, as a machine's entropy does: no key is made twice.
         self._rng = random.Random(f"{seed}/{name}/choices")
@@ -139,6 +141,9 @@ class Machine:
         self.power = Power.RUNNING
         self._note("machine.started")
         self.perform(self._engine.start(self.now))
+        if self._engine is not None and self._engine.not_stored:
+            # As the daemon does: the next start would use the same boot counter again.
+            self._halt("machine.refused")
 
     def stop(self) -> None:
         """Stop the daemon in good order."""
@@ -304,6 +309,8 @@ class Machine:
         """
         self._executor.perform(effects)
         self._rearm()
+        if self.acted is not None:
+            self.acted(self)
 
     def _execute(self, effect: Effect) -> bool:
         """Whether to go on with the list that `effect` is from."""

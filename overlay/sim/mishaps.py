@@ -66,6 +66,8 @@ class ChangeDisk(OnRunning):
         """Change it."""
         disk = stage.world[name].disk
         disk.latency, disk.fsync = self.latency, self.fsync
+        if not self.fsync:
+            stage.world.inspector.excuse(stage.world[name].membership.identity.node)
         return []
 
 

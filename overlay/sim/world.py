@@ -23,12 +23,14 @@ from overlay.errors import OverlayError, StateError
 from overlay.joining import JoinOutcome
 from overlay.sim.applicant import Applicant
 from overlay.sim.authority import Authority
-from overlay.sim.checks import differences, violations
+from overlay.sim.checks import differences
 from overlay.sim.clock import Clock
+from overlay.sim.inspector import Inspector
 from overlay.sim.link import Link
 from overlay.sim.localtime import TRUE, Clocks
 from overlay.sim.machine import Machine
 from overlay.sim.nat import TIMEOUT, Nat, NatKind
+from overlay.sim.notary import Notary
 from overlay.sim.site import Membership, Site
 from overlay.sim.trace import WORLD, Trace
 from overlay.sim.underlay import Underlay
@@ -75,6 +77,8 @@ class World:
         cidr, cidr6, block_prefix: the cluster's ranges.
         underlay: range that machines get their underlay addresses from, IPv4 or IPv6.
         keep_datagrams: whether the trace keeps datagrams; a big world is lighter without.
+        check: whether the invariants are checked after every event, which costs a tenth or two; in
+            a world of more than a hundred machines every few seconds. See `overlay.sim.inspector`.
 
     Attributes:
         nats: which NAT a machine is behind, by its name; to be set before it is added.
@@ -94,6 +98,7 @@ class World:
         block_prefix: int = 24,
         underlay: Prefix = ADDRESSES,
         keep_datagrams: bool = True,
+        check: bool = True,
     ) -> None:
         self.seed = seed
         self.clock = Clock()
@@ -111,10 +116,14 @@ class World:
         self._private = map(str, PRIVATE.hosts())
         self._site = Site(self.clock, self.trace, self.underlay, settings or Settings(), EPOCH)
         self._entropy = random.Random(f"{seed}/world").randbytes
+        self.notary = Notary()
+        self.inspector = Inspector(self.notary, self.machines, self.clock, seed)
+        self._check = check
         self._shown: dict[str, tuple[tuple[int, bytes], Snapshot]] = {}
         self._authority = Authority(
             self._entropy,
             founder,
+            make_key=self.notary.key,
             cidr=cidr,
             cidr6=cidr6,
             block_prefix=block_prefix,
@@ -169,6 +178,7 @@ class World:
             site=self._site,
             token=token or self.machines[self.founder].mint_token(),
             seed=self._entropy(16).hex(),
+            make_key=self.notary.key,
             admitted=partial(self._admit, name),
         )
         return applicant
@@ -208,6 +218,8 @@ class World:
             membership=membership,
             clocks=self.clocks.get(name, TRUE),
         )
+        if self._check:
+            machine.acted = self.inspector.acted
         return machine
 
     def _new_endpoint(self, name: str) -> Endpoint:
@@ -310,6 +322,7 @@ class World:
         machine = self.machines[name]
         if machine.live:
             machine.crash()
+        self.inspector.excuse(machine.membership.identity.node)
         machine.disk.restore(image)
         self._note("disk.restored", machine=name)
         machine.start()
@@ -324,6 +337,7 @@ class World:
         original = self.machines[name]
         machine = self._machine(copy, original.membership, self._new_endpoint(copy))
         machine.disk.restore(original.disk.image())
+        self.inspector.excuse(original.membership.identity.node)
         self.doubles |= {name, copy}
         self._note("machine.cloned", machine=name, copy=copy)
         machine.start()
@@ -362,11 +376,14 @@ class World:
         """Whether all live nodes have blocks, know each other, and agree on routes and pods."""
         return next(self.differences(), None) is None
 
+    def settled(self) -> bool:
+        """Whether all live nodes have converged and hold the same items, to the last byte."""
+        roots = {machine.engine.parts.store.root() for machine in self.live()}
+        return len(roots) <= 1 and self.converged()
+
     def check_invariants(self) -> None:
-        """Assert what must hold at every moment. See `overlay.sim.checks`."""
-        shown = {machine.name: machine.snapshot() for machine in self.live()}
-        found = list(violations(shown))
-        assert not found, f"at {self.now:.3f} s, seed {self.seed}: {found}"
+        """Look at all that must hold at every moment; raises InvariantError where it does not."""
+        self.inspector.look()
 
     def _show(self, machine: Machine) -> Snapshot:
         """A snapshot as old as the last change of anything that `differences` looks at.

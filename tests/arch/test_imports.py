@@ -32,6 +32,7 @@ LAYERS = (
         "engine",
         "farewell",
         "holdings",
+        "invariants",
         "joining",
         "knowledge",
         "landlord",

@@ -30,6 +30,7 @@ def twice_given(world: World, other: str) -> BlockIndex:
     key = world["node1"].membership.identity.signing
     taker = world[other].membership.identity.node
     fork = sign_deed(key, Chain(block, key.public), taker, cluster=world.cluster.id)
+    world.inspector.excuse(key.public)  # it cheats
     for machine in world.live():
         parts = machine.engine.parts
         parts.gossip._spread.learned += parts.store.merge([deed_item(fork)])

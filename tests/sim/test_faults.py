@@ -232,9 +232,7 @@ def test_a_node_restored_from_a_backup_is_believed_again_when_it_is_claimed():
     for _ in range(3):
         world.restart("node2")
         world.run(world.now + 1.0)
-    world.crash("node2")
-    world["node2"].disk.restore(backup)  # a snapshot of the whole machine, say
-    world.restart("node2")
+    world.restore("node2", backup)  # a snapshot of the whole machine, say
     world.run(world.now + 5.0)
     assert not knows_pod(world, "node1", "old")  # it waits for a decision (`test_identity`)
     world["node2"].perform(world["node2"].engine.claim(world.now))
@@ -309,3 +307,15 @@ def state_of(world: World, name: str, seen_by: str) -> NodeState:
 
 def knows_pod(world: World, name: str, pod: str) -> bool:
     return any(view.name == pod for view in world[name].snapshot().pods)
+
+
+def test_a_block_that_arrives_while_the_disk_is_full_is_used_when_it_is_not():
+    world = settled(2)
+    newcomer = world.add_node("node3")
+    newcomer.disk.fail(1)
+    newcomer.perform(newcomer.engine.on_endpoints((), world.now))  # something that must be stored
+    assert newcomer.engine.not_stored
+    holdings = newcomer.engine.parts.holdings
+    world.run_until(lambda: bool(holdings.owned()), timeout=5.0)
+    assert newcomer.engine.not_stored
+    world.run_until(world.converged, timeout=15.0)

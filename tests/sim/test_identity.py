@@ -29,6 +29,7 @@ def refusal(call, *arguments: object) -> str:
 
 def machine_on_copy(world: World, of: str, state: Entries, name: str = "copy") -> Machine:
     """A second machine, elsewhere, that starts on a copy of the state folder of the first."""
+    world.inspector.excuse(world[of].membership.identity.node)
     copied = world.add_machine(name, world[of].membership)
     copied.crash()
     copied.disk.restore(state)
@@ -38,9 +39,7 @@ def machine_on_copy(world: World, of: str, state: Entries, name: str = "copy") -
 
 def restored(world: World, name: str, state: Entries) -> Machine:
     """The machine itself, its state folder put back."""
-    world.crash(name)
-    world[name].disk.restore(state)
-    world.restart(name)
+    world.restore(name, state)
     return world[name]
 
 

@@ -171,9 +171,10 @@ def test_what_a_removed_node_signs_afterwards_takes_no_block_into_use() -> None:
     world.cut("node1", "node2")
     world["node1"].remove("node3", force=True)
     friend = sign_deed(key, old, id_of(world, "node2"), cluster=world.cluster.id)
-    world["node2"].engine.parts.gossip._spread.learned += world["node2"].engine.parts.store.merge(
-        [deed_item(friend)]
-    )
+    world.inspector.excuse(id_of(world, "node3"))
+    engine = world["node2"].engine
+    engine.parts.gossip._spread.learned += engine.parts.store.merge([deed_item(friend)])
+    world["node2"].perform(engine._settle(engine._steward.learn(world.now), world.now))
     world.heal()
     world.run_until(lambda: owners(world, "node2")[block] == "node1", timeout=60.0)
     world.run(world.now + 10.0)

@@ -149,7 +149,7 @@ def test_a_strangers_datagrams_get_no_answer_and_change_nothing():
 
 def test_a_member_with_a_key_of_low_order_harms_nobody():
     world = settled(3)
-    signing = SigningKey(bytes(range(32)))
+    signing = world.notary.key(bytes(range(32)))
     certificate = issue_certificate(
         world["node1"].membership.authority,
         node=signing.public,

@@ -10,7 +10,9 @@ from node.control.handlers import GROWTH_LOOKS, Handlers
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import RefusedError
+from overlay.invariants.watch import LOOK_INTERVAL
 from overlay.views import Problem
+from tests.sim.worlds import settled
 from tests.support.daemon import FakeDaemon, snapshot
 
 
@@ -269,3 +271,16 @@ def test_a_claim_is_stored_before_it_is_said(daemon) -> None:
     daemon.disk_full = True
     with pytest.raises(NodeError):
         ask(daemon, "ipam.claim")
+
+
+def test_a_broken_invariant_is_a_problem_in_the_status_with_its_evidence(daemon) -> None:
+    world = settled(1, check=False)
+    engine = world["node1"].engine
+    engine.ledger.tun_in += 1  # a packet of which nobody knows what became
+    engine.watch.tend(world.now + LOOK_INTERVAL)
+    daemon.engine.shot = engine.snapshot(world.now)
+    status = ask(daemon, "status")
+    (problem,) = status["problems"]
+    assert problem["code"] == "invariant-books-balance"
+    assert "things were read" in problem["why"]
+    assert status["state"] == "problem"

@@ -6,9 +6,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from overlay.config import Limits, Timing
 from overlay.errors import RefusedError, StateError
@@ -268,92 +265,3 @@ def test_what_cannot_rest_here_is_left_alone(slot: Slot) -> None:
     assert not allocator.rest(Resting("old", slot, 50.0), 0.0)
     assert allocator.resting(0.0) == ()
     allocator.check_invariants()
-
-
-# -- against an oracle ---------------------------------------------------------------------------
-
-
-class AllocatorMachine(RuleBasedStateMachine):
-    """Random use, against a plain dict of addresses and the times they were freed."""
-
-    names = st.sampled_from([f"p{number}" for number in range(12)])
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allocator = allocator_of(B0)
-        self.blocks = [B0]
-        self.pods: dict[str, Slot] = {}
-        self.freed: dict[Slot, tuple[str, float]] = {}
-        self.now = 0.0
-
-    def free_for(self, pod: str | None) -> list[Slot]:
-        return [
-            slot
-            for slot in (Slot(block, host) for block in self.blocks for host in range(2, 7))
-            if slot not in self.pods.values()
-            and (
-                slot not in self.freed
-                or self.freed[slot][0] == pod
-                or self.now - self.freed[slot][1] >= QUARANTINE
-            )
-        ]
-
-    @rule(seconds=st.sampled_from([1.0, 20.0, 60.0]))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    @precondition(lambda self: len(self.blocks) == 1)
-    @rule()
-    def add(self) -> None:
-        self.allocator.add_block(B1)
-        self.blocks.append(B1)
-
-    @rule(pod=names)
-    def allocate(self, pod: str) -> None:
-        if pod in self.pods:
-            return
-        free = self.free_for(None)
-        if free:
-            assert self.allocator.allocate(pod, None, self.now) == free[0]
-            self.pods[pod] = free[0]
-        else:
-            with pytest.raises(RefusedError):
-                self.allocator.allocate(pod, None, self.now)
-
-    @rule(pod=names, block=st.sampled_from([B0, B1]), host=st.integers(0, 7), six=st.booleans())
-    def allocate_wanted(self, pod: str, block: BlockIndex, host: int, six: bool) -> None:
-        if pod in self.pods:
-            return
-        address = PLAN.address6(block, host) if six else PLAN.address4(block, host)
-        slot = Slot(block, host)
-        if slot in self.free_for(pod):
-            assert self.allocator.allocate(pod, address, self.now) == slot
-            self.pods[pod] = slot
-        else:
-            with pytest.raises(RefusedError):
-                self.allocator.allocate(pod, address, self.now)
-
-    @rule(pod=names)
-    def free(self, pod: str) -> None:
-        if pod in self.pods:
-            self.allocator.free(pod, self.now)
-            self.freed[self.pods.pop(pod)] = (pod, self.now)
-
-    @rule()
-    def restart(self) -> None:
-        resting = self.allocator.resting(self.now)
-        self.allocator = allocator_of(*self.blocks)
-        for pod, slot in self.pods.items():
-            self.allocator.restore(pod, *slot)
-        for rest in reversed(resting):  # stored in any order
-            assert self.allocator.rest(rest, self.now)
-
-    @invariant()
-    def agrees(self) -> None:
-        self.allocator.check_invariants()
-        assert {pod: self.allocator.slot(pod) for pod in self.pods} == self.pods
-        assert sum(map(self.allocator.pods_in, self.blocks)) == len(self.pods)
-
-
-TestAllocatorMachine = AllocatorMachine.TestCase
-TestAllocatorMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -112,3 +112,16 @@ def test_what_is_on_many_disks_is_in_memory_once_and_what_is_not_is_let_go(monke
     assert all(value is first for value in others)
     assert len(faults._shared) == 4
     assert all(len(disk.entries) == 10 for disk in disks)
+
+
+def test_what_would_survive_a_power_failure_is_known_before_it_happens():
+    disk = Disk({b"boot": b"1"})
+    assert disk.durable() == {b"boot": b"1"}
+    disk.fsync = False
+    disk.write([(b"boot", b"2"), (b"left", b"yes")])
+    disk.write([(b"boot", b"3")])
+    assert disk.durable() == {b"boot": b"1"}
+    assert disk.entries == {b"boot": b"3", b"left": b"yes"}
+    expected = disk.durable()
+    disk.power_loss()
+    assert disk.entries == expected

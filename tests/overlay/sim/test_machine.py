@@ -184,6 +184,7 @@ def test_an_engine_whose_deadline_does_not_move_is_found_out():
         def on_deadline(self, now: float) -> list:
             return []
 
+    machine.acted = None  # nothing to judge
     machine._engine = Stuck()
     machine.perform([])
     with pytest.raises(StateError, match="over and over"):

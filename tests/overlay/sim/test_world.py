@@ -6,7 +6,7 @@ import pytest
 
 from overlay.config import Settings
 from overlay.errors import StateError
-from overlay.sim import ADDRESSES6, Link, NotReachedError, World, udp
+from overlay.sim import ADDRESSES6, InvariantError, Link, NotReachedError, World, udp
 from overlay.sim.nat import NatKind
 from overlay.sim.world import EPOCH
 
@@ -104,8 +104,13 @@ def test_a_crash_leaves_the_disk_and_a_restart_counts_as_a_boot():
 
 def test_an_invariant_that_does_not_hold_is_raised_with_time_and_seed():
     world = World(9)
-    world.machines["twin"] = World(9, founder="twin")["twin"]  # who uses the same blocks
-    with pytest.raises(AssertionError, match=r"seed 9.*in use by both"):
+    thief = world.add_node("thief")
+    thief.engine.parts.holdings.blocks_in_use.append(
+        world["node1"].engine.parts.holdings.blocks_in_use[0]
+    )
+    with pytest.raises(
+        InvariantError, match=r"seed 9.*10.244.0.0/24 is used by node1 and by thief"
+    ):
         world.check_invariants()
 
 
