@@ -76,7 +76,16 @@ class Gossip:
         name_of: how a member is called in reports.
     """
 
-    __slots__ = ("_liveness", "_name_of", "_offer", "_rng", "_spread", "_summary_at", "_timing")
+    __slots__ = (
+        "_liveness",
+        "_met",
+        "_name_of",
+        "_offer",
+        "_rng",
+        "_spread",
+        "_summary_at",
+        "_timing",
+    )
 
     def __init__(
         self,
@@ -90,7 +99,8 @@ class Gossip:
         self._rng = rng
         self._name_of = name_of
         self._liveness = Liveness(local, timing, rng, name_of)
-        self._spread = Spread(store, timing, self._liveness.hearsay.rings.neighbours)
+        self._spread = Spread(store, timing, self._partners)
+        self._met: set[NodeId] = set()  # members that something came from
         self._offer: Offer | None = None
         self._summary_at: float | None = None
 
@@ -109,6 +119,7 @@ class Gossip:
     def remove_member(self, node: NodeId) -> None:
         """Forget `node`: it has left. Nothing happens if it was no member."""
         self._liveness.remove(node)
+        self._met.discard(node)
         if self._offer is not None:
             self._offer.drop(node)
         if not self._liveness.hearsay.members:
@@ -167,6 +178,7 @@ class Gossip:
     def on_message(self, node: NodeId, message: GossipMessage, now: float) -> list[Effect]:
         """A control message came over the session with `node`, which need not be a member."""
         actions = self._liveness.on_heard(node, now, now)
+        self._met.add(node)
         match message:
             case Buckets() | Ids() | Delta() | Want():
                 pass
@@ -261,9 +273,8 @@ class Gossip:
         if self._summary_at is not None and now >= self._summary_at:
             wait = self._rng.uniform(1 - JITTER, 1 + JITTER)
             self._summary_at = now + self._timing.gossip_interval * wait
-            neighbours = self._liveness.hearsay.rings.neighbours()
-            if neighbours:
-                actions.append(Letter(self._rng.choice(neighbours), self._summary()))
+            if partners := self._partners():
+                actions.append(Letter(self._rng.choice(partners), self._summary()))
         if self._offer is not None:
             actions += [Letter(node, have) for node, have in self._offer.on_deadline(now)]
         return self._post(actions)
@@ -304,6 +315,15 @@ class Gossip:
         if not message.ask:
             return []
         return [Letter(node, Claims(hearsay.notable(CLAIMS_PER_TURN)))]
+
+    def _partners(self) -> list[NodeId]:
+        """Neighbours to tell things to: those that were met; all, as long as none was.
+
+        Probes make the sessions, two in a second. While many nodes join, neighbours change with
+        every record that comes, and who told each of them something would only shake hands.
+        """
+        met, neighbours = self._met, self._liveness.hearsay.rings.neighbours()
+        return [node for node in neighbours if node in met] or list(neighbours)
 
     def _summary(self) -> Summary:
         store = self._spread.store

@@ -139,8 +139,9 @@ class Spread:
             return []
         changed = [item for item in changed if self.damping.on_change(item.key, now)]
         if sum(len(item.key) + len(item.body) for item in changed) > PUSHED_BYTES:
+            neighbours = self._neighbours()
             for item in changed:
-                self._tell(item)
+                self._tell(item, neighbours)
             return self._flush(now)
         deltas = deltas_of(changed)
         return [Letter(node, delta) for node in self._neighbours() for delta in deltas]
@@ -192,9 +193,10 @@ class Spread:
         if not self._wanted:
             self._comparing = None
         self.learned += new
+        neighbours = [one for one in self._neighbours() if one != node]
         for item in new:
             if item.key not in self.hidden and self.damping.on_change(item.key, now):
-                self._tell(item, without=(node, *have[item_id(item)]))
+                self._tell(item, neighbours, without=have[item_id(item)])
         return self._flush(now) + self._ask(now)
 
     # -- comparing ---------------------------------------------------------------------------------
@@ -207,8 +209,7 @@ class Spread:
 
     def on_buckets(self, node: NodeId, message: Buckets, now: float) -> list[Action]:
         """A member holds something else than we do: list what we have where that differs."""
-        busy = self._comparing
-        if busy is not None and busy[0] != node and now < busy[1]:
+        if self._is_busy(node, now):
             return []
         ids = ids_of(self.store, differing(self.store, message), self.hidden)
         if ids is None:
@@ -218,11 +219,20 @@ class Spread:
 
     def on_ids(self, node: NodeId, message: Ids, now: float) -> list[Action]:
         """A member lists what it has in some buckets: ask for what it has more, offer the rest."""
+        if not message.buckets:  # all it has, in answer to our summary
+            if self._is_busy(node, now):
+                return []
+            self._comparing = node, now + COMPARE_FOR
         lacking, surplus = compare(self.store, message, self.hidden)
         for one in lacking:
             self._wanted.offer(node, one)
         offers = [Letter(node, Have(blob)) for blob in blobs_of(surplus)[:MESSAGES_PER_TURN]]
         return [*self._ask(now), *offers]
+
+    def _is_busy(self, node: NodeId, now: float) -> bool:
+        """Whether a comparison with another one than `node` is under way."""
+        busy = self._comparing
+        return busy is not None and busy[0] != node and now < busy[1]
 
     # -- output ------------------------------------------------------------------------------------
 
@@ -240,12 +250,14 @@ class Spread:
             return self._ask(now)
         return self._flush(now) + self._ask(now)
 
-    def _tell(self, item: Item, without: Collection[NodeId] = ()) -> None:
-        """Offer an item that is held to the neighbours, those left out that have it."""
+    def _tell(
+        self, item: Item, neighbours: Collection[NodeId], without: Collection[NodeId] = ()
+    ) -> None:
+        """Offer an item that is held to these neighbours, those left out that have it."""
         one = self.store.id_of(item.key)
         if one is None:
             return
-        for node in self._neighbours():
+        for node in neighbours:
             if node in without:
                 continue
             outbox = self._outboxes.get(node)
