@@ -93,6 +93,7 @@ class View:
 
     nodes: Sequence[Row]
     routes: Sequence[Row]
+    pods: Sequence[Row]
 
 
 def what_is_missing(node: str, view: View, nodes: Iterable[str], pods: Iterable[Row]) -> str:
@@ -114,7 +115,10 @@ def what_is_missing(node: str, view: View, nodes: Iterable[str], pods: Iterable[
         for address in filter(None, (pod["address"], pod["address6"])):
             if pod["node"] != node and not _is_routed(address, pod["node"], routes):
                 return f"{node} has no route to {address} of pod {pod['name']}"
-    return ""
+    # A node announces its pods a moment after its block: the route may be there before them.
+    listed = {(row["node"], row["name"]) for row in view.pods}
+    unlisted = (pod for pod in pods if (pod["node"], pod["name"]) not in listed)
+    return next((f"{node} does not know pod {pod['name']}" for pod in unlisted), "")
 
 
 def _is_routed(address: str, owner: str, routes: Iterable[tuple[Any, str]]) -> bool:
@@ -141,7 +145,9 @@ def wait_until_whole(
     for name in names:
 
         def missing(name: str = name) -> str:
-            view = View(ask(info, name, "get", kind="nodes"), ask(info, name, "get", kind="routes"))
+            view = View(
+                *[ask(info, name, "get", kind=kind) for kind in ("nodes", "routes", "pods")]
+            )
             return what_is_missing(name, view, names, pods)
 
         wait_until(missing, max(0.0, deadline - time.monotonic()), abort)

@@ -21,6 +21,7 @@ WHOLE = View(
         {"prefix": "10.244.2.0/24", "node": "node2"},
         {"prefix": "fd00:0:0:2::/64", "node": "node2"},
     ],
+    pods=[POD],
 )
 LAB = LabInfo(plan("lab", 2, 0, underlay="ipv4", mtu=1500, cidr="10.0.0.0/16"), Path("/none"))
 
@@ -34,27 +35,33 @@ def test_a_node_that_sees_all_and_reaches_all_is_whole() -> None:
 
 
 def test_an_unknown_or_silent_member_is_missing() -> None:
-    assert missing(View([], WHOLE.routes), []) == "node1 does not know node2"
-    suspect = View([{"name": "node2", "state": "suspect"}], WHOLE.routes)
+    assert missing(View([], WHOLE.routes, []), []) == "node1 does not know node2"
+    suspect = View([{"name": "node2", "state": "suspect"}], WHOLE.routes, [])
     assert missing(suspect, []) == "node1 sees node2 as suspect"
 
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_a_route_of_either_family_is_missed(left: int) -> None:
     address = ["fd00:0:0:2::2", "10.244.2.2"][left]
-    view = View(WHOLE.nodes, [WHOLE.routes[left]])
+    view = View(WHOLE.nodes, [WHOLE.routes[left]], [POD])
     assert missing(view, [POD]) == f"node1 has no route to {address} of pod web"
 
 
 def test_a_route_to_the_wrong_node_is_none() -> None:
-    view = View(WHOLE.nodes, [{**route, "node": "node3"} for route in WHOLE.routes])
+    view = View(WHOLE.nodes, [{**route, "node": "node3"} for route in WHOLE.routes], [POD])
     assert missing(view, [POD]).startswith("node1 has no route")
 
 
 def test_own_pods_need_no_route_and_ipv4_pods_no_ipv6_route() -> None:
-    bare = View(WHOLE.nodes, [])
-    assert missing(bare, [{**POD, "node": "node1"}]) == ""
-    assert missing(View(WHOLE.nodes, WHOLE.routes[:1]), [{**POD, "address6": None}]) == ""
+    own = {**POD, "node": "node1"}
+    assert missing(View(WHOLE.nodes, [], [own]), [own]) == ""
+    only4 = {**POD, "address6": None}
+    assert missing(View(WHOLE.nodes, WHOLE.routes[:1], [only4]), [only4]) == ""
+
+
+def test_a_pod_that_is_routed_but_not_listed_is_missing() -> None:
+    view = View(WHOLE.nodes, WHOLE.routes, [])
+    assert missing(view, [POD]) == "node1 does not know pod web"
 
 
 def test_waiting_ends_when_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +131,8 @@ def test_a_daemon_that_ends_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_all_nodes_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "POLL", 0.0)
-    both = [[{"name": name, "state": "ready"} for name in NODES], []]
-    one = [[{"name": "node2", "state": "ready"}], []]
+    both = [[{"name": name, "state": "ready"} for name in NODES], [], []]
+    one = [[{"name": "node2", "state": "ready"}], [], []]
     answers = {"node1": [*both], "node2": [*one, *both]}
     monkeypatch.setattr(readiness, "ControlClient", Daemons(**answers))
     readiness.wait_until_whole(LAB, [], 60.0, threading.Event())
