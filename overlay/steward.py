@@ -121,6 +121,7 @@ class Steward:
             self._pace.on_announced(now)
             news.append(parts.holdings.record(conflict=self.conflict.frozen, content=content))
             changed += parts.knowledge.take_own(news[-1:], now)
+            parts.holdings.versions.note_made()
         announce = parts.gossip.publish(news, now) if news else []
         return [self.persist(), NetworkChanged(), *changed, *announce]
 

@@ -29,12 +29,13 @@ class Versions:
         boot: of this start, 0 <= boot < 2**32.
     """
 
-    __slots__ = ("_catalog", "_node", "_version")
+    __slots__ = ("_catalog", "_made", "_node", "_version")
 
     def __init__(self, catalog: Catalog, node: NodeId, boot: int) -> None:
         self._catalog = catalog
         self._node = node
         self._version = boot << 32
+        self._made: NodeRecord | None = None
 
     @property
     def boot(self) -> int:
@@ -47,18 +48,31 @@ class Versions:
         self._version = (self._version if newer is None else newer.version) + 1
         return self._version
 
+    def note_made(self) -> None:
+        """The record that was made last is in force here."""
+        known = self._catalog.nodes.get(self._node)
+        if known is not None and known.version == self._version:
+            self._made = known
+
     def overtaken_by(self) -> NodeRecord | None:
-        """A newer record of this node than the last one it has made or followed."""
+        """A newer record of this node than the last one it has made or followed.
+
+        Two machines that started as often count alike: one of the same version that says something
+        else, and that everybody prefers, is as foreign as a newer one.
+        """
         known = self._catalog.nodes.get(self._node)
         # A node that has left is not brought back by an old backup: its name may be another's.
         # Nothing comes after the last boot, which only a thief of the key would have signed.
         if known is None or known.left or known.boot >= LAST_BOOT:
             return None
-        return known if known.version > self._version else None
+        same = known.version == self._version and self._made is not None
+        foreign = known.version > self._version or (same and known != self._made)
+        return known if foreign else None
 
     def follow(self, newer: NodeRecord) -> None:
         """Another machine signed this; leave it so. What is made from now on comes after it."""
         self._version = max(self._version, newer.version)
+        self._made = newer if newer.version == self._version else self._made
 
     def raise_boot(self) -> int:
         """Begin a boot number that nobody has used, as far as is known; returns it."""

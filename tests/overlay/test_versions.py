@@ -42,3 +42,17 @@ def test_a_record_that_ends_a_node_is_not_outdone(version: int, left: bool) -> N
     versions = Versions(known(version, left=left), NODE, 3)
     assert versions.overtaken_by() is None
     assert versions.next() == 3 << 32 | 1
+
+
+def test_a_record_of_our_own_last_version_that_says_something_else_is_foreign() -> None:
+    catalog = SimpleNamespace(nodes={})
+    versions = Versions(catalog, NODE, 3)
+    catalog.nodes = known(versions.next()).nodes
+    versions.note_made()
+    assert versions.overtaken_by() is None
+    catalog.nodes = {NODE: SimpleNamespace(**vars(catalog.nodes[NODE]), pods=("another's",))}
+    other = catalog.nodes[NODE]
+    assert versions.overtaken_by() is other
+    versions.follow(other)
+    assert versions.overtaken_by() is None
+    assert versions.next() == 3 << 32 | 2
