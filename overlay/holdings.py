@@ -299,7 +299,8 @@ class Holdings:
                 spare.append(chain)
         if spare:
             return deed_item(spare[0])
-        if titles.given_to(taker) * self._plan.capacity > pods * GIVEN_SHARE:
+        had = titles.given_to(taker, back_at=self._identity.node)
+        if had * self._plan.capacity > pods * GIVEN_SHARE:
             raise RefusedError("has-room", "the blocks you were given have few pods")
         stays = {*self.blocks_in_use, *self._catalog.held()}
         picked = pick_block_to_give(titles, self._identity.node, stays)

@@ -124,14 +124,16 @@ class Titles:
         """The blocks that `node` owns because they came to it."""
         return frozenset(self._granted.get(node, ()))
 
-    def given_to(self, node: NodeId) -> int:
+    def given_to(self, node: NodeId, back_at: NodeId | None = None) -> int:
         """How many blocks `node` was given by deed, those included that it passed on.
 
         Blocks that went back to the authority's node do not count any more: a base stands in
-        front of their chains, and what was before it is forgotten.
+        front of their chains, and what was before it is forgotten. Nor do those that `back_at`
+        owns now: a node that left, handed its blocks over and came back, gets one where they are.
         """
         return sum(
-            any(deed.taker == node for deed in chain.deeds) for chain in self._chains.values()
+            chain.owner != back_at and any(deed.taker == node for deed in chain.deeds)
+            for chain in self._chains.values()
         )
 
     def passed_by(self, nodes: Collection[NodeId]) -> tuple[BlockIndex, ...]:

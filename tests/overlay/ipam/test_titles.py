@@ -119,6 +119,8 @@ def test_a_chain_that_grows_costs_one_signature_check_per_new_deed() -> None:
 def test_blocks_that_a_node_passed_on_still_count_as_given_to_it() -> None:
     titles = titles_of(chain_of(1), chain_of(1, 2, block=3), chain_of(2, block=0))
     assert [titles.given_to(NODES[node].public) for node in range(4)] == [0, 2, 2, 0]
+    owner = titles.owner(BlockIndex(0))
+    assert titles.given_to(NODES[1].public, back_at=owner) < 2, "where it is now it does not count"
     titles.admit(base_of(2, block=3).encode())
     assert titles.given_to(NODES[1].public) == 1
 
