@@ -79,12 +79,17 @@ def without_boot_counter(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("overlay.engine.replace", without)
 
 
+def without_rest(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("overlay.ipam.allocator.Allocator._lay_to_rest", lambda self, resting: None)
+
+
 PROTECTIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], frozenset[str], set[str]]] = [
     (without_fsync, POWER, {"stored-first"}),
     (without_fsync_and_nobody_looks_at_disks, POWER, {"boot-grows"}),
     (without_tie_break, LIES, {"settled"}),
     (without_signatures, LIES, {"owner-signed"}),
     (without_boot_counter, POWER, {"boot-grows"}),
+    (without_rest, frozenset({"add-pod", "remove-pod"}), {"quarantine-kept"}),
 ]
 
 
