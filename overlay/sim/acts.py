@@ -70,6 +70,29 @@ class Leave(OnRunning):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Remove(Act):
+    """The operator removes nodes for ever, running or not; seen when everybody knows.
+
+    One that still runs is switched off a second later, as somebody would who sees that.
+    """
+
+    nodes: Selection
+
+    def targets(self, stage: Stage) -> list[str]:
+        """Those of the selection, running or not; never the founder, who does it."""
+        chosen = stage.choose(self.nodes, lambda machine: not machine.left)
+        return [name for name in chosen if name != stage.world.founder]
+
+    def begin(self, stage: Stage, name: str) -> list[Goal]:
+        """Have the founder do it."""
+        machine = stage.world[name]
+        stage.world[stage.world.founder].remove(name, force=True)
+        if machine.live:
+            stage.later(1.0, lambda: stage.world.crash(name))
+        return [goals.knows_removed(identity(machine))]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Crash(OnRunning):
     """The daemon dies; seen when everybody holds the node for dead."""
 
@@ -242,6 +265,7 @@ class ChangeLink(Act):
 ACTS: Final[Mapping[str, type[Act]]] = {
     "join": Join,
     "leave": Leave,
+    "remove": Remove,
     "crash": Crash,
     "power-loss": PowerLoss,
     "start": Start,

@@ -86,6 +86,15 @@ def knows_left(node: NodeId) -> Goal:
     return met
 
 
+def knows_removed(node: NodeId) -> Goal:
+    """Knows that a node was removed."""
+
+    def met(observer: Machine) -> bool:
+        return node in observer.engine.parts.catalog.removed
+
+    return met
+
+
 def holds_for_dead(node: NodeId, boot: int) -> Goal:
     """Holds a node for dead, or has heard of a later start of it than `boot`."""
 

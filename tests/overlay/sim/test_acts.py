@@ -48,6 +48,30 @@ def test_members_leave_die_and_return():
     assert [summary.missing for summary in outcome.events] == [()] * 5
 
 
+def test_the_removed_are_known_by_all_and_their_blocks_come_back():
+    one = play(
+        event(2, "crash", nodes='"node2"') + event(20, "remove", nodes='["node2", "node3"]'),
+        until=60,
+    )
+    outcome = one.run()
+    removed = of(outcome, "remove")
+    assert (removed.targets, removed.missing) == (2, ())
+    assert len(removed.seconds) >= 3
+    assert not one.world["node3"].live
+    founder = one.world["node1"].snapshot()
+    assert {str(node.state) for node in founder.nodes if node.name in ("node2", "node3")} <= {
+        "removed"
+    }
+    assert {block.node for block in founder.blocks} == {"node1", "node4"}
+    assert outcome.agree
+
+
+def test_the_founder_is_never_removed():
+    one = play(event(2, "remove", nodes='"all"'), until=30)
+    one.run()
+    assert [name for name, machine in one.world.machines.items() if machine.live] == ["node1"]
+
+
 def test_a_loss_of_power_takes_what_a_lying_disk_had_not_kept():
     one = play(
         event(2, "disk", nodes='"node2"', fsync="false")
