@@ -114,7 +114,6 @@ class Engine(Requests):
     ) -> None:
         self.identity = identity
         self.cluster = cluster
-        self._rng = rng
         self._restored = state.items
         current = replace(state, boot=state.boot + 1, items=())
         self.parts = Parts(
@@ -158,7 +157,7 @@ class Engine(Requests):
         parts.tell_time(now)
         self._tend_at = now + TEND_INTERVAL
         effects = self._steward.start(now)
-        for node in parts.knowledge.to_greet(self._rng):
+        for node in parts.knowledge.to_greet():
             effects += parts.peering.connect(node, now)
         return self._settle(effects, now)
 
@@ -314,7 +313,7 @@ class Engine(Requests):
                     more = self.parts.peering.send(node, message, now, once=once)
                 case SessionUp(node, endpoint):
                     more = self.parts.peering.on_session_up(node, endpoint, now)
-                    more += self.parts.gossip.greet(node)
+                    more += self.parts.gossip.greet(node, now)
                     more += self.parts.lanes.on_session_up(node, now)
                     self._steward.conflict.on_session_up(now)
                 case StampRefused(node):

@@ -12,7 +12,6 @@ changes, whatever the size of the cluster. The catalog's invariants compare that
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from typing import Final
 
@@ -40,8 +39,8 @@ FAREWELL: Final = 5.0
 have confirmed them, for `Timing.leave_after` at most, and we can only confirm in a session."""
 
 GREETED: Final = 16
-"""Members that a node connects to when it starts: in a small cluster everybody. In a large one it
-depends on who has something to say to whom."""
+"""Members that a node connects to when it starts: in a small cluster everybody. In a larger one its
+neighbours: they are whom it had sessions with, unless it exchanged packets with others."""
 
 LAST_WORD: Final = 2.0
 """Seconds that the session with a removed node is kept, so that it can be told why it ends. Packets
@@ -92,13 +91,13 @@ class Knowledge:
             self._introduce(node, now)
         self.reroute(now)
 
-    def to_greet(self, rng: random.Random) -> list[NodeId]:
+    def to_greet(self) -> list[NodeId]:
         """Members to connect to at start: what sessions they have with us from before are dead.
 
         Those who are not greeted notice that when they send (`Timing.silent_after`).
         """
         others = [node for node in self._catalog.nodes if node != self._local]
-        return others if len(others) <= GREETED else rng.sample(others, GREETED)
+        return others if len(others) <= GREETED else self._gossip.neighbours()
 
     def take_own(self, items: Iterable[Item], now: float) -> list[Effect]:
         """Items this node made itself take effect here."""

@@ -54,6 +54,9 @@ class Damping:
         """There is a new version of `key`; whether it may be offered."""
         if len(self._penalties) >= LIMIT and key not in self._penalties:
             self._sweep(now)
+        if key not in self._penalties:  # as a rule: most keys change once in a long time
+            self._penalties[key] = 1.0, now
+            return True
         penalty = self._decayed(key, now)
         if penalty < REUSE:
             self._damped.pop(key, None)

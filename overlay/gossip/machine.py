@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from overlay.agenda import earliest
 from overlay.config import Timing
 from overlay.effects import Effect, Report, SendControl
 from overlay.gossip.hearsay import LocalNode
@@ -200,9 +201,14 @@ class Gossip:
         """
         return self._post(self._spread.publish(items, now))
 
-    def greet(self, node: NodeId) -> list[Effect]:
-        """A session with `node` came up: compare all we hold, one of us may have been away."""
+    def greet(self, node: NodeId, now: float) -> list[Effect]:
+        """A session with `node` came up: compare all we hold, one of us may have been away.
+
+        Not while we compare with another: the answer would be ignored. A summary follows in time.
+        """
         self._liveness.hearsay.members.on_session(node)
+        if self._spread.is_busy(node, now):
+            return []
         return self._post([Letter(node, self._summary())])
 
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
@@ -259,13 +265,12 @@ class Gossip:
 
     def next_deadline(self) -> float | None:
         """When to call `on_deadline`; None while there is nothing to do."""
-        deadlines = (
+        return earliest(
             self._summary_at,
             self._liveness.next_deadline(),
             self._spread.next_deadline(),
             None if self._offer is None else self._offer.next_deadline(),
         )
-        return min((at for at in deadlines if at is not None), default=None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Probe, judge, pass on, and ask one neighbour whether it holds the same."""

@@ -6,9 +6,10 @@
     every gossip interval    the roots of all this node has, to one random neighbour
 
 News for one neighbour goes at once if none went lately, and else together with what comes within
-`offer_interval`. It goes once; what is lost on the way, another neighbour offers too, and what
-nobody offered is found by comparing stores. News of a key that changes all the time does not go
-(`damping`): it is left to that comparison.
+`offer_interval`; so do wants. After many ids the wait is up to three times as long. So a single
+change takes a round trip per hop, and many at once take few messages. News goes once; what is lost
+on the way, another neighbour offers too, and what nobody offered is found by comparing stores. News
+of a key that changes all the time does not go (`damping`): it is left to that comparison.
 
 References:
     Demers et al. 1987: rumours for speed, anti-entropy for certainty.
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from overlay.agenda import earliest
 from overlay.config import Timing
 from overlay.gossip.damping import Damping
 from overlay.gossip.letter import Action, Letter
@@ -39,7 +41,7 @@ from overlay.gossip.sync import (
 )
 from overlay.gossip.wanted import Wanted
 from overlay.types import NodeId
-from overlay.wire.items import Item, item_id
+from overlay.wire.items import ID_SIZE, Item, item_id
 from overlay.wire.messages import Buckets, Delta, Have, Ids, Summary, Want
 
 # -- implementation --------------------------------------------------------------------------------
@@ -50,6 +52,13 @@ PUSHED_BYTES: Final = 1_000
 NEWS_LIMIT: Final = 4096
 """Ids that wait to be offered to one neighbour. What is not offered is found by comparing."""
 
+MANY: Final = 8
+"""Ids in one turn for which the wait for the next becomes longer by one more interval."""
+
+LONGEST: Final = 3
+"""Intervals waited at most: a mass join of 1,000 nodes has several hundred ids per interval, and a
+message costs as much as many of them."""
+
 COMPARE_FOR: Final = 2.0
 """Seconds for which one comparison keeps others from beginning, unless it ends before: a node that
 starts with little differs from all its neighbours, and one of them is enough."""
@@ -58,14 +67,19 @@ starts with little differs from all its neighbours, and one of them is enough.""
 ItemMessage = Buckets | Ids | Have | Want | Delta
 
 
-class _Outbox:
-    """What one neighbour is still to be offered, and when it was last offered something."""
+def _intervals(ids: int) -> int:
+    """Offer intervals to wait after so many ids went out."""
+    return min(1 + ids // MANY, LONGEST)
 
-    __slots__ = ("ids", "sent_at")
+
+class _Outbox:
+    """What one neighbour is still to be offered, and from when on."""
+
+    __slots__ = ("free_at", "ids")
 
     def __init__(self) -> None:
         self.ids: dict[bytes, None] = {}
-        self.sent_at = float("-inf")
+        self.free_at = float("-inf")
 
 
 class Spread:
@@ -86,8 +100,10 @@ class Spread:
     """
 
     __slots__ = (
+        "_ask_at",
         "_comparing",
         "_flush_at",
+        "_may_ask_at",
         "_neighbours",
         "_outboxes",
         "_own_keys",
@@ -109,6 +125,8 @@ class Spread:
         self._timing = timing
         self._neighbours = neighbours
         self._flush_at: float | None = None
+        self._ask_at: float | None = None  # when what is wanted may be asked for
+        self._may_ask_at = float("-inf")
         self._wanted = Wanted(timing)
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._own_keys: set[bytes] = set()
@@ -186,10 +204,8 @@ class Spread:
     def on_delta(self, node: NodeId, message: Delta, now: float) -> list[Action]:
         """Items came: keep what is new, and pass the news on."""
         ids = [item_id(item) for item in message.items]
-        have = {one: self._wanted.offerers(one) for one in ids}
         new = self.store.merge(message.items)
-        for one in ids:
-            self._wanted.got(one)
+        have = {one: self._wanted.got(one) for one in ids}
         if not self._wanted:
             self._comparing = None
         self.learned += new
@@ -209,7 +225,7 @@ class Spread:
 
     def on_buckets(self, node: NodeId, message: Buckets, now: float) -> list[Action]:
         """A member holds something else than we do: list what we have where that differs."""
-        if self._is_busy(node, now):
+        if self.is_busy(node, now):
             return []
         ids = ids_of(self.store, differing(self.store, message), self.hidden)
         if ids is None:
@@ -220,7 +236,7 @@ class Spread:
     def on_ids(self, node: NodeId, message: Ids, now: float) -> list[Action]:
         """A member lists what it has in some buckets: ask for what it has more, offer the rest."""
         if not message.buckets:  # all it has, in answer to our summary
-            if self._is_busy(node, now):
+            if self.is_busy(node, now):
                 return []
             self._comparing = node, now + COMPARE_FOR
         lacking, surplus = compare(self.store, message, self.hidden)
@@ -229,7 +245,7 @@ class Spread:
         offers = [Letter(node, Have(blob)) for blob in blobs_of(surplus)[:MESSAGES_PER_TURN]]
         return [*self._ask(now), *offers]
 
-    def _is_busy(self, node: NodeId, now: float) -> bool:
+    def is_busy(self, node: NodeId, now: float) -> bool:
         """Whether a comparison with another one than `node` is under way."""
         busy = self._comparing
         return busy is not None and busy[0] != node and now < busy[1]
@@ -238,8 +254,7 @@ class Spread:
 
     def next_deadline(self) -> float | None:
         """When to call `on_deadline`; None while nothing waits."""
-        deadlines = (self._wanted.next_deadline(), self._flush_at)
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(self._wanted.next_deadline(), self._flush_at, self._ask_at)
 
     def on_deadline(self, now: float) -> list[Action]:
         """Offer what waited, ask again for what did not come."""
@@ -275,7 +290,7 @@ class Spread:
             if node not in neighbours:
                 del self._outboxes[node]
             elif outbox.ids:
-                at = outbox.sent_at + self._timing.offer_interval
+                at = outbox.free_at
                 if now < at:
                     self._flush_at = at if self._flush_at is None else min(self._flush_at, at)
                     continue
@@ -283,7 +298,7 @@ class Spread:
                 held = [one for one in outbox.ids if self._may_tell(one)]
                 letters += [Letter(node, Have(blob)) for blob in blobs_of(held)]
                 outbox.ids.clear()
-                outbox.sent_at = now
+                outbox.free_at = now + self._timing.offer_interval * _intervals(len(held))
         return letters
 
     def _may_tell(self, one: bytes) -> bool:
@@ -291,4 +306,15 @@ class Spread:
         return key is not None and key not in self.hidden
 
     def _ask(self, now: float) -> list[Action]:
-        return [Letter(node, want) for node, want in self._wanted.ask(now)]
+        """Ask for what waits, together with what comes until the last time is long enough ago."""
+        self._ask_at = None
+        if not self._wanted.is_waiting:
+            return []
+        if now < self._may_ask_at:
+            self._ask_at = self._may_ask_at
+            return []
+        asked = self._wanted.ask(now)
+        if asked:
+            many = sum(len(want.ids) for _, want in asked) // ID_SIZE
+            self._may_ask_at = now + self._timing.offer_interval * _intervals(many)
+        return [Letter(node, want) for node, want in asked]

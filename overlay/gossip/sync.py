@@ -35,9 +35,10 @@ CHUNK: Final = 32_000
 """Bytes of items or ids in one message, at most: half a burst. Only a single larger item travels in
 a larger one. No message has more than 1,700 items then, well below what decoders accept."""
 
-SMALL_CHUNK: Final = 1_100
-"""Bytes of items in one message where few messages are enough: a datagram. A lost segment costs the
-whole message, and over a bad path large ones hardly arrive at all."""
+SMALL_CHUNK: Final = 4_400
+"""Bytes of items in one message where few messages are enough: four datagrams. A lost segment costs
+the whole message, so over a bad path large ones hardly arrive at all; and a message costs its
+receiver as much work as several of its items."""
 
 # -- implementation --------------------------------------------------------------------------------
 

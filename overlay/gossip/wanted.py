@@ -12,6 +12,7 @@ check signatures.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -61,6 +62,11 @@ class Wanted:
     def __len__(self) -> int:
         return len(self._asked) + len(self._waiting)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was offered that nobody was asked for."""
+        return bool(self._waiting)
+
     def offer(self, node: NodeId, one: bytes) -> None:
         """`node` has the item with this id, which is not held here."""
         wanted = self._asked.get(one) or self._waiting.get(one)
@@ -71,17 +77,16 @@ class Wanted:
         if node not in wanted.offerers and len(wanted.offerers) < OFFERERS:
             wanted.offerers.append(node)
 
-    def offerers(self, one: bytes) -> list[NodeId]:
-        """Who is known to have an item that is wanted."""
-        wanted = self._asked.get(one) or self._waiting.get(one)
-        return [] if wanted is None else wanted.offerers
-
-    def got(self, one: bytes) -> None:
-        """The item is here, or not wanted any more."""
-        self._waiting.pop(one, None)
+    def got(self, one: bytes) -> Collection[NodeId]:
+        """The item is here, or not wanted any more; returns who is known to have it."""
+        waiting = self._waiting.pop(one, None)
+        if waiting is not None:
+            return waiting.offerers
         wanted = self._asked.pop(one, None)
-        if wanted is not None:
-            self._release(wanted)
+        if wanted is None:
+            return ()
+        self._release(wanted)
+        return wanted.offerers
 
     def ask(self, now: float) -> list[tuple[NodeId, Want]]:
         """What to ask for now, and of whom. Looks at the oldest only: its cost is bounded."""
@@ -89,6 +94,8 @@ class Wanted:
         for one in list(islice(self._waiting, 2 * WINDOW)):
             wanted = self._waiting[one]
             node = wanted.offerers[0]
+            if not wanted.tries:  # few nodes that are asked for much: fewer messages
+                node = next((other for other in wanted.offerers if other in asked), node)
             if self._open.get(node, 0) >= WINDOW:
                 continue
             del self._waiting[one]
@@ -117,7 +124,9 @@ class Wanted:
             self._release(wanted)
             wanted.tries += 1
             if wanted.tries < TRIES:
-                wanted.offerers.append(wanted.offerers.pop(0))
+                assert wanted.asked is not None
+                wanted.offerers.remove(wanted.asked)
+                wanted.offerers.append(wanted.asked)
                 self._waiting[one] = wanted
 
     def _release(self, wanted: _Wanted) -> None:

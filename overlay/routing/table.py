@@ -88,14 +88,19 @@ class RouteTable:
         lost = {prefix: old for prefix in removed if (old := self._entries.pop(prefix, None))}
         new: list[Entry] = []
         for one in added:
-            old = lost.pop(one.prefix, None) or self._entries.get(one.prefix)
-            if old is not None and old[:-1] == one:
+            entry = Entry(*one, now)
+            # Each look at a dict hashes the prefix, which takes longer than all else here.
+            old = lost.pop(one.prefix, None) if lost else None
+            if old is None:
+                old = self._entries.setdefault(one.prefix, entry)
+            if old is entry:
+                new.append(entry)
+            elif old[:-1] == one:
                 self._entries[one.prefix] = old
-                continue
-            if old is not None:
+            else:
+                self._entries[one.prefix] = entry
                 lost[one.prefix] = old
-            entry = self._entries[one.prefix] = Entry(*one, now)
-            new.append(entry)
+                new.append(entry)
         if new or lost:
             self.generation += 1
             self._sorted = None

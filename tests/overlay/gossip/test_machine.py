@@ -102,10 +102,19 @@ def test_a_stranger_is_answered():
 def test_a_node_whose_session_came_up_is_asked_whether_it_holds_and_believes_the_same():
     gossip, store = make_gossip(peers=1)
     store.put(ITEM)
-    assert sent(gossip.greet(A)) == [(A, Summary(store.root(), 1, bytes(8)))]
+    assert sent(gossip.greet(A, 1.0)) == [(A, Summary(store.root(), 1, bytes(8)))]
     gossip.on_message(B, Claims((claim(A, ClaimState.SUSPECT),)), 1.0)
-    ((_, summary),) = sent(gossip.greet(A))
+    ((_, summary),) = sent(gossip.greet(A, 1.0))
     assert summary.claims == (claim(A, ClaimState.SUSPECT),)
+
+
+def test_while_one_comparison_is_under_way_no_other_is_begun():
+    gossip, _ = make_gossip(peers=2)
+    gossip.on_message(A, Ids(b"", ID), 1.0)
+    assert sent(gossip.greet(B, 1.0)) == []
+    assert len(sent(gossip.greet(A, 1.0))) == 1
+    gossip.on_message(A, Delta((ITEM,)), 1.1)
+    assert len(sent(gossip.greet(B, 1.1))) == 1
 
 
 # -- rounds ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from overlay.config import Limits
 from overlay.gossip.damping import SUPPRESS
-from overlay.gossip.spread import COMPARE_FOR, NEWS_LIMIT, PUSHED_BYTES, Spread
+from overlay.gossip.spread import COMPARE_FOR, MANY, NEWS_LIMIT, PUSHED_BYTES, Spread
 from overlay.gossip.store import Store
 from overlay.gossip.sync import CHUNK, MESSAGES_PER_TURN, buckets_of
 from overlay.wire.items import Item, item_id
@@ -126,6 +126,29 @@ def test_only_what_is_unknown_is_asked_for_and_only_of_one():
     assert sent(spread.on_deadline(1.0 + TIMING.want_retry)) == [(B, Want(ids(other)))]
     spread.on_message(B, Delta((other,)), 1.7)
     assert spread.on_message(C, Have(ids(other)), 1.8) == []
+
+
+def test_what_is_wanted_soon_after_a_want_goes_together():
+    spread = make()
+    first, second, third = (Item(b"%d" % number, 1, b"") for number in range(3))
+    assert sent(spread.on_message(A, Have(ids(first)), 1.0)) == [(A, Want(ids(first)))]
+    assert spread.on_message(B, Have(ids(second)), 1.01) == []
+    assert spread.on_message(C, Have(ids(third, second)), 1.02) == []
+    assert spread.next_deadline() == 1.0 + SOON
+    said = sent(spread.on_deadline(1.0 + SOON))
+    assert said == [(B, Want(ids(second))), (C, Want(ids(third)))]
+    assert spread.next_deadline() == 1.0 + TIMING.want_retry
+
+
+def test_after_many_ids_the_next_wait_longer():
+    spread = make(neighbours=(A, B))
+    many = [Item(b"%d" % number, 1, b"") for number in range(MANY)]
+    assert len(sent(spread.on_message(A, Have(ids(*many)), 1.0), Want)) == 1
+    assert sent(spread.on_message(B, Have(ids(ITEM)), 1.0 + SOON)) == []
+    assert len(sent(spread.on_deadline(1.0 + 2 * SOON), Want)) == 1
+    assert len(sent(spread.on_message(A, Delta(tuple(many)), 2.0), Have)) == 1
+    assert spread.on_message(A, Delta((NEW,)), 2.0 + SOON) == []
+    assert sent(spread.on_deadline(2.0 + 2 * SOON), Have) == [(B, Have(ids(NEW)))]
 
 
 def test_what_was_superseded_or_refused_is_not_asked_for():

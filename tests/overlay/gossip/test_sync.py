@@ -112,11 +112,11 @@ def test_every_message_is_within_its_bounds_however_much_there_is():
     assert all(len(encode(delta)) <= sync.CHUNK for delta in deltas)
 
 
-def test_few_items_go_in_datagrams_of_their_own():
-    deltas = sync.deltas_of(many(10, size=400))
+def test_few_items_go_in_small_messages():
+    deltas = sync.deltas_of(many(10, size=1600))
     assert [len(delta.items) for delta in deltas] == [2] * 5
     assert all(len(encode(delta)) <= sync.SMALL_CHUNK + 10 for delta in deltas)
-    assert [item for delta in deltas for item in delta.items] == many(10, size=400)
+    assert [item for delta in deltas for item in delta.items] == many(10, size=1600)
 
 
 def test_a_turns_worth_of_items_goes_out_whole():

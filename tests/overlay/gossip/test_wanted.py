@@ -25,11 +25,20 @@ def test_what_two_offer_is_asked_of_the_first_alone():
     assert wanted.ask(1.0) == [(A, Want(X)), (B, Want(Y))]
     assert wanted.ask(1.0) == []
     assert X in wanted
-    assert wanted.offerers(X) == [A, B]
-    wanted.got(X)
-    wanted.got(X)
+    assert wanted.got(X) == [A, B]
+    assert wanted.got(X) == ()
     assert X not in wanted
     assert wanted.next_deadline() == 1.0 + RETRY
+
+
+def test_of_several_that_have_an_item_one_is_asked_that_is_asked_anyway():
+    wanted = Wanted(TIMING)
+    wanted.offer(A, X)
+    wanted.offer(B, Y)
+    wanted.offer(A, Y)
+    assert wanted.ask(1.0) == [(A, Want(X + Y))]
+    wanted.on_deadline(1.0 + RETRY)  # whoever did not answer is not asked again at once
+    assert wanted.ask(1.0 + RETRY) == [(A, Want(X)), (B, Want(Y))]
 
 
 def test_what_does_not_come_is_asked_of_the_next_and_forgotten_in_the_end():
@@ -74,4 +83,4 @@ def test_the_table_is_bounded():
     assert len(wanted) == LIMIT
     for number in range(2 * OFFERERS):
         wanted.offer(node_id(number), X)
-    assert len(wanted.offerers(X)) == OFFERERS
+    assert len(wanted.got(X)) == OFFERERS
