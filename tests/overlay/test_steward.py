@@ -35,6 +35,7 @@ from overlay.sim import Link, Machine, World
 from overlay.state import NodeState
 from overlay.steward import JOIN_ITEMS_SIZE, PERSIST_DELAY
 from overlay.types import Endpoint, NodeId
+from overlay.views import NodeState as Liveness
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import decode_untrusted
 from overlay.wire.items import item_id
@@ -604,6 +605,11 @@ def test_leaving_does_not_wait_for_the_dead() -> None:
 def test_leaving_over_a_bad_path_is_confirmed_all_the_same() -> None:
     world = settled(4, link=Link(latency=0.02, loss=0.2))
     world.run(world.now + 3.0)
+    # Only members that are ready are told; with such losses one may be suspect for a moment.
+    ready = {Liveness.READY}
+    world.run_until(
+        lambda: {node.state for node in world["node4"].snapshot().nodes} == ready, timeout=20.0
+    )
     world["node4"].leave()
     world.run_until(lambda: world["node4"].left, timeout=10.0)
     assert world.trace.notes("node.left", "node4")[0].fields["confirmed"] == 3
