@@ -1,4 +1,4 @@
-"""The command line: `scripts/bench [compare|growth|path] ...`, or `python -m bench`."""
+"""The command line: `scripts/bench [compare|cluster|growth|members|path]`, or `python -m bench`."""
 
 from __future__ import annotations
 

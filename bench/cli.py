@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from bench import compare, growth, members, path
+from bench import cluster, compare, growth, members, path
 from overlay.errors import OverlayError
 
 DESCRIPTION: Final = """\
@@ -18,6 +18,7 @@ Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in netwo
 
   scripts/bench            compare them: medians of interleaved rounds, ratios, targets
   scripts/bench growth     how Muslin's cost grows with nodes, routes and lanes
+  scripts/bench cluster    whole simulated clusters: join, traffic, news, deaths, slow nodes
   scripts/bench members    memory and time of one engine as the cluster grows, without a kernel
   scripts/bench path       microseconds per packet of the packet path, without a kernel
 
@@ -71,6 +72,7 @@ def _run(argv: Sequence[str]) -> None:
     commands: dict[str, tuple[Callable[[ArgumentParser], None], Callable[..., None], str]] = {
         "compare": (compare.add_options, compare.compare, DESCRIPTION),
         "growth": (growth.add_options, growth.growth, growth.DESCRIPTION),
+        "cluster": (cluster.add_options, cluster.cluster, cluster.DESCRIPTION),
         "members": (members.add_options, members.members, members.DESCRIPTION),
         "path": (path.add_options, path.path, path.DESCRIPTION),
     }
