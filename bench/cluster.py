@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from bench.crowd import LOSSES, REST, Crowd, slowness
+from bench.crowd import LOSSES, REST, Crowd
 from bench.members import Founded, measure
 from bench.report import NOTHING, Json, Table, machine, say
+from bench.starved import starved
 from node.errors import NodeError
 
 DESCRIPTION: Final = """\
@@ -174,21 +175,6 @@ def _alone(nodes: int, options: Namespace) -> None:
     """What the process of one number of nodes does."""
     for found in run(nodes, options.seed, _phases(options), options.settle):
         _write(options.alone, found)
-
-
-def starved(nodes: int, seed: int, seeds: int) -> Table:
-    """The table of starved nodes: healthy ones declared dead, with refinements and without."""
-    rows = []
-    for number in range(seed, seed + seeds):
-        on, off = (slowness(nodes, number, refined=refined) for refined in (True, False))
-        say(f"starved nodes, seed {number}: measured")
-        rows.append([
-            f"seed {number}",
-            f"{on.slow} of {on.nodes}",
-            *(f"{one.false_subjects} ({one.false_reports} reports)" for one in (on, off)),
-        ])  # fmt: skip
-    head = ["healthy nodes declared dead", "starved", "as shipped", "without refinements"]
-    return Table("Starved of CPU for two minutes", head, rows)
 
 
 # -- the command -----------------------------------------------------------------------------------

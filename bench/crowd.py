@@ -8,9 +8,6 @@
 
 The engines are those of the daemon, on virtual time and a simulated LAN. A wait is seen to end
 within `LOOK`. Invariants are not checked: that is what the tests do with smaller worlds.
-
-Another question has worlds of its own: whether nodes that are starved of CPU have healthy ones
-declared dead, with what keeps them from it (Dadgar et al. 2018) and without.
 """
 
 from __future__ import annotations
@@ -19,19 +16,13 @@ import gc
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, NamedTuple
-from unittest.mock import patch
+from typing import Final
 
 from node.errors import NodeError
-from overlay.gossip import liveness
-from overlay.gossip.awareness import Awareness
-from overlay.gossip.hearsay import Hearsay
-from overlay.gossip.probe import Probes
 from overlay.sim import Link, Machine, World
 from overlay.sim.deaths import Deaths
 from overlay.sim.goals import BOOT_SHIFT, Goal, holds_for_dead, identity, knows_version, own_version
@@ -65,14 +56,6 @@ AFTER_DEATH: Final = 20.0
 """So long after the last death was noticed, mistakes are still counted."""
 PATIENCE: Final = 120.0
 """Virtual seconds after which a wait has failed."""
-
-SLOW_SHARE: Final = 0.01
-"""Of all nodes; at least one."""
-SLOW_SECONDS: Final = 120.0
-AWAKE: Final = 0.001
-PERIOD: Final = 12.0
-"""A starved node runs for so long in every such time: long enough to accuse, too short to hear the
-answer. What it may condemn by at 100 nodes is 9 s old (`overlay.gossip.suspicion`)."""
 
 
 # -- what was seen ---------------------------------------------------------------------------------
@@ -133,23 +116,16 @@ class Died:
     spent: float
 
 
-class Slowness(NamedTuple):
-    """Nodes without processor time, in one world."""
-
-    nodes: int
-    slow: int
-    seed: int
-    false_reports: int
-    """How often somebody held a healthy node for dead."""
-    false_subjects: int
-    """How many healthy nodes."""
-
-
 # -- one world -------------------------------------------------------------------------------------
 
 
 class Crowd:
     """A world of that many nodes. Phases are called in the order in which they stand here.
+
+    Attributes:
+        world: all of them.
+        rng: draws whom something befalls.
+        deaths: who is declared dead.
 
     Raises:
         NodeError: fewer nodes than `SEEDS`; later, from each phase, something did not come.
@@ -159,7 +135,7 @@ class Crowd:
         if nodes < SEEDS:
             raise NodeError(f"there are at least {SEEDS} nodes: they are those that others know")
         self.nodes = nodes
-        self._rng = random.Random(f"{seed}/crowd")
+        self.rng = random.Random(f"{seed}/crowd")
         self._pods = 0
         gc.collect()
         self._resident = resident()
@@ -250,7 +226,7 @@ class Crowd:
         self._spent()
         times: list[float] = []
         for _ in range(EVENTS):
-            machine = self._rng.choice(world.live())
+            machine = self.rng.choice(world.live())
             version = own_version(machine)
             self._pods += 1
             machine.add_pod(f"pod-{self._pods}")
@@ -266,7 +242,7 @@ class Crowd:
         world, before = self.world, self.deaths.false_reports
         world.run(world.now + SETTLE)
         self._spent()
-        gone = self._rng.sample(world.live(), max(1, round(self.nodes * DYING)))
+        gone = self.rng.sample(world.live(), max(1, round(self.nodes * DYING)))
         boots = [(identity(one), own_version(one) >> BOOT_SHIFT) for one in gone]
         for machine in gone:
             world.crash(machine.name)
@@ -285,27 +261,6 @@ class Crowd:
             false_subjects=len(self.deaths.false_subjects),
             spent=self._spent(),
         )
-
-    def starve(self) -> int:
-        """Starve some for `SLOW_SECONDS`; returns how many.
-
-        Whenever they wake, all their timers fire before they read their sockets, as they may.
-        """
-        world = self.world
-        world.run(world.now + SETTLE)
-        slow = self._rng.sample(world.live(), max(1, round(self.nodes * SLOW_SHARE)))
-        for machine in slow:
-            self._doze(machine)
-        world.run(world.now + SLOW_SECONDS)
-        return len(slow)
-
-    def _doze(self, machine: Machine) -> None:
-        world = self.world
-        while (machine.engine.next_deadline() or world.now) < world.now:
-            machine.perform(machine.engine.on_deadline(world.now))
-        machine.resume()
-        world.clock.after(AWAKE, machine.pause)
-        world.clock.after(PERIOD, lambda: self._doze(machine))
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -359,44 +314,3 @@ def resident() -> int:
     """Bytes of memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-# -- starved nodes ---------------------------------------------------------------------------------
-
-
-def slowness(nodes: int, seed: int, *, refined: bool) -> Slowness:
-    """One world with starved nodes.
-
-    Args:
-        nodes: in all.
-        seed: of the world.
-        refined: whether engines have Lifeguard's refinements.
-    """
-    with ExitStack() as stack:
-        if not refined:
-            stack.enter_context(unrefined())
-        crowd = Crowd(nodes, seed)
-        crowd.join()
-        slow = crowd.starve()
-    found = crowd.deaths
-    return Slowness(nodes, slow, seed, found.false_reports, len(found.false_subjects))
-
-
-@contextmanager
-def unrefined() -> Iterator[None]:
-    """SWIM as it was: nobody doubts himself, and time alone condemns.
-
-    Off are: longer waits of a node that is not well, judging nobody when its own timers come late,
-    withdrawing an accusation when something comes from the accused, and longer suspicions that
-    nobody confirms.
-    """
-    with ExitStack() as stack:
-        for where, name, instead in (
-            (Awareness, "scale", lambda _self, timeout: timeout),
-            (Probes, "on_heard", lambda _self, _node, _at: None),
-            (Hearsay, "on_heard", lambda _self, _node, _at, _now: None),
-            (liveness, "LATE", float("inf")),
-            (liveness, "timeout", lambda _confirmed, _expected, least, _most: least),
-        ):
-            stack.enter_context(patch.object(where, name, instead))
-        yield

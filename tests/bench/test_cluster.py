@@ -8,8 +8,7 @@ from argparse import ArgumentParser, Namespace
 import pytest
 
 from bench import cluster as module
-from bench.cluster import ROWS, add_options, cluster, run, starved, tabulate
-from bench.crowd import Slowness
+from bench.cluster import ROWS, add_options, cluster, run, tabulate
 from node.errors import NodeError
 
 
@@ -61,17 +60,6 @@ def test_targets_are_judged_where_they_apply():
     assert rows["wall time of the run, s"][-1] == "<= 120: met"
     assert len(rows) == 2
     assert tabulate({10: found[10]}).rows[0][-1] == "<= 30"
-
-
-def test_starved_nodes_are_shown_with_and_without_the_refinements(monkeypatch):
-    def slowness(nodes: int, seed: int, *, refined: bool) -> Slowness:
-        return Slowness(nodes, 1, seed, 0 if refined else 7, 0 if refined else seed)
-
-    monkeypatch.setattr(module, "slowness", slowness)
-    assert starved(20, 3, 2).rows == [
-        ["seed 3", "1 of 20", "0 (0 reports)", "3 (7 reports)"],
-        ["seed 4", "1 of 20", "0 (0 reports)", "4 (7 reports)"],
-    ]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import crowd
-from bench.crowd import LAN, Crowd, resident, slowness, unrefined
+from bench.crowd import LAN, Crowd, resident
 from node.errors import NodeError
-from overlay.gossip import liveness
-from overlay.gossip.awareness import Awareness
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +64,6 @@ def test_the_dead_are_suspected_before_they_are_dead():
     assert (died.gone, len(found.world.live())) == (2, 6)
     assert 0.0 < died.suspected < died.first <= died.noticed < 30.0
     assert (died.false_reports, died.false_subjects) == (0, 0)
-
-
-def test_a_starved_node_has_healthy_ones_declared_dead_only_without_the_refinements():
-    assert slowness(8, 1, refined=False).false_reports > 0
-    assert slowness(8, 1, refined=True).false_reports == 0
-
-
-def test_the_refinements_are_back_afterwards():
-    doubting = Awareness()
-    doubting.apply(1)
-    late = liveness.LATE
-    with unrefined():
-        assert (doubting.scale(1.0), liveness.LATE) == (1.0, float("inf"))
-    assert (doubting.scale(1.0), liveness.LATE) == (2.0, late)
 
 
 def test_too_few_nodes_are_refused():
