@@ -48,8 +48,9 @@ SETTLE: Final = 10.0
 REST: Final = 95.0
 """From the join to what is called rest: sessions that only the join needed have ended by then
 (`idle_after`)."""
-QUIET: Final = 20.0
-"""How long nothing happens."""
+QUIET: Final = 30.0
+"""How long nothing happens: every path is confirmed once (`path_confirm_interval`), which sends
+more than all gossip."""
 BETWEEN: Final = 1.0
 """From one event's end to the next."""
 AFTER_DEATH: Final = 20.0

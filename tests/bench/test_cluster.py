@@ -19,7 +19,7 @@ def options(*words: str) -> Namespace:
 
 
 def test_every_row_is_measured_and_every_phase_is_charged():
-    known = [dict(found) for found in run(6, 1, ["traffic", "route", "death"], 30.0)]
+    known = [dict(found) for found in run(6, 1, ["traffic", "route", "death"], 45.0)]
     assert len(known) == 1 + 1 + 3 + 1
     assert {row.key for row in ROWS} - known[-1].keys() == {"members-memory"}
     phases = sum(known[-1][f"{phase}-spent"] for phase in ("join", "traffic", "route", "death"))

@@ -37,8 +37,8 @@ def test_nodes_that_route_otherwise_than_their_records_say_are_an_error():
 def test_what_is_sent_at_rest_is_what_the_machines_counted(settled):
     sent = [machine.traffic.out_bytes for machine in settled.world.live()]
     began = settled.world.now
-    steady = settled.traffic(35.0)
-    assert settled.world.now - began == pytest.approx(35.0 + crowd.QUIET)
+    steady = settled.traffic(45.0)
+    assert settled.world.now - began == pytest.approx(45.0 + crowd.QUIET)
     assert 0.0 < steady.bytes < steady.busiest
     assert steady.bytes * 12 * crowd.QUIET < sum(
         machine.traffic.out_bytes for machine in settled.world.live()
