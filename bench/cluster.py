@@ -28,7 +28,8 @@ from node.errors import NodeError
 DESCRIPTION: Final = """\
 A simulated cluster on a LAN: how fast it agrees, what it sends, who is declared dead by mistake.
 
-A thousand nodes take minutes and about 3 GB of memory, three thousand nine times that of both."""
+Time and memory grow at least with the square of the nodes. A thousand need some GB; three thousand,
+by extrapolation, nine times as much."""
 
 NODES: Final = "10,100,1000"
 SLOW_NODES: Final = 100
