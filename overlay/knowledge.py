@@ -160,16 +160,17 @@ class Knowledge:
                 effects.append(SendControl(node, encode(Delta((item,)))))
         return effects
 
-    def forget_gone(self, now: float) -> None:
+    def forget_gone(self, now: float) -> list[Effect]:
         """Let go of members that left a while ago."""
+        effects: list[Effect] = []
         for node in [node for node, at in self._gone.items() if now >= at]:
             del self._gone[node]
-            self._peering.forget(node, now)
+            effects += self._peering.forget(node, now)
+        return effects
 
     def tend(self, now: float) -> list[Effect]:
         """Packets prove life as well as probes do."""
-        self.forget_gone(now)
-        effects: list[Effect] = []
+        effects = self.forget_gone(now)
         for node, path in self._peering.paths.items():
             if path.heard_at is not None and now - path.heard_at <= TEND_INTERVAL:
                 effects += self._gossip.on_heard(node, path.heard_at, now)

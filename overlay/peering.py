@@ -140,10 +140,10 @@ class Peering:
         if path.keypair is None and endpoints:
             self._use(path, endpoints[0])
 
-    def forget(self, node: NodeId, now: float) -> None:
+    def forget(self, node: NodeId, now: float) -> list[Effect]:
         """The peer is no member any more."""
         self.sessions.forget(node, now)
-        self._drop(node)
+        return self._drop(node)
 
     def is_quiet(self, node: NodeId) -> bool:
         """Whether nothing waits for a session with a peer, and none is being made."""
@@ -158,10 +158,9 @@ class Peering:
             effects = self.send(node, encode(Goodbye()), now)
             effects.append(Report("session.lapsed", {"peer": short_id(node)}, debug=True))
         self.sessions.lapse(node)
-        self._drop(node)
-        return effects
+        return effects + self._drop(node)
 
-    def _drop(self, node: NodeId) -> None:
+    def _drop(self, node: NodeId) -> list[Effect]:
         path = self.paths.pop(node, None)
         if path is not None:
             self._outbound.abandon(path)
@@ -170,8 +169,8 @@ class Peering:
         for table in (self._candidates, self._waiting, self._trying):
             table.pop(node, None)
         self.mtus.forget(node)
-        self.trials.forget(node)
         self.takeovers.forget(node)
+        return self.trials.forget(node)
 
     @property
     def is_touched(self) -> bool:

@@ -100,9 +100,12 @@ class Trials:
         if node in self._peers:
             self._peers[node].over = True
 
-    def forget(self, node: NodeId) -> None:
-        """The peer is no member any more."""
-        self._peers.pop(node, None)
+    def forget(self, node: NodeId) -> list[Effect]:
+        """The peer is no member any more: whoever has its address next is not spared for it."""
+        peer = self._peers.pop(node, None)
+        if peer is None or peer.was_segmented or GSO not in self._settings.offloads:
+            return []
+        return [SetOffload(GSO, on=True, endpoint=peer.endpoint)]
 
     # -- messages ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 from overlay.config import Settings, Timing
 from overlay.effects import Effect, Report, SendControl, SetOffload
 from overlay.forwarding.path import PeerPath
+from overlay.knowledge import FAREWELL
 from overlay.sim import Link, Lost, World, udp
 from overlay.sim.link import cut
 from overlay.types import Endpoint, NodeId
@@ -254,3 +255,21 @@ def test_a_peer_that_is_forgotten_leaves_nothing_to_do() -> None:
     trials.forget(path.node)
     trials.on_deadline(world.now + 100.0)
     assert trials.next_deadline() is None
+
+
+def test_the_address_of_a_peer_that_is_forgotten_is_no_longer_spared() -> None:
+    world, _ = broken_world()
+    world.run(world.now + 3.0)
+    machine, endpoint = world["node1"], world["node2"].endpoint
+    assert machine.port.singly == {endpoint}
+    world["node2"].leave()
+    world.run(world.now + FAREWELL + 5.0)
+    assert node_id(world, "node2") not in machine.engine.parts.paths
+    assert machine.port.singly == set()
+
+
+def test_a_peer_that_was_sent_segmented_bursts_is_forgotten_without_a_word() -> None:
+    world = with_offloads(*ALL)
+    trials = world["node1"].engine.parts.peering.trials
+    assert trials.forget(node_id(world, "node2")) == []
+    assert trials.forget(node_id(world, "node2")) == []
