@@ -49,6 +49,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         own_prefixes=_own_prefixes(engine),
         ledger=parts.lanes.books.view(engine.ledger),
         problems=problems_of(engine, nodes, now),
+        gossip=parts.gossip.counters(),
     )
 
 

@@ -187,3 +187,5 @@ class Snapshot:
     pod has the address."""
     ledger: LedgerView
     problems: tuple[Problem, ...] = field(default=())
+    gossip: Mapping[str, int] = field(default_factory=dict)
+    """What happened among members that should not happen often; see `Gossip.counters`."""

@@ -125,7 +125,16 @@ def _looks(invocation: Invocation, kind: Kind, name: str | None) -> Iterator[lis
     epilog="""\b
 Examples:
   muslin status
-  muslin status -o json | jq .ledger"""
+  muslin status -o json | jq .ledger
+
+\b
+The row `gossip` has what should not happen often among members, and only what did:
+  awareness         how slow this node itself seems to be now, 0 (well) to 8
+  damped            changes of records that changed too often and were not passed on at once
+  forged_claims     words about a member's life that it did not sign
+  refuted           times that others suspected this node and it answered that it lives
+  refused_items     records that their owner did not sign, or that make no sense
+  overflowed_items  records for which there was no room"""
 )
 @click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="For programs.")
 @state_option()
@@ -159,6 +168,7 @@ def _status_text(answer: Json) -> str:
         *_lanes(answer["lanes"]),
         ("ledger", ledger),
         ("drops", drops or "none"),
+        ("gossip", _nonzero(answer["gossip"]) or "calm"),
     ]
     lines = [f"{key:<10}{value}" for key, value in rows]
     problems = objects(answer["problems"])

@@ -192,6 +192,7 @@ def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
         "pods": sum(pod.local for pod in snapshot.pods),
         "problems": [_present_problem(problem) for problem in problems],
         "ledger": present_ledger(snapshot.ledger),
+        "gossip": dict(snapshot.gossip),
         "offloads": list(facts.offloads),
         "lanes": [_present_lane(lane) for lane in facts.lanes],
         "version": facts.version,

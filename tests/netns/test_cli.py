@@ -34,6 +34,15 @@ pytestmark = NEEDS_KERNEL
 
 SOON = 10.0
 
+GOSSIP = {
+    "awareness",
+    "damped",
+    "forged_claims",
+    "refuted",
+    "refused_items",
+    "overflowed_items",
+}
+
 _NUMBERS = itertools.count(1)
 
 
@@ -244,6 +253,10 @@ def test_status_of_a_node_that_is_well(node1: Machine, node2: Machine) -> None:
     answer = node1.shows("status")
     assert set(answer) >= {"node", "cluster", "state", "problems", "ledger"}
     assert set(answer["ledger"]) == {"in", "out", "queued", "drops"}
+    assert set(answer["gossip"]) == GOSSIP
+    assert all(isinstance(count, int) and count >= 0 for count in answer["gossip"].values())
+    explained = node1.says("status", "--help")
+    assert all(name in explained for name in GOSSIP)
     assert (answer["state"], answer["problems"]) == ("ready", [])
     assert "\nledger:\n" in node1.says("status", "-o", "yaml")
 
@@ -278,6 +291,9 @@ def test_status_says_what_is_wrong_and_what_to_do(
         "look at its daemon, and at the underlay between the nodes\n"
     )
     eventually(lambda: node1.types("status").returncode == 0, within=SOON)
+    # It was suspected and has answered that it lives; that is shown where it happened.
+    assert node2.shows("status")["gossip"]["refuted"] >= 1
+    assert re.search(r"^gossip +.*refuted=[1-9]", node2.says("status"), re.MULTILINE)
 
 
 # -- ping ------------------------------------------------------------------------------------------

@@ -182,6 +182,17 @@ def test_a_silent_member_is_a_problem_until_it_is_heard_again() -> None:
     world.run_until(lambda: codes(world, "node1") == [], timeout=5.0)
 
 
+def test_a_suspicion_that_was_refuted_is_counted_where_it_was() -> None:
+    world = settled(3)
+    assert set(world["node2"].snapshot().gossip.values()) == {0}
+    world["node2"].pause()
+    world.run_until(lambda: codes(world, "node1") == ["node-suspect"], timeout=5.0)
+    world["node2"].resume()
+    world.run_until(lambda: codes(world, "node1") == [], timeout=5.0)
+    assert world["node2"].snapshot().gossip["refuted"] == 1
+    assert world["node1"].snapshot().gossip["refuted"] == 0
+
+
 def test_a_member_that_was_never_heard_is_described_as_that() -> None:
     world = settled(2)
     world.crash("node2")

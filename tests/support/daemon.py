@@ -93,6 +93,7 @@ def snapshot(**changes: object) -> Snapshot:
         ),
         own_prefixes=(ip_network("10.244.0.0/24"),),
         ledger=LedgerView(10, 7, 1, {"no_route": 2, "bad_tag": 0}),
+        gossip={"awareness": 0, "damped": 3, "refuted": 1},
     )
     return replace(shot, **changes)
 

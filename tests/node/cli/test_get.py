@@ -108,6 +108,12 @@ def test_a_well_node_is_zero(muslin, daemon) -> None:
     assert lines["nodes"] == "ready=2"
     assert lines["ledger"] == "in=10,out=7,queued=1"
     assert lines["drops"] == "no_route=2"
+    assert lines["gossip"] == "damped=3,refuted=1"
+
+
+def test_a_node_to_whose_members_nothing_happened_calls_that_calm(muslin, daemon) -> None:
+    daemon.engine.shot = snapshot(gossip={"awareness": 0, "refuted": 0})
+    assert "\ngossip    calm\n" in muslin("status").out
 
 
 def test_an_unwell_node_is_one_with_the_problem_and_its_fix(muslin, daemon) -> None:
@@ -121,6 +127,8 @@ def test_an_unwell_node_is_one_with_the_problem_and_its_fix(muslin, daemon) -> N
 
 def test_status_for_programs_is_one_object(muslin, daemon) -> None:
     assert json.loads(muslin("status", "-o", "json").out)["ledger"]["in"] == 10
+    shown = json.loads(muslin("status", "-o", "json").out)["gossip"]
+    assert shown == {"awareness": 0, "damped": 3, "refuted": 1}
     assert "\nledger:\n  in: 10\n" in muslin("status", "-o", "yaml").out
 
 

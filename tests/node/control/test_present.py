@@ -28,7 +28,7 @@ def test_each_kind_has_at_least_the_promised_keys(kind) -> None:
 
 def test_status_has_at_least_the_promised_keys() -> None:
     status = present_status(snapshot(), FACTS)
-    assert {"node", "cluster", "state", "problems", "ledger"} <= set(status)
+    assert {"node", "cluster", "state", "problems", "ledger", "gossip"} <= set(status)
     assert set(status["ledger"]) == {"in", "out", "queued", "drops"}
 
 
