@@ -1,6 +1,7 @@
 """`muslin sim`: a simulated cluster on virtual time, from a scenario. Needs no daemon, no root.
 
     muslin sim scenarios/partition.toml --nodes 30 --seed 7
+    muslin sim --random --count 1000                            see `node.cli.schedules`
 
 Unmodified engines run on a simulated network; a minute costs seconds. The same scenario, seed and
 number of nodes give the same run, byte for byte, so a run that fails names the command that brings
@@ -12,13 +13,14 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from node.cli.context import CliError, doing
 from node.cli.output import table, to_json, to_yaml
 from node.cli.progress import Progress
+from node.cli.schedules import COUNT, run_random
 
 if TYPE_CHECKING:  # the verb alone pays for the engine's imports
     from overlay.sim.outcome import Outcome
@@ -26,6 +28,10 @@ if TYPE_CHECKING:  # the verb alone pays for the engine's imports
     from overlay.sim.scenario import Scenario
 
 Json = dict[str, object]
+
+OF_SCENARIOS: Final = ("nodes", "until", "trace", "mermaid", "window", "plot")
+OF_RANDOM: Final = ("count", "jobs", "only", "verbose")
+"""Options that only one of the two kinds of runs has."""
 
 
 @click.command(
@@ -35,16 +41,29 @@ Examples:
   muslin sim scenarios/mass-death.toml --nodes 100 --seed 7
   muslin sim scenarios/join.toml --nodes 3 --mermaid join.md --window 0 0.2
   muslin sim scenarios/wan.toml --plot convergence.svg -o json
+  muslin sim --random --count 1000 --jobs 2                 whatever can happen, by chance
 
 \b
 A scenario says how many nodes there are, what the network is like, what happens when, and what is
 expected; the files in scenarios/ explain themselves. The table has, for each event, how many
 seconds it took until the nodes showed its final state. The exit code is 1 when an expectation or
-an invariant did not hold; then the last line is the command that replays the run."""
+an invariant did not hold; then the last line is the command that replays the run.
+
+\b
+With --random there is no scenario: small clusters, and nodes that join, leave, crash, are cut off,
+copied, hostile, in any order. Each seed is another schedule, all invariants are checked after every
+event, and in the end all nodes must agree. Whatever fails is printed with its replay."""
 )
-@click.argument("scenario", metavar="SCENARIO.toml", type=click.Path(path_type=Path))
+@click.argument(
+    "scenario", metavar="SCENARIO.toml", required=False, type=click.Path(path_type=Path)
+)
+@click.option("--random", "by_chance", is_flag=True, help="Run random schedules instead.")
+@click.option("--count", type=click.IntRange(1), help=f"How many, from --seed on.  [{COUNT}]")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that run them.  [1]")
+@click.option("--only", metavar="STEP,...", help="Let only these things happen in them.")
+@click.option("--verbose", is_flag=True, help="Print what happens in them.")
 @click.option("--nodes", type=click.IntRange(1), help="Other number of nodes than the file's.")
-@click.option("--seed", type=int, help="Other seed than the file's.")
+@click.option("--seed", type=int, help="Other seed than the file's; of the first, by chance.")
 @click.option("--until", type=click.FloatRange(0.0), metavar="S", help="Stop at this virtual time.")
 @click.option(
     "--trace",
@@ -73,8 +92,39 @@ an invariant did not hold; then the last line is the command that replays the ru
     help="Draw how events spread, as .svg or .png.",
 )
 @click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="For programs.")
+@click.pass_context
 def sim(
+    context: click.Context,
+    /,
+    scenario: Path | None,
+    *,
+    by_chance: bool,
+    **options: Any,  # noqa: ANN401 - passed on by name, and typed where they arrive
+) -> int:
+    """Run a simulated cluster from a scenario file, on virtual time, and judge it."""
+    _check_usage(context, scenario, by_chance=by_chance)
+    shared = {name: options[name] for name in ("seed", "output")}
+    if scenario is None:
+        return run_random(**shared, **{name: options[name] for name in OF_RANDOM})
+    return run_scenario(scenario, **shared, **{name: options[name] for name in OF_SCENARIOS})
+
+
+def _check_usage(context: click.Context, scenario: Path | None, *, by_chance: bool) -> None:
+    if by_chance == (scenario is not None):
+        raise click.UsageError("give it a SCENARIO.toml, or --random")
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if wrong := sorted(given.intersection(OF_SCENARIOS if by_chance else OF_RANDOM)):
+        fits = "needs a scenario" if by_chance else "needs --random"
+        raise click.UsageError(f"--{wrong[0]} {fits}")
+
+
+def run_scenario(
     scenario: Path,
+    *,
     nodes: int | None,
     seed: int | None,
     until: float | None,
@@ -84,7 +134,11 @@ def sim(
     plot: Path | None,
     output: str | None,
 ) -> int:
-    """Run a simulated cluster from a scenario file, on virtual time, and judge it."""
+    """Run a scenario and print what came of it; options as `muslin sim --help` has them.
+
+    Raises:
+        CliError: it cannot be run, or something did not hold. Nothing else.
+    """
     from overlay.sim.play import Play  # noqa: PLC0415 - only this verb simulates
 
     began = time.monotonic()

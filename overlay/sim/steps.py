@@ -230,4 +230,4 @@ STEPS: Final[tuple[Step, ...]] = (
     ("hostile", 4, _be_hostile),
 )
 """Name, weight, and what it does: returns what to write in the log, or None if it cannot be done
-now. The name is also what `scripts/schedules --only` takes."""
+now. The name is also what `muslin sim --random --only` takes."""
