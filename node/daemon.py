@@ -139,6 +139,7 @@ class Daemon:
             self._announce_ready()
             await self._ended.wait()
             self._notifier.stopping()
+            await self._handlers.close()
             await self._handlers.benches.close()
             self._driver.stop()
         self._log.info("node.stopped", node=self._node.identity.name)
@@ -294,7 +295,8 @@ class Daemon:
             await self._apply_kernel()
 
     async def _apply_kernel(self) -> None:
-        problems = await self._kernel.apply(take_local_view(self.engine))
+        async with self._handlers.turn:  # pods that a request is about to change are its affair
+            problems = await self._kernel.apply(take_local_view(self.engine))
         for problem in set(problems) - set(self._kernel_problems):
             self._log.warning(
                 "kernel.problem", code=problem.code, what=problem.what, why=problem.why

@@ -18,6 +18,11 @@
 Order is what keeps requests whole. An address is stored before the kernel learns it; if attaching
 then fails the address goes back, so a refused request leaves nothing. On removal the kernel comes
 first: an address must not be given away while a namespace still answers for it.
+
+Between the two steps kernel and engine differ, so both are done in one *turn*, and the upkeep of
+the kernel takes turns as well: in between it would connect a pod that is being deleted, miss the
+namespace of one that is being added, or try again what was just refused. A turn that has begun is
+finished before the daemon stops.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ from node.control.targets import Target, find_pod, find_target
 from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
-from overlay.effects import Effect, Left, ProbeAnswered
+from overlay.effects import Left, ProbeAnswered
 from overlay.errors import RefusedError
 from overlay.types import Address, NodeId
 from overlay.views import PodView, Snapshot
@@ -73,15 +78,20 @@ class Handlers:
 
     Args:
         daemon: what the methods act on.
+
+    Attributes:
+        turn: held by whoever changes pods, and by the upkeep of the kernel. Short: attaching is
+            the longest that is done in one.
+        benches: the measurements.
     """
 
     def __init__(self, daemon: DaemonPort) -> None:
         self._daemon = daemon
+        self.turn = asyncio.Lock()
         self._probes: dict[int, asyncio.Future[float]] = {}
         self._next_probe = 1
         self._left: asyncio.Future[int] | None = None
         self.benches = Benches(daemon)
-        self._pods = asyncio.Lock()  # one change of pods at a time: attaching takes a while
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
             "get": self._get,
@@ -125,6 +135,10 @@ class Handlers:
         self._left.set_result(effect.confirmed)
         return True
 
+    async def close(self) -> None:
+        """Finish the changes of pods that were asked for; none begins any more."""
+        await self.turn.acquire()
+
     # -- looking -----------------------------------------------------------------------------------
 
     def _snapshot(self) -> Snapshot:
@@ -163,29 +177,31 @@ class Handlers:
         name = _text(params, "name")
         address = _address(params, "ip")
         netns = self._namespace(name, _text(params, "netns", ""))
-        async with self._pods:
-            pod, effects = await self._take_address(name, netns, address)
+        looks = GROWTH_LOOKS
+        while (pod := await self._add(name, netns, address, may_wait=looks > 0)) is None:
+            looks -= 1
+            await asyncio.sleep(GROWTH_LOOK)
+        return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
+
+    async def _add(
+        self, name: str, netns: str, address: Address | None, *, may_wait: bool
+    ) -> PodView | None:
+        """Add a pod in one turn; None if it has to wait for a block that was asked for."""
+        daemon = self._daemon
+        async with self.turn:
             try:
-                self._daemon.perform(effects)
-                await self._daemon.attach_pod(pod)
+                pod, effects = daemon.engine.add_pod(name, netns, address, daemon.now())
+            except RefusedError as refused:
+                if may_wait and refused.code == NO_ADDRESS and self._has_problem(NO_ADDRESS):
+                    return None
+                raise
+            try:
+                daemon.perform(effects)
+                await daemon.attach_pod(pod)
             except (NodeError, asyncio.CancelledError):
                 self._take_back(name)
                 raise
-        return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
-
-    async def _take_address(
-        self, name: str, netns: str, address: Address | None
-    ) -> tuple[PodView, list[Effect]]:
-        """Give the pod an address; wait a moment if a block that was asked for is on its way."""
-        engine = self._daemon.engine
-        for _ in range(GROWTH_LOOKS):
-            try:
-                return engine.add_pod(name, netns, address, self._daemon.now())
-            except RefusedError as refused:
-                if refused.code != NO_ADDRESS or not self._has_problem(NO_ADDRESS):
-                    raise
-            await asyncio.sleep(GROWTH_LOOK)
-        return engine.add_pod(name, netns, address, self._daemon.now())
+            return pod
 
     def _has_problem(self, code: str) -> str:
         """Why the engine has that problem; empty if it has not."""
@@ -204,7 +220,7 @@ class Handlers:
 
     async def _pod_del(self, params: Params) -> object:
         name = _text(params, "name")
-        async with self._pods:
+        async with self.turn:
             pod = find_pod(self._snapshot(), name)
             if not pod.local:
                 why = f"pod {name} is on {pod.node}"
@@ -217,7 +233,7 @@ class Handlers:
         daemon, fix = self._daemon, params.get("fix", False)
         if not isinstance(fix, bool):
             raise ControlError("bad-request", "fix must be true or false")
-        async with self._pods:
+        async with self.turn:
             present, strays = await daemon.present_pods(), await daemon.stray_links()
             findings = daemon.engine.audit(present, daemon.now())
             lost = [finding.pod for finding in findings if finding.pod]
@@ -233,18 +249,22 @@ class Handlers:
         return {"node": self._snapshot().name}
 
     async def _leave(self, _: Params) -> object:
-        pods = [pod.name for pod in self._snapshot().pods if pod.local]
-        self._left = asyncio.get_running_loop().create_future()
-        self._daemon.perform(self._daemon.engine.leave(self._daemon.now()))
+        async with self.turn:
+            pods = [pod.name for pod in self._snapshot().pods if pod.local]
+            self._left = asyncio.get_running_loop().create_future()
+            self._daemon.perform(self._daemon.engine.leave(self._daemon.now()))
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 confirmed = await self._left
         except TimeoutError as error:
             fix = "see that another node is reachable, then ask again"
             raise NodeError("leaving takes too long", fix) from error
-        for pod in pods:
-            await self._daemon.detach_pod(pod)
-        self._daemon.request_stop()
+        try:
+            async with self.turn:
+                for pod in pods:
+                    await self._daemon.detach_pod(pod)
+        finally:
+            self._daemon.request_stop()  # the node has left, whatever the kernel says
         return {"confirmed": confirmed}
 
     async def _remove(self, params: Params) -> object:

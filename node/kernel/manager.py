@@ -5,6 +5,10 @@ somebody else removed or altered is then put right. Unless neither the wish nor 
 changed, a call compares everything; there is no list of what was done before, so a restarted
 daemon needs none.
 
+`apply` obeys its snapshot to the letter: it connects again a pod that was just detached if the
+snapshot still has it. So the daemon lets it run neither beside nor between the two steps of a
+change of pods, see `node.control.handlers`.
+
 Errors of one change do not stop the others. They come back as `Problem`s, for `muslin status`.
 
 The methods below "in the netlink thread" run there, one at a time; the others run in the daemon's

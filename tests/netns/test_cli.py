@@ -26,7 +26,7 @@ from node.kernel.pods import OWN_PREFIX
 from tests.support.labs import Place
 from tests.support.machines import MUSLIN, Machine, Yard, YardMaker
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt, background, run
+from tests.support.processes import attempt, background, links
 from tests.support.traffic import copy, reaches
 from tests.support.waiting import eventually
 
@@ -339,10 +339,6 @@ def test_ping_of_an_address_without_a_pod_names_the_leg_that_failed(
 
 
 # -- pods ------------------------------------------------------------------------------------------
-
-
-def links(namespace: str) -> list[str]:
-    return re.findall(r"^(\S+?)(?:@|\s)", run(namespace, "ip", "-br", "link"), re.MULTILINE)
 
 
 def test_a_pod_gets_a_namespace_made_for_it_which_goes_with_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import tempfile
@@ -42,6 +43,11 @@ def run(namespace: str, *argv: str, timeout: float = PATIENCE) -> str:
     done = attempt(namespace, *argv, timeout=timeout)
     assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
     return str(done.stdout)
+
+
+def links(namespace: str) -> list[str]:
+    """The names of the links in a namespace."""
+    return re.findall(r"^(\S+?)(?:@|\s)", run(namespace, "ip", "-br", "link"), re.MULTILINE)
 
 
 class Background:

@@ -162,6 +162,58 @@ def test_changes_of_pods_do_not_overlap(daemon) -> None:
     assert most == 1
 
 
+def test_who_waits_for_a_block_lets_others_have_their_turn(daemon, monkeypatch) -> None:
+    monkeypatch.setattr("node.control.handlers.GROWTH_LOOK", 0.0)
+    daemon.engine.shot = snapshot(
+        problems=(Problem("no-free-address", "full", "node2 was asked", "wait"),)
+    )
+    add = daemon.engine.add_pod
+
+    def full_until_web_is_gone(name: str, *arguments: object) -> object:
+        if any(pod.name == "web" for pod in daemon.engine.shot.pods):
+            raise RefusedError("no-free-address", "every address is taken")
+        return add(name, *arguments)
+
+    async def main() -> None:
+        handlers = Handlers(daemon)
+        adding = handlers.dispatch("pod.add", {"name": "new"})
+        await asyncio.gather(adding, handlers.dispatch("pod.del", {"name": "web"}))
+
+    monkeypatch.setattr(daemon.engine, "add_pod", full_until_web_is_gone)
+    asyncio.run(main())
+    assert daemon.attached == ["new"]
+
+
+def test_closing_waits_for_the_change_that_has_begun_and_lets_no_other_begin(daemon) -> None:
+    async def main() -> None:
+        attach, gate, began = daemon.attach_pod, asyncio.Event(), asyncio.Event()
+
+        async def slow(pod) -> None:
+            began.set()
+            await gate.wait()
+            await attach(pod)
+
+        daemon.attach_pod = slow
+        handlers = Handlers(daemon)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(handlers.dispatch("pod.add", {"name": "first"}))
+            await began.wait()
+            closing = tasks.create_task(handlers.close())
+            await asyncio.sleep(0)
+            late = tasks.create_task(handlers.dispatch("pod.add", {"name": "late"}))
+            await asyncio.sleep(0)
+            assert not closing.done()
+            gate.set()
+            await closing
+            assert daemon.attached == ["first"]
+            await asyncio.sleep(0)
+            late.cancel()
+
+    asyncio.run(main())
+    assert daemon.attached == ["first"]
+    assert [call[1] for call in daemon.engine.calls] == ["first"]
+
+
 def test_a_pod_anywhere_can_be_looked_up(daemon) -> None:
     assert ask(daemon, "pod.get", name="db")["node"] == "node2"
     assert ask(daemon, "pod.get", name="web")["netns"] == "/run/netns/muslin-node1-web"
@@ -194,6 +246,16 @@ def test_leaving_detaches_the_pods_and_stops(daemon) -> None:
     daemon.attached = ["web"]
     assert ask(daemon, "leave") == {"confirmed": 1}
     assert daemon.attached == []
+    assert daemon.stopping
+
+
+def test_a_node_that_has_left_stops_although_the_kernel_refuses(daemon) -> None:
+    async def refuse(_: str) -> None:
+        raise NodeError("the kernel is busy")
+
+    daemon.detach_pod = refuse
+    with pytest.raises(NodeError, match="busy"):
+        ask(daemon, "leave")
     assert daemon.stopping
 
 
