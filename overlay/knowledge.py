@@ -128,6 +128,7 @@ class Knowledge:
         record = self._catalog.nodes.get(node)
         if record is None or node == self._local:
             return []
+        node = record.node  # held once, not with each table that asks for it
         if record.left:
             return self._dismiss(record, now)
         self._gone.pop(node, None)

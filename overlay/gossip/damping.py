@@ -9,6 +9,9 @@ Each new version of a key adds one to its penalty, which halves every `HALF_LIFE
         |     /|/          \
         +------------------------------ time
 
+What is kept of a key is one number: when its penalty will have decayed to one. A penalty of twice
+as much is one `HALF_LIFE` later.
+
 So a node that flaps, or changes its record several times a second, costs others a constant share,
 and is known with the delay of anti-entropy instead of at once.
 
@@ -18,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+from math import log2
 from typing import Final
 
 # -- implementation --------------------------------------------------------------------------------
@@ -34,6 +38,7 @@ LIMIT: Final = 4096
 """Keys remembered. The least penalty is forgotten first."""
 
 _FORGOTTEN: Final = 0.5
+"""A penalty as good as none: that of a single change after one `HALF_LIFE`."""
 
 
 class Damping:
@@ -43,25 +48,30 @@ class Damping:
         suppressed: versions that were not offered.
     """
 
-    __slots__ = ("_damped", "_penalties", "suppressed")
+    __slots__ = ("_damped", "_ones", "_swept_at", "suppressed")
 
     def __init__(self) -> None:
-        self._penalties: dict[bytes, tuple[float, float]] = {}  # penalty, and when it was that
+        self._ones: dict[bytes, float] = {}  # key -> when its penalty is, or was, 1
         self._damped: dict[bytes, None] = {}
+        self._swept_at = float("-inf")
         self.suppressed = 0
+
+    def __len__(self) -> int:
+        """Keys remembered."""
+        return len(self._ones)
 
     def on_change(self, key: bytes, now: float) -> bool:
         """There is a new version of `key`; whether it may be offered."""
-        if len(self._penalties) >= LIMIT and key not in self._penalties:
-            self._sweep(now)
-        if key not in self._penalties:  # as a rule: most keys change once in a long time
-            self._penalties[key] = 1.0, now
+        if key not in self._ones:  # as a rule: most keys change once in a long time
+            if len(self._ones) >= LIMIT:
+                self._sweep(now)
+            self._ones[key] = now
             return True
         penalty = self._decayed(key, now)
         if penalty < REUSE:
             self._damped.pop(key, None)
         penalty += 1.0
-        self._penalties[key] = penalty, now
+        self._ones[key] = now + HALF_LIFE * log2(penalty)
         if penalty > SUPPRESS:
             self._damped[key] = None
         if key not in self._damped:
@@ -69,16 +79,21 @@ class Damping:
         self.suppressed += 1
         return False
 
+    def on_time(self, now: float) -> None:
+        """Forget what has decayed. To be called now and then."""
+        if self._ones and now - self._swept_at >= HALF_LIFE:
+            self._sweep(now, keep=LIMIT)
+
     def damped(self, now: float) -> list[bytes]:
         """Keys of which a new version would not be offered at `now`."""
         return [key for key in self._damped if self._decayed(key, now) >= REUSE]
 
     def _decayed(self, key: bytes, now: float) -> float:
-        penalty, at = self._penalties.get(key, (0.0, now))
-        return float(penalty * 0.5 ** ((now - at) / HALF_LIFE))
+        one = self._ones.get(key)
+        return 0.0 if one is None else float(2.0 ** ((one - now) / HALF_LIFE))
 
-    def _sweep(self, now: float) -> None:
-        decayed = {key: self._decayed(key, now) for key in self._penalties}
-        keep = sorted(decayed, key=lambda key: decayed[key])[-LIMIT // 2 :]
-        self._penalties = {key: (decayed[key], now) for key in keep if decayed[key] > _FORGOTTEN}
-        self._damped = {key: None for key in self._damped if key in self._penalties}
+    def _sweep(self, now: float, keep: int = LIMIT // 2) -> None:
+        self._swept_at = now
+        worst = sorted(self._ones.items(), key=lambda item: item[1])[-keep:]
+        self._ones = {key: one for key, one in worst if one > now + HALF_LIFE * log2(_FORGOTTEN)}
+        self._damped = {key: None for key in self._damped if key in self._ones}

@@ -74,14 +74,17 @@ class Change(NamedTuple):
     node: NodeId
     state: NodeState
     silent: float
-    """Seconds since it was heard directly, or since it became a member."""
+    """Seconds since it was heard directly, or else since it was first doubted."""
 
 
-class _Member:
-    """Kept small: there are thousands of these in each of thousands of simulated nodes."""
+class _Evidence:
+    """What there is to say of a member beyond its boot.
+
+    For most members of a large cluster nothing: a node hears and probes its neighbours, and that
+    somebody just lives is not told.
+    """
 
     __slots__ = (
-        "boot",
         "heard_at",
         "incarnation",
         "misses",
@@ -93,12 +96,11 @@ class _Member:
         "state",
     )
 
-    def __init__(self, boot: int, now: float) -> None:
-        self.boot = boot
+    def __init__(self) -> None:
         self.incarnation = 0
         self.state = ClaimState.ALIVE
         self.proof = b""
-        self.since = now  # when the claim last went from alive to worse, or back
+        self.since = 0.0  # when the claim last went from alive to worse, or back
         self.heard_at: float | None = None
         self.reported: NodeState | None = None
         self.rtt: float | None = None
@@ -111,6 +113,10 @@ class _Member:
         return not (self.incarnation or self.state)
 
 
+_NOTHING: Final = _Evidence()
+"""That of members of which there is none. Never changed."""
+
+
 class Members:
     """All other members.
 
@@ -121,54 +127,52 @@ class Members:
         root: XOR of the hashes of all claims that are not plainly alive.
     """
 
-    __slots__ = ("_members", "_notable", "_sentenced", "_timing", "root", "told")
+    __slots__ = ("_boots", "_evidence", "_notable", "_sentenced", "_timing", "root", "told")
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._members: dict[NodeId, _Member] = {}
+        self._boots: dict[NodeId, int] = {}  # of all members
+        self._evidence: dict[NodeId, _Evidence] = {}  # of those of which there is any
         self._notable: dict[NodeId, None] = {}  # not plain; the one that changed last comes last
         self._sentenced: dict[NodeId, float] = {}  # dead by hearsay, and when it counts
         self.root = 0
         self.told = False
 
     def __contains__(self, node: NodeId) -> bool:
-        return node in self._members
+        return node in self._boots
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._boots)
 
     def nodes(self) -> list[NodeId]:
         """All members, in the order they were added."""
-        return list(self._members)
+        return list(self._boots)
 
     # -- claims ------------------------------------------------------------------------------------
 
     def add(self, node: NodeId, boot: int, now: float) -> bool:
         """A record of `node` with this boot is known; whether it is a new member or a new start."""
-        member = self._members.get(node)
-        if member is not None and boot <= member.boot:
+        known = self._boots.get(node)
+        if known is not None and boot <= known:
             return False
-        if member is not None:
-            heard_at, rtt = member.heard_at, member.rtt
+        if node in self._evidence:
             self._set(node, Claim(node, boot, 0, ClaimState.ALIVE, False, b""), now)
-            member.heard_at, member.rtt = heard_at, rtt
-        else:
-            self._members[node] = _Member(boot, now)
+        self._boots[node] = boot
         return True
 
     def remove(self, node: NodeId) -> None:
         """Forget a member; nothing happens if there is none."""
-        member = self._members.get(node)
-        if member is not None and not member.plain:
+        if node in self._notable:
             self.root ^= claim_hash(self.claim(node))
-        self._members.pop(node, None)
+        self._boots.pop(node, None)
+        self._evidence.pop(node, None)
         self._notable.pop(node, None)
         self._sentenced.pop(node, None)
 
     def claim(self, node: NodeId, own: bool = False) -> Claim:
         """What is believed of the member `node`, to be passed on."""
-        member = self._members[node]
-        return Claim(node, member.boot, member.incarnation, member.state, own, member.proof)
+        member = self._of(node)
+        return Claim(node, self._boots[node], member.incarnation, member.state, own, member.proof)
 
     def is_news(self, claim: Claim) -> bool:
         """Whether `claim` would change what is believed.
@@ -176,17 +180,16 @@ class Members:
         One of another boot than that of the record here says nothing: the record of that boot has
         to come first, or is long known.
         """
-        member = self._members.get(claim.node)
-        if member is None or claim.boot != member.boot:
+        if claim.boot != self._boots.get(claim.node):
             return False
+        member = self._of(claim.node)
         return (claim.incarnation, claim.state) > (member.incarnation, member.state)
 
     def is_current(self, claim: Claim) -> bool:
         """Whether `claim` is about the incarnation that is known here."""
-        member = self._members.get(claim.node)
-        return member is not None and (claim.boot, claim.incarnation) == (
-            member.boot,
-            member.incarnation,
+        return (
+            claim.boot == self._boots.get(claim.node)
+            and claim.incarnation == self._of(claim.node).incarnation
         )
 
     def merge(self, claim: Claim, now: float) -> bool:
@@ -197,15 +200,16 @@ class Members:
         return True
 
     def _set(self, node: NodeId, claim: Claim, now: float) -> None:
-        member = self._members[node]
+        member = self._evidence_of(node)
         if not member.plain:
             self.root ^= claim_hash(self.claim(node))
-        again = (claim.boot, claim.incarnation) != (member.boot, member.incarnation)
+        again = (claim.boot, claim.incarnation) != (self._boots[node], member.incarnation)
         if again or member.state is ClaimState.ALIVE:
             member.since = now
         if again:  # within one incarnation the proof that was checked is kept
             member.proof = claim.proof
-        member.boot, member.incarnation, member.state = claim.boot, claim.incarnation, claim.state
+        self._boots[node] = claim.boot
+        member.incarnation, member.state = claim.incarnation, claim.state
         self._notable.pop(node, None)
         self._sentenced.pop(node, None)
         if not member.plain:
@@ -222,7 +226,7 @@ class Members:
         """Let hearsay of deaths count so many seconds later: nobody could contradict meanwhile."""
         for node in self._sentenced:
             self._sentenced[node] += late
-            self._members[node].since += late
+            self._evidence[node].since += late
 
     def next_sentence(self) -> float | None:
         """When hearsay of a death begins to count; None if there is none."""
@@ -239,17 +243,19 @@ class Members:
 
     def on_heard(self, node: NodeId, at: float) -> bool:
         """Something authentic came from `node` at `at`; False if later things were heard before."""
-        member = self._members.get(node)
-        if member is None or (member.heard_at is not None and at <= member.heard_at):
+        if node not in self._boots:
+            return False
+        member = self._evidence_of(node)
+        if member.heard_at is not None and at <= member.heard_at:
             return False
         member.heard_at = at
         return True
 
     def on_probed(self, node: NodeId, answered: bool, rtt: float | None = None) -> None:
         """A probe of `node` is over. `rtt` in seconds, if it says something about the path."""
-        member = self._members.get(node)
-        if member is None:
+        if node not in self._boots:
             return
+        member = self._evidence_of(node)
         member.misses = 0 if answered else member.misses + 1
         bits = member.probes << 1 | answered
         if bits >> (LOSS_WINDOW + 1):
@@ -260,20 +266,20 @@ class Members:
 
     def on_session(self, node: NodeId) -> None:
         """A handshake with `node` succeeded: there is a way in both directions."""
-        member = self._members.get(node)
+        member = self._evidence.get(node)
         if member is not None:
             member.misses = 0
 
     def heard_at(self, node: NodeId) -> float | None:
         """When `node` was last heard directly; None if never."""
-        member = self._members.get(node)
+        member = self._evidence.get(node)
         return None if member is None else member.heard_at
 
     # -- states ------------------------------------------------------------------------------------
 
     def state(self, node: NodeId, now: float) -> NodeState:
         """READY, SUSPECT or DEAD. `node` must be a member."""
-        member = self._members[node]
+        member = self._of(node)
         if member.state is ClaimState.ALIVE:
             untold = member.heard_at is None and not self.told
             return NodeState.SUSPECT if untold else NodeState.READY
@@ -283,7 +289,7 @@ class Members:
 
     def change(self, node: NodeId, now: float) -> Change | None:
         """The member's state, if it is not what this returned last."""
-        member = self._members[node]
+        member = self._of(node)
         state = self.state(node, now)
         if state is member.reported or (member.reported is None and not self._is_notable(member)):
             return None
@@ -293,9 +299,9 @@ class Members:
 
     def view(self, node: NodeId, now: float) -> MemberView | None:
         """The member as it is now; None for a node that is not one."""
-        member = self._members.get(node)
-        if member is None:
+        if node not in self._boots:
             return None
+        member = self._of(node)
         count = member.probes.bit_length() - 1
         answered = member.probes.bit_count() - 1
         return MemberView(
@@ -309,7 +315,9 @@ class Members:
     def check_invariants(self) -> None:
         """Assert that root, list and claims agree. For tests."""
         root = 0
-        for node, member in self._members.items():
+        assert self._evidence.keys() <= self._boots.keys()
+        for node in self._boots:
+            member = self._of(node)
             assert member.plain == (node not in self._notable)
             assert bool(member.proof) == bool(member.incarnation)
             assert member.probes < 1 << (LOSS_WINDOW + 1)
@@ -318,8 +326,19 @@ class Members:
         assert root == self.root
         assert self._sentenced.keys() <= self._notable.keys()
 
+    def _evidence_of(self, node: NodeId) -> _Evidence:
+        """To be added to."""
+        evidence = self._evidence.get(node)
+        if evidence is None:
+            evidence = self._evidence[node] = _Evidence()
+        return evidence
+
+    def _of(self, node: NodeId) -> _Evidence:
+        """To be read only. `node` must be a member."""
+        return self._evidence.get(node) or _NOTHING
+
     @staticmethod
-    def _is_notable(member: _Member) -> bool:
+    def _is_notable(member: _Evidence) -> bool:
         # That somebody lives whom this node never met is no news.
         return member.heard_at is not None or member.state is not ClaimState.ALIVE
 

@@ -260,6 +260,7 @@ class Spread:
         """Offer what waited, ask again for what did not come."""
         self.store.superseded.on_time(now)
         self.store.unwelcome.on_time(now)
+        self.damping.on_time(now)
         self._wanted.on_deadline(now)
         if self._flush_at is None or now < self._flush_at:
             return self._ask(now)

@@ -317,9 +317,10 @@ class Machine:
         match effect:
             case SendDatagram(endpoint, datagram, segment_size):
                 self.port.send(endpoint, datagram, segment_size)
-            case Report(event, fields):
+            case Report(event, fields, debug):
                 self.changes += 1
-                self._site.trace.note(event, self.name, fields, self._site.clock.now)
+                trace, now = self._site.trace, self._site.clock.now
+                trace.note(event, self.name, fields, now, debug=debug)
             case NetworkChanged():
                 self.changes += 1
             case SetOffload():

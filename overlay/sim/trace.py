@@ -62,7 +62,8 @@ class Trace:
     """Everything that happened, in order.
 
     Args:
-        datagrams: whether to keep datagrams; a big world runs faster and smaller without.
+        datagrams: whether to keep datagrams, and reports for developers; a big world runs faster
+            and smaller without.
     """
 
     __slots__ = ("_datagrams", "_entries", "_watchers")
@@ -87,9 +88,18 @@ class Trace:
         if self._datagrams:
             self.note("datagram.lost", destination, {"from": source, "why": str(why)}, now)
 
-    def note(self, event: str, node: str, fields: Mapping[str, Scalar], now: float) -> None:
-        """`event` happened at `node`."""
-        self._entries.append(Note(now, event, node, fields))
+    def note(
+        self,
+        event: str,
+        node: str,
+        fields: Mapping[str, Scalar],
+        now: float,
+        *,
+        debug: bool = False,
+    ) -> None:
+        """`event` happened at `node`; `debug`: it interests developers only."""
+        if self._datagrams or not debug:
+            self._entries.append(Note(now, event, node, fields))
         if (watcher := self._watchers.get(event)) is not None:
             watcher(node, fields)
 

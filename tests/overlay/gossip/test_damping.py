@@ -36,5 +36,19 @@ def test_the_memory_is_bounded_and_keeps_the_worst():
         damping.on_change(b"flapping", 0.0)
     for number in range(3 * LIMIT):
         damping.on_change(b"%d" % number, 0.0)
-    assert len(damping._penalties) <= LIMIT
+    assert len(damping) <= LIMIT
     assert not damping.on_change(b"flapping", 0.0)
+
+
+def test_what_has_decayed_is_forgotten_and_nothing_else():
+    damping = Damping()
+    for _ in range(4):
+        damping.on_change(b"often", 0.0)
+    damping.on_change(b"once", 0.0)
+    damping.on_time(0.9 * HALF_LIFE)
+    assert len(damping) == 2
+    damping.on_change(b"lately", 1.5 * HALF_LIFE)
+    damping.on_time(2.1 * HALF_LIFE)
+    assert len(damping) == 2, "a penalty of 4 takes three half-lives"
+    damping.on_time(4 * HALF_LIFE)
+    assert len(damping) == 0

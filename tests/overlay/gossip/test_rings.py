@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.gossip.rings import EVERYBODY, RINGS, WALK, Rings
+from overlay.types import NodeId
 from tests.support.gossips import node_id
 
 SELF = node_id(0)
@@ -106,3 +107,17 @@ def test_news_crosses_a_large_cluster_in_few_steps():
         known |= {other for node in known for other in views[node].neighbours()}
         steps += 1
     assert steps <= 5
+
+
+def test_ids_that_are_alike_on_a_ring_stand_in_order_of_the_rest_of_them():
+    alike = [NodeId(bytes(8) + bytes([tail]) * 24) for tail in range(20)]
+    rings = Rings(alike[7])
+    for node in reversed(alike):
+        rings.add(node)
+    rings.check_invariants()
+    assert alike[8] in rings.subjects()
+    for node in alike[10:]:
+        rings.remove(node)
+    rings.check_invariants()
+    assert alike[10] not in rings
+    assert rings.observers_of(alike[10])[0] == alike[9]
