@@ -65,6 +65,7 @@ CORE_LIBRARIES = {"cryptography", "msgpack", "numpy"}
 CORE_STANDARD = {
     "__future__",
     "abc",
+    "array",
     "base64",
     "bisect",
     "collections",
