@@ -66,7 +66,9 @@ class Versions:
         if known is None or known.left or known.boot >= LAST_BOOT:
             return None
         same = known.version == self._version and self._made is not None
-        foreign = known.version > self._version or (same and known != self._made)
+        foreign = known.version > self._version or (
+            same and known is not self._made and known != self._made
+        )
         return known if foreign else None
 
     def follow(self, newer: NodeRecord) -> None:

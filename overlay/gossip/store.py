@@ -24,7 +24,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2s
 
 from overlay.config import Limits
@@ -141,6 +141,10 @@ class Store:
     def items(self, prefix: bytes = b"") -> list[Item]:
         """All items whose key starts with `prefix`, sorted by key."""
         return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+
+    def unsorted(self) -> Collection[Item]:
+        """All items, in any order; costs nothing. Not to be kept: it changes with the store."""
+        return self._items.values()
 
     # -- descriptions ------------------------------------------------------------------------------
 

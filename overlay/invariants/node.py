@@ -12,7 +12,6 @@ from overlay.errors import AuthError, WireError
 from overlay.invariants.kinds import Invariant, Scope, Subject
 from overlay.ipam.allocator import Slot
 from overlay.ipam.deeds import ChainReader, verify_chain
-from overlay.types import NodeId, Prefix
 from overlay.wire.items import Item
 
 if TYPE_CHECKING:  # a watch goes through this list; the type alone needs it back
@@ -110,16 +109,17 @@ def _frozen_idle(watch: Watch) -> Iterator[str]:
 
 def _routes_derived(watch: Watch) -> Iterator[str]:
     parts = watch.engine.parts
-    routes = parts.routes.entries()
-    held: dict[Prefix, NodeId] = {route.prefix: route.node for route in routes}
-    for node in watch.sample(list(parts.catalog.nodes)):
+    routes = parts.routes
+    for node in watch.sample(parts.catalog.nodes):
         for block in parts.catalog.nodes[node].blocks_in_use:
             if node in parts.catalog.removed:
                 continue
             prefix = parts.plan.prefix4(block)
-            if parts.catalog.titles.owner(block) == node and held.get(prefix) != node:
+            held = routes.get(prefix)
+            routed = held is not None and held.node == node
+            if parts.catalog.titles.owner(block) == node and not routed:
                 yield f"{prefix} is {parts.name_of(node)}'s, and not routed to it"
-    for route in watch.sample(routes):
+    for route in watch.sample(routes.unsorted()):
         used = parts.plan.index_of(route.prefix.network_address)
         record = parts.catalog.nodes.get(route.node)
         if route.node in parts.catalog.removed:
@@ -131,7 +131,7 @@ def _routes_derived(watch: Watch) -> Iterator[str]:
 
 
 def _items_verify(watch: Watch) -> Iterator[str]:
-    for item in watch.sample(watch.engine.parts.store.items(), _SIGNATURES):
+    for item in watch.sample(watch.engine.parts.store.unsorted(), _SIGNATURES):
         try:
             _verify(watch, item)
         except (WireError, AuthError) as error:

@@ -10,7 +10,7 @@ The daemon's engine has one of its own (`tend`), which keeps every breach it saw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -175,14 +175,17 @@ class Watch:
         pods = self.engine.parts.holdings.pods.values()
         return {Slot(pod.block, pod.host): pod.name for pod in pods}
 
-    def sample(self, table: Sequence[T], most: int = SAMPLE) -> Iterable[T]:
-        """The part of a long table that this look examines; the next look takes the next part."""
+    def sample(self, table: Collection[T], most: int = SAMPLE) -> Iterable[T]:
+        """The part of a long table that this look examines; the next look takes the next part.
+
+        The table need not be sorted: its order must only stay the same while it does not change.
+        """
         if self.thorough or len(table) <= most:
             return table
         start = self._cursor * most % len(table)
         return _round(table, start, most)
 
 
-def _round(table: Sequence[T], start: int, most: int) -> Iterator[T]:
+def _round(table: Collection[T], start: int, most: int) -> Iterator[T]:
     yield from islice(table, start, start + most)
     yield from islice(table, max(0, start + most - len(table)))

@@ -13,7 +13,7 @@ happen, the lower node id wins on every node, so that at least all agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from overlay.routing.lpm import IPV4_BITS, IPV6_BITS, LongestPrefixMatch
@@ -116,6 +116,14 @@ class RouteTable:
         if self._sorted is None:
             self._sorted = tuple(sorted(self._entries.values(), key=_order))
         return self._sorted
+
+    def unsorted(self) -> Collection[Entry]:
+        """All routes, in any order; costs nothing. Not to be kept: it changes with the table."""
+        return self._entries.values()
+
+    def get(self, prefix: Prefix) -> Entry | None:
+        """The route to exactly this prefix."""
+        return self._entries.get(prefix)
 
     def __len__(self) -> int:
         return len(self._entries)

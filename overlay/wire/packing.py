@@ -40,6 +40,10 @@ U64: Final = 2**64 - 1
 MAX_TIME: Final = 253_402_300_799
 """Largest Unix time: the last second of year 9999, after which calendars cannot print it."""
 
+# -- implementation --------------------------------------------------------------------------------
+
+_packer: Final = msgpack.Packer(use_bin_type=True)  # a new one begins with a megabyte of buffer
+
 _Bytes = bytes  # inside `Fields`, `bytes` is the accessor
 
 
@@ -54,7 +58,7 @@ def pack(value: object) -> bytes:
     '9301c4026162a163'
     """
     try:
-        packed: bytes = msgpack.packb(value, use_bin_type=True)
+        packed: bytes = _packer.pack(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise StateError(f"cannot be packed: {error}") from error
     return packed

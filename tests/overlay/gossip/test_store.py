@@ -41,6 +41,7 @@ def winners(items):
 def test_the_highest_version_and_body_of_each_key_wins(items):
     store = make_store(items)
     assert store.items() == winners(items)
+    assert sorted(store.unsorted()) == store.items()
     store.check_invariants()
 
 

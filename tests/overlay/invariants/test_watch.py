@@ -55,6 +55,16 @@ def test_a_glance_sees_what_changed():
     assert "block-titled" in [breach.name for breach in watch.glance(world.now)]
 
 
+def test_a_look_sorts_no_long_table():
+    world = settled(2, check=False)
+    engine = world["node2"].engine
+    routes = engine.parts.routes
+    routes.update([], [routes.entries()[0].prefix], world.now)
+    found = [breach.name for breach in Watch(engine).look(world.now)]
+    assert found == ["routes-derived"]
+    assert routes._sorted is None
+
+
 def test_looks_one_after_the_other_cover_a_long_table():
     world = settled(1, check=False)
     watch = Watch(world["node1"].engine)
