@@ -55,6 +55,9 @@ JITTER: Final = 0.25
 """Each wait for the next summary is `gossip_interval`, give or take this share of it, so that
 nodes that started together do not stay in step."""
 
+STRANGERS: Final = 2
+"""Neighbours to tell things to as long as none was met: one may be dead. Those tell all others."""
+
 CLAIMS_PER_TURN: Final = 256
 """Claims in answer to a summary with another claims' root: 30 kB. In a large cluster of which many
 were suspect once, several rounds bring the rest."""
@@ -278,7 +281,7 @@ class Gossip:
         if self._summary_at is not None and now >= self._summary_at:
             wait = self._rng.uniform(1 - JITTER, 1 + JITTER)
             self._summary_at = now + self._timing.gossip_interval * wait
-            if partners := self._partners():
+            if partners := self._acquainted() or self.neighbours():
                 actions.append(Letter(self._rng.choice(partners), self._summary()))
         if self._offer is not None:
             actions += [Letter(node, have) for node, have in self._offer.on_deadline(now)]
@@ -322,13 +325,16 @@ class Gossip:
         return [Letter(node, Claims(hearsay.notable(CLAIMS_PER_TURN)))]
 
     def _partners(self) -> list[NodeId]:
-        """Neighbours to tell things to: those that were met; all, as long as none was.
+        """Neighbours to tell things to: those that were met; a few others, as long as none was.
 
         Probes make the sessions, two in a second. While many nodes join, neighbours change with
         every record that comes, and who told each of them something would only shake hands.
         """
-        met, neighbours = self._met, self._liveness.hearsay.rings.neighbours()
-        return [node for node in neighbours if node in met] or list(neighbours)
+        return self._acquainted() or self.neighbours()[:STRANGERS]
+
+    def _acquainted(self) -> list[NodeId]:
+        met = self._met
+        return [node for node in self._liveness.hearsay.rings.neighbours() if node in met]
 
     def _summary(self) -> Summary:
         store = self._spread.store

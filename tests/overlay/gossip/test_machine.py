@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from overlay.config import Limits
 from overlay.effects import ProbeAnswered, Report
 from overlay.errors import CapacityError, StateError
+from overlay.gossip.machine import STRANGERS
 from overlay.wire.claims import ClaimState
 from overlay.wire.items import Item, item_id
 from overlay.wire.messages import (
@@ -45,8 +46,14 @@ ID = item_id(ITEM)
 # -- items -----------------------------------------------------------------------------------------
 
 
+def meet(gossip, nodes):
+    for node in nodes:
+        gossip.on_message(node, Probe(1), 0.5)
+
+
 def test_an_own_change_goes_to_every_neighbour_at_once():
     gossip, store = make_gossip(peers=8)
+    meet(gossip, gossip.neighbours())
     effects = gossip.publish([ITEM], 1.0)
     assert {node for node, _ in sent(effects, Delta)} == {node_id(n) for n in range(1, 9)}
     assert store.get(b"k") == ITEM
@@ -56,8 +63,15 @@ def test_an_own_change_goes_to_every_neighbour_at_once():
 def test_in_a_large_cluster_there_are_not_more_neighbours():
     gossip, _ = make_gossip(peers=200)
     assert len(gossip.neighbours()) <= 8
+    meet(gossip, gossip.neighbours())
     nodes = [node for node, _ in sent(gossip.publish([ITEM], 1.0))]
     assert nodes == gossip.neighbours()
+
+
+def test_who_has_met_nobody_tells_a_few_neighbours_and_starts_no_handshake_with_all():
+    gossip, _ = make_gossip(peers=200)
+    nodes = [node for node, _ in sent(gossip.publish([ITEM], 1.0))]
+    assert nodes == gossip.neighbours()[:STRANGERS]
 
 
 def test_a_full_store_refuses_an_own_item():
