@@ -7,6 +7,7 @@ otherwise. What depends on the machine is CPU, wall time and memory.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -173,7 +174,12 @@ def _write(path: Path, found: Mapping[str, object]) -> None:
 
 
 def _alone(nodes: int, options: Namespace) -> None:
-    """What the process of one number of nodes does."""
+    """What the process of one number of nodes does.
+
+    Nobody looks for cyclic garbage in it: engines leave none while they run, and to look through
+    those of a large world takes an eighth of its time.
+    """
+    gc.disable()
     for found in run(nodes, options.seed, _phases(options), options.settle):
         _write(options.alone, found)
 
