@@ -35,8 +35,9 @@ class Timing:
     offer_interval: float = 0.1
     """News for one neighbour within this time go together. The first goes at once."""
 
-    want_retry: float = 0.5
-    """An item that did not come is asked for again, from the next that offered it."""
+    want_retry: float = 0.1
+    """A single item that did not come from near by is asked for again, of the next that offered it.
+    The more is under way and the longer a round trip takes, the longer the wait."""
 
     probe_interval: float = 0.5
     """Between probes, of one neighbour after the other: with four, each every 2 s. It is also what

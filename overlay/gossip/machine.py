@@ -103,7 +103,8 @@ class Gossip:
         self._rng = rng
         self._name_of = name_of
         self._liveness = Liveness(local, timing, rng, name_of)
-        self._spread = Spread(store, timing, self._partners)
+        round_trip = self._liveness.hearsay.members.round_trip
+        self._spread = Spread(store, timing, self._partners, round_trip)
         self._met: set[NodeId] = set()  # members that something came from
         self._offer: Offer | None = None
         self._summary_at: float | None = None

@@ -275,6 +275,11 @@ class Members:
         member = self._evidence.get(node)
         return None if member is None else member.heard_at
 
+    def round_trip(self, node: NodeId) -> float:
+        """Seconds to a node and back, smoothed; 0 if no probe has measured that."""
+        member = self._evidence.get(node)
+        return 0.0 if member is None or member.rtt is None else member.rtt
+
     # -- states ------------------------------------------------------------------------------------
 
     def state(self, node: NodeId, now: float) -> NodeState:

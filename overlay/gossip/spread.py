@@ -91,6 +91,7 @@ class Spread:
         store: the items.
         timing: `offer_interval`, `want_retry`.
         neighbours: who is offered news at present.
+        round_trip: seconds to a node and back; 0 if that is not known.
 
     Attributes:
         store: the items.
@@ -116,7 +117,11 @@ class Spread:
     )
 
     def __init__(
-        self, store: Store, timing: Timing, neighbours: Callable[[], Collection[NodeId]]
+        self,
+        store: Store,
+        timing: Timing,
+        neighbours: Callable[[], Collection[NodeId]],
+        round_trip: Callable[[NodeId], float],
     ) -> None:
         self.store = store
         self.damping = Damping()
@@ -127,7 +132,7 @@ class Spread:
         self._flush_at: float | None = None
         self._ask_at: float | None = None  # when what is wanted may be asked for
         self._may_ask_at = float("-inf")
-        self._wanted = Wanted(timing)
+        self._wanted = Wanted(timing, round_trip)
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._own_keys: set[bytes] = set()
         self._comparing: tuple[NodeId, float] | None = None

@@ -2,18 +2,30 @@
 
     offered --> waiting --> asked --> here
                    ^          |
-                   '----------'  `want_retry` later: of the next that offered it; or forgotten
+                   '----------'  a while later: of the next that offered it; or forgotten
+
+A question or its answer may be lost, so what does not come is asked for again, of two nodes then,
+and of three in the end. How long to wait before follows the path and what is under way: a single
+item comes within a round trip, hundreds take their giver and this node a moment. Every third wait
+is twice as long, so whoever is overloaded is left alone. Where a quarter of all datagrams is lost,
+56 % of the questions succeed; of a million items nearby, one needs more than 0.9 s then.
 
 At most `WINDOW` items are asked of one node at a time. So a node that starts with nothing is
 offered everything by all its neighbours, and still gets everything once, at a pace at which it can
 check signatures.
+
+References:
+    Plumtree (Leitao et al. 2007), section 3.6: a missing item is asked for (Graft) at a timer, and
+    at a shorter one of the next that announced it.
+    Bitcoin Core, `txrequest.h`: at one announcer at a time, those that failed last.
+    RFC 6298: waits that follow the round trip time, and double.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import islice
 from typing import Final
 
@@ -24,36 +36,62 @@ from overlay.wire.messages import Want
 # -- implementation --------------------------------------------------------------------------------
 
 WINDOW: Final = 256
-"""Items asked of one node and not yet here. At 2 kB each they arrive well within `want_retry`."""
+"""Items asked of one node and not yet here. At 2 kB each they arrive within half a second."""
 
 OFFERERS: Final = 4
 """Nodes remembered per item that have it."""
 
-TRIES: Final = 5
+TRIES: Final = 9
 """Times that an item is asked for, of its offerers in turn, before it is forgotten."""
+
+STEADY: Final = 3
+"""Tries after which the wait doubles."""
 
 LIMIT: Final = 16_384
 """Items wanted in all. Comparing stores finds again what is not remembered."""
+
+ROUND_TRIPS: Final = 3
+"""Waited for an answer at least: one, and as long again for what either end does meanwhile."""
+
+PER_ITEM: Final = 0.002
+"""Seconds that the wait grows by with each item that is under way to this node, from anybody: all
+of them are packed there, and checked here, one after the other."""
+
+LONGEST: Final = 1.0
+"""Seconds of the longest wait."""
+
+AT_ONCE: Final = 3
+"""Nodes that are asked for one item at a time, at most: one more with each repetition."""
+
+FEW: Final = 16
+"""Items wanted up to which more than one node is asked for one of them. Where there are more it is
+not loss alone that delays them, and nobody needs them twice."""
 
 
 @dataclass(slots=True)
 class _Wanted:
     offerers: list[NodeId] = field(default_factory=list)
-    asked: NodeId | None = None
+    asked: tuple[NodeId, ...] = ()
     tries: int = 0
     retry_at: float = 0.0
 
 
 class Wanted:
-    """The items that one node is after."""
+    """The items that one node is after.
 
-    __slots__ = ("_asked", "_due", "_open", "_timing", "_waiting")
+    Args:
+        timing: `want_retry`.
+        round_trip: seconds to a node and back; 0 if that is not known.
+    """
 
-    def __init__(self, timing: Timing) -> None:
+    __slots__ = ("_asked", "_due", "_open", "_round_trip", "_timing", "_waiting")
+
+    def __init__(self, timing: Timing, round_trip: Callable[[NodeId], float]) -> None:
         self._timing = timing
+        self._round_trip = round_trip
         self._waiting: dict[bytes, _Wanted] = {}
         self._asked: dict[bytes, _Wanted] = {}
-        self._due: deque[tuple[float, bytes]] = deque()  # in order: all waits are of one length
+        self._due: list[tuple[float, bytes]] = []  # a heap
         self._open: dict[NodeId, int] = {}
 
     def __contains__(self, one: bytes) -> bool:
@@ -93,18 +131,38 @@ class Wanted:
         asked: dict[NodeId, list[bytes]] = {}
         for one in list(islice(self._waiting, 2 * WINDOW)):
             wanted = self._waiting[one]
-            node = wanted.offerers[0]
-            if not wanted.tries:  # few nodes that are asked for much: fewer messages
-                node = next((other for other in wanted.offerers if other in asked), node)
-            if self._open.get(node, 0) >= WINDOW:
+            nodes = self._choose(wanted, asked)
+            if not nodes:
                 continue
             del self._waiting[one]
             self._asked[one] = wanted
-            wanted.asked, wanted.retry_at = node, now + self._timing.want_retry
-            self._due.append((wanted.retry_at, one))
-            self._open[node] = self._open.get(node, 0) + 1
-            asked.setdefault(node, []).append(one)
+            wanted.asked = nodes
+            for node in nodes:
+                self._open[node] = self._open.get(node, 0) + 1
+                asked.setdefault(node, []).append(one)
+        waits = {node: self._wait(node) for node in asked}
+        for node, ids in asked.items():
+            for one in ids:
+                wanted = self._asked[one]
+                if wanted.asked[0] == node:
+                    wait = min(waits[node] * 2 ** (wanted.tries // STEADY), LONGEST)
+                    wanted.retry_at = now + wait
+                    heappush(self._due, (wanted.retry_at, one))
         return [(node, Want(b"".join(ids))) for node, ids in asked.items()]
+
+    def _choose(self, wanted: _Wanted, asked: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Whom to ask for an item; `asked` are those that are asked for something anyway."""
+        if wanted.tries:
+            free = [node for node in wanted.offerers if self._open.get(node, 0) < WINDOW]
+            return tuple(free[: min(wanted.tries + 1, AT_ONCE) if len(self) <= FEW else 1])
+        # Few nodes that are asked for much: fewer messages.
+        node = next((other for other in wanted.offerers if other in asked), wanted.offerers[0])
+        return (node,) if self._open.get(node, 0) < WINDOW else ()
+
+    def _wait(self, node: NodeId) -> float:
+        """Seconds after which what was asked of `node` for the first time should be here."""
+        least = max(self._timing.want_retry, ROUND_TRIPS * self._round_trip(node))
+        return least + PER_ITEM * len(self._asked)
 
     def next_deadline(self) -> float | None:
         """When to call `on_deadline`; None while nothing was asked for."""
@@ -113,25 +171,23 @@ class Wanted:
             wanted = self._asked.get(one)
             if wanted is not None and wanted.retry_at == at:
                 return at
-            self._due.popleft()
+            heappop(self._due)
         return None
 
     def on_deadline(self, now: float) -> None:
         """What did not come waits for another that has it, if there is one."""
         while (at := self.next_deadline()) is not None and now >= at:
-            _, one = self._due.popleft()
+            _, one = heappop(self._due)
             wanted = self._asked.pop(one)
             self._release(wanted)
             wanted.tries += 1
             if wanted.tries < TRIES:
-                assert wanted.asked is not None
-                wanted.offerers.remove(wanted.asked)
-                wanted.offerers.append(wanted.asked)
+                others = [node for node in wanted.offerers if node not in wanted.asked]
+                wanted.offerers = [*others, *wanted.asked]
                 self._waiting[one] = wanted
 
     def _release(self, wanted: _Wanted) -> None:
-        node = wanted.asked
-        assert node is not None, "what was asked for was asked of somebody"
-        self._open[node] -= 1
-        if not self._open[node]:
-            del self._open[node]
+        for node in wanted.asked:
+            self._open[node] -= 1
+            if not self._open[node]:
+                del self._open[node]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from overlay.sim import World
+from overlay.config import Timing
+from overlay.sim import Link, World
+from overlay.sim.goals import identity, knows_version, own_version
+from overlay.sim.metrics import quantile
 from overlay.views import NodeState
-from tests.sim.worlds import LOSSY, blocks_of
+from tests.sim.worlds import LOSSY, blocks_of, settled
 
 NODES = 50
 
@@ -71,3 +74,26 @@ def test_a_partition_stops_growth_but_makes_no_duplicate():
     world.heal()
     world.run_until(world.converged, timeout=15.0)
     assert len(blocks_of(world, "node5")) == 1
+
+
+def test_a_new_record_is_known_everywhere_within_one_comparison_although_a_quarter_is_lost():
+    world = settled(60, seed=3, link=Link(latency=0.0005, jitter=0.0005), check=False)
+    world.run(world.now + 5.0)  # sessions between neighbours are there
+    world.underlay.set_all_links(Link(latency=0.0005, jitter=0.0005, loss=0.25))
+    delays: list[float] = []
+    for number in range(5):
+        author = world[f"node{1 + 11 * number}"]
+        knows = knows_version(identity(author), own_version(author) + 1)
+        began = world.now
+        author.add_pod("news")
+        behind = world.live()
+        while behind:
+            world.run(world.now + 0.01)
+            left = [machine for machine in behind if not knows(machine)]
+            delays += [world.now - began] * (len(behind) - len(left))
+            behind = left
+        world.run(world.now + 1.0)
+    assert len(delays) == 5 * 60
+    period = Timing().gossip_interval
+    assert quantile(sorted(delays), 0.99) <= period / 2
+    assert max(delays) <= period

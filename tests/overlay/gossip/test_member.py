@@ -150,7 +150,8 @@ def test_round_trips_are_smoothed_and_losses_counted_over_a_window():
     assert members.view(A, 1.0).loss is None
     members.on_probed(A, True, 0.08)
     members.on_probed(A, True, 0.16)
-    assert members.view(A, 1.0).rtt == pytest.approx(0.09)
+    assert members.view(A, 1.0).rtt == members.round_trip(A) == pytest.approx(0.09)
+    assert members.round_trip(B) == members.round_trip(node_id(99)) == 0.0
     members.on_probed(A, False)
     assert members.view(A, 1.0).loss == pytest.approx(1 / 3)
     assert members.view(A, 1.0).reached

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from overlay.gossip.wanted import LIMIT, OFFERERS, TRIES, WINDOW, Wanted
+from itertools import pairwise
+
+import pytest
+
+from overlay.gossip.wanted import (
+    FEW,
+    LIMIT,
+    LONGEST,
+    OFFERERS,
+    PER_ITEM,
+    ROUND_TRIPS,
+    STEADY,
+    TRIES,
+    WINDOW,
+    Wanted,
+)
 from overlay.wire.messages import Want
 from tests.support.gossips import TIMING, node_id
 
-A, B, C = node_id(1), node_id(2), node_id(3)
+A, B, C, D = (node_id(number) for number in range(1, 5))
 RETRY = TIMING.want_retry
+
+
+def make(**round_trips):
+    """With round trip times of the nodes with these names, 0 for all others."""
+    by_node = {globals()[name]: seconds for name, seconds in round_trips.items()}
+    return Wanted(TIMING, lambda node: by_node.get(node, 0.0))
 
 
 def ids(count, first=0):
@@ -18,7 +39,7 @@ X, Y = ids(2)
 
 
 def test_what_two_offer_is_asked_of_the_first_alone():
-    wanted = Wanted(TIMING)
+    wanted = make()
     wanted.offer(A, X)
     wanted.offer(B, X)
     wanted.offer(B, Y)
@@ -28,35 +49,99 @@ def test_what_two_offer_is_asked_of_the_first_alone():
     assert wanted.got(X) == [A, B]
     assert wanted.got(X) == ()
     assert X not in wanted
-    assert wanted.next_deadline() == 1.0 + RETRY
+    assert wanted.next_deadline() == pytest.approx(1.0 + RETRY + 2 * PER_ITEM)
 
 
 def test_of_several_that_have_an_item_one_is_asked_that_is_asked_anyway():
-    wanted = Wanted(TIMING)
+    wanted = make()
     wanted.offer(A, X)
     wanted.offer(B, Y)
     wanted.offer(A, Y)
     assert wanted.ask(1.0) == [(A, Want(X + Y))]
-    wanted.on_deadline(1.0 + RETRY)  # whoever did not answer is not asked again at once
-    assert wanted.ask(1.0 + RETRY) == [(A, Want(X)), (B, Want(Y))]
 
 
-def test_what_does_not_come_is_asked_of_the_next_and_forgotten_in_the_end():
-    wanted = Wanted(TIMING)
-    wanted.offer(A, X)
-    wanted.offer(B, X)
-    asked, now = [], 1.0
+def repeated(wanted, now=1.0):
+    """Whom it asks at each time, until it has forgotten everything; and those times."""
+    asked, times = [], []
     while wanted:
-        asked += [node for node, _ in wanted.ask(now)]
+        asked.append([node for node, _ in wanted.ask(now)])
+        times.append(now)
         now = wanted.next_deadline()
         wanted.on_deadline(now)
-    assert asked == [A, B, A, B, A][:TRIES]
     assert wanted.next_deadline() is None
-    assert now == 1.0 + TRIES * RETRY
+    return asked, [*times, now]
+
+
+def waits(times):
+    return [later - sooner for sooner, later in pairwise(times)]
+
+
+def test_what_does_not_come_is_asked_of_more_and_more_and_forgotten_in_the_end():
+    wanted = make()
+    for node in (A, B, C, D):
+        wanted.offer(node, X)
+    asked, times = repeated(wanted)
+    assert asked[:4] == [[A], [B, C], [D, A, B], [C, D, A]]
+    assert len(asked) == TRIES
+    first = RETRY + PER_ITEM
+    assert waits(times) == pytest.approx([first * 2 ** (n // STEADY) for n in range(TRIES)])
+
+
+def test_who_alone_has_it_is_asked_again_and_again():
+    wanted = make()
+    wanted.offer(A, X)
+    assert repeated(wanted)[0] == [[A]] * TRIES
+
+
+def test_of_two_that_were_asked_one_brings_it_and_both_are_free_again():
+    wanted = make()
+    for node in (A, B, C):
+        wanted.offer(node, X)
+    wanted.ask(1.0)
+    wanted.on_deadline(wanted.next_deadline())
+    assert len(wanted.ask(2.0)) == 2
+    wanted.got(X)
+    for one in ids(WINDOW, 100):
+        wanted.offer(B, one)
+    ((_, want),) = wanted.ask(3.0)
+    assert want.ids == b"".join(ids(WINDOW, 100))
+
+
+def test_the_wait_follows_the_round_trip_of_who_is_asked_up_to_a_bound():
+    wanted = make(A=0.1)
+    wanted.offer(A, X)
+    _, times = repeated(wanted)
+    first = ROUND_TRIPS * 0.1 + PER_ITEM
+    assert waits(times)[:3] == pytest.approx([first, first, first])
+    assert waits(times)[-1] == LONGEST
+
+
+def test_where_much_is_under_way_the_wait_is_longer_and_nobody_is_asked_beside_another():
+    wanted = make()
+    for one in ids(FEW + 1):
+        wanted.offer(A, one)
+        wanted.offer(B, one)
+    wanted.ask(1.0)
+    at = wanted.next_deadline()
+    assert at == pytest.approx(1.0 + RETRY + (FEW + 1) * PER_ITEM)
+    wanted.on_deadline(at)
+    assert wanted.ask(at) == [(B, Want(b"".join(ids(FEW + 1))))]
+
+
+def test_a_short_wait_does_not_end_behind_a_longer_one():
+    wanted = make(A=0.2)
+    wanted.offer(A, X)
+    wanted.ask(1.0)
+    wanted.offer(B, Y)
+    wanted.ask(1.1)
+    assert wanted.next_deadline() == pytest.approx(1.1 + RETRY + 2 * PER_ITEM)
+    wanted.on_deadline(wanted.next_deadline())
+    assert wanted.is_waiting
+    assert wanted.next_deadline() == pytest.approx(1.0 + ROUND_TRIPS * 0.2 + PER_ITEM)
 
 
 def test_one_node_is_not_asked_for_everything_at_once():
-    wanted = Wanted(TIMING)
+    wanted = make()
     for one in ids(3 * WINDOW):
         wanted.offer(A, one)
     ((_, first),) = wanted.ask(1.0)
@@ -68,7 +153,7 @@ def test_one_node_is_not_asked_for_everything_at_once():
 
 
 def test_a_node_that_is_asked_enough_does_not_keep_others_from_being_asked():
-    wanted = Wanted(TIMING)
+    wanted = make()
     for one in ids(WINDOW + 5):
         wanted.offer(A, one)
     wanted.offer(B, ids(1, 9999)[0])
@@ -77,7 +162,7 @@ def test_a_node_that_is_asked_enough_does_not_keep_others_from_being_asked():
 
 
 def test_the_table_is_bounded():
-    wanted = Wanted(TIMING)
+    wanted = make()
     for one in ids(LIMIT + 100):
         wanted.offer(A, one)
     assert len(wanted) == LIMIT
