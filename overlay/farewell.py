@@ -50,7 +50,7 @@ class Farewell:
         """Hand back everything; the caller stores it, then calls `say`.
 
         Raises:
-            RefusedError: `authority`, `node-removed`, `no-member`. Nothing else.
+            RefusedError: `authority`, `node-removed`, `node-left`, `no-member`. Nothing else.
         """
         parts = self._parts
         if parts.registrar is not None:
@@ -59,10 +59,8 @@ class Farewell:
                 "this node holds the authority's key: without it nobody can join any more",
                 "stop the daemon with SIGTERM if the whole cluster ends",
             )
-        if parts.holdings.removed:
-            raise RefusedError(
-                "node-removed", "this node was removed from its cluster", "stop it; nothing is left"
-            )
+        if parts.holdings.ended is not None:
+            parts.holdings.ended.refuse()
         taker = self._choose_taker(self._ready_members(now))
         if taker is None:
             raise RefusedError(

@@ -20,6 +20,7 @@ from overlay.catalog.keys import deed_item
 from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, PodEntry, pack_record, seal_record
 from overlay.catalog.removals import NO_REMOVALS
 from overlay.config import Limits, Timing
+from overlay.ending import Ending, ending_of
 from overlay.errors import ConfigError, RefusedError
 from overlay.ipam.allocator import Allocator, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
@@ -28,7 +29,7 @@ from overlay.keys import SIGNATURE_SIZE
 from overlay.resting import stored_rests
 from overlay.state import MAX_NETNS, NodeState, StoredPod
 from overlay.types import Address, BlockIndex, Endpoint, NodeId
-from overlay.versions import Versions
+from overlay.versions import TOMBSTONE, Versions
 from overlay.wire.certificate import Identity, check_name
 from overlay.wire.items import Item
 from overlay.wire.packing import U64
@@ -138,9 +139,9 @@ class Holdings:
         return (self.free_count(), removals) != (self._announced_free, self._announced_removals)
 
     @property
-    def removed(self) -> bool:
-        """Whether an operator has removed this very node."""
-        return self._identity.node in self._catalog.removed
+    def ended(self) -> Ending | None:
+        """How the cluster ended this node's membership behind its back, if it has."""
+        return ending_of(self._catalog, self._identity.node, left=self.left)
 
     def use_a_block(self) -> bool:
         """Take an owned block that is not in use into use; False if there is none.
@@ -236,14 +237,14 @@ class Holdings:
 
         Raises:
             ConfigError: the name, or the path of the namespace, is not one.
-            RefusedError: `node-removed`, `pod-exists`, `no-block`, or the allocator's codes.
+            RefusedError: `node-removed`, `node-left`, `pod-exists`, `no-block`, or the
+                allocator's codes.
         """
         check_name(name)
         if len(netns) > MAX_NETNS or not netns.isprintable():
             raise ConfigError("the path of the namespace is too long or not printable", "--netns")
-        if self.removed:
-            what = "this node was removed from its cluster"
-            raise RefusedError("node-removed", what, "join again with a new token")
+        if self.ended is not None:
+            self.ended.refuse()
         if name in self.pods:
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         if not self.blocks_in_use:
@@ -285,8 +286,8 @@ class Holdings:
         Raises:
             RefusedError: `node-removed`, `no-free-block`, `has-room`. Nothing else.
         """
-        if self.removed or taker in self._catalog.removed:
-            raise RefusedError("node-removed", "one of us was removed from the cluster")
+        if self.ended is not None or taker in self._catalog.removed:
+            raise RefusedError("node-removed", "one of us is no member any more")
         titles = self._catalog.titles
         record = self._catalog.nodes.get(taker)
         used, pods = (record.blocks_in_use, len(record.pods)) if record else ((), 0)
@@ -333,7 +334,7 @@ class Holdings:
     # -- telling others ------------------------------------------------------------------------
 
     def record(self, *, conflict: bool = False, content: NodeRecord | None = None) -> Item:
-        """This node's record as it is now, under a version never used before.
+        """This node's record as it is now, under a version never used before; or its tombstone.
 
         With `conflict`, another machine has this node's identity: nothing is to be had from it.
         With `content`, what that record says is signed instead of what the node holds.
@@ -343,7 +344,7 @@ class Holdings:
         """
         self._announced_free = self.free_count()
         self._announced_removals = self._catalog.acknowledgement()
-        version = self.versions.next()
+        version = TOMBSTONE if self.left else self.versions.next()
         packed = self._packed(version, conflict=conflict, content=content)
         return seal_record(self._identity, version, packed, limit=self._limits.record)
 

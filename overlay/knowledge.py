@@ -106,7 +106,7 @@ class Knowledge:
             self._catalog.apply(item)
             effects += self._banish(item, now)
         own = self._catalog.nodes.get(self._local)
-        if own is not None:
+        if own is not None and not own.left:
             self._gossip.set_boot(own.boot)
         return effects + self.reroute(now)
 
@@ -126,9 +126,12 @@ class Knowledge:
 
     def _introduce(self, node: NodeId, now: float) -> list[Effect]:
         record = self._catalog.nodes.get(node)
-        if record is None or node == self._local:
+        if record is None:
             return []
         node = record.node  # held once, not with each table that asks for it
+        if node == self._local:
+            # A copy of its state has, or it did itself before a backup was put back.
+            return [Report("node.departed")] if record.left else []
         if record.left:
             return self._dismiss(record, now)
         self._gone.pop(node, None)

@@ -68,7 +68,7 @@ class Landlord:
     def tidy(self, now: float) -> Tidied:
         """Put everything in order that can be: cheap, and idempotent."""
         holdings = self._parts.holdings
-        if holdings.left or holdings.removed:
+        if holdings.left or holdings.ended:
             self._parts.seeker.found()
             self._idle.watch((), now)
             return Tidied([], [], changed=False)

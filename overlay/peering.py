@@ -47,6 +47,9 @@ from overlay.wire.messages import (
 MAX_WAITING: Final = 64
 """Control messages that wait for one session. All of them are repeated by their senders."""
 
+ANSWERED: Final = 2
+"""Addresses kept of a peer's last sessions: that of a machine with its keys, and its own before."""
+
 
 class Contact(NamedTuple):
     """What it takes to start a session with a member."""
@@ -93,6 +96,8 @@ class Peering:
         self._outbound = outbound
         self._settings = settings
         self._candidates: dict[NodeId, tuple[Endpoint, ...]] = {}
+        # Latest first. Its record may name others: it is old, or of a machine with its keys.
+        self._answered: dict[NodeId, tuple[Endpoint, ...]] = {}
         # Peers with several addresses, handshake under way: the one tried, and since when.
         self._trying: dict[NodeId, tuple[Endpoint, float]] = {}
         self._waiting: dict[NodeId, deque[bytes]] = {}
@@ -143,6 +148,7 @@ class Peering:
     def forget(self, node: NodeId, now: float) -> list[Effect]:
         """The peer is no member any more."""
         self.sessions.forget(node, now)
+        self._answered.pop(node, None)
         return self._drop(node)
 
     def is_quiet(self, node: NodeId) -> bool:
@@ -209,13 +215,13 @@ class Peering:
         return self.sessions.renew(node, path.endpoint, now)
 
     def _try_others(self, path: PeerPath, first: Endpoint, now: float) -> None:
-        if len(self._candidates.get(path.node, ())) > 1:
+        if len(self._ways(path.node)) > 1:
             self._trying.setdefault(path.node, (first, now))
 
     def _rotate(self, now: float) -> None:
         """The next repetition of a handshake goes to the peer's next address."""
         for node, (tried, since) in list(self._trying.items()):
-            if not self._candidates[node] or not self.sessions.is_connecting(node):
+            if not self._ways(node) or not self.sessions.is_connecting(node):
                 del self._trying[node]  # nowhere else to try, or nothing left to
             elif now - since >= self._settings.timing.handshake_retry:
                 endpoint = self._next_candidate(node, tried)
@@ -225,8 +231,13 @@ class Peering:
                 if path.keypair is None:
                     self._use(path, endpoint)
 
+    def _ways(self, node: NodeId) -> tuple[Endpoint, ...]:
+        """Where a peer may be reached: as its record says, and where it answered."""
+        known, answered = self._candidates.get(node, ()), self._answered.get(node, ())
+        return tuple(dict.fromkeys((*known, *answered)))
+
     def _next_candidate(self, node: NodeId, present: Endpoint | None) -> Endpoint:
-        candidates = self._candidates[node]
+        candidates = self._ways(node)
         at = candidates.index(present) + 1 if present in candidates else 0
         return candidates[at % len(candidates)]
 
@@ -235,6 +246,8 @@ class Peering:
         # It may be of a member whose record is still on its way.
         path = self.path_to(node) or self.paths.setdefault(node, PeerPath(node))
         first = path.keypair is None
+        before = [one for one in self._answered.get(node, ()) if one != endpoint]
+        self._answered[node] = (endpoint, *before)[:ANSWERED]
         path.keypair = self.sessions.sending_keypair(node, now)
         if not first and path.endpoint is not None and path.endpoint != endpoint:
             self.takeovers.on_takeover(node, path.endpoint, endpoint, now)
@@ -256,7 +269,7 @@ class Peering:
         self.trials.on_session_down(node)
         self._outbound.abandon(path)
         self._waiting.pop(node, None)
-        if self._candidates.get(node):
+        if self._ways(node):
             self._use(path, self._next_candidate(node, path.endpoint))
 
     def on_moved(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from overlay.ending import Ending
 from overlay.views import NodeState, NodeView, Problem
 
 if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
@@ -12,6 +13,11 @@ if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
 
 MAX_NAMES: Final = 5
 """Names in one line; more are counted."""
+
+_ENDED: Final = {
+    Ending.REMOVED: "an operator declared it dead: nobody talks to it any more",
+    Ending.LEFT: "a machine with a copy of its state left, or its state is from before it left",
+}
 
 
 def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[Problem, ...]:
@@ -35,13 +41,9 @@ def _own(engine: Engine) -> Iterator[Problem]:
         )
     if (conflict := engine.conflict.problem()) is not None:
         yield conflict
-    if engine.parts.holdings.removed:
-        yield Problem(
-            "removed",
-            "this node was removed from its cluster",
-            "an operator declared it dead: nobody talks to it any more",
-            "stop it, remove its folder, and join again with a new token",
-        )
+    if (ended := engine.parts.holdings.ended) is not None:
+        fix = "stop it, remove its folder, and join again with a new token"
+        yield Problem(ended.value, ended.what, _ENDED[ended], fix)
     for name, evidence in engine.watch.found.items():
         yield Problem(
             f"invariant-{name}",
@@ -68,7 +70,7 @@ def _blocks(engine: Engine, now: float) -> Iterator[Problem]:
             f"it asked for another block: {seeker.why}",
             "delete pods, or make a member with free blocks reachable",
         )
-    for block in () if holdings.removed else holdings.lost():
+    for block in () if holdings.ended else holdings.lost():
         pods = [name for name, pod in holdings.pods.items() if pod.block == block]
         owner = parts.name_of(parts.catalog.titles.owner(block))
         yield Problem(

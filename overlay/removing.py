@@ -77,7 +77,8 @@ class Remover:
         catalog, registrar = self._parts.catalog, self._parts.registrar
         record = catalog.by_name(name)
         if record is not None:
-            if record.left:
+            # Its deeds may be lost: they and its tombstone travel apart.
+            if record.left and not catalog.titles.moved_to(record.node):
                 raise RefusedError("has-left", f"{name} has left the cluster by itself")
             return record.node, record
         if any(removal.name == name for removal in catalog.removed.values()):

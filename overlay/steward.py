@@ -112,8 +112,8 @@ class Steward:
         parts = self.parts
         changed = parts.knowledge.take_own(deeds, now)
         self._seen_generation = parts.catalog.generation
-        content = self.conflict.content
-        if content is not None and content.conflict:
+        content, holdings = self.conflict.content, parts.holdings
+        if (content is not None and content.conflict) or holdings.left or holdings.ended:
             self._pace.on_announced(now)
             return [self.persist(), NetworkChanged(), *changed]  # all is said already
         news = list(deeds)
@@ -164,9 +164,12 @@ class Steward:
         """The operator says: this is the only machine with this identity.
 
         Raises:
-            RefusedError: `not-stored`, and those of `Conflict.claim`. Nothing else.
+            RefusedError: `not-stored`, `node-removed`, `node-left`, and those of
+                `Conflict.claim`. Nothing else.
         """
         self._check_storable()
+        if self.parts.holdings.ended is not None:
+            self.parts.holdings.ended.refuse()
         done = self.conflict.claim(now)
         tidied = self.landlord.tidy(now)
         return [*self.own_changed(now, *tidied.deeds), *tidied.reports, *done]

@@ -6,6 +6,9 @@ The boot counter was stored before this start used it, so versions grow even whe
 before a crash were never written. A state that was restored from a backup has an old counter, and a
 copy of it on another machine has the same one: both meet a record of this node that they did not
 make (`overlay.conflict`), and go on from there.
+
+A tombstone has the last version there is. Whatever a backup from before says under whatever boot
+number, its node has left: its blocks are with others, and its name may be.
 """
 
 from __future__ import annotations
@@ -15,9 +18,13 @@ from typing import Final
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import NodeRecord
 from overlay.types import NodeId
+from overlay.wire.packing import U64
 
 LAST_BOOT: Final = (1 << 32) - 2
 """Two more starts fit into 32 bits."""
+
+TOMBSTONE: Final = U64
+"""Version of the record that says that its node has left."""
 
 
 class Versions:

@@ -52,7 +52,7 @@ def _block_titled(watch: Watch) -> Iterator[str]:
     slots = watch.slots()
     for block in parts.holdings.blocks_in_use:
         owner = parts.catalog.titles.owner(block)
-        if owner == watch.engine.identity.node or parts.holdings.removed:
+        if owner == watch.engine.identity.node or parts.holdings.ended:
             continue
         here = {slot: pod for slot, pod in slots.items() if slot.block == block}
         prefix, whose = parts.plan.prefix4(block), parts.name_of(owner)

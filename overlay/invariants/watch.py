@@ -124,7 +124,8 @@ class Watch:
     def _remember(self, looked_at: set[Subject]) -> None:
         memory = self.memory
         if Subject.HOLDINGS in looked_at:
-            memory.version = max(memory.version, self.version or 0)
+            if not self.engine.not_stored:  # else nobody was told, and a restart forgets it
+                memory.version = max(memory.version, self.version or 0)
             self._remember_slots()
             memory.frozen = self.engine.conflict.frozen
             owner = self.engine.parts.catalog.titles.owner

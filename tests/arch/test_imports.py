@@ -29,6 +29,7 @@ LAYERS = (
         "bench",
         "channel",
         "conflict",
+        "ending",
         "engine",
         "farewell",
         "holdings",

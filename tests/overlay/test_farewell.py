@@ -8,7 +8,11 @@ import pytest
 
 from overlay.catalog.keys import deed_key
 from overlay.effects import Left, Persist
+from overlay.errors import RefusedError
 from overlay.sim import World
+from overlay.sim.machine import Machine
+from overlay.types import Endpoint
+from overlay.views import NodeState
 from tests.sim.worlds import blocks_of, settled
 
 
@@ -92,3 +96,49 @@ def test_left_follows_only_when_it_is_stored_that_somebody_knows(failures: int) 
     assert machine.stored.told
     kinds = [type(effect) for effect in seen]
     assert Persist in kinds[: kinds.index(Left)]
+
+
+def test_a_backup_from_before_a_leave_does_not_bring_the_node_back() -> None:
+    world = settled(3)
+    machine, (block,) = world["node3"], blocks_of(world, "node3")
+    backup = dict(machine.disk.entries)
+    world.crash("node1")
+    world.run_until(lambda: state_of(world, "node1", "node3") is NodeState.DEAD, timeout=60.0)
+    machine.leave()  # to node2: the authority's node is off
+    world.run_until(lambda: machine.left, timeout=20.0)
+    world.restore("node3", backup)
+    world.restart("node3")  # the number of this start is higher than that of the leave
+    world.restart("node1")
+    world.run(world.now + 20.0)
+    assert owner_of(world, block, "node1") == "node2"
+    assert all(state_of(world, "node3", name) is NodeState.LEFT for name in ("node1", "node2"))
+    assert world.trace.notes("node.departed", "node3")
+    (problem,) = [one for one in machine.snapshot().problems if one.code == "left"]
+    assert problem.what == "this node has left its cluster"
+    for deed in (lambda: machine.add_pod("web"), machine.leave, lambda: claim(machine)):
+        with pytest.raises(RefusedError) as caught:
+            deed()
+        assert caught.value.code == "node-left"
+
+
+def claim(machine: Machine) -> None:
+    machine.perform(machine.engine.claim(machine.now))
+
+
+def state_of(world: World, name: str, seen_by: str) -> NodeState:
+    return {node.name: node.state for node in world[seen_by].snapshot().nodes}[name]
+
+
+def test_a_farewell_finds_a_member_where_it_answered_though_its_record_says_otherwise() -> None:
+    world = settled(2)
+    node1, node2 = world["node1"], world["node2"]
+    node1.perform(node1.engine.on_endpoints((Endpoint("192.0.2.1", 1),), node1.now))
+    world.run(world.now + 2.0)
+    world.cut("node1", "node2", one_way=True)
+    node2.leave()
+    # It is heard and not answered, until node1 has forgotten it and node2 has lost its keys.
+    world.run_until(lambda: state_of(world, "node2", "node1") is NodeState.LEFT, timeout=5.0)
+    world.run(world.now + 200.0)
+    assert not node2.left
+    world.heal()
+    world.run_until(lambda: node2.left, timeout=60.0)

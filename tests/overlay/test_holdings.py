@@ -28,6 +28,7 @@ from overlay.ipam.plan import BlockPlan
 from overlay.resting import rest_all, restore_rests
 from overlay.state import MAX_NETNS, NodeState, StoredPod, StoredRest
 from overlay.types import BlockIndex, Endpoint
+from overlay.versions import TOMBSTONE
 from overlay.wire.items import Item
 from tests.support.clusters import WALL, make_cluster, make_identity
 
@@ -307,6 +308,7 @@ def test_a_leaving_node_signs_everything_over_and_keeps_nothing() -> None:
     assert (leaver.holdings.pods, leaver.holdings.blocks_in_use) == ({}, [])
     record = leaver.announce()
     assert (record.left, record.pods, record.blocks_in_use) == (True, (), ())
+    assert record.version == TOMBSTONE == (1 << 64) - 1
     giver.learn(*items)
     assert 1 in giver.holdings.free()
     giver.catalog.check_invariants()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from overlay.catalog.records import sign_record
 from overlay.errors import RefusedError
 from overlay.sim import World
+from overlay.types import NodeId
+from overlay.versions import TOMBSTONE
 from overlay.views import NodeState
+from overlay.wire.messages import Delta
 from tests.sim.worlds import routes_to, settled
 
 
@@ -54,6 +58,18 @@ def test_a_node_that_left_or_was_removed_is_not_removed_again() -> None:
     world["node2"].leave()
     world.run_until(lambda: world["node2"].left, timeout=10.0)
     assert refused(world, "node1", "node2", force=True).code == "has-left"
+
+
+def test_a_node_that_left_is_removed_when_its_deeds_were_lost() -> None:
+    world = settled(2, check=False)  # no disk has stored that tombstone
+    (block,) = world["node2"].engine.parts.holdings.owned()
+    founder = world["node1"]
+    tombstone = sign_record(world["node2"].membership.identity, version=TOMBSTONE, left=True)
+    founder.engine.parts.gossip.on_message(NodeId(bytes(32)), Delta((tombstone,)), founder.now)
+    founder.engine._steward.learn(founder.now)
+    assert state_of(world, "node2") is NodeState.LEFT
+    founder.remove("node2")
+    assert founder.engine.parts.catalog.titles.owner(block) == founder.membership.identity.node
 
 
 def test_its_routes_pods_and_session_are_gone_and_others_follow_within_seconds() -> None:
