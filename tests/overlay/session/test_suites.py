@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from hashlib import blake2s
 
 import pytest
@@ -18,27 +19,33 @@ from overlay.session.suites import (
     transport_key,
 )
 
+AEADS = [
+    ("wycheproof_aes_gcm.json", Suite.AES_256_GCM, {"valid": 39, "invalid": 27}),
+    ("wycheproof_chacha20_poly1305.json", Suite.CHACHA20_POLY1305, {"valid": 256, "invalid": 60}),
+]
+"""Cases with keys of 256 bits, nonces of 96 and tags of 128: no others are ever used here."""
 
-@pytest.mark.parametrize(
-    ("file", "suite"),
-    [
-        ("wycheproof_aes_gcm.json", Suite.AES_256_GCM),
-        ("wycheproof_chacha20_poly1305.json", Suite.CHACHA20_POLY1305),
-    ],
-)
-def test_published_vectors_seal_and_open_as_they_should(vectors, file, suite):
+
+def cases_of(vectors, file, iv_size=96):
     groups = json.loads((vectors / file).read_text())["testGroups"]
-    fitting = [
+    return [
         case
         for group in groups
-        if (group["keySize"], group["ivSize"], group["tagSize"]) == (256, 96, 128)
+        if (group["keySize"], group["ivSize"], group["tagSize"]) == (256, iv_size, 128)
         for case in group["tests"]
     ]
-    assert len(fitting) > 50
+
+
+def unhex(case):
+    return [bytes.fromhex(case[name]) for name in ("key", "iv", "aad", "msg", "ct", "tag")]
+
+
+@pytest.mark.parametrize(("file", "suite", "results"), AEADS, ids=lambda value: str(value))
+def test_published_vectors_seal_and_open_as_they_should(vectors, file, suite, results):
+    fitting = cases_of(vectors, file)
+    assert Counter(case["result"] for case in fitting) == results
     for case in fitting:
-        key, nonce, aad, plain, cipher, tag = (
-            bytes.fromhex(case[name]) for name in ("key", "iv", "aad", "msg", "ct", "tag")
-        )
+        key, nonce, aad, plain, cipher, tag = unhex(case)
         aead = make_aead(suite, key)
         out = bytearray(len(plain))
         if case["result"] == "valid":
@@ -50,6 +57,18 @@ def test_published_vectors_seal_and_open_as_they_should(vectors, file, suite):
         else:
             with pytest.raises(InvalidTag):
                 aead.decrypt_into(nonce, cipher + tag, aad, bytearray(len(cipher)))
+
+
+def test_nonces_of_other_sizes_are_no_nonces_for_chacha(vectors):
+    """AES-GCM has longer ones by its definition; what is used here are twelve bytes, always."""
+    sizes = (0, 64, 88, 104, 112, 128, 160, 192, 256)
+    cases = [c for size in sizes for c in cases_of(vectors, AEADS[1][0], size)]
+    assert len(cases) == len(sizes)
+    for case in cases:
+        key, nonce, aad, _, cipher, tag = unhex(case)
+        aead = make_aead(Suite.CHACHA20_POLY1305, key)
+        with pytest.raises((ValueError, InvalidTag)):
+            aead.decrypt_into(nonce, cipher + tag, aad, bytearray(len(cipher)))
 
 
 def test_transport_keys_differ_by_suite_and_match_their_formula():
