@@ -39,7 +39,11 @@ from overlay.wire.header import (
     Header,
 )
 from overlay.wire.reassembly import Reassembly
-from overlay.wire.virtio import NO_OFFLOAD, VIRTIO_HEADER_SIZE
+from overlay.wire.virtio import (
+    NO_OFFLOAD,
+    VIRTIO_HEADER_SIZE,
+    rewrites_addresses_untrusted,
+)
 
 Deliver = Callable[[memoryview], bool]
 """`deliver(packet)`: write a virtio_net_hdr and an IP packet to the TUN. False when refused."""
@@ -328,7 +332,7 @@ class Inbound:
             self._lose(peer, DropReason.SPOOFED_SOURCE, packets)
             return
         flow = flow_untrusted(packet, VIRTIO_HEADER_SIZE, len(packet))
-        if flow is None:
+        if flow is None or rewrites_addresses_untrusted(packet):
             self._lose(peer, DropReason.MALFORMED, packets)
         elif self._flows.get(flow) is peer or self._admit(peer, flow, packets):
             if self._deliver(packet):

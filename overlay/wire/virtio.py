@@ -30,7 +30,14 @@ from typing import Final, NamedTuple
 
 from overlay.errors import WireError
 from overlay.wire.checksum import checksum, pseudo_header_sum
-from overlay.wire.ip import IPV6_HEADER_SIZE, PROTOCOL_TCP, Buffer, IpView, parse_untrusted
+from overlay.wire.ip import (
+    IPV4_HEADER_SIZE,
+    IPV6_HEADER_SIZE,
+    PROTOCOL_TCP,
+    Buffer,
+    IpView,
+    parse_untrusted,
+)
 from overlay.wire.transport import UDP_HEADER_SIZE, TcpFlag, tcp_untrusted, udp_untrusted
 
 # -- specification ---------------------------------------------------------------------------------
@@ -115,15 +122,35 @@ def finish_checksum(header: VirtioHeader, packet: bytearray) -> None:
     """Complete the partial checksum of `packet` in place, where the header says it is partial.
 
     Raises:
-        WireError: the header points outside the packet, which is then unchanged. Nothing else.
+        WireError: the header points outside the packet, or into its IP header; the packet is then
+            unchanged. Nothing else.
     """
     if not header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
         return
     at = header.csum_start + header.csum_offset
-    if at + 2 > len(packet):
+    if at + 2 > len(packet) or header.csum_start < _header_size(packet[0]):
         raise WireError(f"a checksum at {at} in a packet of {len(packet)} bytes")
     # The field holds the pseudo header's sum, so summing over it includes the pseudo header.
     _put_checksum(packet, at, checksum(memoryview(packet)[header.csum_start :]))
+
+
+def rewrites_addresses_untrusted(packet: memoryview) -> bool:
+    """Whether completing the checksum would write into the IP header: no honest sender asks that.
+
+    Whoever checked the addresses in the header would have checked others than those that arrive.
+
+    Args:
+        packet: a virtio_net_hdr, and an IP packet that `forwarding.flow` has found sound.
+    """
+    if not packet[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM:
+        return False
+    start: int = packet[6] | packet[7] << 8
+    return start < _header_size(packet[VIRTIO_HEADER_SIZE])
+
+
+def _header_size(first: int) -> int:
+    """Bytes of the IP header that begins with `first`, without options and extension headers."""
+    return IPV6_HEADER_SIZE if first >> 4 == 6 else IPV4_HEADER_SIZE
 
 
 def segment_untrusted(header: VirtioHeader, packet: bytes | bytearray | memoryview) -> list[bytes]:

@@ -10,7 +10,7 @@ from overlay.session.transport import REJECT_COUNTER
 from overlay.types import Endpoint
 from overlay.wire.burst import BlockKind, block
 from overlay.wire.header import TYPE_COOKIE_REPLY, TYPE_INITIATION, TYPE_RESPONSE
-from overlay.wire.virtio import NO_OFFLOAD
+from overlay.wire.virtio import NO_OFFLOAD, VIRTIO_NET_HDR_F_NEEDS_CSUM, VirtioHeader
 from tests.support.pair import (
     ALICE,
     BOB,
@@ -62,6 +62,19 @@ def test_a_packet_a_peer_may_not_send_is_counted_by_reason(pair, packet, reason,
     assert pair.bob.lost() == {reason: 2}
     assert dict(pair.bob.peers[ALICE].drops) == {reason: 2}
     assert pair.bob.delivered == [good, good], "its neighbours arrive"
+
+
+@pytest.mark.parametrize("packet", [packet4(ALICE, BOB, b"x" * 40), packet6(ALICE, BOB, b"x" * 40)])
+@pytest.mark.parametrize("place", [8, 12, 16])
+def test_an_offload_header_cannot_change_addresses_that_were_checked(pair, packet, place):
+    """A checksum to be completed in the middle of the IP header would be written over them."""
+    lie = VirtioHeader(VIRTIO_NET_HDR_F_NEEDS_CSUM, csum_start=place, csum_offset=2).encode()
+    bodies = [lie + packet[len(lie) :], packet]
+    plaintext = b"".join(block(BlockKind.OFFLOADED, body) for body in bodies)
+    for number in range(2):  # the second one is of a flow that is remembered
+        pair.bob.receive(sealed(pair, plaintext), source=HERE)
+        assert pair.bob.lost() == {"malformed": number + 1}
+    assert pair.bob.delivered == [packet, packet]
 
 
 def test_a_flow_of_one_peer_is_not_anothers_to_use(pair: Pair):

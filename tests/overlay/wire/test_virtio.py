@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from overlay.wire.virtio import (
     VIRTIO_NET_HDR_GSO_UDP_L4,
     VirtioHeader,
     finish_checksum,
+    rewrites_addresses_untrusted,
     segment_untrusted,
 )
 from tests.support import builders
@@ -126,6 +127,25 @@ def test_checksum_outside_the_packet_is_refused(start, offset):
     with pytest.raises(WireError):
         finish_checksum(header, packet)
     assert bytes(packet) == before
+
+
+@pytest.mark.parametrize(
+    ("packet", "start", "refused"),
+    [
+        *((builders.udp4(A4, B4, b"12345678"), start, start < 20) for start in (0, 10, 19, 20)),
+        *((builders.udp6(A6, B6, b"12345678"), start, start < 40) for start in (0, 20, 39, 40)),
+    ],
+)
+def test_no_checksum_is_written_over_the_ip_header(packet, start, refused):
+    """Else the addresses that arrive would be others than those that were checked."""
+    header = VirtioHeader(VIRTIO_NET_HDR_F_NEEDS_CSUM, csum_start=start, csum_offset=6)
+    assert rewrites_addresses_untrusted(memoryview(header.encode() + packet)) is refused
+    assert not rewrites_addresses_untrusted(memoryview(b"\0" + header.encode()[1:] + packet))
+    changed = bytearray(packet)
+    with pytest.raises(WireError) if refused else nullcontext():
+        finish_checksum(header, changed)
+    assert changed[: len(packet) - 16] == packet[: len(packet) - 16]
+    assert (changed == packet) is refused
 
 
 SIZES = st.integers(1, 40)
