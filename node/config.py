@@ -161,6 +161,8 @@ SETTINGS: Final = (
         "What to leave to the kernel in packets of the TUN; true is all of them, false none.",
     ),
 )
+DEEPEST: Final = max(setting.key.count(".") for setting in SETTINGS)
+"""Tables around a setting. A file may nest thousands, by one long key."""
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
 
@@ -228,7 +230,7 @@ def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         mistakes.append(f"{path} is not TOML ({error})")
     except OSError as error:
         mistakes.append(f"{path} cannot be read ({error.strerror})")
@@ -236,8 +238,9 @@ def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
 
 
 def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (key, raw value) of all settings; what lies deeper than any is not looked into."""
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix.count(".") < DEEPEST:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

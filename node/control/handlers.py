@@ -362,7 +362,10 @@ def _number(params: Params, key: str, default: float) -> float:
     value = params.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ControlError("bad-request", f"{key} must be a number of seconds")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # JSON has integers of any length
+        raise ControlError("bad-request", f"{key} is no number of seconds") from error
 
 
 def _request(params: Params) -> int:

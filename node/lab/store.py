@@ -43,6 +43,12 @@ Cut = tuple[str, str]
 """Two nodes, by name, sorted."""
 
 
+_DAMAGED: Final = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError
+)  # fmt: skip
+"""What a document that is not one makes of the calls that read it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabInfo:
     """A lab as its folder describes it."""
@@ -118,7 +124,7 @@ class LabInfo:
                 cuts=tuple((str(a), str(b)) for a, b in document["cuts"]),
                 settings={str(key): str(value) for key, value in document["settings"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        except _DAMAGED as error:
             fix = f"remove the lab with: muslin lab down --name {folder.name}"
             raise NodeError(f"{folder / 'lab.json'} is damaged", fix, "damaged") from error
 
