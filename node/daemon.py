@@ -33,6 +33,7 @@ from node.journal import Journal
 from node.kernel.errors import KernelError
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.kernel.netlink import Netlink
+from node.kernel.nft import Firewall
 from node.kernel.thread import KernelThread
 from node.lanes.supervisor import Supervisor, check_ports
 from node.logs import EventLog
@@ -154,7 +155,7 @@ class Daemon:
         stack.callback(self._udp.close)
         self._journal = Journal.open(self._folder.path / STATE.name, report=self.report)
         stack.callback(self._journal.close)
-        check_ports(self._udp.local.port, config.lanes)
+        ports = check_ports(self._udp.local.port, config.lanes)
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
         await self._check_overlap()
@@ -165,7 +166,7 @@ class Daemon:
         stack.callback(self._tun.close)
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
-        self._kernel = KernelManager(self._tun.name, config.mtu, self._thread)
+        self._kernel = KernelManager(self._tun.name, config.mtu, self._thread, Firewall(), ports)
         stack.push_async_callback(self._close_kernel)
         self._pinger = Pinger()
         stack.callback(self._pinger.close)
@@ -233,6 +234,7 @@ class Daemon:
             listen=str(self._udp.local),
             address=str(snapshot.address or "none yet"),
             offloads=",".join((*self._tun.offloads, *self._udp.offloads)) or "none",
+            guard=self._kernel.guard.why or self._kernel.guard.by,
         )
         self._notifier.ready(f"node {snapshot.name}")
 
@@ -348,11 +350,13 @@ class Daemon:
             offloads=(*self._tun.offloads, *self._udp.offloads),
             problems=(*self._kernel_problems, *self._lanes.problems()),
             lanes=self._lanes.facts(),
+            guard=self._kernel.guard,
         )
 
     async def refresh(self) -> None:
-        """Hear the latest counters of all lanes."""
+        """Hear the latest counters of all lanes, and of the kernel."""
         await self._lanes.refresh()
+        await self._kernel.count()
 
     def perform(self, effects: list[Effect]) -> None:
         """Execute effects of the engine.

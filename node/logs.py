@@ -36,6 +36,7 @@ FIELDS: Final[dict[str, str]] = {
     "drift": "seconds by which the clock was set",
     "endpoint": "underlay address and port",
     "error": "what was raised",
+    "guard": "who checks what pods send",
     "interface": "name of a link",
     "lane": "number of a process that carries packets",
     "listen": "underlay address of this node",

@@ -166,6 +166,7 @@ def _status_text(answer: Json) -> str:
         ("uptime", duration(answer["uptime"])),
         ("offloads", plain(answer["offloads"]) or "none"),
         *_lanes(answer["lanes"]),
+        ("guard", _guard(answer["guard"])),
         ("ledger", ledger),
         ("drops", drops or "none"),
         ("gossip", _nonzero(answer["gossip"]) or "calm"),
@@ -184,6 +185,14 @@ def _lanes(lanes: object) -> list[tuple[str, str]]:
     states = [str(lane["state"]) for lane in objects(lanes)]
     counts = {state: states.count(state) for state in sorted(set(states))}
     return [("lanes", plain(counts))] if len(states) > 1 else []
+
+
+def _guard(guard: object) -> str:
+    """Who checks what pods send, and what was dropped; or why it is checked less."""
+    facts = dict(objects([guard])[0])
+    drops = plain(facts["drops"])
+    said = facts["why"] or (f"dropped {drops}" if drops else "")
+    return f"{plain(facts['by'])} ({plain(said)})" if said else plain(facts["by"])
 
 
 def _split_ledger(ledger: object) -> tuple[str, str]:

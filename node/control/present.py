@@ -7,11 +7,12 @@ RFC 3339 in UTC. What is unknown is null, never left out, so that a program can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from node.kernel.guard import GuardFacts
 from overlay.audit import Finding
 from overlay.types import Address, Endpoint, Prefix
 from overlay.views import (
@@ -62,6 +63,7 @@ class DaemonFacts:
         offloads: what the kernel does for us (`udp_gso`, ...), as the ports found out.
         problems: those the engine cannot see (kernel state, disk).
         lanes: the processes that carry packets, this one first.
+        guard: who checks what pods send.
     """
 
     epoch: float
@@ -71,6 +73,7 @@ class DaemonFacts:
     offloads: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     lanes: tuple[LaneFacts, ...] = ()
+    guard: GuardFacts = field(default_factory=GuardFacts)
 
 
 def moment(unix: float) -> str:
@@ -195,6 +198,11 @@ def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
         "gossip": dict(snapshot.gossip),
         "offloads": list(facts.offloads),
         "lanes": [_present_lane(lane) for lane in facts.lanes],
+        "guard": {
+            "by": facts.guard.by,
+            "why": facts.guard.why or None,
+            "drops": _counts(facts.guard.drops.items()),
+        },
         "version": facts.version,
         "pid": facts.pid,
         "started": moment(facts.epoch + facts.started),

@@ -18,6 +18,10 @@ A packet's hops are the reason for each piece. From a pod to a pod of another no
 The gateway that pods use is link-local and the same on every veth: 169.254.1.1 and fe80::1 on the
 host end. Proxy ARP would answer only where the node has some other route to that address.
 
+A pod is believed nothing about the network: no redirect, no advertisement, no source address that
+is not its own. `node.kernel.guard` checks sources where there is nft; `rp_filter` does without it,
+for IPv4.
+
 References:
     RFC 3927 (169.254/16), RFC 4291, section 2.5.6 (fe80::/10).
     Linux Documentation/networking/ip-sysctl.rst.
@@ -51,6 +55,9 @@ from overlay.views import LocalView, PodView
 
 GATEWAY: Final = IPv4Address("169.254.1.1")
 GATEWAY6: Final = IPv6Address("fe80::1")
+POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
+"""The pod's end of its link, for neighbour discovery: known, so that no other need be believed."""
+
 POD_LINK: Final = "eth0"
 
 GSO_MAX_SIZE: Final = 62_000
@@ -75,20 +82,28 @@ _NODE_SYSCTLS: Final = {"net/ipv4/ip_forward": "1"}
 _NODE_SYSCTLS6: Final = {"net/ipv6/conf/all/forwarding": "1"}
 _LINK_SYSCTLS: Final = {
     "net/ipv4/conf/{}/forwarding": "1",  # a distribution's default may differ from `all`
-    "net/ipv4/conf/{}/rp_filter": "0",  # sources are checked where packets enter the overlay
+    "net/ipv4/conf/{}/accept_redirects": "0",
+    "net/ipv4/conf/{}/proxy_arp": "0",  # speaks for nobody else
 }
 _LINK_SYSCTLS6: Final = {
     "net/ipv6/conf/{}/disable_ipv6": "0",  # container engines switch it off by default
     "net/ipv6/conf/{}/addr_gen_mode": "1",  # none: no address of its own, so no solicitations
     "net/ipv6/conf/{}/accept_dad": "0",  # addresses are ours alone; waiting a second proves nothing
     "net/ipv6/conf/{}/accept_ra": "0",  # a pod is no router
+    "net/ipv6/conf/{}/accept_redirects": "0",
+    "net/ipv6/conf/{}/proxy_ndp": "0",
+}
+_VETH_SYSCTLS: Final = {
+    "net/ipv4/conf/{}/rp_filter": "1",  # strict: what is not routed to the pod is not from it
 }
 _TUN_SYSCTLS: Final = {
+    "net/ipv4/conf/{}/rp_filter": "0",  # sources are checked where packets enter the overlay
     "net/ipv4/conf/{}/accept_local": "1",  # ICMP errors of the daemon are from the node's address
 }
 _LINK_SYSCTLS_WITHOUT6: Final = {"net/ipv6/conf/{}/disable_ipv6": "1"}
 _POD_SYSCTLS6: Final = {
     f"net/ipv6/conf/{POD_LINK}/disable_ipv6": "0",
+    f"net/ipv6/conf/{POD_LINK}/addr_gen_mode": "1",  # none: POD_LINK_LOCAL instead
     f"net/ipv6/conf/{POD_LINK}/accept_dad": "0",
     f"net/ipv6/conf/{POD_LINK}/accept_ra": "0",
     "net/ipv6/conf/lo/disable_ipv6": "0",
@@ -116,11 +131,14 @@ def desired_state(snapshot: LocalView, tun: str, mtu: int) -> KernelState:
         for pod in pods
     }
     dual = snapshot.cidr6 is not None
+    sysctls = _sysctls(names, dual=dual) | _filled(_TUN_SYSCTLS, tun)
+    for veth in names[1:]:
+        sysctls |= _filled(_VETH_SYSCTLS, veth)
     return KernelState(
         links=links,
         addresses=frozenset(_addresses(snapshot, tun, pods)),
         routes=frozenset(_routes(snapshot, tun, pods)),
-        sysctls=_sysctls(names, dual=dual) | _filled(_TUN_SYSCTLS, tun),
+        sysctls=sysctls,
     )
 
 
@@ -172,8 +190,8 @@ def _filled(sysctls: Mapping[str, str], link: str) -> dict[str, str]:
 
 def desired_pod_state(addresses: Iterable[Address], mtu: int) -> KernelState:
     """The state of a pod's namespace: its addresses on eth0, and the node as its way out."""
-    held = list(addresses)
-    dual = any(isinstance(address, IPv6Address) for address in held)
+    held = {LinkAddress(POD_LINK, ip_interface(address)) for address in addresses}
+    dual = any(address.version == 6 for _, address in held)
     routes = {
         Route(ip_network(GATEWAY), POD_LINK),
         Route(IPv4Network("0.0.0.0/0"), POD_LINK, gateway=GATEWAY),
@@ -181,12 +199,13 @@ def desired_pod_state(addresses: Iterable[Address], mtu: int) -> KernelState:
     if dual:
         anywhere = IPv6Network("::/0")
         routes.add(Route(anywhere, POD_LINK, gateway=GATEWAY6, metric=default_metric(anywhere)))
+        held.add(LinkAddress(POD_LINK, IPv6Interface((POD_LINK_LOCAL, 64))))
     return KernelState(
         links={
             "lo": Link("lo"),
             POD_LINK: Link(POD_LINK, mtu=mtu, gso_max_size=GSO_MAX_SIZE),
         },
-        addresses=frozenset(LinkAddress(POD_LINK, ip_interface(address)) for address in held),
+        addresses=frozenset(held),
         routes=frozenset(routes),
         sysctls=_POD_SYSCTLS6 if dual else {},
     )

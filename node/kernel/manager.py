@@ -17,15 +17,17 @@ loop. Both sides exchange whole, immutable snapshots, so there is nothing to loc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from node.kernel import netns, pods
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
+from node.kernel.guard import GuardFacts, guard_rules
 from node.kernel.model import KernelState, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
+from node.kernel.nft import Firewall
 from node.kernel.reconcile import Change, reconcile
 from node.kernel.thread import KernelThread
 from overlay.errors import StateError
@@ -46,10 +48,22 @@ class KernelManager:
         tun: name of the TUN interface; it exists before `apply` is called.
         mtu: what pods see.
         thread: where netlink is spoken. Stays open: it belongs to the caller.
+        firewall: checks what pods send; without one only the routes do.
+        ports: the UDP ports of the underlay, closed to the pod network.
     """
 
-    def __init__(self, tun: str, mtu: int, thread: KernelThread) -> None:
+    def __init__(
+        self,
+        tun: str,
+        mtu: int,
+        thread: KernelThread,
+        firewall: Firewall | None = None,
+        ports: range = range(1),
+    ) -> None:
         self._tun = tun
+        self._ports = ports
+        self._firewall = firewall or Firewall("")
+        self._counted: Mapping[str, int] = {}
         self._mtu = mtu
         self._thread = thread
         self._snapshot: LocalView | None = None
@@ -114,6 +128,19 @@ class KernelManager:
         links = await self._thread.call(self._veths)
         return tuple(sorted(alias or name for name, alias in links.items() if name not in ours))
 
+    @property
+    def guard(self) -> GuardFacts:
+        """Who checks what pods send; the counts are those of the last `count`."""
+        return GuardFacts(self._firewall.why, self._counted)
+
+    async def count(self) -> None:
+        """Read what the packet filter has dropped so far.
+
+        Raises:
+            KernelError: the netlink socket cannot be opened. Nothing else.
+        """
+        self._counted = await self._thread.call(lambda _: self._firewall.counts())
+
     async def close(self, *, remove: bool) -> None:
         """Stop looking after the kernel.
 
@@ -127,6 +154,7 @@ class KernelManager:
         """
         if remove:
             await self._thread.call(self._remove_everything)
+        self._firewall.close()
 
     def _known(self) -> LocalView:
         if self._snapshot is None:
@@ -140,11 +168,17 @@ class KernelManager:
         desired = desired_state(snapshot, self._tun, self._mtu)
         local = {pod.name: pod for pod in snapshot.pods if pod.local}
         settled = desired, {name: _wiring(pod) for name, pod in local.items()}
-        if netlink.changed() or self._problems or settled != self._settled:
+        changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
+        if any(changed) or self._problems or settled != self._settled:
             self._settled = settled
+            self._guard()
             self._problems = tuple(self._settle(netlink, desired, local))
             self._forget(local)
         return self._problems
+
+    def _guard(self) -> None:
+        """Comes before any veth is made: not one packet of a pod goes unchecked."""
+        self._firewall.hold(guard_rules(self._known(), self._tun, self._ports))
 
     def _settle(
         self, netlink: Netlink, desired: KernelState, local: dict[str, PodView]
@@ -204,6 +238,7 @@ class KernelManager:
         existed = netns.exists(pod.netns)
         try:
             pods.make_own_namespace(pod.netns)
+            self._guard()
             self._connect(netlink, pod)
             for change, error in self._reconcile(netlink):
                 # What else the kernel refuses is not this pod's affair; `apply` reports it.
@@ -219,6 +254,7 @@ class KernelManager:
     def _detach(self, netlink: Netlink, name: str) -> None:
         pods.detach(netlink, name)
         self._reconcile(netlink)
+        self._guard()
         pod = self._attached.pop(name, None)
         if pod is not None:
             pods.remove_own_namespace(pod.netns)
@@ -230,6 +266,7 @@ class KernelManager:
     def _remove_everything(self, netlink: Netlink) -> None:
         failed = _reach(netlink, KernelState(), netlink.read(self._ours, ()))
         self._forget({})
+        self._firewall.remove()
         if failed:
             raise failed[0][1]
 

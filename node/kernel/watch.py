@@ -32,14 +32,22 @@ _ROOM: Final = 65536
 class KernelWatch:
     """Announcements of the namespace of the thread that made it.
 
+    Args:
+        protocol: the part of the kernel to listen to; the network's configuration.
+        groups: the bits of the multicast groups to join.
+
     Raises:
         OSError: the kernel refused the socket. Nothing else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE, groups: int = _MASK) -> None:
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
-        self._socket.bind((0, _MASK))
+        self._socket = socket.socket(socket.AF_NETLINK, flags, protocol)
+        try:
+            self._socket.bind((0, groups))
+        except OSError:
+            self._socket.close()
+            raise
 
     def close(self) -> None:
         """Stop listening."""

@@ -61,15 +61,19 @@ OnLane = Callable[[int, bytes | None], None]
 """`on_lane(lane, report)`: a report for the engine; None: the process has ended."""
 
 
-def check_ports(port: int, lanes: int) -> None:
-    """Whether there are as many UDP ports from `port` on as there are lanes.
+def check_ports(port: int, lanes: int) -> range:
+    """The UDP ports of that many lanes, from `port` on.
+
+    >>> check_ports(6875, 4)
+    range(6875, 6879)
 
     Raises:
-        NodeError: there are not. Nothing else.
+        NodeError: there are not so many. Nothing else.
     """
     if port + lanes - 1 > LAST_PORT:
         why = f"{lanes} lanes need as many UDP ports, and only {LAST_PORT - port + 1} are left"
         raise NodeError(why, f"listen on a port up to {LAST_PORT - lanes + 1}")
+    return range(port, port + lanes)
 
 
 class _Lane:

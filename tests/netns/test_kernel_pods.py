@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 from node.kernel import netns, pods
 from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
+from node.kernel.model import veth_name
+from node.kernel.nft import Firewall
 from overlay.views import PodView
 from tests.support.bed import Bed, applied, manage, name, pod, run, veth_index
 from tests.support.privileged import NEEDS_KERNEL
@@ -144,3 +152,58 @@ def test_stopping_keeps_pods_and_leaving_removes_all_of_it(bed: Bed) -> None:
     assert "proto 109" not in run(bed.node1, "ip", "route") + run(bed.node1, "ip", "-6", "route")
     assert veth_index(bed.node1, "pod11") is None
     assert "10.244" not in run(bed.node1, "ip", "addr")
+
+
+def hears(bed: Bed, target: PodView, source: str) -> bool:
+    """Whether pod12 hears a datagram that pod11 sends with that source, and then an honest one."""
+    layer = IPv6 if ":" in source else IP
+    to = str(target.address6 if ":" in source else target.address)
+    own = str(bed.pod11.address6 if ":" in source else bed.pod11.address)
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+            wire.bind(("eth0", 0))
+            head = Ether(src=mac(bed.pod11.netns, "eth0"), dst=mac(bed.node1, veth_name("pod11")))
+            for address, said in ((source, b"lie"), (own, b"truth")):
+                wire.send(bytes(head / layer(src=address, dst=to) / UDP(dport=5353) / Raw(said)))
+
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    with netns.run_in(target.netns, socket.socket, family, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(5)
+        receiver.bind((to, 5353))
+        netns.run_in(bed.pod11.netns, send)
+        return receiver.recv(64) == b"lie"
+
+
+def mac(where: str, link: str) -> str:
+    return str(json.loads(run(where, "ip", "-j", "link", "show", "dev", link))[0]["address"])
+
+
+def test_without_a_packet_filter_the_routes_refuse_forged_ipv4_sources(bed: Bed) -> None:
+    run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
+    for source in (bed.pod21.address, bed.state1.address, "203.0.113.9"):
+        assert not hears(bed, bed.pod12, str(source))
+
+
+def test_without_a_packet_filter_nothing_refuses_forged_ipv6_sources_within_the_node(
+    bed: Bed,
+) -> None:
+    """Not a promise: it is what `guard` in the status tells, and why it does."""
+    run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address6))
+    assert hears(bed, bed.pod12, str(bed.pod21.address6))
+
+
+@pytest.mark.skipif(Firewall().why == "there is no nft", reason="needs nft")
+def test_with_one_they_are_refused_and_nothing_of_it_is_left_when_the_node_leaves(
+    bed: Bed,
+) -> None:
+    async def guarded(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        assert manager.guard.by == "nft"
+        assert not hears(bed, bed.pod12, str(bed.pod21.address6))
+        await manager.count()
+        assert manager.guard.drops["spoofed"] == 1
+        await manager.close(remove=True)
+
+    manage(bed.node1, guarded, Firewall())
+    assert run(bed.node1, "nft", "list", "ruleset") == ""

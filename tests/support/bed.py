@@ -28,6 +28,7 @@ from node.kernel import netns
 from node.kernel.manager import KernelManager
 from node.kernel.model import veth_name
 from node.kernel.netlink import Netlink
+from node.kernel.nft import Firewall
 from node.kernel.thread import KernelThread
 from node.loop import LoopKind
 from node.loop import run as run_loop
@@ -88,13 +89,13 @@ class Relay:
 Work = Callable[[KernelManager], Coroutine[Any, Any, Any]]
 
 
-def manage(node: str, work: Work) -> Any:
+def manage(node: str, work: Work, firewall: Firewall | None = None) -> Any:
     """`work` with a new manager in the namespace of a node, as a freshly started daemon has it."""
 
     async def main() -> Any:
         thread = KernelThread()
         try:
-            return await work(KernelManager(TUN, MTU, thread))
+            return await work(KernelManager(TUN, MTU, thread, firewall))
         finally:
             await thread.close()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from node.control.present import LaneFacts
+from node.kernel.guard import GuardFacts
 from tests.support.daemon import FACTS, PROBLEM, node_view, snapshot
 
 
@@ -153,3 +154,17 @@ def test_lanes_are_counted_by_state_where_there_are_several(muslin, daemon, monk
         "restarts": 0,
         "cpu_seconds": 0.5,
     }
+
+
+def test_who_checks_what_pods_send_is_said_and_what_was_dropped(
+    muslin, daemon, monkeypatch
+) -> None:
+    assert "\nguard     nft\n" in muslin("status").out
+    for guard, said in (
+        (GuardFacts("", {"spoofed": 3}), "nft (dropped spoofed=3)"),
+        (GuardFacts("there is no nft"), "routes (there is no nft)"),
+    ):
+        monkeypatch.setattr(daemon, "facts", lambda guard=guard: replace(FACTS, guard=guard))
+        assert f"\nguard     {said}\n" in muslin("status").out
+    shown = json.loads(muslin("status", "-o", "json").out)["guard"]
+    assert shown == {"by": "routes", "why": "there is no nft", "drops": {}}

@@ -49,13 +49,22 @@ def test_both_families_are_forwarded_and_links_find_no_addresses_of_their_own() 
     assert sysctls["net/ipv4/ip_forward"] == "1"
     assert sysctls["net/ipv6/conf/all/forwarding"] == "1"
     for link in ("muslin0", VETH):
-        assert sysctls[f"net/ipv4/conf/{link}/rp_filter"] == "0"
         assert sysctls[f"net/ipv6/conf/{link}/disable_ipv6"] == "0"
         assert sysctls[f"net/ipv6/conf/{link}/addr_gen_mode"] == "1"
         assert sysctls[f"net/ipv6/conf/{link}/accept_dad"] == "0"
         assert sysctls[f"net/ipv6/conf/{link}/accept_ra"] == "0"
     assert sysctls["net/ipv4/conf/muslin0/accept_local"] == "1"
     assert f"net/ipv4/conf/{VETH}/accept_local" not in sysctls
+
+
+def test_what_a_pod_says_about_the_network_is_not_believed() -> None:
+    sysctls = desired_state(node_snapshot(1, (POD,)), "muslin0", 1500).sysctls
+    assert sysctls[f"net/ipv4/conf/{VETH}/rp_filter"] == "1"
+    assert sysctls["net/ipv4/conf/muslin0/rp_filter"] == "0"
+    for setting in ("ipv4/conf/{}/accept_redirects", "ipv4/conf/{}/proxy_arp"):
+        assert sysctls["net/" + setting.format(VETH)] == "0"
+    for setting in ("accept_redirects", "accept_ra", "proxy_ndp"):
+        assert sysctls[f"net/ipv6/conf/{VETH}/{setting}"] == "0"
 
 
 def test_a_cluster_without_ipv6_leaves_the_machines_ipv6_alone() -> None:
@@ -88,7 +97,12 @@ def test_a_pod_has_its_addresses_and_one_way_out_per_family() -> None:
     state = desired_pod_state([POD.address, POD.address6], 1400)
     assert state.links["eth0"] == Link("eth0", mtu=1400, gso_max_size=GSO_MAX_SIZE)
     assert state.links["lo"] == Link("lo")
-    assert state.addresses == {held("eth0", "10.244.1.2/32"), held("eth0", "fd00:0:0:1::2/128")}
+    assert state.addresses == {
+        held("eth0", "10.244.1.2/32"),
+        held("eth0", "fd00:0:0:1::2/128"),
+        held("eth0", "fe80::2/64"),
+    }
+    assert state.sysctls["net/ipv6/conf/eth0/addr_gen_mode"] == "1", "no other link-local address"
     assert {(str(entry.prefix), str(entry.gateway)) for entry in state.routes} == {
         ("169.254.1.1/32", "None"),
         ("0.0.0.0/0", "169.254.1.1"),

@@ -1,0 +1,159 @@
+"""What a pod may send, as a packet filter: a pure function of the node's snapshot.
+
+    pod eth0 ==> veth --[prerouting]--> routes --> other pods, TUN, the world
+                           |      |
+                           |      +--[input]--> the node's own sockets
+                           source is the pod's? else dropped and counted
+
+A pod has root in its namespace and can write any frame. What may leave its veth is what has the
+pod's own addresses as source. The check is made before the packet is routed, so that it protects
+the other pods of the node, other nodes, the world and the node itself alike. It also ends what
+needs a foreign source by nature: router advertisements, redirects, DHCP.
+
+- Neighbour discovery goes between `fe80::2` on the pod's end, which every pod has, and `fe80::1`.
+- ARP may speak of the pod's own address and nothing else: a table of the neighbours of all links
+  is easily filled up from one of them.
+- Multicast listener reports are dropped without being counted: every kernel sends them.
+- The underlay's ports are closed to whatever comes out of the pod network, from pods of this node
+  as from other nodes: a stranger is to come by the underlay, where he can be told apart.
+
+Sets hold names and addresses, so a pod's place is made before its veth is. One transaction
+replaces all: there is no moment without a check. Counters outlive it.
+
+Where there is no nft, `rp_filter` of the veth (`node.kernel.desired`) makes the check for IPv4,
+unless the machine's own `all` setting loosens it; the daemon lets nothing leave the node that has
+no source of this node, and refuses handshakes from inside the pod network.
+
+References:
+    nft(8); Linux Documentation/networking/ip-sysctl.rst, rp_filter.
+    RFC 2827 (BCP 38): network ingress filtering.  RFC 4861, section 11: threats on a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from node.kernel.desired import POD_LINK_LOCAL
+from node.kernel.model import veth_name
+from overlay.types import Address
+from overlay.views import LocalView
+
+TABLE: Final = "muslin"
+FAMILIES: Final = ("inet", "arp")
+"""Of the tables; both have the same name."""
+
+SPOOFED: Final = "spoofed"
+"""Counter of both tables: packets and ARP messages with a source that is not the pod's."""
+
+UNDERLAY: Final = "underlay"
+"""Counter: datagrams to the underlay's ports that came out of the pod network."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardFacts:
+    """What the status says of the check.
+
+    Attributes:
+        why: why the packet filter does not make it, in one clause; empty while it does.
+        drops: packets that the filter has dropped, by counter.
+    """
+
+    why: str = ""
+    drops: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def by(self) -> str:
+        """Who makes it: `nft`, or `routes` with what `rp_filter` and the daemon do."""
+        return "routes" if self.why else "nft"
+
+
+_RULES: Final = """\
+add table inet {table}
+add counter inet {table} {spoofed}
+add counter inet {table} {underlay}
+add set inet {table} links {{ type ifname; }}
+add set inet {table} pods4 {{ type ifname . ipv4_addr; }}
+add set inet {table} pods6 {{ type ifname . ipv6_addr; }}
+add chain inet {table} prerouting {{ type filter hook prerouting priority raw; policy accept; }}
+add chain inet {table} from_pod
+add chain inet {table} input {{ type filter hook input priority filter; policy accept; }}
+flush chain inet {table} prerouting
+flush chain inet {table} from_pod
+flush chain inet {table} input
+flush set inet {table} links
+flush set inet {table} pods4
+flush set inet {table} pods6
+add rule inet {table} prerouting iifname @links jump from_pod
+add rule inet {table} from_pod iifname . ip saddr @pods4 accept
+add rule inet {table} from_pod iifname . ip6 saddr @pods6 accept
+add rule inet {table} from_pod ip6 saddr {near} \
+icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+add rule inet {table} from_pod icmpv6 type {{ mld-listener-report, mld2-listener-report }} drop
+add rule inet {table} from_pod counter name {spoofed} drop
+add rule inet {table} input iifname @links udp dport {ports} counter name {underlay} drop
+add rule inet {table} input iifname "{tun}" udp dport {ports} counter name {underlay} drop
+add table arp {table}
+add counter arp {table} {spoofed}
+add set arp {table} links {{ type ifname; }}
+add set arp {table} pods4 {{ type ifname . ipv4_addr; }}
+add chain arp {table} input {{ type filter hook input priority filter; policy accept; }}
+add chain arp {table} from_pod
+flush chain arp {table} input
+flush chain arp {table} from_pod
+flush set arp {table} links
+flush set arp {table} pods4
+add rule arp {table} input iifname @links jump from_pod
+add rule arp {table} from_pod iifname . arp saddr ip @pods4 accept
+add rule arp {table} from_pod counter name {spoofed} drop
+"""
+
+
+def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
+    """The input of `nft -f` that makes the filter what it must be, whatever it was.
+
+    Args:
+        snapshot: only local pods matter.
+        tun: name of the TUN interface.
+        ports: the UDP ports of the underlay, one per lane.
+    """
+    pods = sorted((pod for pod in snapshot.pods if pod.local), key=lambda pod: pod.name)
+    links = [(veth_name(pod.name), pod) for pod in pods]
+    lines = _RULES.format(
+        table=TABLE,
+        spoofed=SPOOFED,
+        underlay=UNDERLAY,
+        near=POD_LINK_LOCAL,
+        tun=tun,
+        ports=f"{ports[0]}-{ports[-1]}",
+    )
+    held4 = [_pair(link, pod.address) for link, pod in links]
+    held6 = [_pair(link, pod.address6) for link, pod in links if pod.address6 is not None]
+    names = [f'"{link}"' for link, _ in links]
+    return "".join(
+        [
+            lines,
+            _elements("inet", "links", names),
+            _elements("inet", "pods4", held4),
+            _elements("inet", "pods6", held6),
+            _elements("arp", "links", names),
+            _elements("arp", "pods4", held4),
+        ]
+    )
+
+
+def removal_rules() -> str:
+    """The input of `nft -f` that takes all of it away, also when nothing is there."""
+    tables = [f"{family} {TABLE}" for family in FAMILIES]
+    return "".join(f"add table {table}\ndelete table {table}\n" for table in tables)
+
+
+def _pair(link: str, address: Address) -> str:
+    return f'"{link}" . {address}'
+
+
+def _elements(family: str, name: str, elements: Iterable[str]) -> str:
+    inside = ", ".join(elements)
+    return f"add element {family} {TABLE} {name} {{ {inside} }}\n" if inside else ""

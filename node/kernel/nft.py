@@ -1,0 +1,123 @@
+"""Keeps packet filter rules in the kernel: the only module that runs `nft`.
+
+Everything here blocks for some milliseconds and belongs into the netlink thread. Rules go in as
+one transaction. What `nft` lists afterwards is remembered; as long as it lists the same, the rules
+stand. Whoever loads rules of his own tends to begin with `flush ruleset`, so this is looked at
+whenever the kernel announces any change of rules.
+
+A machine without nft, or a kernel without nf_tables, is no error: `why` says so, and what is
+promised then is less (see `node.kernel.guard`).
+
+References:
+    nft(8), option -s (listings without counters) and -f (all or nothing).
+    Linux include/uapi/linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import Final
+
+from node.kernel.guard import FAMILIES, TABLE, removal_rules
+from node.kernel.watch import KernelWatch
+
+_PLACES: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
+"""Where distributions put it; a service's PATH need not hold them."""
+
+_NETLINK_NETFILTER: Final = 12
+_GROUP_NFTABLES: Final = 7
+_PATIENCE: Final = 10.0
+
+
+class Firewall:
+    """Our tables in the network namespace of the thread that calls.
+
+    Args:
+        tool: path of nft; None looks for it, empty is none.
+
+    Attributes:
+        why: in one clause, why the rules do not stand; empty while they do.
+    """
+
+    def __init__(self, tool: str | None = None) -> None:
+        self._tool = _find_tool() if tool is None else tool
+        self._standing: tuple[str, str] | None = None
+        self._watch: KernelWatch | None = None
+        self.why = "nothing was asked for yet" if self._tool else "there is no nft"
+
+    def changed(self) -> bool:
+        """Whether anybody changed any rules since the last call; False when none can be heard."""
+        if not self._tool:
+            return False
+        try:
+            if self._watch is None:
+                self._watch = KernelWatch(_NETLINK_NETFILTER, 1 << (_GROUP_NFTABLES - 1))
+                return True
+            return self._watch.changed()
+        except OSError:
+            return False
+
+    def hold(self, rules: str) -> None:
+        """Make the rules stand, unless they do; `why` says whether that worked."""
+        if not self._tool:
+            return
+        if self._standing is not None and self._standing == (rules, self._listed()):
+            return
+        done = self._run("-f", "-", given=rules)
+        # nft says what is wrong in its first line, and shows the rule in those after it.
+        said = done.stderr.strip().partition("\n")[0]
+        self.why = (said or "nft failed") if done.returncode else ""
+        self._standing = None if done.returncode else (rules, self._listed())
+
+    def counts(self) -> dict[str, int]:
+        """What each counter has counted, in packets; empty while the rules do not stand."""
+        total: dict[str, int] = {}
+        for family in FAMILIES if self._standing is not None else ():
+            listed = self._run("-j", "list", "counters", "table", family, TABLE).stdout
+            for entry in json.loads(listed or "{}").get("nftables", ()):
+                counter = entry.get("counter", {})
+                # Some versions of nft name those of all tables.
+                if (counter.get("family"), counter.get("table")) == (family, TABLE):
+                    name = counter["name"]
+                    total[name] = total.get(name, 0) + counter["packets"]
+        return total
+
+    def remove(self) -> None:
+        """Take the tables away."""
+        if self._tool:
+            self._run("-f", "-", given=removal_rules())
+            self._standing = None
+
+    def close(self) -> None:
+        """Stop listening; the rules stay."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _listed(self) -> str:
+        return "".join(
+            self._run("-s", "list", "table", family, TABLE).stdout for family in FAMILIES
+        )
+
+    def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        command = [self._tool, *words]
+        try:
+            return subprocess.run(  # noqa: S603 (a program of the system, and our own words)
+                command,
+                input=given,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE,
+                env={"PATH": _PLACES, "LC_ALL": "C"},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return subprocess.CompletedProcess(command, 1, "", f"nft: {error}")
+
+
+def _find_tool() -> str:
+    path = os.pathsep.join(filter(None, [os.environ.get("PATH"), _PLACES]))
+    return shutil.which("nft", path=path) or ""

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from node.kernel.guard import guard_rules
+from node.kernel.nft import Firewall
+from tests.support.namespace import Namespace
+from tests.support.privileged import NEEDS_KERNEL
+from tests.support.views import node_snapshot, pod_view
+
+NFT = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
+SNAPSHOT = node_snapshot(1, (pod_view(1, 1),))
+RULES = guard_rules(SNAPSHOT, "muslin0", range(6875, 6876))
+
+
+def needs_nft(test: object) -> object:
+    for mark in (*NEEDS_KERNEL, pytest.mark.skipif(NFT is None, reason="needs nft")):
+        test = mark(test)
+    return test
+
+
+def test_a_machine_without_nft_is_told_and_nothing_is_tried() -> None:
+    firewall = Firewall("")
+    firewall.hold(RULES)
+    assert firewall.why == "there is no nft"
+    assert (firewall.counts(), firewall.changed()) == ({}, False)
+    firewall.remove()
+    firewall.close()
+
+
+def test_a_kernel_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+    tool = tmp_path / "nft"
+    tool.write_text("#!/bin/sh\necho 'Error: Could not process rule: no such file' >&2\nexit 1\n")
+    tool.chmod(0o700)
+    firewall = Firewall(str(tool))
+    firewall.hold(RULES)
+    assert firewall.why == "Error: Could not process rule: no such file"
+    assert firewall.counts() == {}
+
+
+def test_a_tool_that_cannot_be_run_is_told(tmp_path: Path) -> None:
+    firewall = Firewall(str(tmp_path / "nft"))
+    firewall.hold(RULES)
+    assert "No such file" in firewall.why
+
+
+def listed() -> str:
+    assert NFT is not None
+    done = subprocess.run([NFT, "list", "ruleset"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def load(rules: str) -> None:
+    assert NFT is not None
+    subprocess.run([NFT, "-f", "-"], input=rules, text=True, check=True)
+
+
+@needs_nft
+def test_rules_stand_until_they_are_removed() -> None:
+    with Namespace() as namespace:
+        firewall = Firewall()
+        namespace.run(firewall.hold, RULES)
+        assert firewall.why == ""
+        assert namespace.run(listed).count("table ") == 2
+        assert namespace.run(firewall.counts) == {"spoofed": 0, "underlay": 0}
+        namespace.run(firewall.remove)
+        assert namespace.run(listed) == ""
+
+
+@needs_nft
+def test_what_somebody_else_changed_is_noticed_and_put_right() -> None:
+    with Namespace() as namespace:
+        firewall = Firewall()
+        namespace.run(firewall.changed)
+        namespace.run(firewall.hold, RULES)
+        wanted = namespace.run(listed)
+        for harm in (
+            "flush ruleset",
+            "flush chain inet muslin from_pod",
+            "flush set inet muslin links",
+            "delete table arp muslin",
+            "add rule inet muslin from_pod accept",
+        ):
+            while namespace.run(firewall.changed):
+                pass
+            namespace.run(load, harm)
+            assert namespace.run(listed) != wanted
+            assert namespace.run(firewall.changed), harm
+            namespace.run(firewall.hold, RULES)
+            assert namespace.run(listed) == wanted, harm
+        firewall.close()
+
+
+@needs_nft
+def test_rules_that_stand_are_not_loaded_again() -> None:
+    with Namespace() as namespace:
+        firewall = Firewall()
+        namespace.run(firewall.hold, RULES)
+        while namespace.run(firewall.changed):
+            pass
+        namespace.run(firewall.hold, RULES)
+        assert not namespace.run(firewall.changed)
+        firewall.close()
+
+
+@needs_nft
+def test_rules_of_others_are_left_alone() -> None:
+    with Namespace() as namespace:
+        namespace.run(load, "add table inet others\nadd chain inet others c\n")
+        firewall = Firewall()
+        namespace.run(firewall.hold, RULES)
+        namespace.run(firewall.remove)
+        assert namespace.run(listed).startswith("table inet others")
