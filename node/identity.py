@@ -81,14 +81,15 @@ def load_node(folder: StateFolder) -> StoredNode:
     """Read the folder back.
 
     Raises:
-        ConfigError: no node here, or a file is missing, damaged or of another node; names the
-            file and what to do.
+        ConfigError: no node here, or a file is missing, damaged or of another node, or others
+            may enter the folder; names the file and what to do.
         NodeError: the folder may not be looked into. Nothing else.
     """
     if folder.used_by() is None:
         raise ConfigError(
             f"{folder.path} holds no node yet: run muslin init, or muslin join TOKEN, first"
         )
+    folder.check_private()
     seeds = _read_sized(folder, IDENTITY, 2 * KEY_SIZE)
     keys = NodeKeys(SigningKey(seeds[:KEY_SIZE]), StaticKey(seeds[KEY_SIZE:]))
     cluster, psk, certificate = _load_membership(folder)

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import NodeError
-from node.state import LARGEST_FILE, read_private, set_aside
+from node.state import LARGEST_FILE, create_private, read_private, set_aside
 from node.transactions import (
     SALT_SIZE,
     TRANSACTION,
@@ -300,8 +300,8 @@ class Journal:
 
     def _write_file(self, path: Path, entries: Mapping[bytes, bytes]) -> tuple[int, Chain, int]:
         """Make a synced file of these entries; returns its handle, chain and length."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(path, flags, 0o600)
+        path.unlink(missing_ok=True)  # what a crash left, or somebody put there
+        handle = create_private(path)
         try:
             self._calls.reach("rewrite-opened")
             chain = Chain(os.urandom(SALT_SIZE))

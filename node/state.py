@@ -17,7 +17,8 @@ Every other file that Muslin writes for itself has one format, a line of text an
 so that a truncated, damaged, foreign or newer file is named as such instead of being half
 understood. A write goes to a temporary file in the same folder, is synced, renamed over the old
 one, and the folder is synced: after a crash at any point either the old or the new content is
-there. All of them are 0600: each holds a secret or says who the node talks to.
+there. All of them are 0600 from the moment they exist: each holds a secret or says who the node
+talks to. A folder that others may enter is refused (`check_private`).
 
 References:
     rename(2): atomic replacement within one file system. fsync(2), notes: syncing a file does not
@@ -150,6 +151,22 @@ class StateFolder:
         except OSError as error:
             raise NodeError.of(f"creating {self.path}", error) from error
 
+    def check_private(self) -> None:
+        """Whether nobody but the owner may enter the folder.
+
+        Raises:
+            ConfigError: others may; says what to run.
+            NodeError: the folder may not be looked at. Nothing else.
+        """
+        try:
+            mode = self.path.stat().st_mode
+        except OSError as error:
+            raise NodeError.of(f"looking at {self.path}", error) from error
+        if mode & 0o077:
+            raise ConfigError(
+                f"{self.path} holds secrets and other users may enter it: run chmod 700 {self.path}"
+            )
+
     def discard(self) -> None:
         """Remove the folder if nothing but the lock, which the caller holds, is in it."""
         with suppress(OSError):
@@ -202,6 +219,7 @@ class StateFolder:
         path = self.path / name
         temporary = self.path / f".{name}.{os.getpid()}.new"
         try:
+            temporary.unlink(missing_ok=True)  # what a crash left, or somebody put there
             _write_synced(temporary, content)
             temporary.replace(path)
             _sync_folder(self.path)
@@ -252,7 +270,7 @@ def set_aside(path: Path, content: bytes) -> str:
 
 def _copy_synced(path: Path, content: bytes) -> None:
     try:
-        _write_synced(path, content, os.O_EXCL)
+        _write_synced(path, content)
         _sync_folder(path.parent)
     except FileExistsError:
         raise
@@ -262,8 +280,8 @@ def _copy_synced(path: Path, content: bytes) -> None:
         raise
 
 
-def _write_synced(path: Path, content: bytes, flag: int = os.O_TRUNC) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+def _write_synced(path: Path, content: bytes) -> None:
+    handle = create_private(path)
     try:
         view = memoryview(content)
         while view:
@@ -271,6 +289,18 @@ def _write_synced(path: Path, content: bytes, flag: int = os.O_TRUNC) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def create_private(path: Path) -> int:
+    """A descriptor of a new file that only its owner may use, to write and to read.
+
+    New, because whoever opened an old one earlier could read what is written to it.
+
+    Raises:
+        OSError: there is one (FileExistsError), or the file system does not allow it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(path: Path) -> None:

@@ -22,11 +22,15 @@ from node.cli.context import (
 )
 from node.cli.output import duration, plain
 from node.cli.progress import Progress
+from node.errors import NodeError
 from overlay.errors import ConfigError
 from overlay.types import Endpoint
 
 DEFAULT_CIDR: Final = "10.244.0.0/16"
 DEFAULT_BLOCK_PREFIX: Final = 24
+
+LONGEST_TOKEN: Final = 4096
+"""Characters read in search of one; it has about 200, and more with many endpoints."""
 
 LEAVE_PATIENCE: Final = 20.0
 """Longer than the daemon waits for the members to confirm."""
@@ -82,12 +86,13 @@ def init(
     advertise: tuple[str, ...],
 ) -> int:
     """Start a cluster: make its authority, this node's identity, and all address blocks."""
-    from node import founding, preflight  # noqa: PLC0415 - cryptography and netlink, 0.3 s
+    from node import founding, preflight, privileges  # noqa: PLC0415 - cryptography, netlink: 0.3 s
     from node.kernel.netlink import Netlink  # noqa: PLC0415
     from overlay.wire.cluster import random_ula  # noqa: PLC0415
 
     folder = invocation.folder
     with doing("cannot start a cluster"):
+        privileges.keep_secrets()
         founding.check_unused(folder)
         node = founding.found_node(
             founding.node_name(name),
@@ -115,10 +120,12 @@ def init(
 @click.command(
     epilog="""\b
 Examples:
-  muslin join muslin1-kdJ4mQf0...
-  muslin join "$(ssh vm1 muslin token)" --name vm2"""
+  ssh vm1 muslin token | muslin join -
+  muslin join --token-file /run/credentials/token --name vm2
+  muslin join muslin1-kdJ4mQf0..."""
 )
-@click.argument("token")
+@click.argument("token", required=False)
+@click.option("--token-file", metavar="FILE", help="Read the token from a file.")
 @click.option("--name", metavar="NAME", help="Name of the node.  [default: the host's name]")
 @click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
 @click.option(
@@ -128,18 +135,27 @@ Examples:
 @pass_invocation
 def join(
     invocation: Invocation,
-    token: str,
+    token: str | None,
+    token_file: str | None,
     name: str | None,
     listen: str | None,
     advertise: tuple[str, ...],
 ) -> int:
-    """Join a cluster: get a certificate and the cluster's address range from a member."""
-    from node import founding, joiner  # noqa: PLC0415 - cryptography, 0.2 s
+    """Join a cluster: get a certificate and the cluster's address range from a member.
+
+    With "-" as TOKEN it is read from standard input. Every user of the machine can read what is
+    typed after a command, in ps, until the command ends; a token is good for one node, so it is
+    spent then, unless the join failed.
+    """
+    if (token is None) == (token_file is None):
+        raise click.UsageError("give a TOKEN, or - to read it, or --token-file FILE")
+    from node import founding, joiner, privileges  # noqa: PLC0415 - cryptography, 0.2 s
 
     folder = invocation.folder
     with doing("cannot join"):
+        privileges.keep_secrets()
         own_name = founding.node_name(name)
-        invitation = joiner.read_token(token, wall=time.time())
+        invitation = joiner.read_token(_token(token, token_file), wall=time.time())
         founding.check_unused(folder)
         settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
         with founding.reserved(folder):  # before asking: a token is used only once
@@ -218,6 +234,19 @@ def remove(invocation: Invocation, node: str, force: bool) -> int:
     if answer["waits"]:
         click.echo(f"its blocks come back when all members know of it: {plain(answer['waits'])}")
     return 0
+
+
+def _token(given: str | None, file: str | None) -> str:
+    """The first line of wherever the token is."""
+    if given not in (None, "-"):
+        return str(given)
+    if file is None:
+        return sys.stdin.readline(LONGEST_TOKEN).strip()
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.readline(LONGEST_TOKEN).strip()
+    except OSError as error:
+        raise NodeError.of(f"reading {file}", error) from error
 
 
 def _cidr6(text: str) -> IPv6Network | None:

@@ -39,7 +39,7 @@ def up(
 
     Settings come from config.toml in the state folder, then MUSLIN_* variables, then flags.
     """
-    from node import daemon, logs, preflight  # noqa: PLC0415 - the only verb that is the daemon
+    from node import logs, preflight, privileges  # noqa: PLC0415 - the only verb that is the daemon
     from node.config import NodeConfig, load_config  # noqa: PLC0415
     from node.identity import load_node  # noqa: PLC0415
 
@@ -57,10 +57,14 @@ def up(
         return load_config(folder.config, os.environ, flags)
 
     with doing("cannot run the daemon"):
+        privileges.keep_secrets()
         load_node(folder)
         config = read_config()
         preflight.check_privilege()
         preflight.check_tun()
+        privileges.narrow(folder.path, config.listen.port)
+        from node import daemon  # noqa: PLC0415 - libraries may start threads: they come after
+
         logs.setup(config.log_level, config.log_format)
         daemon.run(config, folder, read_config)
     return 0

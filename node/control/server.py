@@ -77,9 +77,9 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._path.unlink(missing_ok=True)
+            os.fchmod(listener.fileno(), 0o600)  # the file has this mode from its first moment on
             with short_path(str(self._path)) as path:
                 listener.bind(path)
-            self._path.chmod(0o600)
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error

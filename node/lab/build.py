@@ -163,15 +163,15 @@ class _Build:
         return pods
 
     def _join(self, node: LabNode, token: str) -> list[Row]:
-        self._do(node, "join", "join", token)
+        self._do(node, "join", "join", "-", given=token)
         if self._abort.is_set():
             raise NodeError("given up", code="aborted")
         return self._bring_up(node)
 
-    def _do(self, node: LabNode, doing: str, *words: str) -> None:
+    def _do(self, node: LabNode, doing: str, *words: str, given: str = "") -> None:
         argv = command(self._info.state(node.name), *words, "--name", node.name)
         try:
-            run_command(node.netns, argv, self._info.settings)
+            run_command(node.netns, argv, self._info.settings, given)
         except NodeError as error:
             why = error.why.removeprefix(f"cannot {doing}: ")
             raise NodeError(f"{node.name} cannot {doing}: {why}", error.fix, error.code) from error

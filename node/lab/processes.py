@@ -51,8 +51,10 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return children.environment(kept) | dict(settings)
 
 
-def run_command(namespace: str, argv: Sequence[str], settings: Mapping[str, str]) -> str:
-    """Run a verb to its end inside a namespace; returns its output.
+def run_command(
+    namespace: str, argv: Sequence[str], settings: Mapping[str, str], given: str = ""
+) -> str:
+    """Run a verb to its end inside a namespace, with `given` to read; returns its output.
 
     Raises:
         NodeError: it failed; the reason is what it said. Nothing else.
@@ -63,7 +65,7 @@ def run_command(namespace: str, argv: Sequence[str], settings: Mapping[str, str]
             subprocess.run,
             argv,
             env=environment(settings),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             check=False,

@@ -239,7 +239,8 @@ class Supervisor:
     def _spawn(self, pipe: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 (our own code, and numbers)
             children.command("node.lanes.worker", pipe, self._udp),
-            env=children.environment(),
+            # A thread of a library would keep the capabilities that the lane's own gives up.
+            env=children.environment() | {"OPENBLAS_NUM_THREADS": "1"},
             pass_fds=(pipe, self._udp),
             stdin=subprocess.DEVNULL,
         )

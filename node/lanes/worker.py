@@ -7,6 +7,9 @@ The lane runs the daemon's own driver, on a queue of the same TUN, with a port o
 `overlay.lanes.worker` instead of an engine. It ends when the pipe does, for whatever reason.
 Signals that end the daemon are not for it: they may reach the whole group or service at once, and
 the daemon ends its lanes itself when it has said good-bye.
+
+It holds keys of sessions and needs nothing but its descriptors: when they are open, it gives up all
+its capabilities (`node.privileges`). A queue of an interface that exists can be opened without.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
-from node import logs
+from node import logs, privileges
 from node.driver import Driver
 from node.io.ports import DatagramPort
 from node.io.tun import OFFLOADS as TUN_OFFLOADS
@@ -170,6 +173,7 @@ class LaneProcess:
             engine=self._worker, tun=self._tun, udp=self._udp, listener=self, clock=time.monotonic
         )
         stack.callback(self._driver.close)
+        privileges.drop_all()
         self._driver.start()
         self._pipe.send(encode(Ready()))
 
@@ -242,6 +246,7 @@ class LaneProcess:
 
 def main(argv: list[str]) -> int:
     """Be the lane whose pipe and socket were passed on."""
+    privileges.keep_secrets()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pipe, first = (_adopt(int(number)) for number in argv)

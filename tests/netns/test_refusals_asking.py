@@ -150,7 +150,7 @@ def taken(scene: Scene) -> str:
         ("get nodes -o xml", "invalid value for '-o' / '--output': 'xml' is not one of 'wide', "),
         ("get nodes a b", "got unexpected extra argument (b): see muslin get --help"),
         ("status -o wide", "invalid value for '-o' / '--output': 'wide' is not one of 'json', "),
-        ("join", "missing argument 'TOKEN': see muslin join --help"),
+        ("join", "give a TOKEN, or - to read it, or --token-file FILE: see muslin join --help"),
         ("join muslin1-x --name A_b", "--name: 'A_b' is not a name: 1 to 63 of a-z"),
         ("init --name A_b", "--name: 'A_b' is not a name: 1 to 63 of a-z"),
         ("init --cidr ten", "--cidr: 'ten' is not an IPv4 range (...): see muslin init --help"),

@@ -30,6 +30,38 @@ def test_what_was_written_is_read_back_and_nobody_else_can_read_it(folder) -> No
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
+def test_a_file_is_private_from_its_first_byte_whatever_was_in_its_place(
+    folder, monkeypatch
+) -> None:
+    """Somebody has put an open file where the new one is going to be written."""
+    prepared = folder.path / f".cluster.{os.getpid()}.new"
+    prepared.write_bytes(b"")
+    prepared.chmod(0o666)
+    modes: list[int] = []
+    write = os.write
+    with prepared.open("rb") as watched, monkeypatch.context() as patched:
+
+        def look(handle: int, data: bytes) -> int:
+            modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+            return write(handle, data)
+
+        patched.setattr("node.state.os.write", look)
+        before = os.umask(0)
+        folder.write(CLUSTER, b"secret")
+        os.umask(before)
+        assert watched.read() == b""
+    assert modes == [0o600]
+    assert stat.S_IMODE((folder.path / "cluster").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o705, 0o777, 0o710])
+def test_a_folder_that_others_may_enter_is_refused_with_what_to_run(folder, mode) -> None:
+    folder.check_private()
+    folder.path.chmod(mode)
+    with pytest.raises(ConfigError, match=f"run chmod 700 {folder.path}$"):
+        folder.check_private()
+
+
 def test_the_format_is_the_documented_one(folder) -> None:
     folder.write(CLUSTER, b"hello")
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from node import privileges
 from node.cli.app import main
 from tests.support.control import served
 from tests.support.daemon import FakeDaemon
@@ -22,6 +23,15 @@ class Ran(NamedTuple):
 
 
 Muslin = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def privileges_given_up(monkeypatch) -> list[str]:
+    """What verbs gave up, in order; the test process keeps it."""
+    given_up: list[str] = []
+    for name in ("keep_secrets", "narrow"):
+        monkeypatch.setattr(privileges, name, lambda *_, name=name: given_up.append(name))
+    return given_up
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 import time
 from dataclasses import replace
 from ipaddress import ip_network
@@ -152,6 +154,43 @@ def test_join_stores_what_the_member_gave(muslin, state, monkeypatch) -> None:
     assert ran.out.startswith(f"joined cluster {node.cluster.id.hex()} as node vm2\n")
     assert (state / "config.toml").exists()
     assert not (state / "authority.key").exists()
+
+
+def test_a_token_is_read_from_where_others_cannot(muslin, state, monkeypatch, tmp_path) -> None:
+    asked: list[JoinToken] = []
+
+    def join(token, name, *, entropy):
+        asked.append(token)
+        return joined(name)
+
+    monkeypatch.setattr(joiner, "join", join)
+    token = some_token()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+    assert muslin("join", "-", "--name", "vm2").code == 0
+    shutil.rmtree(state)
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    assert muslin("join", "--token-file", str(file), "--name", "vm2").code == 0
+    assert asked == [token, token]
+
+
+def test_a_token_comes_from_one_place(muslin, tmp_path) -> None:
+    assert muslin("join").code == 2
+    assert muslin("join", "-", "--token-file", "x").code == 2
+    missing = tmp_path / "none"
+    ran = muslin("join", "--token-file", str(missing), "--name", "vm2")
+    assert ran.err == f"muslin: cannot join: reading {missing}: no such file or directory\n"
+
+
+def test_no_part_of_a_bad_token_is_in_the_error(muslin) -> None:
+    for text in (
+        str(some_token())[:-2],
+        "muslin7-" + str(some_token())[8:],
+        str(some_token()) + "A",
+    ):
+        ran = muslin("join", text, "--name", "vm2")
+        assert ran.code == 1
+        assert not any(text[at : at + 8] in ran.err for at in range(8, len(text) - 8))
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,11 @@ def test_what_the_daemon_refuses_is_one_line(muslin, folder, monkeypatch) -> Non
     ran = muslin("up")
     assert ran.code == 1
     assert ran.err == ("muslin: cannot run the daemon: UDP port 6875 is in use: choose another\n")
+
+
+def test_privileges_are_given_up_before_the_daemon_runs(
+    muslin, folder, monkeypatch, privileges_given_up
+) -> None:
+    monkeypatch.setattr(daemon, "run", lambda *_: privileges_given_up.append("run"))
+    assert muslin("up").code == 0
+    assert privileges_given_up == ["keep_secrets", "narrow", "run"]

@@ -47,7 +47,12 @@ class Machine:
         self.namespaces.update(namespaces(topology))
         self.step("", "wire")
 
-    def run_command(self, namespace: str, argv: Sequence[str], _: Mapping[str, str]) -> str:
+    def run_command(
+        self, namespace: str, argv: Sequence[str], _: Mapping[str, str], given: str
+    ) -> str:
+        # A token must not be among the arguments: everybody can read them.
+        assert ("join" in argv) == (given == "for node1")
+        assert not any("for node1" in word for word in argv)
         self.step(namespace.removeprefix("lab-"), argv[5])
         return ""
 
