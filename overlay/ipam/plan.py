@@ -30,6 +30,9 @@ NODE_HOST: Final = 1
 """Host number of the node itself, in the first block it uses; unused in its other blocks."""
 FIRST_POD_HOST: Final = 2
 
+REMEMBERED: Final = 256
+"""Prefixes of each family that are kept once they are made (about 200 bytes each)."""
+
 _BITS4: Final = 32
 _BITS6: Final = 128
 
@@ -39,6 +42,10 @@ class BlockPlan:
 
     A block index out of range is a defect of the caller and raises IndexError; indexes from peers
     go through `__contains__` first.
+
+    Args:
+        cluster: whose blocks these are.
+        remember: how many prefixes of each family are kept once they are made.
 
     Attributes:
         blocks: how many there are; indexes are 0 <= index < blocks.
@@ -53,15 +60,17 @@ class BlockPlan:
         "_made4",
         "_made6",
         "_prefix4",
+        "_remember",
         "blocks",
         "host_bits",
         "last_pod_host",
     )
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, remember: int = REMEMBERED) -> None:
         self._cluster = cluster
-        # Prefixes are asked for again and again, and take longer to make than anything done with
-        # them. There are no more of them than blocks.
+        # Some prefixes are asked for again and again, and take longer to make than anything done
+        # with them.
+        self._remember = remember
         self._made4: dict[BlockIndex, IPv4Network] = {}
         self._made6: dict[BlockIndex, IPv6Network] = {}
         self._prefix4 = cluster.block_prefix
@@ -83,6 +92,8 @@ class BlockPlan:
         """The IPv4 prefix of a block."""
         made = self._made4.get(index)
         if made is None:
+            if len(self._made4) >= self._remember:
+                self._made4.clear()
             made = self._made4[index] = IPv4Network((self._start4(index), self._prefix4))
         return made
 
@@ -93,6 +104,8 @@ class BlockPlan:
             start = self._start6(index)
             if start is None:
                 return None
+            if len(self._made6) >= self._remember:
+                self._made6.clear()
             made = self._made6[index] = IPv6Network((start, POD_PREFIX6))
         return made
 

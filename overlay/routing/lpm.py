@@ -18,13 +18,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Generic, TypeVar
 
 from overlay.types import Prefix
 
 Target = TypeVar("Target")
+Answer = TypeVar("Answer")
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
@@ -35,35 +36,43 @@ to addresses that nobody owns are dropped anyway, and a scan of them should not 
 others."""
 
 
-class LongestPrefixMatch(Generic[Target]):
+class LongestPrefixMatch(Generic[Target, Answer]):
     """Prefixes of one address family and their targets. A target is never None.
 
     Args:
         bits: of an address: `IPV4_BITS` or `IPV6_BITS`.
+        answer: what of its target a lookup returns; never None. It is remembered with the address,
+            so that a lookup in the cache returns it at once.
     """
 
-    __slots__ = ("_bits", "_cache", "_dicts", "_levels")
+    __slots__ = ("_answer", "_bits", "_cache", "_dicts", "_levels")
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, answer: Callable[[Target], Answer]) -> None:
         self._bits = bits
+        self._answer = answer
         self._dicts: dict[int, dict[int, Target]] = {}  # prefix length -> leading bits -> target
         self._levels: tuple[tuple[int, dict[int, Target]], ...] = ()  # (shift, dict), longest first
-        self._cache: dict[int, Target] = {}
+        self._cache: dict[int, Answer] = {}
 
-    def lookup(self, address: int) -> Target | None:
-        """The target of the longest prefix that contains `address`; None if none does."""
-        target = self._cache.get(address)
-        return target if target is not None else self._search(address)
+    def lookup(self, address: int) -> Answer | None:
+        """The answer of the longest prefix that contains `address`; None if none does."""
+        answer = self._cache.get(address)
+        return answer if answer is not None else self._search(address)
 
-    def _search(self, address: int) -> Target | None:
+    def _search(self, address: int) -> Answer | None:
         for shift, level in self._levels:
             target = level.get(address >> shift)
             if target is not None:
                 if len(self._cache) >= CACHE_SIZE:
                     self._cache.clear()
-                self._cache[address] = target
-                return target
+                answer = self._cache[address] = self._answer(target)
+                return answer
         return None
+
+    def get(self, prefix: Prefix) -> Target | None:
+        """The target of exactly this prefix."""
+        level = self._dicts.get(prefix.prefixlen)
+        return None if level is None else level.get(self._leading(prefix))
 
     def insert(self, prefix: Prefix, target: Target) -> None:
         """Add a prefix, or change its target."""
@@ -118,10 +127,10 @@ class LongestPrefixMatch(Generic[Target]):
         assert shifts == sorted(set(shifts))
         assert all(level for _, level in self._levels), "an empty level costs every lookup"
         assert len(self._cache) <= CACHE_SIZE
-        for address, target in self._cache.items():
+        for address, answer in self._cache.items():
             first = next(
                 level[address >> shift]
                 for shift, level in self._levels
                 if address >> shift in level
             )
-            assert first is target, "the cache disagrees with the levels"
+            assert self._answer(first) is answer, "the cache disagrees with the levels"

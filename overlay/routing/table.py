@@ -4,7 +4,7 @@ Whoever knows the cluster announces; the table finds out what changed. The packe
 `lookup4` and `lookup6`.
 
     all announcements --replace--+
-                                 +--> entries (for people) + one LongestPrefixMatch per family
+                                 +--> one LongestPrefixMatch per family --> entries (for people)
     what has changed --update----+
 
 Two nodes that announce one prefix would be a defect elsewhere (a block has one owner). Should it
@@ -39,6 +39,17 @@ class Entry(NamedTuple):
     """Monotonic seconds when it appeared in this form."""
 
 
+class Route(NamedTuple):
+    """What is kept of a route beside its prefix.
+
+    Routes that appeared together have one: as a rule both families of a node's block.
+    """
+
+    node: NodeId
+    origin: str
+    since: float
+
+
 class Changes(NamedTuple):
     """What an update changed. A route whose node changed is in both."""
 
@@ -49,15 +60,14 @@ class Changes(NamedTuple):
 class RouteTable:
     """All routes of one node, its own blocks included."""
 
-    __slots__ = ("_entries", "_ipv4", "_ipv6", "_sorted", "generation", "lookup4", "lookup6")
+    __slots__ = ("_entries", "_ipv4", "_ipv6", "generation", "lookup4", "lookup6")
 
     def __init__(self) -> None:
         self.generation = 0
         """Grows whenever a route changes."""
-        self._entries: dict[Prefix, Entry] = {}
-        self._sorted: tuple[Entry, ...] | None = ()
-        self._ipv4: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV4_BITS)
-        self._ipv6: LongestPrefixMatch[NodeId] = LongestPrefixMatch(IPV6_BITS)
+        self._ipv4: LongestPrefixMatch[Route, NodeId] = LongestPrefixMatch(IPV4_BITS, _node_of)
+        self._ipv6: LongestPrefixMatch[Route, NodeId] = LongestPrefixMatch(IPV6_BITS, _node_of)
+        self._entries: tuple[Entry, ...] | None = ()  # made when somebody asks
         # Bound once: a method in between would double the cost of a cached lookup.
         self.lookup4 = self._ipv4.lookup
         """The node that takes packets to an IPv4 address (as an integer); None if nobody does."""
@@ -71,7 +81,7 @@ class RouteTable:
             other = chosen.get(one.prefix)
             if other is None or (one.node, one.origin) < (other.node, other.origin):
                 chosen[one.prefix] = one
-        gone = [prefix for prefix in self._entries if prefix not in chosen]
+        gone = [entry.prefix for entry in self.entries() if entry.prefix not in chosen]
         return self.update(chosen.values(), gone, now)
 
     def update(
@@ -85,37 +95,40 @@ class RouteTable:
                 that is added as well is there afterwards.
             now: monotonic seconds.
         """
-        lost = {prefix: old for prefix in removed if (old := self._entries.pop(prefix, None))}
-        new: list[Entry] = []
-        for one in added:
-            entry = Entry(*one, now)
-            # Each look at a dict hashes the prefix, which takes longer than all else here.
-            old = lost.pop(one.prefix, None) if lost else None
+        lost = {prefix: old for prefix in removed if (old := self._get(prefix)) is not None}
+        new: list[tuple[Prefix, Route]] = []
+        route: Route | None = None
+        for prefix, node, origin in added:
+            # Hashing a prefix takes longer than all else here.
+            old = lost.pop(prefix, None) if lost else None
             if old is None:
-                old = self._entries.setdefault(one.prefix, entry)
-            if old is entry:
-                new.append(entry)
-            elif old[:-1] == one:
-                self._entries[one.prefix] = old
-            else:
-                self._entries[one.prefix] = entry
-                lost[one.prefix] = old
-                new.append(entry)
+                old = self._get(prefix)
+            if old is not None:
+                if (old.node, old.origin) == (node, origin):
+                    continue
+                lost[prefix] = old
+            if route is None or (route.node, route.origin) != (node, origin):
+                route = Route(node, origin, now)
+            new.append((prefix, route))
         if new or lost:
             self.generation += 1
-            self._sorted = None
+            self._entries = None
             for matching, version in ((self._ipv4, 4), (self._ipv6, 6)):
                 matching.update(
-                    [(one.prefix, one.node) for one in new if one.prefix.version == version],
+                    [one for one in new if one[0].version == version],
                     [prefix for prefix in lost if prefix.version == version],
                 )
-        return Changes(tuple(new), tuple(lost.values()))
+        return Changes(
+            tuple(Entry(prefix, *route) for prefix, route in new),
+            tuple(Entry(prefix, *route) for prefix, route in lost.items()),
+        )
 
     def entries(self) -> tuple[Entry, ...]:
         """All routes: IPv4 before IPv6, then by address, shorter prefixes first."""
-        if self._sorted is None:
-            self._sorted = tuple(sorted(self._entries.values(), key=_order))
-        return self._sorted
+        if self._entries is None:
+            held = [*self._ipv4.items(), *self._ipv6.items()]
+            self._entries = tuple(sorted((Entry(one, *route) for one, route in held), key=_order))
+        return self._entries
 
     def unsorted(self) -> Collection[Entry]:
         """All routes, in any order; costs nothing. Not to be kept: it changes with the table."""
@@ -126,16 +139,22 @@ class RouteTable:
         return self._entries.get(prefix)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._ipv4) + len(self._ipv6)
+
+    def _get(self, prefix: Prefix) -> Route | None:
+        return (self._ipv4 if prefix.version == 4 else self._ipv6).get(prefix)
 
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
         self._ipv4.check_invariants()
         self._ipv6.check_invariants()
-        matched = dict([*self._ipv4.items(), *self._ipv6.items()])
-        assert matched == {prefix: entry.node for prefix, entry in self._entries.items()}
-        assert all(prefix == entry.prefix for prefix, entry in self._entries.items())
-        assert self.entries() == tuple(sorted(self._entries.values(), key=_order))
+        held = dict([*self._ipv4.items(), *self._ipv6.items()])
+        assert {entry.prefix: entry[1:] for entry in self.entries()} == held
+        assert self.entries() == tuple(sorted(self.entries(), key=_order))
+
+
+def _node_of(route: Route) -> NodeId:
+    return route.node
 
 
 def _order(entry: Entry) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from overlay.catalog.reader import Reader
 from overlay.catalog.records import NodeRecord
 from overlay.config import Limits
 from overlay.ipam.deeds import Base, Chain, Deed
+from overlay.ipam.plan import BlockPlan
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 
@@ -36,6 +37,7 @@ class SharedReader(Reader):
 
     def __init__(self, cluster: Cluster, limits: Limits) -> None:
         super().__init__(cluster, limits)
+        self.plan = BlockPlan(cluster, remember=REMEMBERED)
         self._items: dict[Item, Item] = {}
         self._records: dict[Item, NodeRecord] = {}
         self._chains: dict[bytes, Chain] = {}

@@ -94,3 +94,12 @@ def test_a_block_out_of_range_is_a_callers_defect(index: int) -> None:
         PLAN.prefix4(BlockIndex(index))
     with pytest.raises(IndexError):
         PLAN.address6(BlockIndex(index), 1)
+
+
+def test_what_it_remembers_is_bounded_and_makes_no_difference() -> None:
+    plan, forgetful = PLAN, BlockPlan(make_cluster("10.244.0.0/16", "fd4d:75::/48"), remember=2)
+    for index in (*range(5), 0):
+        block = BlockIndex(index)
+        assert forgetful.prefix4(block) == plan.prefix4(block)
+        assert forgetful.prefix6(block) == plan.prefix6(block)
+        assert max(len(forgetful._made4), len(forgetful._made6)) <= 2
