@@ -75,12 +75,10 @@ class Catalog:
         "_held",
         "_items",
         "_moved",
-        "_named",
         "_plan",
         "_reader",
         "_routed",
         "_routes",
-        "_users",
         "departed",
         "generation",
         "nodes",
@@ -97,12 +95,10 @@ class Catalog:
         self._items: dict[bytes, Item] = {}
         # Records between `admit` and `apply`, so that each is decoded only once.
         self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
-        self._users: dict[BlockIndex, tuple[NodeId, ...]] = {}  # whose records list it in use
         self._routed: dict[BlockIndex, NodeId] = {}
         # Blocks that are routed otherwise than when changes were last taken, and how it was then.
         self._moved: dict[BlockIndex, NodeId | None] = {}
         self._routes: tuple[Route, ...] | None = ()
-        self._named: dict[str, tuple[NodeId, ...]] = {}
         self._held: tuple[tuple[int, int], tuple[BlockIndex, ...]] = (0, 0), ()
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.removed: dict[NodeId, Removal] = {}
@@ -189,8 +185,6 @@ class Catalog:
         self.nodes[record.node] = record
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
-        if before is None or before.name != record.name:
-            self._rename(before, record)
         used = before.blocks_in_use if before is not None else ()
         if before is None or used != record.blocks_in_use:
             self.generation += 1
@@ -203,33 +197,15 @@ class Catalog:
         self.departed[removal.node] = record
         self.generation += 1
         if record is not None:
-            self._unname(record)
             self._use(record.node, frozenset(record.blocks_in_use), frozenset())
-
-    def _unname(self, record: NodeRecord) -> None:
-        others = tuple(one for one in self._named[record.name] if one != record.node)
-        self._named[record.name] = others
-        if not others:
-            del self._named[record.name]
-
-    def _rename(self, before: NodeRecord | None, record: NodeRecord) -> None:
-        if before is not None:
-            self._unname(before)
-        self._named[record.name] = (*self._named.get(record.name, ()), record.node)
 
     def _use(
         self, node: NodeId, before: frozenset[BlockIndex], after: frozenset[BlockIndex]
     ) -> None:
         """`node` says that it uses other blocks than before."""
-        for block in before - after:
-            others = tuple(user for user in self._users[block] if user != node)
-            self._users[block] = others
-            if not others:
-                del self._users[block]
-            self._reroute(block)
-        for block in after - before:
-            self._users[block] = (*self._users.get(block, ()), node)
-            self._reroute(block)
+        for block in before ^ after:
+            if self.titles.owner(block) == node:
+                self._reroute(block, node if block in after else None)
 
     def _apply_chain(self, item: Item) -> None:
         # Usually the ledger has it by now: from `admit`, or because this node signed the deed.
@@ -237,13 +213,13 @@ class Catalog:
         self.generation += 1
         block = block_of_key(item.key)
         if block is not None:
-            self._reroute(block)
+            record = self.nodes.get(self.titles.owner(block))
+            used = record is not None and block in record.blocks_in_use
+            self._reroute(block, record.node if record is not None and used else None)
 
-    def _reroute(self, block: BlockIndex) -> None:
-        """Derive anew whom `block` is routed to: its owner, if that wants it."""
+    def _reroute(self, block: BlockIndex, after: NodeId | None) -> None:
+        """`block` is routed to its owner if that wants it, and else to nobody: to `after`."""
         before = self._routed.get(block)
-        owner = self.titles.owner(block)
-        after = owner if owner in self._users.get(block, ()) else None
         if after == before:
             return
         self._routes = None
@@ -296,7 +272,7 @@ class Catalog:
 
         A name may be certified again after its node has left: the newest certificate decides.
         """
-        named = (self.nodes[node] for node in self._named.get(name, ()))
+        named = (record for record in self.nodes.values() if record.name == name)
         return max(named, key=lambda record: record.certificate.serial, default=None)
 
     def routes(self) -> tuple[Route, ...]:
@@ -358,15 +334,6 @@ class Catalog:
         assert not self.removed.keys() & self.nodes.keys()
         used = blocks_used(self.nodes, self.titles)
         assert self._routed == {block: self.titles.owner(block) for block in used}
-        users = {block: set(users) for block, users in self._users.items()}
-        named = {name: set(nodes) for name, nodes in self._named.items()}
-        for node, record in self.nodes.items():
-            assert node in named[record.name]
-            assert all(node in users[block] for block in record.blocks_in_use)
-        assert sum(map(len, named.values())) == len(self.nodes)
-        assert sum(map(len, users.values())) == sum(
-            len(record.blocks_in_use) for record in self.nodes.values()
-        )
         for node, record in self.nodes.items():
             assert record.node == node
             assert not (record.left and (record.blocks_in_use or record.free_blocks or record.pods))

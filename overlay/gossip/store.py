@@ -65,9 +65,8 @@ class Store:
     __slots__ = (
         "_admit",
         "_buckets",
-        "_ids",
+        "_by_id",
         "_items",
-        "_keys",
         "_limits",
         "_root",
         "_roots",
@@ -82,9 +81,9 @@ class Store:
         self._admit = admit
         self._limits = limits
         self._items: dict[bytes, Item] = {}
-        self._ids: dict[bytes, bytes] = {}  # key -> id
-        self._keys: dict[bytes, bytes] = {}  # id -> key
-        self._buckets: list[dict[bytes, None]] = [{} for _ in range(BUCKETS)]
+        self._by_id: dict[bytes, Item] = {}
+        # Ids of each bucket: short lists, as a dozen items of 3,000 nodes are in one.
+        self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
         self._roots = [0] * BUCKETS
         self._root = 0
         self.refused = 0
@@ -158,40 +157,41 @@ class Store:
 
     def ids_in(self, bucket: int) -> Iterable[bytes]:
         """The ids of the items in a bucket, 0 <= bucket < `BUCKETS`."""
-        return self._buckets[bucket].keys()
+        return self._buckets[bucket]
 
     def id_of(self, key: bytes) -> bytes | None:
         """The id of the item with this key."""
-        return self._ids.get(key)
+        item = self._items.get(key)
+        return None if item is None else item_id(item)
 
     def holds(self, one: bytes) -> bool:
         """Whether the item with this id is held: exactly this version."""
-        return one in self._keys
+        return one in self._by_id
 
     def by_id(self, one: bytes) -> Item | None:
         """The item with this id, if exactly this version is held."""
-        key = self._keys.get(one)
-        return None if key is None else self._items[key]
+        return self._by_id.get(one)
 
     def lacks(self, one: bytes) -> bool:
         """Whether the item with this id is worth asking for."""
-        return not (one in self._keys or one in self.superseded or one in self.unwelcome)
+        return not (one in self._by_id or one in self.superseded or one in self.unwelcome)
 
     def key_of(self, one: bytes) -> bytes | None:
         """The key of the item with this id, if exactly this version is held."""
-        return self._keys.get(one)
+        item = self._by_id.get(one)
+        return None if item is None else item.key
 
     def check_invariants(self) -> None:
         """Assert that ids, buckets and roots describe the items. For tests."""
         roots = [0] * BUCKETS
         for key, item in self._items.items():
             one = item_id(item)
-            assert self._ids[key] == one
-            assert self._keys[one] == key
+            assert item.key == key
+            assert self._by_id[one] == item
             assert one in self._buckets[bucket_of(key)]
             roots[bucket_of(key)] ^= int.from_bytes(one, "big")
         assert roots == self._roots
-        assert len(self._ids) == len(self._keys) == len(self._items)
+        assert len(self._by_id) == len(self._items)
         assert sum(map(len, self._buckets)) == len(self._items)
         root = 0
         for each in roots:
@@ -221,15 +221,17 @@ class Store:
 
     def _set(self, item: Item) -> None:
         key, bucket = item.key, bucket_of(item.key)
-        old = self._ids.get(key)
-        if old is not None:
+        held = self._items.get(key)
+        if held is not None:
+            old = item_id(held)
             self._toggle(bucket, old)
-            del self._keys[old], self._buckets[bucket][old]
+            del self._by_id[old]
+            self._buckets[bucket].remove(old)
             self.superseded.add(old)
         one = item_id(item)
         self._toggle(bucket, one)
-        self._ids[key], self._keys[one] = one, key
-        self._buckets[bucket][one] = None
+        self._by_id[one] = item
+        self._buckets[bucket].append(one)
         self.unstored.add(key)
         self._items[key] = item
 
