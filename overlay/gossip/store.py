@@ -65,7 +65,7 @@ class Store:
     __slots__ = (
         "_admit",
         "_buckets",
-        "_by_id",
+        "_ids",
         "_items",
         "_limits",
         "_root",
@@ -80,8 +80,8 @@ class Store:
     def __init__(self, admit: Callable[[Item], bool], limits: Limits) -> None:
         self._admit = admit
         self._limits = limits
-        self._items: dict[bytes, Item] = {}
-        self._by_id: dict[bytes, Item] = {}
+        self._ids: dict[bytes, bytes] = {}  # key -> id
+        self._items: dict[bytes, Item] = {}  # id -> item
         # Ids of each bucket: short lists, as a dozen items of 3,000 nodes are in one.
         self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
         self._roots = [0] * BUCKETS
@@ -119,7 +119,7 @@ class Store:
         Raises:
             CapacityError: the key is new and the store is full (`items`). Nothing else.
         """
-        held = self._items.get(item.key)
+        held = self.get(item.key)
         if not self.fits(item.key):
             raise CapacityError(f"the store holds {len(self._items)} items already", "items")
         if held is not None and not _supersedes(item, held):
@@ -129,17 +129,18 @@ class Store:
 
     def fits(self, key: bytes) -> bool:
         """Whether an item with this key can be kept: one is held already, or there is room."""
-        return key in self._items or not self._full
+        return key in self._ids or not self._full
 
     # -- items out ---------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Item | None:
         """The item with this key."""
-        return self._items.get(key)
+        one = self._ids.get(key)
+        return None if one is None else self._items[one]
 
     def items(self, prefix: bytes = b"") -> list[Item]:
         """All items whose key starts with `prefix`, sorted by key."""
-        return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+        return [self._items[self._ids[key]] for key in sorted(self._ids) if key.startswith(prefix)]
 
     def unsorted(self) -> Collection[Item]:
         """All items, in any order; costs nothing. Not to be kept: it changes with the store."""
@@ -161,37 +162,35 @@ class Store:
 
     def id_of(self, key: bytes) -> bytes | None:
         """The id of the item with this key."""
-        item = self._items.get(key)
-        return None if item is None else item_id(item)
+        return self._ids.get(key)
 
     def holds(self, one: bytes) -> bool:
         """Whether the item with this id is held: exactly this version."""
-        return one in self._by_id
+        return one in self._items
 
     def by_id(self, one: bytes) -> Item | None:
         """The item with this id, if exactly this version is held."""
-        return self._by_id.get(one)
+        return self._items.get(one)
 
     def lacks(self, one: bytes) -> bool:
         """Whether the item with this id is worth asking for."""
-        return not (one in self._by_id or one in self.superseded or one in self.unwelcome)
+        return not (one in self._items or one in self.superseded or one in self.unwelcome)
 
     def key_of(self, one: bytes) -> bytes | None:
         """The key of the item with this id, if exactly this version is held."""
-        item = self._by_id.get(one)
+        item = self._items.get(one)
         return None if item is None else item.key
 
     def check_invariants(self) -> None:
         """Assert that ids, buckets and roots describe the items. For tests."""
         roots = [0] * BUCKETS
-        for key, item in self._items.items():
-            one = item_id(item)
-            assert item.key == key
-            assert self._by_id[one] == item
-            assert one in self._buckets[bucket_of(key)]
-            roots[bucket_of(key)] ^= int.from_bytes(one, "big")
+        for one, item in self._items.items():
+            assert one == item_id(item) == self._ids[item.key]
+            bucket = bucket_of(item.key)
+            assert one in self._buckets[bucket]
+            roots[bucket] ^= int.from_bytes(one, "big")
         assert roots == self._roots
-        assert len(self._by_id) == len(self._items)
+        assert len(self._ids) == len(self._items)
         assert sum(map(len, self._buckets)) == len(self._items)
         root = 0
         for each in roots:
@@ -204,7 +203,7 @@ class Store:
 
     def _wins(self, item: Item) -> bool:
         """Cheap questions first: many items that arrive are already held."""
-        held = self._items.get(item.key)
+        held = self.get(item.key)
         if held is not None and not _supersedes(item, held):
             if item != held:
                 self.superseded.add(item_id(item))
@@ -221,19 +220,17 @@ class Store:
 
     def _set(self, item: Item) -> None:
         key, bucket = item.key, bucket_of(item.key)
-        held = self._items.get(key)
-        if held is not None:
-            old = item_id(held)
+        old = self._ids.get(key)
+        if old is not None:
             self._toggle(bucket, old)
-            del self._by_id[old]
+            del self._items[old]
             self._buckets[bucket].remove(old)
             self.superseded.add(old)
         one = item_id(item)
         self._toggle(bucket, one)
-        self._by_id[one] = item
+        self._ids[key], self._items[one] = one, item
         self._buckets[bucket].append(one)
         self.unstored.add(key)
-        self._items[key] = item
 
     def _toggle(self, bucket: int, one: bytes) -> None:
         number = int.from_bytes(one, "big")

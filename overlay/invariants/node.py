@@ -119,7 +119,8 @@ def _routes_derived(watch: Watch) -> Iterator[str]:
             routed = held is not None and held.node == node
             if parts.catalog.titles.owner(block) == node and not routed:
                 yield f"{prefix} is {parts.name_of(node)}'s, and not routed to it"
-    for route in watch.sample(routes.unsorted()):
+    for version, place in watch.sample(routes.places()):
+        route = routes.at(version, place)
         used = parts.plan.index_of(route.prefix.network_address)
         record = parts.catalog.nodes.get(route.node)
         if route.node in parts.catalog.removed:

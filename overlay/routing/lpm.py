@@ -26,6 +26,8 @@ from overlay.types import Prefix
 
 Target = TypeVar("Target")
 Answer = TypeVar("Answer")
+Place = tuple[int, int]
+"""Length and leading bits of a prefix."""
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
@@ -94,10 +96,21 @@ class LongestPrefixMatch(Generic[Target, Answer]):
 
     def items(self) -> Iterator[tuple[Prefix, Target]]:
         """All prefixes and their targets, longest first, then by address."""
-        network = IPv4Network if self._bits == IPV4_BITS else IPv6Network
         for shift, level in self._levels:
             for leading in sorted(level):
-                yield network((leading << shift, self._bits - shift)), level[leading]
+                yield self.at((self._bits - shift, leading))
+
+    def places(self) -> Iterator[Place]:
+        """Where targets are, in any order; unlike prefixes they cost next to nothing."""
+        for length, level in self._dicts.items():
+            for leading in level:
+                yield length, leading
+
+    def at(self, place: Place) -> tuple[Prefix, Target]:
+        """The prefix at one of the `places`, and its target."""
+        length, leading = place
+        network = IPv4Network if self._bits == IPV4_BITS else IPv6Network
+        return network((leading << (self._bits - length), length)), self._dicts[length][leading]
 
     def __len__(self) -> int:
         return sum(len(level) for level in self._dicts.values())

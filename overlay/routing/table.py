@@ -13,10 +13,10 @@ happen, the lower node id wins on every node, so that at least all agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from overlay.routing.lpm import IPV4_BITS, IPV6_BITS, LongestPrefixMatch
+from overlay.routing.lpm import IPV4_BITS, IPV6_BITS, LongestPrefixMatch, Place
 from overlay.types import NodeId, Prefix
 
 
@@ -130,13 +130,20 @@ class RouteTable:
             self._entries = tuple(sorted((Entry(one, *route) for one, route in held), key=_order))
         return self._entries
 
-    def unsorted(self) -> Collection[Entry]:
-        """All routes, in any order; costs nothing. Not to be kept: it changes with the table."""
-        return self._entries.values()
+    def places(self) -> list[tuple[int, Place]]:
+        """Where all routes are, in any order, for `at`: who looks at a few need not sort them."""
+        families = (4, self._ipv4), (6, self._ipv6)
+        return [(version, place) for version, family in families for place in family.places()]
+
+    def at(self, version: int, place: Place) -> Entry:
+        """The route at one of the `places`."""
+        prefix, route = (self._ipv4 if version == 4 else self._ipv6).at(place)
+        return Entry(prefix, *route)
 
     def get(self, prefix: Prefix) -> Entry | None:
         """The route to exactly this prefix."""
-        return self._entries.get(prefix)
+        route = self._get(prefix)
+        return None if route is None else Entry(prefix, *route)
 
     def __len__(self) -> int:
         return len(self._ipv4) + len(self._ipv6)

@@ -62,7 +62,7 @@ def test_a_look_sorts_no_long_table():
     routes.update([], [routes.entries()[0].prefix], world.now)
     found = [breach.name for breach in Watch(engine).look(world.now)]
     assert found == ["routes-derived"]
-    assert routes._sorted is None
+    assert routes._entries is None
 
 
 def test_looks_one_after_the_other_cover_a_long_table():
