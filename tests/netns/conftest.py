@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.bed import Bed, a_spare_namespace, making_a_bed
 from tests.support.labs import OWN_ROOT, Lab, LabMaker, remove_leftovers
-from tests.support.machines import Yard, YardMaker
+from tests.support.machines import Machine, Yard, YardMaker
 
 LOG_TAIL = 40
 """Lines of each daemon's log that are shown with a failure."""
@@ -96,6 +96,26 @@ def make_yard(_clean_machine: None) -> Iterator[YardMaker]:
     """Makes machines without daemons for one test."""
     with YardMaker() as maker:
         yield maker
+
+
+@pytest.fixture(scope="module")
+def yard(make_module_yard: YardMaker) -> Yard:
+    """Three machines that all tests of a module share."""
+    return make_module_yard(3)
+
+
+@pytest.fixture(scope="module")
+def node1(yard: Yard) -> Machine:
+    """The first of them: founded the cluster, has pod `web`."""
+    founder = yard.found()
+    founder.says("pod", "add", "web")
+    return founder
+
+
+@pytest.fixture(scope="module")
+def node2(yard: Yard, node1: Machine) -> Machine:
+    """The second: a member."""
+    return yard.join(yard.machines[1])
 
 
 @pytest.fixture(scope="module")

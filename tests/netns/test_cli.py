@@ -1,32 +1,23 @@
 """What people type and read, through the installed `muslin`, on real nodes.
 
 node1 -- founded the cluster, uvloop        node2 -- joined, asyncio: `up --loop asyncio`
-node3 -- joins, and is stopped again, in single tests
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from node.kernel import netns
-from node.kernel.model import veth_name
-from node.kernel.pods import OWN_PREFIX
-from tests.support.labs import Place
-from tests.support.machines import MUSLIN, Machine, Yard, YardMaker
+from tests.support.machines import MUSLIN, Machine, Yard
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt, background, links
+from tests.support.processes import attempt
 from tests.support.traffic import copy, reaches
 from tests.support.waiting import eventually
 
@@ -42,20 +33,6 @@ GOSSIP = {
     "refused_items",
     "overflowed_items",
 }
-
-_NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def yard(make_module_yard: YardMaker) -> Yard:
-    return make_module_yard(3)
-
-
-@pytest.fixture(scope="module")
-def node1(yard: Yard) -> Machine:
-    founder = yard.found()
-    founder.says("pod", "add", "web")
-    return founder
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +53,6 @@ def settled(machine: Machine) -> bool:
     others = [row for row in nodes if not row["local"]]
     measured = all(row["state"] == "ready" and row["rtt"] for row in others)
     return len(nodes) == 2 and measured and len(machine.get("pods")) >= 2
-
-
-@pytest.fixture
-def pod_name() -> str:
-    """A name that no other pod has."""
-    return f"p{next(_NUMBERS)}"
-
-
-def place(machine: Machine, pod: str) -> Place:
-    (row,) = machine.shows("get", "pods", f"{machine.name}/{pod}")
-    return Place(pod, machine.name, row["netns"], row["address"], row["address6"])
 
 
 # -- a cluster by hand -----------------------------------------------------------------------------
@@ -120,7 +86,7 @@ def test_only_the_founder_makes_tokens_and_only_others_leave(
 
 
 def test_nodes_on_different_event_loops_work_together(node1: Machine, node2: Machine) -> None:
-    web, db = place(node1, "web"), place(node2, "db")
+    web, db = node1.place("web"), node2.place("db")
     assert reaches(web, db.address)
     assert reaches(db, web.address6)
     copy(web, db, 16 << 20)
@@ -222,18 +188,18 @@ def test_a_name_selects(
     assert len(node1.says("get", kind, name).splitlines()) == 2
 
 
-def test_watch_shows_again_what_has_changed(node1: Machine, node2: Machine, pod_name: str) -> None:
+def test_watch_shows_again_what_has_changed(node1: Machine, node2: Machine) -> None:
     with (
         node1.running("get", "pods", "--watch", "-o", "json") as lines,
         node1.running("get", "pods", "--watch") as tables,
     ):
         before = [pod["name"] for pod in json.loads(lines.line(SOON))]
         assert tables.line(SOON).startswith("NAME")
-        node2.says("pod", "add", pod_name)
+        node2.says("pod", "add", "late")
         after = [pod["name"] for pod in json.loads(lines.line(SOON))]
-        assert sorted(after) == sorted([*before, pod_name])
-        eventually(lambda: tables.line(SOON).startswith(pod_name), within=SOON)
-        node2.says("pod", "del", pod_name)
+        assert sorted(after) == sorted([*before, "late"])
+        eventually(lambda: tables.line(SOON).startswith("late"), within=SOON)
+        node2.says("pod", "del", "late")
         assert [pod["name"] for pod in json.loads(lines.line(SOON))] == before
         lines.process.send_signal(signal.SIGINT)
         assert lines.process.wait(SOON) == 130
@@ -301,7 +267,7 @@ def test_status_says_what_is_wrong_and_what_to_do(
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_ping_shows_every_leg(node1: Machine, node2: Machine, family: int) -> None:
-    db = place(node2, "db").at(family)
+    db = node2.place("db").at(family)
     shown = node1.says("ping", "db", f"-{family}", "-c", "2").splitlines()
     assert shown[0] == f"pod node2/db ({db}) of node2, direct"
     for number in (1, 2):
@@ -313,13 +279,13 @@ def test_ping_shows_every_leg(node1: Machine, node2: Machine, family: int) -> No
 
 def test_ping_reaches_nodes_addresses_and_what_is_near(node1: Machine, node2: Machine) -> None:
     (other,) = node1.shows("get", "nodes", "node2")
-    db = place(node2, "db")
+    db = node2.place("db")
     for target, heading in (
         ("node2", f"node node2 ({other['address']}), direct"),
         (other["address6"], f"node {other['address6']} ({other['address6']}), direct"),
         ("node2/db", f"pod node2/db ({db.address}) of node2, direct"),
         (db.address6, f"pod {db.address6} ({db.address6}) of node2, direct"),
-        ("web", f"pod node1/web ({place(node1, 'web').address}) of node1, on this node"),
+        ("web", f"pod node1/web ({node1.place('web').address}) of node1, on this node"),
     ):
         assert node1.says("ping", target, "-c", "1").startswith(f"{heading}\nseq=1 "), target
 
@@ -327,7 +293,7 @@ def test_ping_reaches_nodes_addresses_and_what_is_near(node1: Machine, node2: Ma
 def test_ping_of_an_address_without_a_pod_names_the_leg_that_failed(
     node1: Machine, node2: Machine
 ) -> None:
-    nobody = place(node2, "db").address.rsplit(".", 1)[0] + ".99"
+    nobody = node2.place("db").address.rsplit(".", 1)[0] + ".99"
     done = node1.types("ping", nobody, "-c", "1", "-W", "0.5")
     assert done.returncode == 1
     assert f"address {nobody} ({nobody}) of node2, direct\n" in done.stdout
@@ -336,208 +302,3 @@ def test_ping_of_an_address_without_a_pod_names_the_leg_that_failed(
         f"muslin: cannot reach {nobody}: the address leg failed, {nobody} answers no echo although "
         "node2 is reachable: look at the namespace and the routes on node2\n"
     )
-
-
-# -- pods ------------------------------------------------------------------------------------------
-
-
-def test_a_pod_gets_a_namespace_made_for_it_which_goes_with_it(
-    node1: Machine, pod_name: str
-) -> None:
-    said = node1.says("pod", "add", pod_name)
-    pod = place(node1, pod_name)
-    assert said == f"pod {pod_name} added: {pod.address} {pod.address6} in {pod.netns}\n"
-    assert Path(pod.netns).name.startswith(OWN_PREFIX)
-    assert netns.exists(pod.netns)
-    assert sorted(links(pod.netns)) == ["eth0", "lo"]
-    assert veth_name(pod_name) in links(node1.netns)
-    assert reaches(pod, place(node1, "web").address)
-    assert node1.says("pod", "del", pod_name) == f"pod {pod_name} deleted\n"
-    assert not netns.exists(pod.netns)
-    assert veth_name(pod_name) not in links(node1.netns)
-
-
-@pytest.mark.parametrize("by", ["name", "path"])
-def test_a_namespace_that_was_given_stays(
-    yard: Yard, node1: Machine, pod_name: str, by: str
-) -> None:
-    given = netns.create(f"{yard.name}-node9-{pod_name}")
-    try:
-        node1.says("pod", "add", pod_name, "--netns", given.name if by == "name" else given)
-        pod = place(node1, pod_name)
-        assert pod.netns == str(given)
-        assert reaches(pod, place(node1, "web").address6)
-        node1.says("pod", "del", pod_name)
-        assert links(str(given)) == ["lo"]
-        assert veth_name(pod_name) not in links(node1.netns)
-    finally:
-        netns.delete(given.name)
-
-
-def test_an_address_can_be_chosen(node1: Machine, pod_name: str) -> None:
-    wanted = place(node1, "web").address.rsplit(".", 1)[0] + ".200"
-    node1.says("pod", "add", pod_name, "--ip", wanted)
-    assert place(node1, pod_name).address == wanted
-    node1.says("pod", "del", pod_name)
-
-
-def test_exec_is_the_command_inside_the_pod(node1: Machine) -> None:
-    web = place(node1, "web")
-    assert f"inet {web.address}/32" in node1.says("exec", "web", "--", "ip", "address")
-    done = node1.types("exec", "web", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
-    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
-    assert node1.types("exec", "web", "--", "sh", "-c", "kill -9 $$").returncode == -9
-    assert node1.types("exec", "web", "true").returncode == 0
-
-
-def test_exec_reaches_pods_of_a_daemon_that_ip_netns_exec_started(
-    yard: Yard, node1: Machine, pod_name: str
-) -> None:
-    machine = yard.machines[2]
-    machine.joins(node1)
-    words = ("ip", "netns", "exec", machine.netns, *machine.words("up"))
-    with background("/proc/self/ns/net", *words):
-        eventually(lambda: machine.types("status").returncode == 0, within=SOON, poll=0.2)
-        machine.says("pod", "add", pod_name)
-        address = machine.shows("get", "pods", f"node3/{pod_name}")[0]["address"]
-        assert f"inet {address}/32" in machine.says("exec", pod_name, "ip", "address")
-        machine.says("pod", "del", pod_name)
-    assert not [name for name in os.listdir(netns.NETNS_DIR) if name.endswith(pod_name)]
-
-
-def test_a_pod_of_another_node_is_worked_on_there(node1: Machine, node2: Machine) -> None:
-    for words, what in (
-        (("exec", "db", "--", "true"), "cannot run a command in pod db: pod db is on node2: run"),
-        (("pod", "del", "db"), "cannot delete pod db: pod db is on node2: run"),
-    ):
-        done = node1.types(*words)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"muslin: {what}")
-
-
-# -- up --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """What a service manager listens on."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(SOON)
-        yield listening
-
-
-def notified(manager: socket.socket, wanted: str) -> list[str]:
-    """The lines of the next notification that is not about the watchdog."""
-    while True:
-        lines = manager.recv(4096).decode().split("\n")
-        if lines != ["WATCHDOG=1"] or wanted == "WATCHDOG=1":
-            assert lines[0] == wanted
-            return lines
-
-
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_up_tells_the_service_manager_and_reloads_and_stops(
-    yard: Yard, node1: Machine, manager: socket.socket, loop: str
-) -> None:
-    machine = yard.machines[2]
-    machine.joins(node1)
-    settings = machine.state / "config.toml"
-    settings.write_text("")
-    variables = (f"NOTIFY_SOCKET={manager.getsockname()}", "WATCHDOG_USEC=400000")
-    with machine.running("up", "--loop", loop, before=("env", *variables)) as daemon:
-        assert notified(manager, "READY=1") == ["READY=1", "STATUS=node node3"]
-        assert notified(manager, "WATCHDOG=1")
-        assert machine.ask("status")["node"] == "node3"
-
-        settings.write_text('listen = "[::]:7000"\n[log]\nlevel = "debug"\n')
-        daemon.process.send_signal(signal.SIGHUP)
-        notified(manager, "RELOADING=1")
-        notified(manager, "READY=1")
-        assert "config.reloaded applied=log.level needs_restart=listen" in daemon.said()
-
-        settings.write_text("[log]\nlevel = 'loud'\n")
-        daemon.process.send_signal(signal.SIGHUP)
-        notified(manager, "RELOADING=1")
-        notified(manager, "READY=1")
-        assert "config.refused" in daemon.said()
-        assert machine.ask("status")["node"] == "node3"
-
-        stop = signal.SIGTERM if loop == "uvloop" else signal.SIGINT
-        daemon.process.send_signal(stop)
-        notified(manager, "STOPPING=1")
-        assert daemon.process.wait(SOON) == 0
-        assert "Traceback" not in daemon.said()
-        assert daemon.rest(SOON) == "", "logs go to stderr"
-    assert not (machine.state / "control.sock").exists()
-    settings.unlink()
-
-
-# -- lab -------------------------------------------------------------------------------------------
-
-
-def muslin(*words: str) -> Any:
-    """A verb that needs no node, typed on the machine itself."""
-    return attempt("/proc/self/ns/net", MUSLIN, *words, timeout=60)
-
-
-def test_a_lab_from_up_to_down() -> None:
-    name = f"t{os.getpid()}-cli"
-    try:
-        done = muslin("lab", "up", "--nodes", "2", "--pods", "1", "--name", name)
-        assert done.returncode == 0, done.stderr
-        assert (
-            done.stderr.splitlines()[-1] == "muslin: every node sees every other node and every pod"
-        )
-        nodes, pods = done.stdout.split("\n\n")
-        assert [line.split()[:2] for line in nodes.splitlines()[1:]] == [
-            ["node1", "ready"],
-            ["node2", "ready"],
-        ]
-        assert [line.split()[0] for line in pods.splitlines()[1:]] == ["node1-pod1", "node2-pod1"]
-        there = pods.splitlines()[2].split()[2]
-
-        status = muslin("lab", "status", "--name", name, "-o", "json")
-        assert status.returncode == 0
-        assert json.loads(status.stdout)["state"] == "up"
-        seen = muslin("lab", "exec", "--name", name, "node1", "--", MUSLIN, "get", "pods")
-        assert there in seen.stdout
-        ping = ("lab", "exec", "--name", name, "node1-pod1", "--", "ping", "-c1", "-W1", there)
-        assert muslin(*ping).returncode == 0
-        again = muslin("lab", "up", "--name", name)
-        assert again.returncode == 1
-        assert again.stderr == (
-            f"muslin: cannot bring up lab {name}: lab {name} exists already: "
-            f"remove it with: muslin lab down --name {name}\n"
-        )
-
-        cut = muslin("lab", "cut", "node1", "node2", "--name", name)
-        assert cut.stdout == "node1 and node2 no longer hear each other\n"
-        assert muslin(*ping).returncode == 1
-        assert re.search(r"^cuts +node1-node2$", muslin("lab", "status", "--name", name).stdout, 8)
-        heal = muslin("lab", "heal", "--name", name)
-        assert heal.stdout == "the underlay of all nodes is whole again\n"
-        eventually(lambda: muslin(*ping).returncode == 0, within=SOON)
-
-        down = muslin("lab", "down", "--name", name)
-        assert (down.returncode, down.stdout) == (0, f"lab {name} is gone\n")
-        gone = muslin("lab", "status", "--name", name)
-        assert (gone.returncode, gone.stdout) == (1, "")
-        assert f"there is no lab '{name}'" in gone.stderr
-    finally:
-        muslin("lab", "down", "--name", name)
-    assert not [found for found in netns.names() if found.startswith(name)]
-
-
-def test_an_interrupted_lab_leaves_nothing() -> None:
-    name = f"t{os.getpid()}-int"
-    try:
-        words = (MUSLIN, "lab", "up", "--name", name)
-        with background("/proc/self/ns/net", *words) as building:
-            eventually(lambda: f"{name}-node3-pod2" in netns.names(), within=SOON)
-            building.process.send_signal(signal.SIGINT)
-            assert building.process.wait(SOON) == 130
-            assert "Traceback" not in building.said()
-        assert not [found for found in netns.names() if found.startswith(name)]
-    finally:
-        muslin("lab", "down", "--name", name)

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from node.errors import NodeError
-from tests.support.labs import Place
 from tests.support.machines import Machine, Yard, YardMaker
 from tests.support.mounts import command, fill
 from tests.support.privileged import NEEDS_KERNEL
@@ -115,22 +114,13 @@ def yard(make_yard: YardMaker) -> Iterator[Yard]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def place(machine: Machine, pod: str) -> Place:
-    (row,) = machine.shows("get", "pods", f"{machine.name}/{pod}")
-    return Place(pod, machine.name, row["netns"], row["address"], row["address6"])
-
-
-def problems(machine: Machine) -> set[str]:
-    return {problem["code"] for problem in machine.ask("status")["problems"]}
-
-
 def test_on_a_full_disk_packets_flow_and_nothing_new_is_given_until_there_is_room(
     yard: Yard,
 ) -> None:
     one, two = yard.found(), yard.join(yard.machines[1])
     for machine in (one, two):
         machine.says("pod", "add", "web")
-    here, there = place(two, "web"), place(one, "web")
+    here, there = two.place("web"), one.place("web")
     eventually(lambda: reaches(here, there.address), within=SOON)
     filler = fill(one.state)
     pods = own_pods(one)
@@ -144,16 +134,16 @@ def test_on_a_full_disk_packets_flow_and_nothing_new_is_given_until_there_is_roo
         assert "no space left on device" in done.stderr
         done = one.types("pod", "add", "late")
         assert "the state folder cannot be written" in done.stderr
-        assert "not-stored" in problems(one)
+        assert "not-stored" in one.problems()
         assert own_pods(one) == pods
         for number in range(1, 20):  # all of them come back, and in order: none was lost meanwhile
             while "bytes from" not in (line := pinging.line(SOON)):
                 pass
             assert f"icmp_seq={number} " in line
     filler.unlink()
-    eventually(lambda: "not-stored" not in problems(one), within=SOON)
+    eventually(lambda: "not-stored" not in one.problems(), within=SOON)
     one.says("pod", "add", "late")
-    eventually(lambda: reaches(here, place(one, "late").address), within=SOON)
+    eventually(lambda: reaches(here, one.place("late").address), within=SOON)
     one.stop(signal.SIGKILL)
     one.up()
     assert own_pods(one).keys() == {*pods, "late"}

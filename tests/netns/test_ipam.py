@@ -15,10 +15,11 @@ import pytest
 from node.control.schema import ControlError
 from node.errors import NodeError
 from node.kernel import netns
-from node.kernel.model import veth_name
-from tests.support.machines import Machine, Yard, YardMaker
+from node.kernel.model import is_veth_name, veth_name
+from tests.support.machines import Machine, Yard
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt
+from tests.support.processes import links
+from tests.support.traffic import reaches
 from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
@@ -27,27 +28,6 @@ SOON = 15.0
 RECOGNISED_WITHIN = 10.0
 IN_TOUCH_FOR = 6.0
 """Seconds after which a node is the one that others route to (`SETTLED_AFTER`)."""
-
-
-@pytest.fixture(scope="module")
-def yard(make_module_yard: YardMaker) -> Yard:
-    return make_module_yard(3)
-
-
-@pytest.fixture(scope="module")
-def node1(yard: Yard) -> Machine:
-    founder = yard.found()
-    founder.says("pod", "add", "web")
-    return founder
-
-
-@pytest.fixture(scope="module")
-def node2(yard: Yard, node1: Machine) -> Machine:
-    return yard.join(yard.machines[1])
-
-
-def problems(machine: Machine) -> set[str]:
-    return {problem["code"] for problem in machine.ask("status")["problems"]}
 
 
 def pods(machine: Machine, node: str = "node2") -> dict[str, str]:
@@ -66,7 +46,7 @@ def test_a_namespace_that_vanished_is_shown_and_freed_only_on_request(
     eventually(lambda: "gone" in pods(node1), within=SOON)
     assert node2.types("ipam", "check").returncode == 0
     netns.delete(Path(pods(node2)["gone"]).name)
-    eventually(lambda: "pod-lost" in problems(node2), within=SOON)
+    eventually(lambda: "pod-lost" in node2.problems(), within=SOON)
     checked = node2.types("ipam", "check")
     assert (checked.returncode, "pod gone" in checked.stdout) == (1, True)
     assert "gone" in pods(node2)
@@ -74,7 +54,7 @@ def test_a_namespace_that_vanished_is_shown_and_freed_only_on_request(
     assert node2.types("ipam", "check", "--fix").returncode == 0
     assert "gone" not in pods(node2)
     eventually(lambda: "gone" not in pods(node1), within=SOON)
-    eventually(lambda: problems(node2) == set(), within=SOON)
+    eventually(lambda: node2.problems() == set(), within=SOON)
 
 
 def test_what_vanished_while_the_daemon_was_dead_is_taken_back_at_its_start(
@@ -89,14 +69,10 @@ def test_what_vanished_while_the_daemon_was_dead_is_taken_back_at_its_start(
     assert pods(node2) == {"kept": before["kept"]}
     assert "pod.reconciled" in node2.log.read_text()
     eventually(lambda: "lost" not in pods(node1), within=SOON)
-    web = next(pod for pod in node1.get("pods") if pod["node"] == "node1")
-    eventually(lambda: inside_reaches(before["kept"], web["address"]), within=SOON)
+    kept, web = node2.place("kept"), node1.place("web")
+    eventually(lambda: reaches(kept, web.address), within=SOON)
     assert findings(node2) == []
     node2.says("pod", "del", "kept")
-
-
-def inside_reaches(path: str, address: str) -> bool:
-    return attempt(path, "ping", "-c1", "-W1", address).returncode == 0
 
 
 def test_pods_of_an_earlier_boot_are_taken_back(node2: Machine, monkeypatch) -> None:
@@ -122,17 +98,11 @@ def test_requests_in_parallel_repeated_and_killed_leak_nothing(node2: Machine) -
         held = pods(node2)
         for name, path in held.items():
             assert netns.exists(path)
-            eventually(
-                lambda name=name: (
-                    attempt(node2.netns, "ip", "link", "show", veth_name(name)).returncode == 0
-                ),
-                within=SOON,
-            )
+            eventually(lambda name=name: veth_name(name) in links(node2.netns), within=SOON)
         assert findings(node2) == []
     for name in pods(node2):
         node2.says("pod", "del", name)
-    links = attempt(node2.netns, "ip", "-br", "link").stdout
-    assert "mus" not in links.replace("muslin0", "")
+    assert not [link for link in links(node2.netns) if is_veth_name(link)]
     assert findings(node2) == []
 
 
@@ -153,7 +123,7 @@ def test_a_copied_state_folder_is_recognised_on_both_machines_and_by_all_others(
     yard: Yard, node1: Machine, node2: Machine
 ) -> None:
     node2.says("pod", "add", "mine")
-    address = next(pod["address"] for pod in node2.get("pods") if pod["name"] == "mine")
+    mine = node2.place("mine")
     eventually(lambda: node2.ask("status")["uptime"] > IN_TOUCH_FOR, within=SOON)
     copy = yard.machines[2]
     ignore = shutil.ignore_patterns("control.sock", "lock")
@@ -167,18 +137,18 @@ def test_a_copied_state_folder_is_recognised_on_both_machines_and_by_all_others(
         (node1, "node-identity-conflict"),
     ):
         left = RECOGNISED_WITHIN - (time.monotonic() - began)
-        eventually(lambda machine=machine, code=code: code in problems(machine), within=left)
+        eventually(lambda machine=machine, code=code: code in machine.problems(), within=left)
     assert refused(copy) == refused(node2) == "identity-conflict"
     said = node2.types("pod", "add", "new")
     assert said.returncode == 1
     assert said.stderr.count("\n") == 1
     assert "muslin ipam claim" in said.stderr
-    web = next(place for place in node1.get("pods") if place["node"] == "node1")
-    eventually(lambda: inside_reaches(web["netns"], address), within=SOON)
+    web = node1.place("web")
+    eventually(lambda: reaches(web, mine.address), within=SOON)
     copy.stop(signal.SIGKILL)
     claimed = node2.says("ipam", "claim")
     assert "node2" in claimed
-    eventually(lambda: problems(node2) | problems(node1) == set(), within=SOON)
+    eventually(lambda: node2.problems() | node1.problems() == set(), within=SOON)
     node2.says("pod", "add", "new")
     for name in ("mine", "new"):
         node2.says("pod", "del", name)

@@ -150,12 +150,12 @@ def test_what_a_node_leaves_behind_is_free_for_others(full: Yard) -> None:
     leaver.says("join", node1.ask("token")["token"], "--name", leaver.name)
 
 
-def problems(machine: Machine) -> list[str]:
+def problems(machine: Machine) -> set[str]:
     """What is wrong with a node, by code; nothing while its daemon does not answer yet."""
     try:
-        return [problem["code"] for problem in machine.ask("status")["problems"]]
+        return machine.problems()
     except NodeError:
-        return []
+        return set()
 
 
 def routed_to(machine: Machine, name: str) -> bool:

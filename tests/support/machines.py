@@ -25,7 +25,7 @@ from node.lab.readiness import Row, ask
 from node.lab.store import LabInfo, LabStore
 from node.lab.topology import plan
 from node.lab.wiring import wire
-from tests.support.labs import OWN_ROOT, logs_in
+from tests.support.labs import OWN_ROOT, Place, logs_in
 from tests.support.processes import PATIENCE, Background, attempt, background
 
 MUSLIN = os.path.join(os.path.dirname(sys.executable), "muslin")
@@ -100,6 +100,15 @@ class Machine:
     def get(self, kind: str) -> list[Row]:
         """What `get KIND` lists."""
         return list(self.ask("get", kind=kind))
+
+    def place(self, pod: str) -> Place:
+        """One of its pods."""
+        (row,) = self.shows("get", "pods", f"{self.name}/{pod}")
+        return Place(pod, self.name, row["netns"], row["address"], row["address6"])
+
+    def problems(self) -> set[str]:
+        """What is wrong with the node, by code."""
+        return {problem["code"] for problem in self.ask("status")["problems"]}
 
     def start(self) -> int:
         """Start the daemon and go on at once; its process id."""

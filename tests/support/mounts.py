@@ -1,49 +1,24 @@
-"""A mount namespace for one test: what is mounted in it is seen by nobody else and gone with it.
-
-It belongs to a thread made for it (as `tests.support.namespace` does for networks): what that
-thread opens, and the commands it runs, are inside.
-"""
+"""A mount namespace for one test: what is mounted in it is seen by nobody else and gone with it."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, TypeVar
 
-T = TypeVar("T")
+from tests.support.apart import Apart
 
 _CLONE_NEWNS, _CLONE_FS = 0x0002_0000, 0x0000_0200
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Mounts:
+class Mounts(Apart):
     """A mount namespace for the time of a `with` block."""
 
-    def __enter__(self) -> Self:
-        self._executor = ThreadPoolExecutor(max_workers=1)
-        try:
-            self.run(_enter_new)
-        except BaseException:
-            self._executor.shutdown()
-            raise
-        return self
+    flags = _CLONE_NEWNS | _CLONE_FS
 
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown()
-
-    def run(self, work: Callable[..., T], *args: object) -> T:
-        """What `work` returns inside the namespace, always in the same thread."""
-        return self._executor.submit(work, *args).result()
-
-
-def _enter_new() -> None:
-    if _libc.unshare(_CLONE_NEWNS | _CLONE_FS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    command("mount", "--make-rprivate", "/")
+    def prepare(self) -> None:
+        """Keep to ourselves what is mounted here."""
+        command("mount", "--make-rprivate", "/")
 
 
 def command(*words: object) -> None:
