@@ -94,6 +94,14 @@ class StampRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalShown:
+    """`node` says that we were removed, and shows what it says is the authority's word for it."""
+
+    node: NodeId
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkChanged:
     """Routes, blocks, pods or addresses changed: the kernel may need to follow."""
 
@@ -206,6 +214,7 @@ Effect = (
     | SessionUp
     | SessionDown
     | StampRefused
+    | RemovalShown
     | NetworkChanged
     | ProbeAnswered
     | Left

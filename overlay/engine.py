@@ -26,11 +26,13 @@ from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import usable_endpoint
+from overlay.catalog.removals import removal_item
 from overlay.config import Settings
 from overlay.conflict import Conflict
 from overlay.drops import DropReason
 from overlay.effects import (
     Effect,
+    RemovalShown,
     Report,
     SendControl,
     SendDatagram,
@@ -48,7 +50,7 @@ from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
 from overlay.pods import PodKeeper
 from overlay.requests import Requests
-from overlay.session.handshake import StaleError
+from overlay.session.handshake import AnsweredError
 from overlay.snapshots import take_snapshot
 from overlay.state import NodeState
 from overlay.steward import Steward
@@ -240,7 +242,7 @@ class Engine(Requests):
             effects = sessions.on_handshake_untrusted(datagram, source, now)
         except AuthError as error:
             self.ledger.drop(error.reason)
-            return [SendDatagram(source, error.answer)] if isinstance(error, StaleError) else []
+            return [SendDatagram(source, error.answer)] if isinstance(error, AnsweredError) else []
         except WireError:
             self.ledger.drop(DropReason.BAD_HANDSHAKE)
             return []
@@ -318,6 +320,9 @@ class Engine(Requests):
                     self._steward.conflict.on_session_up(now)
                 case StampRefused(node):
                     more = self._steward.conflict.on_stamp_refused(node, now)
+                case RemovalShown(node, proof):
+                    shown = Delta((removal_item(self.parts.local, proof),))
+                    more = self._on_message(node, shown, now) or []
                 case SessionDown(node, why):
                     self.parts.peering.on_session_down(node)
                     name = self.parts.name_of(node)

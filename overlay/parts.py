@@ -13,9 +13,8 @@ from overlay.admission import Registrar
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import node_key
 from overlay.catalog.reader import Reader
+from overlay.catalog.removals import removal_key
 from overlay.config import Settings
-from overlay.drops import DropReason
-from overlay.errors import AuthError
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
 from overlay.forwarding.ledger import Ledger
@@ -33,6 +32,7 @@ from overlay.losses import LossReports
 from overlay.peering import Contact, Peering
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
+from overlay.session.handshake import RevokedError
 from overlay.session.sessions import Sessions
 from overlay.state import NodeState
 from overlay.tending import Tending
@@ -225,7 +225,8 @@ class Parts:
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)
         if certificate.node in self.catalog.removed:
-            raise AuthError("a certificate that was revoked", DropReason.BAD_CERTIFICATE)
+            removal = self.store.get(removal_key(certificate.node))
+            raise RevokedError(b"" if removal is None else removal.body)
         return certificate
 
     def _token_secret(self, token: bytes) -> bytes | None:

@@ -91,8 +91,12 @@ def sign_removal(authority: SigningKey, removal: Removal, *, cluster: bytes) -> 
     """
     fields = [_FORMAT, cluster, removal.node, removal.serial, removal.name, removal.time]
     content = pack(fields)
-    body = authority.sign(_CONTEXT, content) + content
-    return Item(removal_key(removal.node), _VERSION, body)
+    return removal_item(removal.node, authority.sign(_CONTEXT, content) + content)
+
+
+def removal_item(node: NodeId, body: bytes) -> Item:
+    """The item that says `body` of `node`."""
+    return Item(removal_key(node), _VERSION, body)
 
 
 def open_removal_untrusted(item: Item, cluster: Cluster) -> Removal:

@@ -21,13 +21,27 @@ from collections.abc import Callable
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.errors import AuthError
-from overlay.session.cookie import LoadMeter, MacChecker
-from overlay.session.handshake import Admission, Received, read_initiation_untrusted
+from overlay.session.cookie import LoadMeter, MacChecker, MacMaker
+from overlay.session.handshake import (
+    Admission,
+    AnsweredError,
+    Received,
+    RevokedError,
+    read_initiation_untrusted,
+    refuse,
+)
 from overlay.session.suites import choose_suite
 from overlay.types import Endpoint, Entropy
 from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
-from overlay.wire.handshake import Initiation, JoinerHello, MemberHello, Suite
+from overlay.wire.handshake import (
+    REVOKED_LIMIT,
+    Initiation,
+    JoinerHello,
+    MemberHello,
+    RevokedPayload,
+    Suite,
+)
 
 
 class Gate:
@@ -38,13 +52,15 @@ class Gate:
         psk: the cluster's pre-shared key.
         settings: limits, and whether AES is preferred.
         wall: Unix time.
-        entropy: makes cookies.
+        entropy: makes cookies, and keys of answers.
         token_secret: the secret of the join token with a given id, if it is still good.
-        read_certificate: reads a certificate and checks that our authority signed it.
+        read_certificate: reads a certificate and checks that our authority signed it; raises
+            RevokedError for that of a node that was removed.
     """
 
     __slots__ = (
         "_checker",
+        "_entropy",
         "_identity",
         "_load",
         "_prefer_aes",
@@ -71,6 +87,7 @@ class Gate:
         self._wall = wall
         self._token_secret = token_secret
         self._read_certificate = read_certificate
+        self._entropy = entropy
         self._checker = MacChecker(identity.static.public, entropy)
         self._load = LoadMeter(settings.limits.handshakes_per_second)
 
@@ -102,13 +119,28 @@ class Gate:
 
         Raises:
             AuthError: it does not verify (BAD_HANDSHAKE), or its certificate does not
-                (BAD_CERTIFICATE).
+                (BAD_CERTIFICATE); AnsweredError if that is because the node was removed.
             WireError: what is in it does not parse. Nothing else.
         """
         received = read_initiation_untrusted(message, self._identity.static)
-        if isinstance(received.hello, MemberHello):
+        if not isinstance(received.hello, MemberHello):
+            return received, self._admit_joiner(received.hello)
+        try:
             return received, self._admit_member(received, received.hello, now)
-        return received, self._admit_joiner(received.hello)
+        except RevokedError as error:
+            raise self._answered(received, message, error, now) from error
+
+    def _answered(
+        self, received: Received, message: Initiation, error: RevokedError, now: float
+    ) -> AuthError:
+        """With the proof, which is no secret; never longer than what is answered."""
+        if not error.proof:
+            return error
+        refusal = refuse(received, self._psk, RevokedPayload(error.proof), self._entropy)
+        answer = MacMaker(received.remote_static).with_macs(refusal, now)
+        if len(answer) > min(len(message.encode()), REVOKED_LIMIT):
+            return error
+        return AnsweredError(str(error), error.reason, answer)
 
     def _admit_member(self, received: Received, hello: MemberHello, now: float) -> Admission:
         certificate = self._read_certificate(hello.certificate)

@@ -35,6 +35,7 @@ from overlay.wire.handshake import (
     Initiation,
     Response,
     ResponsePayload,
+    RevokedPayload,
     StalePayload,
     Suite,
     decode_hello_untrusted,
@@ -42,20 +43,42 @@ from overlay.wire.handshake import (
 )
 
 
-class StaleError(AuthError):
-    """An initiation of a member whose stamp is not newer than the last one accepted from it.
+class AnsweredError(AuthError):
+    """An initiation that makes no session, but gets an answer that only whoever made it can read.
 
-    It may be a replay: nothing is kept of it. It may also be from a machine that does not know how
-    far its own stamps had come, because its state is from a backup. So it is answered, without a
-    session, and only whoever made it can read that.
+    Nothing is kept of it: it may be a replay.
 
     Attributes:
         answer: the encoded response, macs included.
     """
 
-    def __init__(self, answer: bytes) -> None:
-        super().__init__("an initiation that is not newer than the last", DropReason.REPLAYED)
+    def __init__(self, message: str, reason: DropReason, answer: bytes) -> None:
+        super().__init__(message, reason)
         self.answer = answer
+
+
+class StaleError(AnsweredError):
+    """One whose stamp is not newer than the last one accepted from its member.
+
+    It may be from a machine that does not know how far its own stamps had come, because its state
+    is from a backup.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        what = "an initiation that is not newer than the last"
+        super().__init__(what, DropReason.REPLAYED, answer)
+
+
+class RevokedError(AuthError):
+    """A certificate of a node that was removed: perhaps it was off then, and does not know.
+
+    Attributes:
+        proof: the authority's word.
+    """
+
+    def __init__(self, proof: bytes) -> None:
+        super().__init__("a certificate that was revoked", DropReason.BAD_CERTIFICATE)
+        self.proof = proof
 
 
 PROLOGUE: Final = b"muslin 1"
@@ -110,8 +133,8 @@ class Attempt:
 
     def finish_untrusted(
         self, response: Response, *, node: NodeId, now: float, expires_at: float
-    ) -> tuple[Keypair, Endpoint] | StalePayload:
-        """The keypair, and our address as the responder saw it; or that our stamp was too old.
+    ) -> tuple[Keypair, Endpoint] | StalePayload | RevokedPayload:
+        """The keypair, and our address as the responder saw it; or why there is none.
 
         Error contract: after an error the attempt is as it was; the right response may still
         come.
@@ -130,7 +153,7 @@ class Attempt:
         payload = decode_response_payload_untrusted(
             noise.read_untrusted(response.ephemeral + response.enc_payload)
         )
-        if isinstance(payload, StalePayload):
+        if not isinstance(payload, ResponsePayload):
             return payload
         if payload.suite not in self._offered:
             raise AuthError(f"the response chooses cipher {payload.suite}, which was not offered")
@@ -231,18 +254,20 @@ def answer(
     return response.encode(), keypair
 
 
-def answer_stale(received: Received, admission: Admission, stamp: int, entropy: Entropy) -> bytes:
-    """The encoded response, macs still missing, to an initiation with a stamp that is too old.
+def refuse(
+    received: Received, psk: bytes, payload: StalePayload | RevokedPayload, entropy: Entropy
+) -> bytes:
+    """The encoded response, macs still missing, to an initiation that makes no session.
 
     Args:
         received: the initiation; answered once.
-        admission: what was decided about it.
-        stamp: the highest one accepted from its sender.
+        psk: the cluster's.
+        payload: why it makes none.
         entropy: makes the ephemeral key.
     """
     noise = received.noise
-    noise.psk = admission.psk
-    message = noise.write(StalePayload(stamp).encode(), entropy)
+    noise.psk = psk
+    message = noise.write(payload.encode(), entropy)
     return Response(
         receiver=received.message.sender,
         sender=0,

@@ -23,7 +23,7 @@ from overlay.session.cookie import MacChecker, MacMaker
 from overlay.session.handshake import Attempt
 from overlay.session.transport import Keypair
 from overlay.types import Entropy, NodeId
-from overlay.wire.handshake import CookieReply, JoinerHello, Response, StalePayload
+from overlay.wire.handshake import CookieReply, JoinerHello, Response
 from overlay.wire.header import TYPE_COOKIE_REPLY, TYPE_RESPONSE, Header
 
 
@@ -120,8 +120,8 @@ class JoinSession:
             now=now,
             expires_at=when.expires_at(now, self._timing),
         )
-        if isinstance(finished, StalePayload):
-            raise WireError("a word about stamps, which joiners do not have")
+        if not isinstance(finished, tuple):
+            raise WireError("a word to a member, where a joiner asked")
         self._attempt = None
         return finished[0]
 

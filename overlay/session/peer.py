@@ -24,7 +24,15 @@ import random
 from dataclasses import dataclass, field
 
 from overlay.config import Timing
-from overlay.effects import Effect, Report, SendDatagram, SessionDown, SessionUp, StampRefused
+from overlay.effects import (
+    Effect,
+    RemovalShown,
+    Report,
+    SendDatagram,
+    SessionDown,
+    SessionUp,
+    StampRefused,
+)
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
 from overlay.session.handshake import Attempt
@@ -36,7 +44,7 @@ from overlay.session.voice import Voice
 from overlay.types import Endpoint, Entropy, NodeId, short_id
 from overlay.wall import Wall
 from overlay.wire.certificate import Identity
-from overlay.wire.handshake import CookieReply, MemberHello, Response, StalePayload
+from overlay.wire.handshake import CookieReply, MemberHello, Response, RevokedPayload, StalePayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +217,8 @@ class PeerSession:
         )
         if isinstance(finished, StalePayload):
             return self._on_stale(finished.stamp, now)
+        if isinstance(finished, RevokedPayload):
+            return [RemovalShown(self.node, finished.proof)]  # if it is not true, we try on
         self._cancel_attempt()
         keypair, self.observed = finished
         self.keyring.complete(keypair)

@@ -6,7 +6,7 @@
     first burst under a half-open keypair         -> current keypair, SessionUp
 
 A datagram that fails any of these has changed nothing, and gets no answer. But a stamp that is not
-newer gets one, without a session (`StaleError`): its sender may not know how far it had come.
+newer, or a removed node's, gets one without a session (`AnsweredError`): it may not know.
 
 Even an authentic initiation changes neither where packets go nor what seals them: its sender may
 have moved on, and the datagram may have been caught and sent again from elsewhere. Only the first
@@ -36,7 +36,7 @@ from overlay.errors import AuthError, StateError, WireError
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
 from overlay.session.gate import Gate
-from overlay.session.handshake import Admission, Received, StaleError, answer, answer_stale
+from overlay.session.handshake import Admission, Received, StaleError, answer, refuse
 from overlay.session.index import IndexTable
 from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
 from overlay.session.suites import offered_suites
@@ -46,7 +46,7 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wall import Wall
 from overlay.wire import header
 from overlay.wire.certificate import Certificate, Identity
-from overlay.wire.handshake import CookieReply, Initiation, Response
+from overlay.wire.handshake import CookieReply, Initiation, Response, StalePayload
 
 STAMPS: Final = 4096
 """Stamps remembered of lapsed sessions. An old initiation of others gets a useless keypair."""
@@ -296,7 +296,7 @@ class Sessions:
             peer = self._peers.get(admission.node)
             last = self._stamps.get(admission.node, -1) if peer is None else peer.stamp
             if admission.stamp <= last:
-                stale = answer_stale(received, admission, last, self._local.entropy)
+                stale = refuse(received, admission.psk, StalePayload(last), self._local.entropy)
                 raise StaleError(MacMaker(received.remote_static).with_macs(stale, now))
             return
         # Joiners keep no stamp. A replay of what is forgotten costs one half-open keypair.

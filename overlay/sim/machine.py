@@ -27,6 +27,7 @@ from overlay.effects import (
     NetworkChanged,
     Persist,
     ProbeAnswered,
+    RemovalShown,
     Report,
     Scalar,
     SendControl,
@@ -340,6 +341,7 @@ class Machine:
                 | SessionUp()
                 | SessionDown()
                 | StampRefused()
+                | RemovalShown()
                 | TellLane()
                 | TellDaemon()
             ):

@@ -61,6 +61,13 @@ RESPONSE_LIMIT: Final = 160
 """Longest response. Also the least size of an initiation, so that a forged source address never
 makes a responder send more bytes than it was sent."""
 
+REVOKED_LIMIT: Final = 400
+"""Longest response that shows a removal. It answers an initiation with a certificate, which is
+longer; whoever makes one sees to that."""
+
+PROOF_LIMIT: Final = 256
+"""Bytes of the proof in it."""
+
 COOKIE_REPLY_SIZE: Final = HEADER_SIZE + COOKIE_NONCE_SIZE + ENC_COOKIE_SIZE
 
 HELLO_LIMIT: Final = (
@@ -156,10 +163,10 @@ class Response:
         """Read a response.
 
         Raises:
-            WireError: not a response, too short, or over `RESPONSE_LIMIT`. Nothing else.
+            WireError: not a response, too short, or over `REVOKED_LIMIT`. Nothing else.
         """
         header, reader = _open(datagram, TYPE_RESPONSE, "response")
-        if len(datagram) > RESPONSE_LIMIT:
+        if len(datagram) > REVOKED_LIMIT:
             raise WireError(f"response: {len(datagram)} bytes, over {RESPONSE_LIMIT}")
         return cls(
             receiver=header.receiver,
@@ -336,13 +343,29 @@ class StalePayload:
         return pack([_NO_SUITE, self.stamp])
 
 
-def decode_response_payload_untrusted(data: bytes) -> ResponsePayload | StalePayload:
-    """Read the decrypted payload of a response, of either kind.
+@dataclass(frozen=True, slots=True)
+class RevokedPayload:
+    """What the responder says instead when the initiator was removed: no session, ever."""
+
+    proof: bytes
+    """The authority's word that it was, at most `PROOF_LIMIT` bytes; not checked here."""
+
+    def encode(self) -> bytes:
+        """The plaintext of the payload."""
+        return pack([_NO_SUITE, 0, self.proof])
+
+
+def decode_response_payload_untrusted(
+    data: bytes,
+) -> ResponsePayload | StalePayload | RevokedPayload:
+    """Read the decrypted payload of a response, of any kind.
 
     Raises:
-        WireError: neither kind. Nothing else.
+        WireError: none of the kinds. Nothing else.
     """
-    fields = Fields.unpack_untrusted(data, RESPONSE_PAYLOAD_LIMIT, "response payload", count=2)
+    fields = Fields.unpack_untrusted(data, REVOKED_LIMIT, "response payload", count=2)
     if fields.integer(0, 0, U16) == _NO_SUITE:
+        if len(fields) > 2:
+            return RevokedPayload(fields.bytes(2, limit=PROOF_LIMIT))
         return StalePayload(fields.integer(1))
     return ResponsePayload.decode_untrusted(data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from overlay.catalog.records import sign_record
+from overlay.catalog.removals import Removal, sign_removal
+from overlay.effects import RemovalShown
 from overlay.errors import RefusedError
 from overlay.sim import World
 from overlay.types import NodeId
@@ -116,6 +118,34 @@ def test_a_removed_node_that_still_runs_is_told_and_does_not_start_again() -> No
     assert not world["node3"].live
     (note,) = world.trace.notes("machine.refused", "node3")
     assert "removed" in note.fields["why"]
+
+
+def test_a_removed_node_that_was_off_learns_of_it_when_it_comes_back() -> None:
+    world = with_a_dead_node()
+    world["node1"].remove("node3")
+    world.run(world.now + 5.0)
+    world.restart("node3")
+    shown = lambda: {problem.code for problem in world["node3"].snapshot().problems}  # noqa: E731
+    assert "removed" not in shown()
+    world.run(world.now + 3.0)
+    assert "removed" in shown()
+    assert all(session.node != "node3" for session in world["node1"].snapshot().sessions)
+    world.restart("node3")
+    assert not world["node3"].live
+
+
+def test_a_removal_that_the_authority_did_not_sign_impresses_nobody() -> None:
+    world = settled(2)
+    machine, liar = world["node2"], world["node1"].membership.identity
+    forged = sign_removal(
+        liar.signing,  # it has the authority's key, but this is its own
+        Removal(machine.membership.identity.node, 0, "node2", 1),
+        cluster=liar.certificate.cluster,
+    )
+    machine.perform(machine.engine._settle([RemovalShown(liar.node, forged.body)], machine.now))
+    world.run(world.now + 3.0)
+    assert machine.snapshot().problems == ()
+    assert machine.engine.parts.holdings.ended is None
 
 
 def test_the_name_of_a_removed_node_is_free_but_its_keys_are_not() -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import inspect
 
-from overlay.effects import Effect, Persist, SendControl, SessionDown, SessionUp, StampRefused
+from overlay.effects import (
+    Effect,
+    Persist,
+    RemovalShown,
+    SendControl,
+    SessionDown,
+    SessionUp,
+    StampRefused,
+)
 from overlay.engine import Engine
 from overlay.requests import Requests
 from overlay.types import Endpoint
@@ -12,7 +20,7 @@ from overlay.wire.control import encode
 from overlay.wire.messages import Probe
 from tests.sim.worlds import settled
 
-INTERNAL = SendControl | SessionUp | SessionDown | StampRefused
+INTERNAL = SendControl | SessionUp | SessionDown | StampRefused | RemovalShown
 
 
 def test_the_engine_overrides_settling_alone() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
 from overlay.config import Limits, Settings
 from overlay.drops import DropReason
+from overlay.effects import RemovalShown
 from overlay.errors import AuthError
 from overlay.keys import SigningKey
+from overlay.session.handshake import AnsweredError, RevokedError
 from overlay.types import Endpoint
 from overlay.wire.certificate import issue_certificate
 from overlay.wire.handshake import (
@@ -200,6 +203,37 @@ def test_no_answer_is_larger_than_what_it_answers():
             b.sessions = network.add(2, token_secret=lambda _: SECRET).sessions
             [answer] = b.sessions.on_handshake_untrusted(datagram, longest, 0.0)
             assert COOKIE_REPLY_SIZE <= len(answer.datagram) <= len(datagram) <= INITIATION_LIMIT
+
+
+def removed_at(b: Node, proof: bytes) -> None:
+    def read(_: bytes) -> NoReturn:
+        raise RevokedError(proof)
+
+    b.sessions._gate._read_certificate = read
+
+
+def test_a_removed_node_is_shown_the_proof_and_gets_no_session():
+    _, a, b = two()
+    removed_at(b, b"p" * 190)
+    sent = initiation(a, b)
+    before = b.sessions.snapshot()
+    with pytest.raises(AnsweredError) as refusal:
+        b.sessions.on_handshake_untrusted(sent, a.endpoint, 0.0)
+    assert refusal.value.reason is DropReason.BAD_CERTIFICATE
+    assert b.sessions.snapshot() == before
+    assert 160 < len(refusal.value.answer) <= len(sent)
+    waiting = a.sessions.snapshot()
+    shown = a.sessions.on_handshake_untrusted(refusal.value.answer, b.endpoint, 0.0)
+    assert shown == [RemovalShown(b.id, b"p" * 190)]
+    assert a.sessions.snapshot() == waiting  # until somebody has checked it
+
+
+@pytest.mark.parametrize("proof", [b"", b"p" * 400])
+def test_what_is_no_proof_or_longer_than_its_question_is_not_shown(proof):
+    _, a, b = two()
+    removed_at(b, proof)
+    with pytest.raises(RevokedError):
+        b.sessions.on_handshake_untrusted(initiation(a, b), a.endpoint, 0.0)
 
 
 def test_an_offer_of_unknown_ciphers_only_is_refused():

@@ -16,6 +16,7 @@ from overlay.wire.handshake import (
     HELLO_LIMIT,
     INITIATION_LIMIT,
     MAC_SIZE,
+    PROOF_LIMIT,
     RESPONSE_LIMIT,
     RESPONSE_PAYLOAD_LIMIT,
     SUITES_LIMIT,
@@ -25,10 +26,13 @@ from overlay.wire.handshake import (
     MemberHello,
     Response,
     ResponsePayload,
+    RevokedPayload,
+    StalePayload,
     Suite,
     covered_by_mac1,
     covered_by_mac2,
     decode_hello_untrusted,
+    decode_response_payload_untrusted,
 )
 from overlay.wire.packing import U64, pack
 from tests.support.pcap import all_frames
@@ -137,8 +141,9 @@ def test_size_limits_are_exact():
         datagram = Initiation(0, bytes(32), bytes(48), bytes(size - fixed)).encode()
         with pytest.raises(WireError, match=f"{size} bytes"):
             Initiation.decode_untrusted(datagram)
-    with pytest.raises(WireError, match="161 bytes"):
-        Response.decode_untrusted(Response(0, 0, bytes(32), bytes(77)).encode())
+    with pytest.raises(WireError, match="401 bytes"):
+        Response.decode_untrusted(Response(0, 0, bytes(32), bytes(317)).encode())
+    Response.decode_untrusted(Response(0, 0, bytes(32), bytes(316)).encode())
     assert len(Response(0, 0, bytes(32), bytes(76)).encode()) == RESPONSE_LIMIT == 160
     Response.decode_untrusted(Response(0, 0, bytes(32), bytes(76)).encode())
 
@@ -215,6 +220,16 @@ def test_later_fields_are_ignored():
     assert payload == ResponsePayload(Suite.AES_256_GCM, Endpoint("192.0.2.1", 9))
 
 
+def test_refusals_are_these_bytes():
+    stale, revoked = StalePayload(5), RevokedPayload(b"word")
+    assert (stale.encode().hex(), revoked.encode().hex()) == ("920005", "930000c404776f7264")
+    for refusal in (stale, revoked):
+        assert decode_response_payload_untrusted(refusal.encode()) == refusal
+    for proof in (bytes(PROOF_LIMIT + 1), "text"):
+        with pytest.raises(WireError, match="response payload"):
+            decode_response_payload_untrusted(pack([0, 0, proof]))
+
+
 def test_response_payload_is_these_bytes():
     payload = ResponsePayload(Suite.CHACHA20_POLY1305, Endpoint("192.0.2.1", 6875))
     assert payload.encode().hex() == "9302a93139322e302e322e31cd1adb"
@@ -253,6 +268,7 @@ DECODERS = [
     Response.decode_untrusted,
     CookieReply.decode_untrusted,
     decode_hello_untrusted,
+    decode_response_payload_untrusted,
     ResponsePayload.decode_untrusted,
 ]
 
