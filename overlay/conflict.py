@@ -35,6 +35,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from overlay.agenda import earliest
 from overlay.catalog.records import NodeRecord
 from overlay.effects import Effect, Report
 from overlay.errors import RefusedError
@@ -242,8 +243,7 @@ class Conflict:
 
     def next_deadline(self) -> float | None:
         """When a doubt or the herald's time ends."""
-        deadlines = (self._doubt_until, self._silent_at)
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(self._doubt_until, self._silent_at)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """End what has lasted long enough."""

@@ -65,7 +65,7 @@ class Takeovers:
 
     def next_deadline(self) -> float | None:
         """When the next address is to be asked."""
-        return min((doubt.at for doubt in self._doubts.values()), default=None)
+        return min(doubt.at for doubt in self._doubts.values()) if self._doubts else None
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Ask at the addresses that are due."""

@@ -41,7 +41,7 @@ from overlay.gossip.sync import (
 )
 from overlay.gossip.wanted import Wanted
 from overlay.types import NodeId
-from overlay.wire.items import ID_SIZE, Item, item_id
+from overlay.wire.items import ID_SIZE, Item
 from overlay.wire.messages import Buckets, Delta, Have, Ids, Summary, Want
 
 # -- implementation --------------------------------------------------------------------------------
@@ -208,16 +208,15 @@ class Spread:
 
     def on_delta(self, node: NodeId, message: Delta, now: float) -> list[Action]:
         """Items came: keep what is new, and pass the news on."""
-        ids = [item_id(item) for item in message.items]
         new = self.store.merge(message.items)
-        have = {one: self._wanted.got(one) for one in ids}
+        have = {one: self._wanted.got(one) for one in map(self.store.name, message.items)}
         if not self._wanted:
             self._comparing = None
         self.learned += new
         neighbours = [one for one in self._neighbours() if one != node]
         for item in new:
             if item.key not in self.hidden and self.damping.on_change(item.key, now):
-                self._tell(item, neighbours, without=have[item_id(item)])
+                self._tell(item, neighbours, without=have[self.store.name(item)])
         return self._flush(now) + self._ask(now)
 
     # -- comparing ---------------------------------------------------------------------------------

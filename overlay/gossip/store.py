@@ -25,7 +25,9 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from hashlib import blake2s
+from typing import Final
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
@@ -37,7 +39,13 @@ from overlay.wire.messages import BUCKETS, ROOT_SIZE
 
 assert ROOT_SIZE == ID_SIZE, "a root is an XOR of ids"
 
+# -- implementation --------------------------------------------------------------------------------
 
+KEYS_REMEMBERED: Final = 4096
+"""Keys of which the bucket is remembered: an item that comes once comes again, changed."""
+
+
+@lru_cache(KEYS_REMEMBERED)
 def bucket_of(key: bytes) -> int:
     """The bucket of an item with this key, 0 to 255: the first byte of BLAKE2s-8 of the key."""
     return blake2s(key, digest_size=ID_SIZE).digest()[0]
@@ -163,6 +171,10 @@ class Store:
     def id_of(self, key: bytes) -> bytes | None:
         """The id of the item with this key."""
         return self._ids.get(key)
+
+    def name(self, item: Item) -> bytes:
+        """The id of any item; costs a hash unless it is this very one that is held."""
+        return self._ids[item.key] if self._items.get(item.key) is item else item_id(item)
 
     def holds(self, one: bytes) -> bool:
         """Whether the item with this id is held: exactly this version."""

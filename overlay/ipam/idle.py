@@ -45,4 +45,4 @@ class IdleBlocks:
 
     def next_deadline(self) -> float | None:
         """When the next block is due; None without idle blocks."""
-        return min(self._due_at.values(), default=None)
+        return min(self._due_at.values()) if self._due_at else None

@@ -21,7 +21,8 @@ from hashlib import blake2s
 from typing import Final, NamedTuple
 
 from overlay.config import Limits
-from overlay.wire.packing import Fields
+from overlay.errors import WireError
+from overlay.wire.packing import U64
 
 KEY_LIMIT: Final = 40
 """Bytes of a key: one letter and a 32-byte identity, with room for a kind not yet known."""
@@ -67,14 +68,13 @@ def item_untrusted(value: object) -> Item:
     Raises:
         WireError: wrong shape or over a limit. Nothing else.
     """
-    fields = Fields(value, "item", 3)
-    return Item(key_untrusted(fields, 0), fields.integer(1), fields.bytes(2, limit=BODY_LIMIT))
-
-
-def key_untrusted(fields: Fields, index: int) -> bytes:
-    """The item key at `index`.
-
-    Raises:
-        WireError: no byte string, empty, or over `KEY_LIMIT`. Nothing else.
-    """
-    return fields.bytes(index, limit=KEY_LIMIT, least=1)
+    # Not field by field: stores of thousands come this way, and all that is in them.
+    match value:
+        case [bytes(key), int(version), bytes(body), *_] if (
+            0 < len(key) <= KEY_LIMIT
+            and 0 <= version <= U64
+            and not isinstance(version, bool)
+            and len(body) <= BODY_LIMIT
+        ):
+            return Item(key, version, body)
+    raise WireError("item: not a key, a version and a body within their limits")

@@ -42,6 +42,7 @@ def test_the_highest_version_and_body_of_each_key_wins(items):
     store = make_store(items)
     assert store.items() == winners(items)
     assert sorted(store.unsorted()) == store.items()
+    assert [store.name(item) for item in items] == [item_id(item) for item in items]
     store.check_invariants()
 
 
