@@ -144,7 +144,8 @@ def lane(data: bytes) -> None:
         if isinstance(decoded, LaneSetup):
             assert LaneSetup.decode(decoded.encode()) == decoded
         elif decoded is not None:
-            assert decode(lanes.encode(decoded)) == decoded
+            packed = lanes.encode(decoded)  # as bytes: a number that is none equals nothing
+            assert lanes.encode(decode(packed)) == packed
 
 
 # -- seeds -----------------------------------------------------------------------------------------
