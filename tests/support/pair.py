@@ -40,12 +40,17 @@ BLOCKS: dict[NodeId, tuple[Prefix, Prefix]] = {
 LIFE = 180.0
 
 
+def _owner(node: NodeId) -> NodeId:
+    """Here a route is nothing but its owner."""
+    return node
+
+
 class Routes:
     """Longest-prefix match of both families."""
 
     def __init__(self) -> None:
-        self.v4: LongestPrefixMatch[NodeId] = LongestPrefixMatch(32)
-        self.v6: LongestPrefixMatch[NodeId] = LongestPrefixMatch(128)
+        self.v4: LongestPrefixMatch[NodeId, NodeId] = LongestPrefixMatch(32, _owner)
+        self.v6: LongestPrefixMatch[NodeId, NodeId] = LongestPrefixMatch(128, _owner)
         for node, (block4, block6) in BLOCKS.items():
             self.v4.insert(block4, node)
             self.v6.insert(block6, node)
