@@ -129,6 +129,7 @@ class Schedule:
         numbers, pods: how many nodes and pods were made.
         images: backups of disks, by name of the machine.
         copies: names of machines that are copies of others.
+        clocks: by how many seconds wall clocks were set ahead, by name of the machine.
     """
 
     def __init__(self, seed: int, *, steps: frozenset[str] | None = None) -> None:
@@ -138,6 +139,7 @@ class Schedule:
         self.pods = 0
         self.images: list[tuple[str, dict[bytes, bytes]]] = []
         self.copies: list[str] = []
+        self.clocks: dict[str, float] = {}
         self._steps = [step for step in STEPS if steps is None or step[0] in steps]
         self.world = World(seed, link=self.rng.choice(LINKS), keep_datagrams=False)
         self.hostile = Hostile(self.world, self.rng)
@@ -205,6 +207,8 @@ class Schedule:
                 world[name].crash()
         for machine in self.machines(*Power):
             machine.disk.fail(0)
+            machine.disk.latency = 0.0
+            machine.set_clock(step=-self.clocks.pop(machine.name, 0.0))
             machine.resume()
             if machine.power is Power.OFF and machine.name not in self.copies:
                 machine.start()

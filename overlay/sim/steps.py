@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # a schedule draws from this table; the type alone needs it b
 FIXED_BLOCKS: Final = 6
 """Addresses that are asked for are in the first blocks of the cluster, which nodes use."""
 
+CLOCK_STEPS: Final = (-7200.0, -30.0, -0.5, 0.5, 30.0, 7200.0)
+"""Seconds by which wall clocks are set ahead: a slew, an hour that was wrong, a token's life."""
+
 # -- machines --------------------------------------------------------------------------------------
 
 
@@ -106,11 +109,30 @@ def _fail_disk(schedule: Schedule) -> str | None:
     return None if machine is None else f"{machine.name}, {times} times"
 
 
+def _slow_disk(schedule: Schedule) -> str | None:
+    """Every write takes a while, and the daemon waits for it."""
+    machine, latency = schedule.one(Power.RUNNING), schedule.rng.choice([0.01, 0.1, 0.5])
+    if machine is not None:
+        machine.disk.latency = latency
+    return None if machine is None else f"{machine.name}, {latency} s"
+
+
 def _mend_disk(schedule: Schedule) -> str | None:
     machine = schedule.one(Power.RUNNING)
     if machine is not None:
         machine.disk.fail(0)
+        machine.disk.latency = 0.0
     return None if machine is None else machine.name
+
+
+def _step_clock(schedule: Schedule) -> str | None:
+    """Somebody sets a wall clock, or time synchronisation does. Timers do not follow it."""
+    machine, step = schedule.one(*Power), schedule.rng.choice(CLOCK_STEPS)
+    if machine is None:
+        return None
+    machine.set_clock(step=step)
+    schedule.clocks[machine.name] = schedule.clocks.get(machine.name, 0.0) + step
+    return f"{machine.name}, {step:+g} s"
 
 
 def _cut(schedule: Schedule) -> str | None:
@@ -217,7 +239,9 @@ STEPS: Final[tuple[Step, ...]] = (
     ("pause", 2, _pause),
     ("resume", 4, _resume),
     ("fail-disk", 2, _fail_disk),
+    ("slow-disk", 2, _slow_disk),
     ("mend-disk", 2, _mend_disk),
+    ("step-clock", 2, _step_clock),
     ("cut", 3, _cut),
     ("partition", 3, _partition),
     ("heal", 4, _heal),

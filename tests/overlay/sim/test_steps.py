@@ -82,6 +82,17 @@ def test_a_disk_fails_and_is_mended(schedule):
     assert DO["mend-disk"](schedule) in schedule.world.machines
 
 
+def test_a_slow_disk_and_a_clock_that_was_set_are_right_again_in_the_end(schedule):
+    name = DO["slow-disk"](schedule).split(",")[0]
+    assert schedule.world[name].disk.latency > 0.0
+    right = {name: machine.time.epoch for name, machine in schedule.world.machines.items()}
+    name = DO["step-clock"](schedule).split(",")[0]
+    assert schedule.world[name].time.epoch != right[name]
+    schedule._end_faults()
+    assert not any(machine.disk.latency for machine in schedule.world.machines.values())
+    assert {name: one.time.epoch for name, one in schedule.world.machines.items()} == right
+
+
 def test_state_comes_back_by_backup_and_by_copy(schedule):
     assert DO["restore"](schedule) is None
     name = DO["back-up"](schedule)
