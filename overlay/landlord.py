@@ -134,9 +134,7 @@ class Landlord:
             return [], []
         titles, removed = self._parts.catalog.titles, self._parts.catalog.removed
         # Owned by a deed: whoever had the block before could sign that deed again.
-        back = [
-            block for block in sorted(titles.moved_to(self._local)) if titles.chain(block).deeds
-        ]
+        back = [block for block in sorted(titles.moved_to(self._local)) if titles.moves(block)[1]]
         blocks = [block for block in back if not titles.is_of(block, removed)]
         taken: list[BlockIndex] = []
         if removed and not self.waiting_for():

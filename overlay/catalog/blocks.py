@@ -88,7 +88,7 @@ def runs(
 
     Looks only at blocks that have moved or are in use, because there may be 65,536 in all.
     """
-    special = {chain.block for chain in titles.chains()} | states.keys()
+    special = {*titles.moved(), *states}
     run = Run(0, 0, genesis)
     for block in sorted(special):
         for following in (

@@ -172,7 +172,7 @@ class Catalog:
         chain = self._reader.chain(item.body)
         if (chain.block, chain.base_sequence) != (block, item.version):
             return False
-        return self.titles.admit(item.body) or self.titles.chain(block) == chain
+        return self.titles.admit(item.body) or self.titles.holds(block, item.body)
 
     def _apply_record(self, item: Item) -> None:
         admitted, record = self._admitted.pop(item.key, (None, None))
@@ -209,9 +209,10 @@ class Catalog:
 
     def _apply_chain(self, item: Item) -> None:
         # Usually the ledger has it by now: from `admit`, or because this node signed the deed.
-        self.titles.admit(item.body)
-        self.generation += 1
         block = block_of_key(item.key)
+        if block is None or not self.titles.holds(block, item.body):
+            self.titles.admit(item.body)
+        self.generation += 1
         if block is not None:
             record = self.nodes.get(self.titles.owner(block))
             used = record is not None and block in record.blocks_in_use

@@ -22,7 +22,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -279,6 +279,7 @@ def decode_record_untrusted(
     if len(content) < _FIELDS:
         raise WireError(f"record: {len(content)} fields where {_FIELDS} are needed")
     blocks = _blocks(content, plan)
+    removals = content.bytes(10, ACKNOWLEDGEMENT_SIZE)
     return NodeRecord(
         certificate=certificate,
         version=item.version,
@@ -288,7 +289,7 @@ def decode_record_untrusted(
         blocks_in_use=blocks,
         free_blocks=content.integer(8, 0, plan.blocks),
         pods=_pods(content, plan, blocks),
-        removals=content.bytes(10, ACKNOWLEDGEMENT_SIZE),
+        removals=NO_REMOVALS if removals == NO_REMOVALS else removals,  # held once, as a rule
         conflict=content.boolean(11),
     )
 
@@ -335,23 +336,23 @@ def _blocks(content: Fields, plan: BlockPlan) -> tuple[BlockIndex, ...]:
 
 def _pods(content: Fields, plan: BlockPlan, blocks: Collection[BlockIndex]) -> tuple[PodEntry, ...]:
     limit = len(blocks) * plan.capacity
-    used = frozenset(blocks)
+    used = {int(block): block for block in blocks}  # so that each number is held once
     pods = tuple(_pod(value, plan, used) for value in content.sequence(9, limit))
     _check_distinct([pod.name for pod in pods], "pod name")
     _check_distinct([(pod.block, pod.host) for pod in pods], "pod address")
     return pods
 
 
-def _pod(value: object, plan: BlockPlan, blocks: Collection[int]) -> PodEntry:
+def _pod(value: object, plan: BlockPlan, blocks: Mapping[int, BlockIndex]) -> PodEntry:
     fields = Fields(value, "record: pod", 4)
     try:
         name = check_name(fields.text(0, NAME_MAX))
     except ConfigError as error:
         raise WireError(f"record: pod: {error}") from error
-    block = BlockIndex(fields.integer(1))
-    host = fields.integer(2)
-    if block not in blocks or not plan.is_pod_host(host):
-        raise WireError(f"record: pod {name}: host {host} of block {block} is not to be had")
+    number, host = fields.integer(1), fields.integer(2)
+    block = blocks.get(number)
+    if block is None or not plan.is_pod_host(host):
+        raise WireError(f"record: pod {name}: host {host} of block {number} is not to be had")
     return PodEntry(name, block, host, fields.integer(3, 0, MAX_TIME))
 
 

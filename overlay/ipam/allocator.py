@@ -306,7 +306,7 @@ def pick_block_to_give(
     first = next(spare, None)
     if first is None:
         return None
-    if not titles.chain(first).moved and titles.room(first) >= _ROOM_TO_RETURN:
+    if not any(titles.moves(first)) and titles.room(first) >= _ROOM_TO_RETURN:
         return first
     fitting = (block for block in (first, *spare) if titles.room(block) >= _ROOM_TO_RETURN)
-    return min(fitting, key=lambda block: (titles.chain(block).sequence, block), default=None)
+    return min(fitting, key=lambda block: (sum(titles.moves(block)), block), default=None)

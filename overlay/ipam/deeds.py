@@ -271,6 +271,12 @@ def _deeds_untrusted(
     return tuple(deeds)
 
 
+def count_moves(body: bytes) -> tuple[int, int]:
+    """The base sequence, and the number of deeds, of a chain that was decoded before."""
+    _, _, sequence = _HEAD.unpack_from(body)
+    return sequence, (len(body) - _HEAD.size - (_BASE.size if sequence else 0)) // _DEED.size
+
+
 class ChainReader:
     """Reads chains and checks signatures of one cluster; what it returns depends on that alone.
 

@@ -30,13 +30,8 @@ class FakeTitles:
     def owner(self, block):
         return self.owners.get(block, CLUSTER.genesis)
 
-    def chains(self):
-        return iter([Moved(block) for block in self.owners])
-
-
-class Moved:
-    def __init__(self, block):
-        self.block = block
+    def moved(self):
+        return self.owners.keys()
 
 
 def record(name, blocks=(), pods=()):

@@ -63,6 +63,15 @@ def test_a_chain_that_goes_on_replaces_the_one_it_continues() -> None:
     assert titles.conflicts == []
 
 
+def test_titles_are_the_bytes_that_came_and_say_how_often_a_block_moved() -> None:
+    titles = titles_of(chain_of(1, 2), base_of(2, owner=3, block=0))
+    assert titles.holds(BLOCK, chain_of(1, 2).encode())
+    assert not titles.holds(BLOCK, chain_of(1).encode())
+    assert not titles.holds(BlockIndex(3), chain_of(1, block=3).encode())
+    assert set(titles.moved()) == {BLOCK, 0}
+    assert [titles.moves(BlockIndex(block)) for block in (BLOCK, 0, 3)] == [(0, 2), (2, 0), (0, 0)]
+
+
 def test_a_higher_base_wins_over_any_number_of_deeds_and_lower_bases() -> None:
     titles = titles_of(chain_of(1, 2, 3, 1, 2, 3, 1))
     assert titles.admit(base_of(2, owner=3).encode())
