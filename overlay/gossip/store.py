@@ -6,11 +6,11 @@ path, any number of times; nodes that have seen the same items hold the same sto
 
     item --- id      8 bytes of hash: names this version of it
       |
-    bucket           by the first byte of the key's hash: its ids, and the XOR of them
+    bucket           by the last byte of the key: its ids, and the XOR of them
       |
     root             XOR of all ids: tells whether two stores differ at all
 
-Every change costs a few hashes, however many items there are.
+Every change costs a hash or two, however many items there are.
 
 The store does not know what a body means. `admit` does: it is asked about every item from
 elsewhere that would win, and what it does not vouch for leaves no trace but a counter.
@@ -25,9 +25,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from functools import lru_cache
-from hashlib import blake2s
-from typing import Final
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
@@ -39,16 +36,13 @@ from overlay.wire.messages import BUCKETS, ROOT_SIZE
 
 assert ROOT_SIZE == ID_SIZE, "a root is an XOR of ids"
 
-# -- implementation --------------------------------------------------------------------------------
 
-KEYS_REMEMBERED: Final = 4096
-"""Keys of which the bucket is remembered: an item that comes once comes again, changed."""
-
-
-@lru_cache(KEYS_REMEMBERED)
 def bucket_of(key: bytes) -> int:
-    """The bucket of an item with this key, 0 to 255: the first byte of BLAKE2s-8 of the key."""
-    return blake2s(key, digest_size=ID_SIZE).digest()[0]
+    """The bucket of an item with this key, 0 to 255: the last byte of the key.
+
+    Keys end with a public key or with the number of a block: they spread without hashing.
+    """
+    return key[-1]
 
 
 class Store:
