@@ -75,10 +75,10 @@ def throw_garbage(lab: Lab) -> None:
                 thrower.sendto(garbage, (lab.underlay_address(node), DEFAULT_PORT))
 
 
-def spoof(pod: Place, target: Place, source: str) -> None:
-    """Packets whose source address is not the pod's."""
+def spoof(node: Place, target: Place, source: str) -> None:
+    """Packets whose source address is not of the node, from itself: pods are kept from forging."""
     raw = (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    with netns.run_in(pod.netns, socket.socket, *raw) as sender:
+    with netns.run_in(node.netns, socket.socket, *raw) as sender:
         for port in range(SPOOFED):
             packet = udp4(source, target.address, b"spoofed", sport=9, dport=1000 + port)
             sender.sendto(packet, (target.address, 0))
@@ -109,7 +109,7 @@ def test_the_books_balance_under_mixed_load_with_cuts(make_lab: LabMaker) -> Non
         load.enter_context(serving(third, "echo", ECHO_PORT))
         for number, family in enumerate((4, 6)):
             client(here, "datagrams", third.at(family), ECHO_PORT, *range(1, 400, 7))
-            spoof(here, there, source=("203.0.113.9", there.address)[number])
+            spoof(lab["node1"], there, source=("203.0.113.9", there.address)[number])
             throw_garbage(lab)
             ask_nobody(lab, here)
             say_to_everybody(lab["node1"])
