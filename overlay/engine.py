@@ -199,10 +199,10 @@ class Engine(Requests):
             holdings = self.parts.holdings
             rejected, outbound.rejected = outbound.rejected, []
             self._answers.answer(rejected, holdings.address, holdings.address6, now)
-        if not outbound.wanted:
+        if not outbound.wanted and not outbound.began:
             return []
+        effects = self.parts.peering.mtus.on_packets(now)
         wanted, outbound.wanted = outbound.wanted, set()
-        effects: list[Effect] = []
         for node in sorted(wanted):
             effects += self.parts.peering.connect(node, now)
         return self._settle(effects, now)

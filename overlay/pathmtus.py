@@ -1,7 +1,15 @@
 """The size of segments on the paths to all peers: probes are sent, answers make segments larger.
 
+              first packets                       searched
+    (base) ------------------> "searching" ------------------> "settled"
+       ^                                                           |
+       '-- a confirmation or search is due, and no packets went since the last; another endpoint
+
 `overlay.routing.mtu` decides for one path; here its sizes become sealed probes, and its result
-becomes the path's. A path has a machine from the moment a session is up at its endpoint.
+becomes the path's. Only packets need more than the base size, so only paths that carry some are
+measured: most sessions of a large cluster carry gossip alone, and their probes would be most of its
+traffic. A path starts with the base size, which passes everywhere, and so it ends; control messages
+never leave in larger segments.
 
 Error contract: nothing here raises for what a peer does.
 """
@@ -22,6 +30,9 @@ from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.burst import BLOCK_HEADER_SIZE, TAG_SIZE, segment_payload
 from overlay.wire.control import encode
 from overlay.wire.messages import PathProbe, PathProbeReply
+
+BASE: Final = "base"
+"""State of a path that carries no packets: nothing larger than the base size was looked for."""
 
 _PADDING: Final = 1000
 _PATH_PROBE_OVERHEAD: Final = len(encode(PathProbe(1500, bytes(_PADDING)))) - _PADDING
@@ -55,6 +66,7 @@ class PathMtus:
         self._settings = settings
         self._largest = settings.underlay_mtu
         self._mtus: dict[NodeId, PathMtu] = {}
+        self._carried: dict[NodeId, int] = {}  # what each had when something was due
         self._probes: Agenda[NodeId] = Agenda()
 
     def present(self, node: NodeId) -> int:
@@ -63,20 +75,42 @@ class PathMtus:
         return mtu.mtu if mtu is not None else BASE_PATH_MTU
 
     def forget(self, node: NodeId) -> None:
-        """The path goes elsewhere, or nowhere."""
+        """The path goes elsewhere, or nowhere: its next packets start anew."""
         self._mtus.pop(node, None)
+        self._carried.pop(node, None)
         self._probes.set(node, None)
+        path = self._paths.get(node)
+        if path is not None:
+            path.carried = 0
 
-    def on_session(self, path: PeerPath, now: float) -> list[Effect]:
-        """A session is up: start to probe, unless that was done on this path."""
-        return [] if path.node in self._mtus else self.on_moved(path, now)
+    def on_packets(self, now: float) -> list[Effect]:
+        """Packets were sent: start to probe on paths that had carried none."""
+        effects: list[Effect] = []
+        began = sorted(self._outbound.began)
+        self._outbound.began.clear()
+        for path in map(self._paths.get, began):
+            if path is not None and path.node not in self._mtus:
+                effects += self._begin(path, now)
+        return effects
 
-    def on_moved(self, path: PeerPath, now: float) -> list[Effect]:
-        """The path is another one: start to probe."""
+    def on_burst_elsewhere(self, node: NodeId, now: float) -> list[Effect]:
+        """Another lane has sent packets to `node`."""
+        path = self._paths.get(node)
+        if path is None:
+            return []
+        path.carried += 1
+        return [] if node in self._mtus else self._begin(path, now)
+
+    def _begin(self, path: PeerPath, now: float) -> list[Effect]:
         mtu = PathMtu(timing=self._settings.timing, largest=self._largest, now=now)
         self._mtus[path.node] = mtu
-        sizes = mtu.on_deadline(now)
-        return self._follow(path, mtu, sizes, now)
+        self._carried[path.node] = path.carried
+        return self._follow(path, mtu, mtu.on_deadline(now), now)
+
+    def _rest(self, path: PeerPath) -> list[Effect]:
+        """No packets go there any more: forget its size, which nobody confirms from now on."""
+        self.forget(path.node)
+        return self._use(path, BASE_PATH_MTU)
 
     def _probe_path(self, path: PeerPath, sizes: list[int], now: float) -> list[Effect]:
         keypair = self._keypair(path.node, now)
@@ -115,10 +149,12 @@ class PathMtus:
                 effects += self._follow(self._paths[node], mtu, mtu.on_largest(largest, now), now)
         return effects
 
-    def is_settled(self, node: NodeId) -> bool:
-        """Whether no larger size is being looked for."""
+    def state(self, node: NodeId) -> str:
+        """`BASE`, "searching" for a larger size, or "settled"."""
         mtu = self._mtus.get(node)
-        return mtu is not None and not mtu.searching
+        if mtu is None:
+            return BASE
+        return "searching" if mtu.searching else "settled"
 
     def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
         """The kernel refused segments to `endpoint` as too big for the interface."""
@@ -133,23 +169,28 @@ class PathMtus:
     def _follow(self, path: PeerPath, mtu: PathMtu, sizes: list[int], now: float) -> list[Effect]:
         """The path MTU machine has done something: adopt its result, send the probes it wants."""
         self._probes.set(path.node, mtu.next_deadline())
-        return [*self._adopt(path, mtu), *self._probe_path(path, sizes, now)]
+        return [*self._use(path, mtu.mtu), *self._probe_path(path, sizes, now)]
 
-    def _adopt(self, path: PeerPath, mtu: PathMtu) -> list[Effect]:
-        if mtu.mtu == path.path_mtu:
+    def _use(self, path: PeerPath, size: int) -> list[Effect]:
+        if size == path.path_mtu:
             return []
         self.changed.add(path.node)
-        path.use(path.endpoint, mtu.mtu)
-        return [Report("path.mtu", {"peer": short_id(path.node), "mtu": mtu.mtu}, debug=True)]
+        path.use(path.endpoint, size)
+        return [Report("path.mtu", {"peer": short_id(path.node), "mtu": size}, debug=True)]
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
         return self._probes.next_deadline()
 
     def on_deadline(self, now: float) -> list[Effect]:
-        """Probes that are due."""
+        """Probes that are due, where packets went since such were due before."""
         effects: list[Effect] = []
         for node in self._probes.take_due(now):
-            mtu = self._mtus[node]
-            effects += self._follow(self._paths[node], mtu, mtu.on_deadline(now), now)
+            mtu, path = self._mtus[node], self._paths[node]
+            if not mtu.probing:
+                if path.carried == self._carried[node]:
+                    effects += self._rest(path)
+                    continue
+                self._carried[node] = path.carried
+            effects += self._follow(path, mtu, mtu.on_deadline(now), now)
         return effects

@@ -253,9 +253,9 @@ class Peering:
             self.takeovers.on_takeover(node, path.endpoint, endpoint, now)
         if first or path.endpoint != endpoint:
             self._use(path, endpoint)
-        effects = self.mtus.on_session(path, now)
-        effects += self.trials.on_session(path, now)
+        effects = self.trials.on_session(path, now)
         self._outbound.release(path, now)
+        effects += self.mtus.on_packets(now)
         for message in self._waiting.pop(node, ()):
             effects += self.send(node, message, now)
         return effects
@@ -289,7 +289,7 @@ class Peering:
             "peer.moved", {"peer": short_id(path.node), "endpoint": str(source), "was": str(was)}
         )
         tried = self.trials.on_session(path, now)
-        return [moved, *renewed, *self.mtus.on_moved(path, now), *tried]
+        return [moved, *renewed, *tried]
 
     # -- control messages ----------------------------------------------------------------------
 
@@ -346,7 +346,8 @@ class Peering:
     def _seal(
         self, path: PeerPath, keypair: Keypair, endpoint: Endpoint, message: bytes
     ) -> list[Effect]:
-        sealed = self._outbound.seal_control(keypair, message, endpoint, path.path_mtu)
+        # In segments of the base size: what repairs the path must not depend on what it carries.
+        sealed = self._outbound.seal_control(keypair, message, endpoint, BASE_PATH_MTU)
         path.tx_bytes += len(sealed.datagram)
         return [sealed]
 
@@ -355,7 +356,7 @@ class Peering:
         keypair = self.sessions.sending_keypair(path.node, now)
         if keypair is None or path.endpoint is None:
             return []
-        sealed = self._outbound.seal_empty(keypair, path.endpoint, path.path_mtu)
+        sealed = self._outbound.seal_empty(keypair, path.endpoint, BASE_PATH_MTU)
         path.tx_bytes += len(sealed.datagram)
         return [sealed]
 

@@ -209,7 +209,7 @@ def _sessions(engine: Engine) -> tuple[SessionView, ...]:
                 tx_bytes=path.tx_bytes + others.tx_bytes,
                 rx_bytes=path.rx_bytes + others.rx_bytes,
                 drops=dict(sorted(drops.items())),
-                mtu_settled=parts.peering.mtus.is_settled(node),
+                mtu_state=parts.peering.mtus.state(node),
                 offloads=parts.peering.trials.offloads(node),
                 trial=parts.peering.trials.state(node),
             )

@@ -98,8 +98,9 @@ class SessionView:
     tx_bytes: int
     rx_bytes: int
     drops: Mapping[str, int]
-    mtu_settled: bool = True
-    """Whether no larger path MTU is being looked for at present."""
+    mtu_state: str = "base"
+    """`base` while the path carries no packets: nothing larger was looked for. Else `searching` or
+    `settled`."""
     offloads: tuple[str, ...] = ()
     """What is used with the peer: names as in `Settings.offloads`."""
     trial: str = ""

@@ -147,7 +147,7 @@ def present_session(session: SessionView, epoch: float, offloads: tuple[str, ...
         "established": moment(epoch + session.established),
         "rekeyed": moment(epoch + session.rekeyed),
         "mtu": session.mtu,
-        "mtu_state": "settled" if session.mtu_settled else "searching",
+        "mtu_state": session.mtu_state,
         "offloads": [name for name in session.offloads if name in offloads],
         "trial": session.trial or None,
         "tx_bytes": session.tx_bytes,

@@ -100,6 +100,7 @@ class Outbound:
         self._sealer = Sealer(ledger, transmit)
         self.seal_control = self._sealer.control
         self.seal_empty = self._sealer.empty
+        self.began = self._sealer.began
         self.find: Callable[[NodeId], PeerPath | None] = peers.get
         """The path to a node; whoever makes paths on demand replaces it."""
         self._max_packets = queued_packets

@@ -28,6 +28,7 @@ class PeerPath:
         keypair: seals for it; None without a session.
         payload: ciphertext bytes per segment on the present path.
         burst: largest plaintext that leaves in one send on that path.
+        carried: bursts of packets sent since its segment size was last forgotten.
         spans: where in the arena its packed blocks lie: start, end, start, end, ...
         fill: bytes packed and not yet sealed; `packed` counts those packets.
         queue: blocks waiting for a session.
@@ -40,6 +41,7 @@ class PeerPath:
     __slots__ = (
         "awaited",
         "burst",
+        "carried",
         "drops",
         "endpoint",
         "fill",
@@ -66,6 +68,7 @@ class PeerPath:
         self.path_mtu = BASE_PATH_MTU
         self.payload = segment_payload(BASE_PATH_MTU, 48)
         self.burst = burst_limit(self.payload)
+        self.carried = 0
         self.spans: list[int] = []
         self.fill = 0
         self.packed = 0

@@ -14,7 +14,7 @@ from overlay.effects import SendDatagram
 from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.path import PeerPath
 from overlay.session.transport import Keypair
-from overlay.types import Endpoint
+from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import MAX_RUN, TAG_SIZE, BlockKind, Cutter, block, segment_payload
 from overlay.wire.header import HEADER, HEADER_SIZE, MAX_SEGMENTS, TYPE_DATA
 
@@ -30,12 +30,17 @@ class Sealer:
     Args:
         ledger: where the fate of every packet is counted.
         transmit: sends datagrams.
+
+    Attributes:
+        began: peers whose path carries its first packets; whoever measures paths empties it. In a
+            lane's process nobody does, but each peer is in it once.
     """
 
     def __init__(self, ledger: Ledger, transmit: Transmit) -> None:
         self._ledger = ledger
         self._transmit = transmit
         self._cutter = Cutter()
+        self.began: set[NodeId] = set()
 
     def seal(self, peer: PeerPath, keypair: Keypair, plaintext: memoryview, packets: int) -> None:
         """Send a burst of `packets` blocks, and count what became of them."""
@@ -46,6 +51,9 @@ class Sealer:
         datagrams, step = self._datagrams(keypair, plaintext, peer.payload)
         peer.tx_bytes += len(datagrams)
         peer.used += 1
+        if not peer.carried:
+            self.began.add(peer.node)
+        peer.carried += 1
         if self._transmit_runs(endpoint, datagrams, step):
             self._ledger.sent_out += packets
         else:

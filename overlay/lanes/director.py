@@ -194,27 +194,23 @@ class Director:
         if data is None:
             return self._on_lost(lane, now)
         report = decode_report(data)
+        effects: list[Effect] = []
         match report:
             case Ready():
-                return self._on_born(lane, now)
+                effects = self._on_born(lane, now)
             case Stats():
                 self.books.on_stats(lane, report)
-            case Traffic(peers):
-                for node, tx_bytes, rx_bytes, heard_at, _ in peers:
-                    before = self.books.peer_of(lane, node)
-                    self._on_sent(node, tx_bytes - before.tx_bytes, rx_bytes - before.rx_bytes)
-                    self._on_heard(node, heard_at)
-                self.books.on_traffic(lane, report)
+            case Traffic():
+                effects = self._on_traffic(lane, report, now)
             case Wanted(nodes):
-                return [effect for node in nodes for effect in self._on_wanted(lane, node, now)]
-            case Probed(node, probe_lane, token):
-                reply = LaneProbeReply(probe_lane, token)
-                return [SendControl(node, control.encode(reply))] if self._knows(node) else []
+                effects = [effect for node in nodes for effect in self._on_wanted(lane, node, now)]
+            case Probed(node, probe_lane, token) if self._knows(node):
+                effects = [SendControl(node, control.encode(LaneProbeReply(probe_lane, token)))]
             case TooBig(node):
                 path = self._peering.paths.get(node)
                 if path is not None and path.endpoint is not None:
-                    return self._peering.mtus.on_too_big(path.endpoint, now)
-        return []
+                    effects = self._peering.mtus.on_too_big(path.endpoint, now)
+        return effects
 
     def _knows(self, node: NodeId) -> bool:
         return node in self._peering.paths
@@ -226,17 +222,22 @@ class Director:
             return [TellLane(lane, encode(Down(node)))]
         return effects
 
-    def _on_sent(self, node: NodeId, sent: int, received: int) -> None:
-        """A lane has exchanged this many bytes with a peer since it last said so."""
-        path = self._peering.paths.get(node)
-        if path is not None:
+    def _on_traffic(self, lane: int, report: Traffic, now: float) -> list[Effect]:
+        """What a lane has exchanged with its peers until now."""
+        effects: list[Effect] = []
+        for node, tx_bytes, rx_bytes, heard_at, _ in report.peers:
+            path, before = self._peering.paths.get(node), self.books.peer_of(lane, node)
+            if path is None:
+                continue
+            sent, received = tx_bytes - before.tx_bytes, rx_bytes - before.rx_bytes
             path.tx_elsewhere += sent
             path.used += sent + received > UPKEEP_BYTES
-
-    def _on_heard(self, node: NodeId, heard_at: float | None) -> None:
-        path = self._peering.paths.get(node)
-        if path is not None and heard_at is not None:
-            path.heard_at = max(path.heard_at or heard_at, heard_at)
+            if sent > UPKEEP_BYTES:
+                effects += self._peering.mtus.on_burst_elsewhere(node, now)
+            if heard_at is not None:
+                path.heard_at = max(path.heard_at or heard_at, heard_at)
+        self.books.on_traffic(lane, report)
+        return effects
 
     def _on_born(self, lane: int, now: float) -> list[Effect]:
         if not 0 < lane < self.lanes:

@@ -137,6 +137,11 @@ class PathMtu:
         """Whether a larger size may still be found in the present search."""
         return self._low + 1 < self._high
 
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is out that was not answered yet."""
+        return self._probing is not None
+
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next; None if never."""
         due = self._due if self._probing is not None else min(self._due, self._raise_at)

@@ -159,7 +159,8 @@ def test_values_are_seconds_bytes_and_rfc_3339(node1: Machine, node2: Machine) -
     assert moment.tzinfo is not None
     assert 0 <= time.time() - moment.timestamp() < 300
     assert session["cipher"] in {"aes-256-gcm", "chacha20-poly1305"}
-    assert session["mtu"] == 1500
+    # Measured once packets went there; whether they did is other tests' doing.
+    assert (session["mtu"], session["mtu_state"]) in {(1280, "base"), (1500, "settled")}
     assert session["tx_bytes"] > 0
     (pod,) = node1.shows("get", "pods", "web")
     assert 0 <= pod["age"] < 300

@@ -61,7 +61,8 @@ def narrow(request: pytest.FixtureRequest, make_module_lab: LabMaker) -> tuple[L
 
 
 def path_mtus(lab: Lab) -> tuple[int, int]:
-    """What each of two nodes uses towards the other."""
+    """What each of two nodes uses towards the other, while a packet goes each way."""
+    reaches(lab["node1-pod1"], lab["node2-pod1"].address)  # else the path is not measured
     return lab.session("node1", "node2")["mtu"], lab.session("node2", "node1")["mtu"]
 
 

@@ -12,7 +12,7 @@ from overlay.wire.control import decode_untrusted
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.messages import SegmentLoss
 from overlay.wire.reassembly import Reassembly
-from tests.sim.worlds import settled
+from tests.sim.worlds import carry, settled
 
 NODE, OTHER = NodeId(b"a" * 32), NodeId(b"b" * 32)
 KEYPAIRS = {
@@ -89,6 +89,8 @@ def test_a_sender_learns_from_it_that_its_path_became_a_black_hole() -> None:
     web, db = world["node1"].add_pod("web"), world["node2"].add_pod("db")
     world.run(world.now + 3.0)
     path = world["node1"].engine.parts.paths[world["node2"].membership.identity.node]
+    carry(world, "node1", "node2")
+    world.run(world.now + 1.0)
     assert path.path_mtu == 1500
     began = world.now
     world.set_link("node1", "node2", Link(mtu=1400))
@@ -109,6 +111,8 @@ def test_three_percent_of_datagrams_lost_at_random_shrink_nothing() -> None:
     path = peering.paths[world["node2"].membership.identity.node]
     asked, confirm = [], peering.mtus.on_segment_loss
     peering.mtus.on_segment_loss = lambda *given: asked.append(given) or confirm(*given)
+    carry(world, "node1", "node2")
+    world.run(world.now + 5.0)
     for _ in range(300):  # half a minute of bursts of eight segments: one in five is hit
         world.send_packet("node1", udp(web.address, db.address, bytes(11_000)))
         world.run(world.now + 0.1)

@@ -14,7 +14,7 @@ from overlay.types import Endpoint, NodeId
 from overlay.wire.control import encode
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE
 from overlay.wire.messages import Probe
-from tests.sim.worlds import settled
+from tests.sim.worlds import carry, settled
 
 STRANGER = Endpoint("203.0.113.9", 999)
 NOWHERE = Endpoint("203.0.113.1", 6875)
@@ -90,6 +90,7 @@ def test_a_burst_under_an_older_keypair_moves_nothing() -> None:
 
 def test_a_new_path_starts_from_the_base_size_and_is_measured_again() -> None:
     world = settled(2)
+    carry(world, "node1", "node2")
     world.run(world.now + 3.0)
     assert path_to(world, "node2", "node1").path_mtu == 1500
     world.set_link("node1", "node2", Link(mtu=1400))
@@ -100,12 +101,14 @@ def test_a_new_path_starts_from_the_base_size_and_is_measured_again() -> None:
         path = path_to(world, "node2", "node1")
         if path.endpoint == STRANGER:
             seen.add(path.path_mtu)
+            carry(world, "node1", "node2")
     assert seen == {BASE_PATH_MTU, 1400}
 
 
 @pytest.mark.parametrize("how", ["flipped", "repeated", "cut short"])
 def test_what_does_not_authenticate_moves_no_path(how: str) -> None:
     world = settled(2)
+    carry(world, "node1", "node2")
     world.run(world.now + 3.0)
     datagram = sent(world, "node2", "node1", TYPE_DATA)[-1]
     if how == "flipped":
@@ -373,6 +376,7 @@ def test_a_peer_that_lost_its_keys_answers_the_renewal() -> None:
 
 def test_rekeying_changes_neither_path_nor_measured_size() -> None:
     world = settled(2, settings=Settings(timing=Timing.quick()))
+    carry(world, "node1", "node2")
     world.run(world.now + 3.0)
     before = path_to(world, "node2", "node1")
     keypair, endpoint = before.keypair, before.endpoint

@@ -99,7 +99,8 @@ def test_a_session_is_shown_with_cipher_path_mtu_and_traffic(aes: bool, cipher: 
     world = pair(settings=Settings(prefer_aes=aes))
     (before,) = world["node1"].snapshot().sessions
     assert (before.node, before.endpoint) == ("node2", world["node2"].endpoint)
-    assert (before.cipher, before.mtu, before.drops) == (cipher, 1500, {})
+    assert (before.cipher, before.mtu, before.drops) == (cipher, 1280, {})
+    assert before.mtu_state == "base"
     assert 0.0 < before.established < world.now
     assert 0.0 < before.rekeyed < world.now
     assert 0 < before.tx_bytes < before.rx_bytes * 2
@@ -109,6 +110,7 @@ def test_a_session_is_shown_with_cipher_path_mtu_and_traffic(aes: bool, cipher: 
     (after,) = world["node1"].snapshot().sessions
     (there,) = world["node2"].snapshot().sessions
     assert after.tx_bytes - before.tx_bytes > 1000
+    assert (after.mtu, after.mtu_state) == (1500, "settled")
     assert there.rx_bytes > 1000
 
 

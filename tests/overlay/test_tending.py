@@ -109,6 +109,8 @@ def test_silence_is_no_reason_where_nothing_was_sent(quiet: World) -> None:
 
 def test_an_empty_burst_shows_life_and_is_not_answered_by_another(quiet: World) -> None:
     packet(quiet)
+    quiet.run(quiet.now + 5.0)  # the path is measured: what follows is not answered
+    packet(quiet)
     quiet.run(quiet.now + 0.1)
     shown = []
     for name in ("node1", "node2"):

@@ -64,6 +64,7 @@ def test_the_pods_mtu_does_not_depend_on_the_underlays():
         world.send_packet("node1", udp(one.address, two.address, b"x" * 1472))
         world.run(world.now + 1.0)
         assert payloads(world, "node2") == [b"x" * 1472]
+        world.run(world.now + 9.0)
         (session,) = [s for s in world["node1"].snapshot().sessions if s.node == "node2"]
         assert session.mtu == mtu
 

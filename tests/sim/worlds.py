@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overlay.sim import Link, World
+from overlay.sim import Link, World, udp
 
 LOSSY = Link(latency=0.01, jitter=0.005, loss=0.05)
 
@@ -14,6 +14,14 @@ def settled(nodes: int, seed: int = 1, link: Link | None = None, **settings: obj
         world.add_node(f"node{number}")
     world.run_until(world.converged, timeout=30.0)
     return world
+
+
+def carry(world: World, *names: str) -> None:
+    """Let each of two nodes send the other a packet, from its own address: their paths are used."""
+    there = names[::-1]
+    for near, far in zip(names, there, strict=True):
+        ends = [world[name].engine.parts.holdings.address for name in (near, far)]
+        world.send_packet(near, udp(*ends, b"carried"))
 
 
 def blocks_of(world: World, name: str) -> list[str]:

@@ -78,7 +78,9 @@ def test_ages_are_seconds_and_moments_are_rfc_3339() -> None:
 def test_a_session_shows_the_offloads_in_use_and_not_those_the_ports_lost_since() -> None:
     shot = snapshot()
     (known,) = shot.sessions
-    tried = replace(known, offloads=("udp_gso", "udp_gro", "tso"), trial="proven")
+    tried = replace(
+        known, offloads=("udp_gso", "udp_gro", "tso"), trial="proven", mtu_state="settled"
+    )
     facts = replace(FACTS, offloads=("udp_gro", "tso"))
     (session,) = KINDS["sessions"](replace(shot, sessions=(tried,)), facts)
     assert session["offloads"] == ["udp_gro", "tso"]

@@ -8,7 +8,7 @@ import pytest
 
 from overlay.effects import Effect, SendControl, TellLane
 from overlay.errors import WireError
-from overlay.lanes.director import RENEW_AGAIN, TELL_WAITS
+from overlay.lanes.director import RENEW_AGAIN, TELL_WAITS, UPKEEP_BYTES
 from overlay.lanes.messages import (
     PER_MESSAGE,
     Answered,
@@ -180,6 +180,10 @@ def test_what_a_worker_heard_keeps_the_peer_alive(net: LaneNet) -> None:
 def test_what_a_worker_wants_and_finds_too_big_is_passed_on(net: LaneNet) -> None:
     parts, node = net.nodes[0].engine.parts, net.node_id(1)
     assert parts.lanes.on_lane(1, encode(Wanted([node])), net.now) == []
+    sent = 1 + UPKEEP_BYTES
+    effects = parts.lanes.on_lane(1, encode(Traffic([(node, sent, 0, None, [])])), net.now)
+    net.nodes[0].act(0, effects)
+    net.run(1.0)
     assert parts.paths[node].path_mtu == 1500
     parts.lanes.on_lane(1, encode(TooBig(node)), net.now)
     assert parts.paths[node].path_mtu < 1500
