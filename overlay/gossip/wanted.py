@@ -44,6 +44,10 @@ OFFERERS: Final = 4
 TRIES: Final = 9
 """Times that an item is asked for, of its offerers in turn, before it is forgotten."""
 
+TRIES_OF_MANY: Final = 5
+"""The same where more than `FEW` are wanted. While many nodes join, records are superseded before
+they arrive everywhere, and nobody has the old ones any more."""
+
 STEADY: Final = 3
 """Tries after which the wait doubles."""
 
@@ -176,12 +180,13 @@ class Wanted:
 
     def on_deadline(self, now: float) -> None:
         """What did not come waits for another that has it, if there is one."""
+        most = TRIES if len(self) <= FEW else TRIES_OF_MANY
         while (at := self.next_deadline()) is not None and now >= at:
             _, one = heappop(self._due)
             wanted = self._asked.pop(one)
             self._release(wanted)
             wanted.tries += 1
-            if wanted.tries < TRIES:
+            if wanted.tries < most:
                 others = [node for node in wanted.offerers if node not in wanted.asked]
                 wanted.offerers = [*others, *wanted.asked]
                 self._waiting[one] = wanted

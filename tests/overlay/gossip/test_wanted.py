@@ -15,6 +15,7 @@ from overlay.gossip.wanted import (
     ROUND_TRIPS,
     STEADY,
     TRIES,
+    TRIES_OF_MANY,
     WINDOW,
     Wanted,
 )
@@ -126,6 +127,14 @@ def test_where_much_is_under_way_the_wait_is_longer_and_nobody_is_asked_beside_a
     assert at == pytest.approx(1.0 + RETRY + (FEW + 1) * PER_ITEM)
     wanted.on_deadline(at)
     assert wanted.ask(at) == [(B, Want(b"".join(ids(FEW + 1))))]
+
+
+def test_where_much_is_wanted_it_is_forgotten_sooner():
+    wanted = make()
+    for one in ids(FEW + 1):
+        wanted.offer(A, one)
+    asked, _ = repeated(wanted)
+    assert asked == [[A]] * TRIES_OF_MANY
 
 
 def test_a_short_wait_does_not_end_behind_a_longer_one():
