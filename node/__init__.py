@@ -6,6 +6,7 @@
     decisions                the same, between two packets     overlay.engine
     deadlines                the driver's one timer            driver
     operators' requests      tasks of the loop                 control.server, .handlers
+    writing the journal      one thread                        writer, journal
     kernel state             one thread, netlink on plain      kernel.thread, .manager
                              asyncio
     packets of other lanes   processes of their own, with the  lanes

@@ -47,6 +47,7 @@ from node.surroundings import boot_id, largest_underlay_mtu, own_endpoints
 from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
+from node.writer import Stored, Writer
 from overlay.config import Settings, Timing
 from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report, TellDaemon, TellLane
 from overlay.engine import Engine
@@ -123,6 +124,7 @@ class Daemon:
             stack.callback(self._driver.close)
             if not self._driver.start():
                 raise self._not_stored()
+            self._writer.start()
             self._lanes = self._make_lanes()
             stack.push_async_callback(self._lanes.close)
             self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
@@ -142,7 +144,7 @@ class Daemon:
             self._notifier.stopping()
             await self._handlers.close()
             await self._handlers.benches.close()
-            self._driver.stop()
+            await self._driver.stop()
         self._log.info("node.stopped", node=self._node.identity.name)
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -155,6 +157,8 @@ class Daemon:
         stack.callback(self._udp.close)
         self._journal = Journal.open(self._folder.path / STATE.name, report=self.report)
         stack.callback(self._journal.close)
+        self._writer = Writer(self._journal)
+        stack.callback(self._writer.close)
         ports = check_ports(self._udp.local.port, config.lanes)
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
@@ -167,7 +171,7 @@ class Daemon:
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
         self._kernel = KernelManager(self._tun.name, config.mtu, self._thread, Firewall(), ports)
-        stack.push_async_callback(self._close_kernel)
+        stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
         self._pinger = Pinger()
         stack.callback(self._pinger.close)
         self._driver = Driver(
@@ -182,9 +186,6 @@ class Daemon:
                 self._udp.set_offload(name, on=False, endpoint=None)
         if result.trusted:
             self._log.info("offload.trusted", offloads="tun", why=result.trusted)
-
-    async def _close_kernel(self) -> None:
-        await self._kernel.close(remove=self._has_left)
 
     def _make_engine(self, endpoints: tuple[Endpoint, ...], underlay_mtu: int) -> Engine:
         node = self._node
@@ -299,17 +300,15 @@ class Daemon:
     async def _apply_kernel(self) -> None:
         async with self._handlers.turn:  # pods that a request is about to change are its affair
             problems = await self._kernel.apply(take_local_view(self.engine))
-        for problem in set(problems) - set(self._kernel_problems):
-            self._log.warning(
-                "kernel.problem", code=problem.code, what=problem.what, why=problem.why
-            )
+        for new in set(problems) - set(self._kernel_problems):
+            self._log.warning("kernel.problem", code=new.code, what=new.what, why=new.why)
         self._kernel_problems = problems
 
     # -- for the driver ------------------------------------------------------------------------
 
-    def persist(self, changes: tuple[Change, ...]) -> None:
-        """Store changes of the engine's state, all or none, and synced."""
-        self._journal.append(changes)
+    def store(self, changes: tuple[Change, ...], then: Stored) -> None:
+        """Store changes of the engine's state, all or none, and synced; then call `then`."""
+        self._writer.write(changes, then)
 
     def network_changed(self) -> None:
         """Let the kernel follow soon."""
@@ -359,12 +358,12 @@ class Daemon:
         await self._kernel.count()
 
     def perform(self, effects: list[Effect]) -> None:
-        """Execute effects of the engine.
+        """Execute effects of the engine that nothing is to be stored for."""
+        self._driver.perform(effects)
 
-        Raises:
-            NodeError: the state could not be stored; what was to follow was not done.
-        """
-        if not self._driver.perform(effects):
+    async def stored(self, effects: list[Effect]) -> None:
+        """Execute effects of the engine, and wait until all is stored; NodeError if it is not."""
+        if not await self._driver.stored(effects):
             raise self._not_stored()
 
     def _not_stored(self) -> NodeError:

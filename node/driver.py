@@ -1,5 +1,7 @@
 """Executes what the engine decides. Owns the only timer and reads both edges, in bounded passes.
 
+The disk is written elsewhere: meanwhile packets flow, and what need not wait for it goes on.
+
     TUN readable --> read packets into the engine's buffer --> flush: sealed bursts leave by UDP
     UDP readable --> one recvmsg, many segments --> opened packets leave by the TUN
     timer        --> on_deadline
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from node.io.ports import DatagramPort, TunPort
+from node.writer import Stored
 from overlay.effects import (
     BenchAnswered,
     BenchAsked,
@@ -23,7 +26,6 @@ from overlay.effects import (
     Effect,
     Left,
     NetworkChanged,
-    Persist,
     ProbeAnswered,
     Report,
     SendDatagram,
@@ -37,6 +39,7 @@ from overlay.forwarding.outbound import LARGE
 from overlay.lanes.worker import LaneWorker
 from overlay.state import Change
 from overlay.wire.burst import BLOCK_HEADER_SIZE
+from overlay.writes import Done, Write, Writes
 
 TUN_READS: Final = 128
 """Packets read from the TUN in one pass: two full bursts of 1,500-byte packets."""
@@ -52,8 +55,11 @@ UDP_READS: Final = 8
 class Listener(Protocol):
     """Who acts on the effects that are not packets."""
 
-    def persist(self, changes: tuple[Change, ...]) -> None:
-        """Store the changes durably, all or none, or raise an OverlayError."""
+    def store(self, changes: tuple[Change, ...], then: Stored) -> None:
+        """Store the changes durably, all or none, then call `then`, with None or with why not.
+
+        At once until `Driver.start` has returned, later whenever it is done. One at a time.
+        """
         ...
 
     def network_changed(self) -> None:
@@ -109,6 +115,9 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
+        self._writes = Writes()
+        self._executing = False
+        self._closed = False
 
     def start(self) -> bool:
         """Start the engine, then listen to both edges.
@@ -117,19 +126,21 @@ class Driver:
             False if the new boot counter could not be stored: the node must not run, because the
             next start would use the same counter again. Nothing was announced.
         """
-        if not self.perform(self._engine.start(self._clock())):
+        if not self.stored(self._engine.start(self._clock())).result():
             return False
         self._loop.add_reader(self._udp.fileno(), self._on_udp)
         self._loop.add_reader(self._tun.fileno(), self._on_tun)
         return True
 
-    def stop(self) -> None:
-        """Say good-bye to the peers and stop listening."""
-        self.perform(self._engine.stop(self._clock()))
+    def stop(self) -> asyncio.Future[bool]:
+        """Say good-bye to the peers and stop listening; to be awaited, for the disk."""
+        said = self.stored(self._engine.stop(self._clock()))
         self.close()
+        return said
 
     def close(self) -> None:
         """Stop listening, without a word to anyone. Safe to call twice."""
+        self._closed = True
         self._loop.remove_reader(self._tun.fileno())
         self._loop.remove_reader(self._udp.fileno())
         if self._again is not None:
@@ -204,41 +215,56 @@ class Driver:
 
     # -- effects -----------------------------------------------------------------------------------
 
-    def perform(self, effects: list[Effect]) -> bool:
-        """Execute effects in order.
+    def perform(self, effects: list[Effect]) -> None:
+        """Execute effects, as soon as what they stand behind is stored."""
+        self._put(effects, None)
 
-        Returns:
-            False if a `Persist` failed: what was to follow it was discarded, the engine told.
+    def stored(self, effects: list[Effect]) -> asyncio.Future[bool]:
+        """Execute effects; when that is over, whether they were, so whether all is stored.
+
+        Else a `Persist` failed: what was to follow it was discarded, the engine told.
         """
-        stored = True
-        for at, effect in enumerate(effects):
-            match effect:
-                case SendDatagram():
-                    self._udp.send(
-                        effect.endpoint, memoryview(effect.datagram), effect.segment_size
-                    )
-                case Persist():
-                    try:
-                        self._listener.persist(effect.changes)
-                    except OverlayError as error:
-                        lost = [behind for behind in effects[at:] if isinstance(behind, Persist)]
-                        more = self._engine.on_persist_failed(lost, str(error), self._clock())
-                        self._others(more)
-                        stored = False
-                        break
-                case _:
-                    self._other(effect)
+        over: asyncio.Future[bool] = self._loop.create_future()
+        self._put(effects, lambda whole: None if over.done() else over.set_result(whole))
+        return over
+
+    def _put(self, effects: list[Effect], done: Done | None) -> None:
+        for effect in self._writes.put(effects, done):
+            self._execute(effect)
+        self._go_on_executing()
+
+    def _go_on_executing(self) -> None:
+        if self._executing:
+            return  # whoever does will come to what was put
+        self._executing = True
+        try:
+            while (what := self._writes.next()) is not None:
+                if isinstance(what, Write):
+                    self._listener.store(what.changes, self._on_stored)
+                    for effect in self._writes.at_once() if self._writes.writing else ():
+                        self._execute(effect)
+                else:
+                    self._execute(what)
+        finally:
+            self._executing = False
         # A probe of the path MTU is meant to be refused where it does not fit: no news for anyone.
         self._udp.take_too_big()
         self._arm()
-        return stored
 
-    def _others(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._other(effect)
+    def _on_stored(self, error: OverlayError | None) -> None:
+        if error is None:
+            self._writes.on_written()
+        else:
+            lost = self._writes.on_failed()
+            more = self._engine.on_persist_failed(lost, str(error), self._clock())
+            for effect in more:
+                self._execute(effect)
+        self._go_on_executing()
 
-    def _other(self, effect: Effect) -> None:
+    def _execute(self, effect: Effect) -> None:
         match effect:
+            case SendDatagram():
+                self._udp.send(effect.endpoint, memoryview(effect.datagram), effect.segment_size)
             case NetworkChanged():
                 self._listener.network_changed()
             case Report():
@@ -265,7 +291,7 @@ class Driver:
             self._timer.cancel()
             self._timer = None
         deadline = self._engine.next_deadline()
-        if deadline is not None:
+        if deadline is not None and not self._closed:
             wait = max(0.0, deadline - self._clock())
             self._timer = self._loop.call_later(wait, self._on_timer)
 
@@ -274,5 +300,6 @@ class Driver:
         try:
             self.perform(self._engine.on_deadline(self._clock()))
         finally:
-            if self._timer is None:  # a defect; the loop logs it, and the node goes on
+            # None is left by a defect; the loop logs it, and the node goes on.
+            if self._timer is None and not self._closed:
                 self._timer = self._loop.call_later(DEFECT_PAUSE, self._on_timer)

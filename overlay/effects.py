@@ -3,9 +3,10 @@
 The core decides, the driver acts. A verb returns a list of these; tests compare lists with `==`.
 The packet path does not use them (see `overlay.forwarding`): it works on buffers, in bursts.
 
-Order is a promise: the driver executes a list front to back, and when a `Persist` fails it
-discards what follows it in the same list and hands the engine back what was not stored. That is
-how "stored before it is announced" is kept.
+Order is a promise: lists are executed one behind the other, each front to back, and when a
+`Persist` fails what follows it in the same list is discarded and the engine gets back what was not
+stored. That is how "stored before it is announced" is kept. What says nothing that is stored does
+not wait for a slow disk; `overlay.writes` knows what that is.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class SendDatagram:
     endpoint: Endpoint
     datagram: bytes
     segment_size: int = 0
+    at_once: bool = False
+    """Whether it may overtake what waits for the disk: it says nothing that is stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,6 @@ class Trials:
 def _one_by_one(sealed: SendDatagram) -> list[Effect]:
     step = sealed.segment_size or len(sealed.datagram)
     return [
-        SendDatagram(sealed.endpoint, sealed.datagram[at : at + step])
+        SendDatagram(sealed.endpoint, sealed.datagram[at : at + step], at_once=sealed.at_once)
         for at in range(0, len(sealed.datagram), step)
     ]

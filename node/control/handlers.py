@@ -80,8 +80,8 @@ class Handlers:
         daemon: what the methods act on.
 
     Attributes:
-        turn: held by whoever changes pods, and by the upkeep of the kernel. Short: attaching is
-            the longest that is done in one.
+        turn: held by whoever changes pods, and by the upkeep of the kernel. Short on a good disk:
+            storing and attaching is the longest that is done in one.
         benches: the measurements.
     """
 
@@ -170,7 +170,7 @@ class Handlers:
             why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:g} s"
             raise ControlError("bad-request", why)
         token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now())
-        self._daemon.perform(effects)  # shown only when stored: else it could be used twice
+        await self._daemon.stored(effects)  # shown only when stored: else it could be used twice
         return {"token": token, "ttl": ttl}
 
     async def _pod_add(self, params: Params) -> object:
@@ -196,10 +196,10 @@ class Handlers:
                     return None
                 raise
             try:
-                daemon.perform(effects)
+                await daemon.stored(effects)
                 await daemon.attach_pod(pod)
             except (NodeError, asyncio.CancelledError):
-                self._take_back(name)
+                await self._take_back(name)
                 raise
             return pod
 
@@ -214,9 +214,9 @@ class Handlers:
         snapshot = self._snapshot()
         return own_namespace(snapshot.name, pod, snapshot.cluster)
 
-    def _take_back(self, name: str) -> None:
+    async def _take_back(self, name: str) -> None:
         _, effects = self._daemon.engine.remove_pod(name, self._daemon.now())
-        self._daemon.perform(effects)
+        await self._daemon.stored(effects)
 
     async def _pod_del(self, params: Params) -> object:
         name = _text(params, "name")
@@ -226,7 +226,7 @@ class Handlers:
                 why = f"pod {name} is on {pod.node}"
                 raise ControlError("not-local", why, f"run the command on {pod.node}")
             await self._daemon.detach_pod(pod.name)
-            self._take_back(pod.name)
+            await self._take_back(pod.name)
         return {"name": pod.name, "node": pod.node}
 
     async def _ipam_check(self, params: Params) -> object:
@@ -240,19 +240,19 @@ class Handlers:
             if fix and lost:
                 for pod in lost:
                     await daemon.detach_pod(pod)
-                daemon.perform(daemon.engine.release_lost(present, daemon.now()))
+                await daemon.stored(daemon.engine.release_lost(present, daemon.now()))
         shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
         return {"findings": [*shown, *map(present_stray, strays)]}
 
     async def _ipam_claim(self, _: Params) -> object:
-        self._daemon.perform(self._daemon.engine.claim(self._daemon.now()))
+        await self._daemon.stored(self._daemon.engine.claim(self._daemon.now()))
         return {"node": self._snapshot().name}
 
     async def _leave(self, _: Params) -> object:
         async with self.turn:
             pods = [pod.name for pod in self._snapshot().pods if pod.local]
             self._left = asyncio.get_running_loop().create_future()
-            self._daemon.perform(self._daemon.engine.leave(self._daemon.now()))
+            await self._daemon.stored(self._daemon.engine.leave(self._daemon.now()))
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 confirmed = await self._left
@@ -272,7 +272,7 @@ class Handlers:
         if not isinstance(force, bool):
             raise ControlError("bad-request", "force must be true or false")
         engine = self._daemon.engine
-        self._daemon.perform(engine.remove(name, self._daemon.now(), force=force))
+        await self._daemon.stored(engine.remove(name, self._daemon.now(), force=force))
         return {"name": name, "waits": self._has_problem("reclaim-waits") or None}
 
     async def _stop(self, _: Params) -> object:

@@ -87,7 +87,11 @@ class DaemonPort(Protocol):
         ...
 
     def perform(self, effects: list[Effect]) -> None:
-        """Execute effects in order.
+        """Execute effects that nothing is to be stored for."""
+        ...
+
+    async def stored(self, effects: list[Effect]) -> None:
+        """Execute effects, and return when all of them were, so when all is stored.
 
         Raises:
             NodeError: a `Persist` failed. What followed it has been discarded and the engine

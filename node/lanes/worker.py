@@ -34,6 +34,7 @@ from node.lanes.setup import ASK, LaneSetup
 from node.logs import EventLog, LogFormat
 from node.loop import LoopKind
 from node.loop import run as run_loop
+from node.writer import Stored
 from overlay.config import Limits, Timing
 from overlay.effects import BenchEffect, Left, ProbeAnswered, Report, TellDaemon, TellLane
 from overlay.errors import OverlayError
@@ -234,7 +235,7 @@ class LaneProcess:
     def bench(self, effect: BenchEffect) -> None:
         """Members measure the way to the daemon."""
 
-    def persist(self, changes: tuple[Change, ...]) -> None:
+    def store(self, changes: tuple[Change, ...], then: Stored) -> None:
         """A lane stores nothing."""
 
     def probe_answered(self, answer: ProbeAnswered) -> None:

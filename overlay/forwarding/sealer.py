@@ -16,6 +16,7 @@ from overlay.forwarding.path import PeerPath
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import MAX_RUN, TAG_SIZE, BlockKind, Cutter, block, segment_payload
+from overlay.wire.control import goes_at_once
 from overlay.wire.header import HEADER, HEADER_SIZE, MAX_SEGMENTS, TYPE_DATA
 
 Transmit = Callable[[Endpoint, memoryview, int], bool]
@@ -83,17 +84,17 @@ class Sealer:
     def control(
         self, keypair: Keypair, message: bytes, endpoint: Endpoint, path_mtu: int
     ) -> SendDatagram:
-        """A burst with one control message, as an effect: it must not overtake a `Persist`."""
+        """A burst with one control message, as an effect: most must not overtake a `Persist`."""
         payload = segment_payload(path_mtu, endpoint.ip_overhead)
         plaintext = memoryview(block(BlockKind.CONTROL, message))
         datagrams, step = self._datagrams(keypair, plaintext, payload)
-        return SendDatagram(endpoint, bytes(datagrams), step)
+        return SendDatagram(endpoint, bytes(datagrams), step, goes_at_once(message))
 
     def empty(self, keypair: Keypair, endpoint: Endpoint, path_mtu: int) -> SendDatagram:
         """A burst with nothing in it: all that it says is that we live."""
         payload = segment_payload(path_mtu, endpoint.ip_overhead)
         datagrams, step = self._datagrams(keypair, memoryview(b""), payload)
-        return SendDatagram(endpoint, bytes(datagrams), step)
+        return SendDatagram(endpoint, bytes(datagrams), step, at_once=True)
 
     def lose(self, peer: PeerPath, reason: DropReason, packets: int) -> None:
         """Count packets to `peer` as lost."""

@@ -197,7 +197,9 @@ class PeerSession:
         self._attempt = attempt
         self._tries += 1
         self._retry_at = now + when.retry_delay(self._tries, local.rng.random(), local.timing)
-        return [SendDatagram(endpoint, self._macs.with_macs(attempt.datagram, now))]
+        datagram = self._macs.with_macs(attempt.datagram, now)
+        # A stamp is only as good as the boot counter below it, which may not be stored yet.
+        return [SendDatagram(endpoint, datagram, at_once=not local.voice.raised)]
 
     def on_response_untrusted(
         self, response: Response, source: Endpoint, now: float

@@ -286,7 +286,7 @@ class Sessions:
         reply = self._gate.demand_cookie(datagram, message.sender, source, now)
         if reply is not None:
             self.cookies_sent += 1
-            return [SendDatagram(source, reply)]
+            return [SendDatagram(source, reply, at_once=True)]
         received, admission = self._gate.admit_untrusted(message, now)
         self._refuse_replay(received, admission, now)
         return self._answer(received, admission, source, now)
@@ -325,7 +325,7 @@ class Sessions:
             peer.accept(keypair, admission.stamp)
             self._changed(peer, [])
         datagram = MacMaker(received.remote_static).with_macs(response, now)
-        return [SendDatagram(source, datagram)]
+        return [SendDatagram(source, datagram, at_once=True)]
 
     def _on_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         response = Response.decode_untrusted(datagram)

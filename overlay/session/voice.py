@@ -23,13 +23,14 @@ class Voice:
     Attributes:
         quiet: whether no handshakes are started.
         herald: the one member that is spoken to although quiet.
+        raised: whether its stamps are above those of the boot counter that this start has stored.
     """
 
-    __slots__ = ("_next", "herald", "quiet")
+    __slots__ = ("_next", "herald", "quiet", "raised")
 
     def __init__(self, boot: int) -> None:
         self._next = boot << 32
-        self.quiet = False
+        self.quiet = self.raised = False
         self.herald: NodeId | None = None
 
     def stamp(self, above: int) -> int:
@@ -44,6 +45,7 @@ class Voice:
     def raise_to(self, boot: int) -> None:
         """Stamps are of this boot from now on, if it is a later one."""
         self._next = max(self._next, boot << 32)
+        self.raised = True
 
     def may_start(self, node: NodeId) -> bool:
         """Whether a handshake with `node` may be started."""

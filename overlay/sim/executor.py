@@ -1,19 +1,19 @@
 """Executes an engine's effects in order, and keeps the promises that hang on the disk.
 
-A `Persist` that fails discards what follows it in its list: what is announced was stored. A disk
-may take its time: then the rest of the list waits for it, everything that comes later waits behind
-that, and the machine does nothing else, as the daemon does.
+What waits for the disk is `overlay.writes`' business, here as in the daemon. A disk may take its
+time; the machine goes on meanwhile, as the daemon does. What it has written while the machine
+stands still is noticed when that goes on.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from overlay.effects import Effect, Persist
+from overlay.sim.clock import Alarm
 from overlay.sim.faults import Disk
 from overlay.sim.processor import Processor
+from overlay.writes import Write, Writes
 
 
 class Executor:
@@ -21,13 +21,22 @@ class Executor:
 
     Args:
         disk: where it stores.
-        processor: stands still while the disk writes.
+        processor: runs or not; what its disk has done a machine notices when it runs.
         execute: does everything but storing; says whether to go on with the list.
-        on_failed: told about what was not stored, the transactions that were to follow in the same
-            list included, and why.
+        on_failed: told about all that was to be stored and is not, and why.
     """
 
-    __slots__ = ("_disk", "_execute", "_on_failed", "_processor", "_unwritten")
+    __slots__ = (
+        "_alarm",
+        "_disk",
+        "_execute",
+        "_executing",
+        "_failed",
+        "_on_failed",
+        "_processor",
+        "_writes",
+        "_written",
+    )
 
     def __init__(
         self,
@@ -40,44 +49,75 @@ class Executor:
         self._processor = processor
         self._execute = execute
         self._on_failed = on_failed
-        # Lists to be gone on with when the disk has written; None while it writes nothing.
-        self._unwritten: list[list[Effect]] | None = None
+        self._writes = Writes()
+        self._executing = False
+        self._alarm: Alarm | None = None
+        self._written = False  # the disk is done and the machine has not noticed
+        self._failed: str | None = None
 
     def perform(self, effects: Iterable[Effect]) -> None:
-        """Execute a list, or let it wait behind others that wait for the disk."""
-        if self._unwritten is not None:
-            self._unwritten.append(list(effects))
-            return
-        waiting = deque(effects)
-        while waiting:
-            effect = waiting.popleft()
-            if isinstance(effect, Persist):
-                if self._disk.latency:
-                    self._wait(effect, list(waiting))
-                    break
-                if not self._store(effect, waiting):
-                    break
-            elif not self._execute(effect):
-                break
+        """Execute a list, as far as it need not wait for the disk."""
+        for effect in self._writes.put(effects):
+            self._execute(effect)
+        self._go_on()
+
+    def start(self, effects: Iterable[Effect]) -> None:
+        """Execute the first list of a process: it does nothing else before that is stored.
+
+        The disk takes no time for that.
+        """
+        latency, self._disk.latency = self._disk.latency, 0.0
+        self.perform(effects)
+        self._disk.latency = latency
+
+    def resume(self) -> None:
+        """The machine goes on: it notices what the disk has done."""
+        if self._written:
+            self._notice()
 
     def reset(self) -> None:
         """The process is gone: what was being written is not on the disk."""
-        self._unwritten = None
+        self._writes.clear()
+        self._written = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
-    def _wait(self, write: Persist, rest: list[Effect]) -> None:
-        self._unwritten = []
-        self._processor.wait(self._disk.latency, partial(self._on_written, write, rest))
+    def _go_on(self) -> None:
+        if self._executing:
+            return  # whoever does will come to what was put
+        self._executing = True
+        try:
+            while (what := self._writes.next()) is not None:
+                if isinstance(what, Write):
+                    self._begin(what)
+                elif not self._execute(what):
+                    self._writes.cut()
+        finally:
+            self._executing = False
 
-    def _on_written(self, write: Persist, rest: list[Effect]) -> None:
-        later, self._unwritten = self._unwritten or [], None
-        for effects in [rest, *later] if self._store(write, rest) else later:
-            self.perform(effects)
+    def _begin(self, write: Write) -> None:
+        if not self._disk.latency:
+            self._failed = self._disk.write(write.changes)
+            self._notice()
+            return
+        self._alarm = self._processor.clock.after(
+            self._disk.latency, lambda: self._on_written(write)
+        )
+        for effect in self._writes.at_once():
+            self._execute(effect)
 
-    def _store(self, write: Persist, rest: Iterable[Effect]) -> bool:
-        """Whether to go on with the `rest` of the list that `write` is from."""
-        failed = self._disk.write(write.changes)
-        if failed is None:
-            return True
-        more = [effect for effect in rest if isinstance(effect, Persist)]
-        self._on_failed([write, *more], failed)
-        return False
+    def _on_written(self, write: Write) -> None:
+        self._alarm = None
+        self._failed = self._disk.write(write.changes)
+        self._written = True
+        if self._processor.runs:
+            self._notice()
+
+    def _notice(self) -> None:
+        self._written = False
+        if self._failed is None:
+            self._writes.on_written()
+        else:
+            self._on_failed(self._writes.on_failed(), self._failed)
+        self._go_on()

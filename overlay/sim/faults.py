@@ -8,8 +8,8 @@
 A paused machine (SIGSTOP, a suspended VM) misses nothing but time: datagrams wait in its socket
 buffer, deadlines come late. A crash ends the process: all but what it wrote is lost. When the
 power fails, so is what was written and not synced. A starved machine (`Starvation`) is paused
-again and again for most of the time. While a slow disk writes, the machine that waits for it does
-nothing else, as the daemon does.
+again and again for most of the time. While a slow disk writes, what must be stored first waits, as
+in the daemon; all else goes on.
 """
 
 from __future__ import annotations

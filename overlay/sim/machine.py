@@ -1,8 +1,7 @@
 """One simulated machine: a disk, a socket, a TUN, and an engine while it runs.
 
-It stands where the daemon's driver stands and keeps the same promises: effects are executed in
-order, a `Persist` that fails discards what follows it in its list, one timer follows the engine's
-next deadline. The engine is told the machine's own time, which may differ from the world's.
+It stands where the daemon's driver stands and keeps its promises: about effects and the disk, and
+that one timer follows the engine's next deadline. The engine is told the machine's own time.
 
        underlay --receive--> +--------+ --effects--> underlay, disk, trace
          send_packet ------> | engine | --deliver--> `delivered`
@@ -141,7 +140,8 @@ class Machine:
         )
         self.power = Power.RUNNING
         self._note("machine.started")
-        self.perform(self._engine.start(self.now))
+        self._executor.start(self._engine.start(self.now))
+        self.perform(())
         if self._engine is not None and self._engine.not_stored:
             # As the daemon does: the next start would use the same boot counter again.
             self._halt("machine.refused")
@@ -199,9 +199,9 @@ class Machine:
     def _go_on(self) -> None:
         """Catch up with what came while the machine did nothing.
 
-        Which comes first, timers that are late or datagrams that wait, is a matter of luck, as it
-        is in a real event loop.
+        Which comes first, late timers or waiting datagrams, is luck, as in a real event loop.
         """
+        self._executor.resume()
         if self._engine is None:
             return
         waiting = self.port.inbox.take()

@@ -58,7 +58,7 @@ class ChangeDisk(OnRunning):
     """Disks are another way from now on."""
 
     latency: float = 0.0
-    """Seconds that every write takes, and the daemon waits for it."""
+    """Seconds that every write takes; what it tells of itself waits for that."""
     fsync: bool = True
     """Whether they keep what they say they have kept, when the power fails."""
 

@@ -1,10 +1,9 @@
-"""When a simulated machine runs: not while paused, not between its slices, not while it waits.
+"""When a simulated machine runs: not while paused, not between its slices.
 
     paused       somebody stopped it (SIGSTOP, a suspended VM)
     starved      it gets a slice of each period (`Starvation`), starting with none
-    waiting      it waits for its disk
 
-It runs when none of the three holds. Whoever drives the machine is told when it stops and when it
+It runs when neither holds. Whoever drives the machine is told when it stops and when it
 goes on; what came meanwhile is for the driver to keep.
 """
 
@@ -28,6 +27,7 @@ class Processor:
         on_go: called when it goes on.
 
     Attributes:
+        clock: the world's.
         runs: whether the machine runs now.
         paused: whether somebody stopped it.
         starvation: how little it gets; None if it has a processor to itself.
@@ -36,10 +36,9 @@ class Processor:
     __slots__ = (
         "_alarm",
         "_between",
-        "_clock",
         "_on_go",
         "_on_stop",
-        "_wait",
+        "clock",
         "paused",
         "runs",
         "starvation",
@@ -49,12 +48,11 @@ class Processor:
         self.runs = True
         self.paused = False
         self.starvation: Starvation | None = None
-        self._clock = clock
+        self.clock = clock
         self._on_stop = on_stop
         self._on_go = on_go
         self._between = False  # starved, and not its turn
         self._alarm: Alarm | None = None
-        self._wait: Alarm | None = None
 
     def pause(self, paused: bool) -> None:
         """Stop the machine, or let it go on."""
@@ -72,38 +70,24 @@ class Processor:
         else:
             self._end_slice(starvation)
 
-    def wait(self, seconds: float, then: Action) -> None:
-        """Do nothing for so long, then `then`, then go on."""
-
-        def over() -> None:
-            self._wait = None
-            then()
-            self._changed()
-
-        self._wait = self._clock.after(seconds, over)
-        self._changed()
-
     def reset(self) -> None:
-        """The daemon is gone: nobody is paused, nothing is waited for. Starvation goes on."""
-        if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+        """The daemon is gone: nobody is paused. Starvation goes on."""
         self.paused = False
         self.runs = not self._between
 
     def _end_slice(self, starvation: Starvation) -> None:
         self._between = True
         begin = partial(self._begin_slice, starvation)
-        self._alarm = self._clock.after(starvation.period - starvation.share, begin)
+        self._alarm = self.clock.after(starvation.period - starvation.share, begin)
         self._changed()
 
     def _begin_slice(self, starvation: Starvation) -> None:
         self._between = False
-        self._alarm = self._clock.after(starvation.share, partial(self._end_slice, starvation))
+        self._alarm = self.clock.after(starvation.share, partial(self._end_slice, starvation))
         self._changed()
 
     def _changed(self) -> None:
-        ran, self.runs = self.runs, not (self.paused or self._between or self._wait is not None)
+        ran, self.runs = self.runs, not (self.paused or self._between)
         if self.runs and not ran:
             self._on_go()
         elif ran and not self.runs:

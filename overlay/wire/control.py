@@ -191,6 +191,11 @@ _UPKEEP: Final = frozenset(
         *(Lanes, LaneProbe, LaneProbeReply, Goodbye),
     )
 )
+_LIVENESS: Final = (Probe, ProbeReply, IndirectProbe, IndirectReply, Claims)
+_AT_ONCE: Final = frozenset(
+    bytes([number])
+    for number in (_UPKEEP | {_NUMBERS[kind] for kind in _LIVENESS}) - {_NUMBERS[Goodbye]}
+)
 _NUMBER_AT: Final = 1
 
 
@@ -202,6 +207,18 @@ def is_upkeep(message: bytes) -> bool:
     """
     # An array of less than 16 fields has one byte in front, a number below 128 is one byte itself.
     return message[_NUMBER_AT] in _UPKEEP
+
+
+def goes_at_once(message: bytes) -> bool:
+    """Whether an encoded message says nothing that its sender must have stored before.
+
+    Those about the session and about lives. Not the last one of a session: what waits for the disk
+    would come after it.
+
+    >>> goes_at_once(encode(Probe(7))), goes_at_once(encode(Goodbye()))
+    (True, False)
+    """
+    return message[_NUMBER_AT : _NUMBER_AT + 1] in _AT_ONCE
 
 
 def encode(message: Message) -> bytes:

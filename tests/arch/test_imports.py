@@ -56,6 +56,7 @@ LAYERS = (
         "tending",
         "trials",
         "versions",
+        "writes",
     },
     {"sim"},
 )

@@ -12,6 +12,7 @@ from overlay.effects import (
     BenchEnded,
     Left,
     NetworkChanged,
+    Persist,
     ProbeAnswered,
     Report,
     SendControl,
@@ -23,6 +24,15 @@ from overlay.effects import (
 from overlay.types import Endpoint
 from tests.support.drivers import HERE, NODE, ONE, THERE, TWO, Bench, on_loop, turns
 
+
+def received(bench: Bench) -> list[bytes]:
+    """What has come at the far end since the last call."""
+    found = []
+    while (one := bench.far.receive()) is not None:
+        found.append(bytes(one.datagrams))
+    return found
+
+
 # -- effects ---------------------------------------------------------------------------------------
 
 
@@ -33,13 +43,9 @@ def test_effects_are_executed_in_order():
             told = [Report("one"), ProbeAnswered(NODE, 1, 0.5), Left(2), Report("two")]
             told += [BenchAsked(NODE, 1, b"", b"", 1), BenchAnswered(NODE, 1), BenchEnded(NODE, 1)]
             told += [TellLane(1, b"order"), TellDaemon(b"report")]
-            assert bench.driver.perform([ONE, NetworkChanged(), *told, TWO])
-            assert bench.log == [
-                ("persist", ONE.changes),
-                "network changed",
-                *told,
-                ("persist", TWO.changes),
-            ]
+            assert bench.driver.stored([ONE, NetworkChanged(), *told, TWO]).result()
+            # One write for a list: a later value of a key is the one that counts.
+            assert bench.log == [("persist", TWO.changes), "network changed", *told]
 
     on_loop(main)
 
@@ -73,16 +79,100 @@ def test_a_failed_persist_discards_what_follows_and_tells_the_engine():
         with Bench() as bench:
             bench.listener.full = True
             bench.engine.effects["persist failed"] = [Report("state.not-stored")]
-            stored = bench.driver.perform(
+            stored = bench.driver.stored(
                 [Report("before"), ONE, SendDatagram(THERE, b"announce"), Report("after"), TWO]
             )
-            assert not stored
+            assert stored.result() is False
             assert bench.far.receive() is None
             assert bench.log == [
                 Report("before"),
                 ("persist failed", [ONE, TWO], "the disk is full"),
                 Report("state.not-stored"),
             ]
+
+    on_loop(main)
+
+
+def test_a_slow_disk_delays_what_follows_a_write_and_neither_packets_nor_probes():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.listener.slow = True
+            probe, announce = (
+                SendDatagram(THERE, text, at_once=text == b"probe")
+                for text in (b"probe", b"announce")
+            )
+            stored = bench.driver.stored([ONE, announce, probe, Report("told")])
+            bench.driver.perform([Report("later"), SetOffload("udp_gso", on=True, endpoint=THERE)])
+            bench.engine.deadline = bench.now
+            bench.engine.effects["deadline"] = [probe]
+            bench.driver.perform([])
+            bench.tun.inject(b"packet")
+            await turns()
+            assert (bench.count("deadline"), bench.count("accept")) == (1, 1)
+            assert bench.count("persist") == 0
+            assert received(bench) == [b"probe", b"probe"]
+            assert bench.udp.set == [("udp_gso", True, THERE)]
+            assert not stored.done()
+            bench.log.clear()
+            bench.listener.writing()
+            assert bench.log == [("persist", ONE.changes), Report("told"), Report("later")]
+            assert received(bench) == [b"announce"]
+            assert stored.result()
+
+    on_loop(main)
+
+
+def test_what_is_to_be_stored_while_the_disk_writes_is_one_write():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.listener.slow = True
+            bench.driver.perform([ONE])
+            waiting = [
+                bench.driver.stored([Persist(((key, b"x"),)), Report(str(key))])
+                for key in (b"a", b"b")
+            ]
+            bench.listener.writing()
+            assert bench.log == [("persist", ONE.changes)]
+            bench.log.clear()
+            bench.listener.writing()
+            assert bench.log[0] == ("persist", ((b"a", b"x"), (b"b", b"x")))
+            assert all(one.result() for one in waiting)
+
+    on_loop(main)
+
+
+def test_a_slow_write_that_fails_takes_with_it_what_would_have_told_of_it():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.listener.slow = bench.listener.full = True
+            first = bench.driver.stored([ONE, Report("first")])
+            second = bench.driver.stored([SendDatagram(THERE, b"a"), Report("second"), TWO])
+            bench.listener.writing()
+            assert bench.log == [
+                ("persist failed", [ONE, TWO], "the disk is full"),
+                Report("second"),
+            ]
+            assert (first.result(), second.result()) == (False, False)
+            assert received(bench) == []
+
+    on_loop(main)
+
+
+def test_the_driver_that_stops_waits_for_the_disk_and_then_says_good_bye():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.listener.slow = True
+            bench.driver.perform([ONE])
+            bench.engine.effects["stop"] = [TWO, SendDatagram(THERE, b"bye")]
+            bench.engine.deadline = bench.now
+            said = bench.driver.stop()
+            bench.listener.writing()
+            assert not said.done()
+            bench.listener.writing()
+            assert said.result()
+            assert received(bench) == [b"bye"]
+            await turns()
+            assert not bench.count("deadline")
 
     on_loop(main)
 

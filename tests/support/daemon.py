@@ -180,7 +180,7 @@ class FakeDaemon:
         self.disk_full = False
         self.attach_error: NodeError | None = None
         self.attached: list[str] = []
-        self.stored: list[bytes] = []
+        self.kept: list[bytes] = []
         self.echo: float | None = 0.001
         self.stopping = False
         self.lose_probes = False
@@ -200,7 +200,7 @@ class FakeDaemon:
                 case Persist(changes):
                     if self.disk_full:
                         raise NodeError("no space left on device", code="not-stored")
-                    self.stored.append(changes[0][0])
+                    self.kept.append(changes[0][0])
                 case ProbeAnswered():
                     if not self.lose_probes:
                         self.handlers.probe_answered(effect)
@@ -210,6 +210,9 @@ class FakeDaemon:
                     self.handlers.benches.on_effect(effect)
                 case Report():
                     pass
+
+    async def stored(self, effects: list[Effect]) -> None:
+        self.perform(effects)
 
     async def refresh(self) -> None:
         self.refreshed += 1

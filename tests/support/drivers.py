@@ -7,11 +7,13 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 
 from node.driver import Driver
 from node.errors import NodeError
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from node.loop import LoopKind, run
+from node.writer import Stored
 from overlay.config import Settings
 from overlay.effects import (
     BenchEffect,
@@ -107,15 +109,28 @@ class ScriptedEngine:
 
 @dataclass
 class RecordingListener:
-    """Writes down what it is told; cannot store anything while `full` is set."""
+    """Writes down what it is told; cannot store anything while `full` is set.
+
+    While `slow` is set, a write is done only when the test calls `writing`.
+    """
 
     log: list[object]
     full: bool = False
+    slow: bool = False
+    writing: Callable[[], None] = lambda: None
 
-    def persist(self, changes: tuple[Change, ...]) -> None:
+    def store(self, changes: tuple[Change, ...], then: Stored) -> None:
+        if self.slow:
+            self.writing = partial(self._write, changes, then)
+        else:
+            self._write(changes, then)
+
+    def _write(self, changes: tuple[Change, ...], then: Stored) -> None:
         if self.full:
-            raise NodeError("the disk is full")
+            then(NodeError("the disk is full"))
+            return
         self.log.append(("persist", changes))
+        then(None)
 
     def network_changed(self) -> None:
         self.log.append("network changed")

@@ -20,7 +20,7 @@ def test_what_is_leaked_is_listed_and_not_freed(muslin, daemon) -> None:
     assert ran.code == 1
     assert "pod-lost" in ran.out
     assert daemon.engine.calls == []
-    assert daemon.stored == []
+    assert daemon.kept == []
 
 
 def test_fix_frees_what_is_leaked_and_says_so(muslin, daemon) -> None:
@@ -40,7 +40,7 @@ def test_what_fix_cannot_free_is_still_wrong(muslin, daemon) -> None:
         ("blocks-unreachable", None, False),
         ("veth-stray", None, False),
     ]
-    assert daemon.stored == []
+    assert daemon.kept == []
 
 
 def test_a_claim_says_whose_it_is_now(muslin, daemon) -> None:
@@ -49,7 +49,7 @@ def test_a_claim_says_whose_it_is_now(muslin, daemon) -> None:
         0,
         "this machine is node1: addresses and blocks are handed out again\n",
     )
-    assert daemon.stored == [b"claimed"]
+    assert daemon.kept == [b"claimed"]
 
 
 def test_a_claim_of_nothing_is_one_line(muslin, daemon, monkeypatch) -> None:

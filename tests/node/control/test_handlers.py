@@ -59,7 +59,7 @@ def test_a_wrong_request_has_its_code_and_changes_nothing(daemon, method, params
         ask(daemon, method, **params)
     assert caught.value.code == code
     assert daemon.engine.calls == []
-    assert daemon.stored == []
+    assert daemon.kept == []
 
 
 def test_a_token_is_shown_once_it_is_stored(daemon) -> None:
@@ -77,7 +77,7 @@ def test_a_pod_gets_a_namespace_of_its_own_unless_one_is_given(daemon) -> None:
     assert ask(daemon, "pod.add", name="b", netns="mine")["netns"] == "/run/netns/mine"
     assert ask(daemon, "pod.add", name="c", netns="/proc/7/ns/net")["netns"] == "/proc/7/ns/net"
     assert daemon.attached == ["new", "b", "c"]
-    assert daemon.stored == [b"added"] * 3
+    assert daemon.kept == [b"added"] * 3
 
 
 def test_the_address_is_stored_before_the_kernel_learns_it(daemon) -> None:
@@ -100,7 +100,7 @@ def test_a_pod_that_cannot_be_attached_leaves_nothing(daemon) -> None:
         ask(daemon, "pod.add", name="new", netns="x")
     assert [call[:2] for call in daemon.engine.calls] == [("add_pod", "new"), ("remove_pod", "new")]
     assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db"]
-    assert daemon.stored == [b"added", b"removed"]
+    assert daemon.kept == [b"added", b"removed"]
 
 
 def test_a_pod_that_cannot_be_stored_is_not_attached(daemon) -> None:
@@ -269,7 +269,7 @@ def test_leaving_that_takes_too_long_is_an_error(daemon, monkeypatch) -> None:
 
 def test_a_removal_is_stored_and_says_who_does_not_know_yet(daemon) -> None:
     assert ask(daemon, "remove", name="node9") == {"name": "node9", "waits": None}
-    assert daemon.stored == [b"removal"]
+    assert daemon.kept == [b"removal"]
     problem = Problem("reclaim-waits", "2 blocks", "not acknowledged by node3", "wait")
     daemon.engine.shot = snapshot(problems=(problem,))
     answer = ask(daemon, "remove", name="node2", force=True)
@@ -317,13 +317,13 @@ def test_a_check_frees_only_what_it_is_told_to(daemon) -> None:
     lost, stray = ask(daemon, "ipam.check", fix=True)["findings"]
     assert (lost["fixed"], stray["code"], stray["fixed"]) == (True, "veth-stray", False)
     assert daemon.engine.calls == [("release_lost", [])]
-    assert daemon.stored == [b"released"]
+    assert daemon.kept == [b"released"]
 
 
 def test_a_check_that_finds_nothing_stores_nothing(daemon) -> None:
     daemon.attached = ["web"]
     assert ask(daemon, "ipam.check", fix=True) == {"findings": []}
-    assert daemon.stored == []
+    assert daemon.kept == []
     with pytest.raises(ControlError):
         ask(daemon, "ipam.check", fix="yes")
 
