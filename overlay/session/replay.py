@@ -10,7 +10,8 @@ are accepted once, newer ones move the window.
                                              ^ highest = 8195; 3..8195 are inside the window
 
 The window is a ring with one byte per counter. Nothing is ever shifted: moving on by n counters
-clears the n - 1 slots that were skipped, and in order that is none.
+clears the n - 1 slots that were skipped, and in order that is none. The ring begins with `FIRST`
+slots and grows until it is whole: most sessions carry little, and a node has many of them.
 
 References:
     RFC 6479, section 2: the ring instead of a shift register. Differs from the RFC: a byte per
@@ -31,6 +32,9 @@ WINDOW: Final = 8192
 
 # -- implementation --------------------------------------------------------------------------------
 
+FIRST: Final = 64
+"""Slots of a new window."""
+
 _MASK: Final = WINDOW - 1
 
 
@@ -49,7 +53,7 @@ class ReplayWindow:
 
     def __init__(self) -> None:
         self.highest = -1
-        self._seen = bytearray(WINDOW)
+        self._seen = bytearray(FIRST)  # has a slot for each counter up to the highest, or all
 
     def check(self, counter: int) -> bool:
         """Whether `accept` would take `counter`. Changes nothing.
@@ -81,13 +85,26 @@ class ReplayWindow:
             self.highest = counter
         elif ahead <= -WINDOW or self._seen[counter & _MASK]:
             return False
-        self._seen[counter & _MASK] = 1
+        try:
+            self._seen[counter & _MASK] = 1
+        except IndexError:  # not asked before: that would cost whole windows, too
+            self._grow(counter)
+            self._seen[counter & _MASK] = 1
         return True
+
+    def _grow(self, counter: int) -> None:
+        """Make a slot for `counter`, and all that come before it."""
+        held = len(self._seen)
+        size = held
+        while size <= min(counter, _MASK):
+            size *= 2
+        self._seen.extend(bytes(size - held))
 
     def _skip(self, ahead: int) -> None:
         """Forget the counters that share a slot with those skipped by moving `ahead`."""
         if ahead >= WINDOW:
             self._seen = bytearray(WINDOW)
             return
+        self._grow(self.highest + ahead)
         for counter in range(self.highest + 1, self.highest + ahead):
             self._seen[counter & _MASK] = 0

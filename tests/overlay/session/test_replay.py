@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.session.replay import WINDOW, ReplayWindow
+from overlay.session.replay import FIRST, WINDOW, ReplayWindow
 
 
 class SlowWindow:
@@ -30,6 +30,7 @@ class SlowWindow:
 # Steps relative to the highest counter: near it, around the edge of the window, and far away.
 STEPS = st.one_of(
     st.integers(-5, 5),
+    st.integers(-200, 200),
     st.integers(-WINDOW - 5, -WINDOW + 5),
     st.integers(WINDOW - 5, WINDOW + 5),
     st.integers(-2 * WINDOW, 2 * WINDOW),
@@ -99,3 +100,13 @@ def test_the_largest_counters_are_handled():
     assert window.accept((1 << 64) - 1)
     assert not window.check(0)
     assert window.accept((1 << 64) - WINDOW)
+
+
+def test_a_window_grows_with_what_it_has_seen_and_no_further():
+    window = ReplayWindow()
+    assert all(window.accept(counter) for counter in range(FIRST))
+    assert len(window._seen) == FIRST
+    assert window.accept(FIRST)
+    assert len(window._seen) == 2 * FIRST
+    assert window.accept(1 << 40)
+    assert len(window._seen) == WINDOW
