@@ -5,7 +5,8 @@ its block, and some pods. What gossip would bring is given to the engine as it c
 
     learn     items that are new: decoded, verified, merged, applied; routes follow
     again     newer records of the same members: the same, without a change of routes
-    memory    what is held for a member: its record and its deed, understood, and two routes
+    memory    what is held for a member: its record and its deed, understood, two routes, and a
+              place on the rings; with `--memory` also which modules made it
     idle      CPU per second of virtual time, in which nothing happens
     snapshot  everything `muslin get` can show
 
@@ -215,7 +216,7 @@ def measure(founded: Founded, members: int) -> Cost:
         learn=learn_own / len(items) * 1e6,
         learn_shared=learn_shared / len(items) * 1e6,
         again_shared=again / members * 1e6,
-        memory=_memory(founded, first) / members,
+        memory=sum(memory_by_module(founded, first).values()) / members,
         idle=_idle(engine) * 1e3,
         snapshot=_seconds(lambda: [engine.snapshot(1.0) for _ in range(SNAPSHOTS)])
         / SNAPSHOTS
@@ -230,17 +231,34 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def _memory(founded: Founded, messages: Sequence[bytes]) -> float:
-    """Bytes that an engine by itself holds after these messages and did not before."""
+def memory_by_module(founded: Founded, messages: Sequence[bytes]) -> dict[str, int]:
+    """Bytes that an engine by itself holds after these messages and did not before.
+
+    Returns:
+        Path of the module that made them -> bytes, most first. What one made another may hold:
+        `overlay/wire/packing.py` makes the bytes and texts of all items.
+    """
     engine = founded.engine(Reader(founded.cluster, Limits()))
+    parts = engine.parts
     gc.collect()
     tracemalloc.start()
     try:
-        learn(engine.parts, messages)
+        learn(parts, messages)
+        for record in parts.catalog.nodes.values():
+            if record.node != parts.local:
+                parts.gossip.add_member(record.node, record.boot, 1.0)
+        parts.store.unstored = set()  # as after the disk has them
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        found = tracemalloc.take_snapshot().statistics("filename")
     finally:
         tracemalloc.stop()
+    root = Path(__file__).parent.parent
+    held: dict[str, int] = {}
+    for one in found:
+        path = Path(one.traceback[0].filename)
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else "other"
+        held[name] = held.get(name, 0) + one.size
+    return dict(sorted(held.items(), key=lambda item: -item[1]))
 
 
 def _idle(engine: Engine) -> float:
@@ -265,6 +283,9 @@ def add_options(parser: ArgumentParser) -> None:
         "--members", default=MEMBERS, metavar="COUNTS", help=f"of the cluster (default {MEMBERS})"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--memory", action="store_true", help="show which modules made it, for the last number"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
@@ -293,6 +314,9 @@ def members(options: Namespace) -> None:
     table = tabulate(costs)
     print(f"Python {on['python']}, {on['processor']}\n")
     print(table.markdown() if options.markdown else table.text())
+    if options.memory:
+        table = tabulate_memory(founded, counts[-1])
+        print("\n" + (table.markdown() if options.markdown else table.text()))
 
 
 def tabulate(costs: Sequence[Cost]) -> Table:
@@ -308,3 +332,11 @@ def tabulate(costs: Sequence[Cost]) -> Table:
     head = ["", *(f"{cost.members:,} members" for cost in costs)]
     rows = [[title, *map(show, costs)] for title, show in figures]
     return Table("One engine and the members it knows", head, rows)
+
+
+def tabulate_memory(founded: Founded, members: int) -> Table:
+    """A row per module that made at least a byte per member."""
+    items = [*founded.records(members, 1), *founded.deeds(members)]
+    held = memory_by_module(founded, packed(items))
+    rows = [[name, f"{size / members:,.0f}"] for name, size in held.items() if size >= members]
+    return Table(f"Memory of {members:,} members, by module", ["", "bytes per member"], rows)

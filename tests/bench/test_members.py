@@ -14,6 +14,7 @@ from bench.members import (
     learn,
     measure,
     members,
+    memory_by_module,
     packed,
     tabulate,
 )
@@ -50,6 +51,20 @@ def test_all_is_measured(founded):
     assert cost.learn > cost.learn_shared > 0
     assert cost.memory > 500
     assert cost.snapshot > 0
+
+
+def test_memory_is_told_by_the_module_that_made_it(founded, capsys):
+    items = [*founded.records(20, 1), *founded.deeds(20)]
+    held = memory_by_module(founded, packed(items))
+    assert list(held.values()) == sorted(held.values(), reverse=True)
+    bodies = sum(len(item.body) for item in items)
+    assert held["overlay/wire/packing.py"] > bodies
+    for table in ("gossip/store", "gossip/rings", "gossip/member", "routing/lpm"):
+        assert held[f"overlay/{table}.py"] >= 8 * 20
+    parser = ArgumentParser()
+    add_options(parser)
+    members(parser.parse_args(["--members", "20", "--memory"]))
+    assert "overlay/gossip/rings.py" in capsys.readouterr().out
 
 
 def test_each_number_of_members_has_a_column():
