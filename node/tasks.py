@@ -42,6 +42,8 @@ def spawn(
     task = asyncio.get_running_loop().create_task(_supervised(coroutine, name, on_crash), name=name)
     _running.add(task)
     task.add_done_callback(_running.discard)
+    # One that is cancelled before it began has not awaited it.
+    task.add_done_callback(lambda _: coroutine.close())
     return task
 
 

@@ -105,13 +105,12 @@ class ControlServer:
         task = spawn(self._serve(reader, writer), name="control.client")
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
+        # Not in `_serve`: the task may be cancelled before that begins.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError, TimeoutError):
-                await self._converse(reader, writer)
-        finally:
-            writer.transport.abort()
+        with suppress(ConnectionError, TimeoutError):
+            await self._converse(reader, writer)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusal = self._refusal(writer)

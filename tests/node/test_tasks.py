@@ -102,3 +102,18 @@ def test_cancelling_contained_work_is_not_swallowed() -> None:
         await contain(asyncio.Event().wait(), name="inner")
 
     asyncio.run(main())
+
+
+def test_a_task_that_is_stopped_before_it_began_is_quiet(recwarn) -> None:
+    began = []
+
+    async def work() -> None:
+        began.append(True)
+
+    async def main() -> None:
+        await stop(spawn(work(), name="work"))
+
+    asyncio.run(main())
+    gc.collect()
+    assert began == []
+    assert [str(warning.message) for warning in recwarn] == []

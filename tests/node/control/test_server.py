@@ -176,6 +176,28 @@ def test_closing_ends_requests_that_wait(serving) -> None:
     serving(main)
 
 
+def test_a_connection_that_came_at_the_very_end_is_closed_as_well(serving, monkeypatch) -> None:
+    closing: list[asyncio.Future[None]] = []
+
+    class Connected(ControlServer):
+        """One that is closed between a connection and the first step of what serves it."""
+
+        def _on_client(self, *streams: object) -> None:
+            super()._on_client(*streams)
+            for client in self._clients:
+                client.cancel()
+            closing.append(asyncio.ensure_future(self.close()))
+
+    monkeypatch.setitem(globals(), "ControlServer", Connected)
+
+    async def main(_: ControlServer, path: str) -> None:
+        with pytest.raises(ControlError, match="closed the connection"):
+            await ask(path, "wait")
+        await closing[0]
+
+    serving(main)
+
+
 def test_too_many_clients_are_told_so(serving, monkeypatch) -> None:
     monkeypatch.setattr(server_module, "MOST_CLIENTS", 2)
 
