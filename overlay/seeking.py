@@ -6,7 +6,9 @@ that arrives as a gossip item, or a refusal.
     ask the ready member with most free blocks    one that is silent only if no other is left
       no answer in `request_retry`                ask it again, `TRIES` times in all
       still none, or it has none                  ask the next
-      it finds that we need none (`has-room`)     ask nobody for a while: all would say so
+      it finds that we need none (`has-room`)     ask nobody for a while: all would say so. A short
+                                                  one at first: pods that came just now may not be
+                                                  in the record that it knows of us
 
 Asking is idempotent, because a request keeps its number until a block is there. The deed that
 answers it carries the number. So does every copy of it: the giver finds it again after a restart,
@@ -32,7 +34,11 @@ not heard of the first one's deed yet would give a second block."""
 
 FORGIVE_AFTER: Final = 5.0
 """Seconds until a member that refused, or did not answer, is asked again: blocks come back when
-nodes leave. With nobody else to ask, silence is forgiven at once."""
+nodes leave. With nobody else to ask, silence is forgiven at once. The longest wait after
+`has-room`."""
+
+DOUBLINGS: Final = 10
+"""Of `request_retry`, after one `has-room` and the next, at most."""
 
 NOT_NEEDED: Final = "has-room"
 """Code of a refusal that is about the asker, not about the giver."""
@@ -68,6 +74,7 @@ class BlockSeeker:
         self._tries = 0
         self._refused: dict[NodeId, float] = {}
         self._silent: dict[NodeId, float] = {}
+        self._not_needed = 0
         self.why = ""
         """Why there is no block yet, for `status`; empty while none is sought."""
 
@@ -89,15 +96,19 @@ class BlockSeeker:
         self._asked = None
         self._refused.clear()
         self._silent.clear()
+        self._not_needed = 0
         self.why = ""
 
     def on_refusal(self, node: NodeId, refusal: Refusal, now: float) -> list[Effect]:
         """A member declined: ask another one at once, unless none would say anything else."""
         if not self.seeking or refusal.request != self._request:
             return []
-        self._refused[node] = now
-        self._asked = None
-        self._ask_at = now + FORGIVE_AFTER if refusal.code == NOT_NEEDED else now
+        self._asked, self._ask_at = None, now
+        if refusal.code == NOT_NEEDED:
+            self._ask_at += min(self._retry * 2**self._not_needed, FORGIVE_AFTER)
+            self._not_needed = min(self._not_needed + 1, DOUBLINGS)
+        else:
+            self._refused[node] = now
         self.why = f"{self._name(node)} declined: {refusal.text}"
         return [Report("block.refused", {"peer": self._name(node), "why": refusal.text})]
 

@@ -89,7 +89,7 @@ def test_a_node_that_was_refused_because_of_itself_is_not_asked_without_pause() 
     with pytest.raises(RefusedError):
         machine.add_pod("late")
     world.run(world.now + 20.0)
-    assert 1 <= len(world.trace.notes("block.refused", "node2")) <= 5
+    assert 1 <= len(world.trace.notes("block.refused", "node2")) <= 7
     world.check_invariants()
 
 

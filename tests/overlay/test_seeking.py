@@ -100,13 +100,23 @@ def test_a_member_that_is_not_heard_is_asked_last_whatever_it_has() -> None:
     assert ask(machine, 61.0)[0] == member(1)
 
 
-def test_a_refusal_because_of_the_asker_is_not_asked_for_again_elsewhere_at_once() -> None:
+def test_a_refusal_because_of_the_asker_is_waited_out_ever_longer_and_nobody_else_asked() -> None:
     machine = seeker(node1=3, node2=2)
     machine.seek(0.0)
-    node, request = ask(machine, 0.0)
-    machine.on_refusal(node, Refusal(request, "has-room", "few pods"), 0.1)
-    assert machine.next_deadline() == 0.1 + FORGIVE_AFTER
-    assert ask(machine, 0.1 + FORGIVE_AFTER)[0] == node
+    now, waits = 0.0, []
+    for _ in range(15):
+        node, request = ask(machine, now)
+        assert node == member(1)
+        machine.on_refusal(node, Refusal(request, "has-room", "few pods"), now)
+        waits.append(machine.next_deadline() - now)
+        now = machine.next_deadline()
+    assert waits[:5] == [RETRY, 2 * RETRY, 4 * RETRY, 8 * RETRY, FORGIVE_AFTER]
+    assert set(waits[5:]) == {FORGIVE_AFTER}
+    machine.found()
+    machine.seek(now)
+    node, request = ask(machine, now)
+    machine.on_refusal(node, Refusal(request, "has-room", "few pods"), now)
+    assert machine.next_deadline() == now + RETRY
 
 
 def test_a_refusal_moves_on_to_the_next_at_once() -> None:
