@@ -11,7 +11,7 @@ has what befalls single machines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import ClassVar, Final
@@ -164,12 +164,16 @@ class PodAdd(OnRunning):
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Attach them."""
         machine = stage.world[name]
-        there = machine.engine.parts.holdings.pods
-        numbered = (f"{self.name}{number}" for number in count(1))
-        pods = list(islice((pod for pod in numbered if pod not in there), self.count))
+        pods = list(islice(_new_pods(machine, self.name), self.count))
         for pod in pods:
             machine.add_pod(pod)
         return [goals.knows_pod(identity(machine), pod, there=True) for pod in pods]
+
+
+def _new_pods(machine: Machine, name: str) -> Iterator[str]:
+    """NAME1, NAME2, ... without those that the machine has when it comes to them."""
+    there = machine.engine.parts.holdings.pods
+    return (pod for pod in (f"{name}{number}" for number in count(1)) if pod not in there)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +189,29 @@ class PodDelete(PodAdd):
         for pod in pods:
             machine.remove_pod(pod)
         return [goals.knows_pod(identity(machine), pod, there=False) for pod in pods]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route(OnRunning):
+    """Nodes get a block more; seen when everybody routes to it.
+
+    A node gets one when its addresses run short, so pods are attached until they do: 223 to a block
+    of /24, 13 to one of /28. The time begins there, and includes asking a member for a block. The
+    founder has free ones itself: with `nodes = "node1"` it is the way of a new route alone.
+    """
+
+    name: str = "pod"
+    """The pods are NAME1, NAME2, ..., as of `pod-add`."""
+
+    def begin(self, stage: Stage, name: str) -> list[Goal]:
+        """Attach pods until there is a block more, or one is asked for."""
+        machine = stage.world[name]
+        parts = machine.engine.parts
+        used = len(parts.holdings.blocks_in_use)
+        pods = _new_pods(machine, self.name)
+        while len(parts.holdings.blocks_in_use) == used and not parts.seeker.seeking:
+            machine.add_pod(next(pods))
+        return [goals.routes_to(lambda: machine, used)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,6 +306,7 @@ ACTS: Final[Mapping[str, type[Act]]] = {
     "clock-rate": ClockRate,
     "pod-add": PodAdd,
     "pod-delete": PodDelete,
+    "route": Route,
     "partition": Partition,
     "heal": Heal,
     "link": ChangeLink,

@@ -37,8 +37,13 @@ def own_version(machine: Machine) -> int:
     return 0 if record is None else record.version
 
 
-def routes_to(find: Callable[[], Machine | None]) -> Goal:
-    """Routes packets to the first block of a machine, which need not be there or have one yet."""
+def routes_to(find: Callable[[], Machine | None], at: int = 0) -> Goal:
+    """Routes packets to a block of a machine, which need not be there or have that block yet.
+
+    Args:
+        find: the machine; None as long as it is not there.
+        at: which of the blocks that it uses, in the order in which it got them, from 0 on.
+    """
 
     def met(observer: Machine) -> bool:
         machine = find()
@@ -46,9 +51,9 @@ def routes_to(find: Callable[[], Machine | None]) -> Goal:
             return False
         parts = machine.engine.parts
         used = parts.holdings.blocks_in_use
-        if not used:
+        if len(used) <= at:
             return False
-        address = int(parts.plan.prefix4(used[0]).network_address)
+        address = int(parts.plan.prefix4(used[at]).network_address)
         return observer.engine.parts.routes.lookup4(address) == identity(machine)
 
     return met

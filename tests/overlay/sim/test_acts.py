@@ -11,6 +11,9 @@ from overlay.sim.outcome import EventSummary, Outcome
 from overlay.sim.selection import Selection
 from tests.overlay.sim.plays import event, play
 
+SMALL_BLOCKS = "block_prefix = 28"
+"""Of 13 pods."""
+
 
 def of(outcome: Outcome, label: str) -> EventSummary:
     (found,) = (one for one in outcome.events if one.label == label)
@@ -97,6 +100,51 @@ def test_pods_come_with_the_lowest_free_numbers_and_go_oldest_first():
     pods = {pod.name for pod in one.world["node1"].snapshot().pods}
     assert pods == {"web1", "web3"}
     assert outcome.refusals == 0
+
+
+def test_a_route_is_of_a_block_more_and_seen_when_all_have_it():
+    one = play(
+        event(2, "route", nodes='"node2"')
+        + event(6, "route", nodes='"node1"', name='"own"', label='"the founder\'s"')
+        + event(10, "route", nodes='"node2"', label='"again"'),
+        until=20,
+        cluster=SMALL_BLOCKS,
+    )
+    one.world.run(2.0)
+    machine = one.world["node2"]
+    assert len(machine.engine.parts.holdings.blocks_in_use) == 1
+    assert len(machine.engine.parts.holdings.pods) == 13
+    outcome = one.run()
+    for label in ("route", "the founder's", "again"):
+        seen = of(outcome, label)
+        assert (seen.times, seen.targets, seen.missing, len(seen.seconds)) == (1, 1, (), 4)
+    assert of(outcome, "route").seconds[0] > 0.0  # it asked for one
+    assert of(outcome, "the founder's").seconds[0] == 0.0  # the founder had one
+    used = machine.engine.parts.holdings.blocks_in_use
+    assert len(used) == 3
+    observer = one.world["node4"].engine.parts
+    for block in used:
+        address = int(observer.plan.prefix4(block).network_address)
+        assert observer.routes.lookup4(address) == machine.membership.identity.node
+    assert outcome.refusals == 0
+
+
+def test_a_route_that_nobody_is_told_of_is_missing():
+    one = play(
+        event(2, "route", nodes='"node1"') + event(2, "partition", groups='["node4", "rest"]'),
+        until=10,
+        cluster=SMALL_BLOCKS,
+    )
+    assert of(one.run(), "route").missing == ("node4",)
+
+
+def test_no_route_comes_where_there_is_no_block():
+    one = play(
+        event(2, "route", nodes='"node2"'),
+        until=12,
+        cluster='cidr = "10.0.0.0/26"\n' + SMALL_BLOCKS,
+    )
+    assert set(of(one.run(), "route").missing) == {"node1", "node2", "node3", "node4"}
 
 
 def test_a_partition_cuts_and_a_heal_mends():

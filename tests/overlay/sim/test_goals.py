@@ -34,6 +34,21 @@ def test_a_route_is_there_when_packets_would_take_it(world):
     assert holds(world, goal) == [False, False]
 
 
+def test_a_route_to_a_later_block_is_there_when_that_block_is_used(world):
+    machine = world["node1"]
+    goal = goals.routes_to(lambda: machine, 1)
+    assert holds(world, goal) == [False, False]
+    world.partition(["node3"], ["node1", "node2"])
+    pod = 0
+    while len(machine.engine.parts.holdings.blocks_in_use) < 2:
+        machine.add_pod(f"pod{(pod := pod + 1)}")
+    world.run(world.now + 2.0)
+    assert holds(world, goal) == [True, False]
+    world.heal()
+    world.run(world.now + 3.0)
+    assert holds(world, goal) == [True, True]
+
+
 def test_a_version_is_known_when_it_or_a_newer_one_arrived(world):
     machine = world["node2"]
     version = goals.own_version(machine)
