@@ -13,14 +13,16 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
+from itertools import permutations
 from typing import Final
 
 from node.errors import NodeError
 from overlay.config import Settings
 from overlay.effects import Effect, SendDatagram
 from overlay.engine import Engine
-from overlay.sim import Machine, World
+from overlay.sim import Machine, World, udp
 from overlay.types import Address, BlockIndex, Endpoint
+from overlay.wire.virtio import NO_OFFLOAD
 
 CIDR: Final = IPv4Network("10.128.0.0/11")
 """8,192 blocks of /24: enough for 10,000 routes in two families."""
@@ -137,7 +139,16 @@ class Cluster:
             self.now += STEP
             for node in self.nodes:
                 node.perform(node.engine.on_deadline(self.now))
+            self._talk()
             self.carry()
+        for node in self.nodes:
+            node.delivered = 0
+
+    def _talk(self) -> None:
+        """Everybody sends everybody a packet: only paths that carry some have their MTU found."""
+        for sender, receiver in permutations(self.nodes, 2):
+            packet = NO_OFFLOAD + udp(sender.address, receiver.address, b"")
+            sender.perform(sender.engine.on_packet(packet, self.now))
 
     def carry(self) -> None:
         """Bring everything that was sent to where it goes, and what that causes, until quiet."""
