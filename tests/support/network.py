@@ -24,7 +24,7 @@ from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import BLOCK_HEADER_SIZE, BlockKind, block, cut_copies
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
 from overlay.wire.virtio import READ_SIZE
-from tests.support.judge import VNET, is_same, segments
+from tests.support.judge import NEEDS_CSUM, VNET, is_same, parted, segments
 from tests.support.pair import ALICE, BLOCKS, BOB, CAROL, ENDPOINTS, Side, keypairs, pieces
 from tests.support.trains import NODES
 
@@ -95,11 +95,18 @@ def fate_out(node: NodeId, frame: bytes) -> NodeId | DropReason:
 def fate_in(sender: NodeId, node: NodeId, frame: bytes) -> DropReason | None:
     """Why a packet out of a burst must not be delivered, or None."""
     ends = addresses(frame[VNET.size :])
-    if ends is None:
+    if ends is None or _changes_header(frame):
         return DropReason.MALFORMED
     if owner(ends[0]) != sender:
         return DropReason.SPOOFED_SOURCE
     return None if owner(ends[1]) == node else DropReason.NOT_OURS
+
+
+def _changes_header(frame: bytes) -> bool:
+    """Whether a checksum is to be completed from within the IP header on."""
+    vnet, packet = parted(frame)
+    needed = bool(vnet.flags & NEEDS_CSUM)
+    return needed and vnet.csum_start < (40 if packet[0] >> 4 == 6 else 20)
 
 
 def blocks(plaintext: bytes) -> Iterator[tuple[int | None, bytes]]:
