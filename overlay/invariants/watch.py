@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from overlay.effects import Effect, Report
 from overlay.invariants.kinds import Breach, Subject
@@ -51,6 +51,15 @@ class Memory:
     frozen: bool = False
     """Whether its identity was in conflict."""
     looked_at: float = 0.0
+    stored: Stored = field(default_factory=lambda: Stored(0, {}))
+    """What of this is left after a crash."""
+
+
+class Stored(NamedTuple):
+    """What was seen of a node when all it had decided was on its disk, so it may have been told."""
+
+    version: int
+    resting: dict[Slot, tuple[str, float]]
 
 
 class Watch:
@@ -65,6 +74,7 @@ class Watch:
         previous_boot: the boot counter of the start before this one.
         first_boot: that of this start.
         thorough: whether this look examines long tables as a whole.
+        writing: whether the disk does not have yet what the engine has. A crash undoes that.
         found: what was ever found by `tend`, the first evidence of each.
     """
 
@@ -73,10 +83,12 @@ class Watch:
         self.memory = Memory() if memory is None else memory
         # What was not stored is not there any more; what rests, rests on.
         self.memory.slots, self.memory.owned, self.memory.frozen = {}, {}, False
+        self.memory.version, self.memory.resting = self.memory.stored
         self.now = self.memory.looked_at
         self.previous_boot = self.memory.boot
         self.first_boot = self.memory.boot = engine.parts.holdings.versions.boot
         self.thorough = False
+        self.writing = False
         self.found: dict[str, str] = {}
         self._cursor = 0
         self._seen: dict[Subject, object] = {}
@@ -135,18 +147,21 @@ class Watch:
             }
         if memory.resting:
             memory.resting = {s: r for s, r in memory.resting.items() if r[1] > self.now}
+        if not (self.writing or self.engine.not_stored):
+            memory.stored = Stored(memory.version, memory.resting)
         memory.looked_at = self.now
 
     def _remember_slots(self) -> None:
         memory, holdings, slots = self.memory, self.engine.parts.holdings, self.slots()
+        resting = dict(memory.resting)  # the one there may be in `stored`
         # It was freed at some time after the last look, so it rests at least this long.
         until = memory.looked_at + holdings.quarantine
         for slot, pod in memory.slots.items():
             # What cannot be stored now may not have happened, after a restart.
             if slots.get(slot) != pod and not self.engine.not_stored:
-                memory.resting[slot] = (pod, until)
+                resting[slot] = (pod, until)
         used = holdings.blocks_in_use
-        memory.resting = {s: rest for s, rest in memory.resting.items() if s.block in used}
+        memory.resting = {s: rest for s, rest in resting.items() if s.block in used}
         memory.slots = slots
 
     # -- for the engine ----------------------------------------------------------------------------

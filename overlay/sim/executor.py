@@ -78,7 +78,7 @@ class Executor:
     def reset(self) -> None:
         """The process is gone: what was being written is not on the disk."""
         self._writes.clear()
-        self._written = False
+        self._written = self._disk.writing = False
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -101,6 +101,7 @@ class Executor:
             self._failed = self._disk.write(write.changes)
             self._notice()
             return
+        self._disk.writing = True
         self._alarm = self._processor.clock.after(
             self._disk.latency, lambda: self._on_written(write)
         )
@@ -115,7 +116,7 @@ class Executor:
             self._notice()
 
     def _notice(self) -> None:
-        self._written = False
+        self._written = self._disk.writing = False
         if self._failed is None:
             self._writes.on_written()
         else:

@@ -132,9 +132,19 @@ class Disk:
             last `CACHE` of them are in the memory of the kernel: a crash of the process keeps
             them, a loss of power does not.
         latency: seconds that a transaction takes.
+        writing: whether one has begun, and whoever waits for it has not seen it end.
     """
 
-    __slots__ = ("_failures", "_unsynced", "_why", "entries", "fsync", "latency", "writes")
+    __slots__ = (
+        "_failures",
+        "_unsynced",
+        "_why",
+        "entries",
+        "fsync",
+        "latency",
+        "writes",
+        "writing",
+    )
 
     def __init__(self, entries: Mapping[bytes, bytes]) -> None:
         self.entries: dict[bytes, bytes] = {}
@@ -142,6 +152,7 @@ class Disk:
         self.writes = 0
         self.fsync = True
         self.latency = 0.0
+        self.writing = False
         self._failures = 0
         self._why = ""
         self._unsynced: deque[dict[bytes, bytes | None]] = deque(maxlen=CACHE)

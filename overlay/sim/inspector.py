@@ -175,6 +175,7 @@ class Inspector:
             self._memories[machine.name] = sight.watch.memory
         self.checks += 1
         act = self._act(machine, sight)
+        sight.watch.writing = machine.disk.writing
         found = self._own(machine, sight.watch.glance(machine.now))
         if act is not None:
             for invariant in CLUSTER_INVARIANTS:

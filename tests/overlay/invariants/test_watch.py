@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from overlay.effects import Report
 from overlay.invariants import Watch
 from overlay.invariants.watch import LOOK_INTERVAL, SAMPLE
@@ -77,3 +79,18 @@ def test_looks_one_after_the_other_cover_a_long_table():
         seen.update(part)
     assert seen == set(table)
     assert list(watch.sample(table[:SAMPLE])) == table[:SAMPLE]
+
+
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_crash_undoes_what_was_being_written_and_nothing_that_was_told(writing):
+    world = settled(1, check=False)
+    machine = world["node1"]
+    watch = Watch(machine.engine)
+    watch.look(world.now)
+    watch.writing = writing
+    machine.add_pod("web")
+    watch.look(world.now)
+    machine.remove_pod("web")
+    watch.look(world.now)
+    assert [pod for pod, _ in watch.memory.resting.values()] == ["web"]
+    assert (Watch(machine.engine, watch.memory).memory.resting == {}) is writing
