@@ -15,7 +15,7 @@ owned too); the record alone would let any member claim addresses of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from overlay.catalog.blocks import block_views, blocks_used
@@ -73,12 +73,10 @@ class Catalog:
         "_admitted",
         "_cluster",
         "_held",
-        "_items",
         "_moved",
         "_plan",
         "_reader",
-        "_routed",
-        "_routes",
+        "_removals",
         "departed",
         "generation",
         "nodes",
@@ -92,13 +90,11 @@ class Catalog:
         self._cluster = cluster
         self._plan = plan
         self._reader = reader or Reader(cluster, limits)
-        self._items: dict[bytes, Item] = {}
+        self._removals: dict[NodeId, Item] = {}
         # Records between `admit` and `apply`, so that each is decoded only once.
         self._admitted: dict[bytes, tuple[Item, NodeRecord]] = {}
-        self._routed: dict[BlockIndex, NodeId] = {}
-        # Blocks that are routed otherwise than when changes were last taken, and how it was then.
+        # Blocks that may be routed otherwise than when changes were last taken: how it was then.
         self._moved: dict[BlockIndex, NodeId | None] = {}
-        self._routes: tuple[Route, ...] | None = ()
         self._held: tuple[tuple[int, int], tuple[BlockIndex, ...]] = (0, 0), ()
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.removed: dict[NodeId, Removal] = {}
@@ -139,23 +135,18 @@ class Catalog:
         """Let an item take effect that was admitted, or that this node made itself.
 
         Returns:
-            Whether anything changed. False for one that is older than what is known, and for one
-            that does not decode.
+            Whether it is in effect now and, unless it is a chain, was not before. False for one
+            that is older than what is known, and for one that does not decode.
         """
-        held = self._items.get(item.key)
-        if held is not None and (item.version, item.body) <= (held.version, held.body):
-            return False
+        block = block_of_key(item.key)
         try:
-            if block_of_key(item.key) is not None:
-                self._apply_chain(item)
-            elif removed_of_key(item.key) is not None:
-                self._apply_removal(item)
-            else:
-                self._apply_record(item)
+            if block is not None:
+                return self._apply_chain(block, item)
+            if removed_of_key(item.key) is not None:
+                return self._apply_removal(item)
+            return self._apply_record(item)
         except (WireError, AuthError, CapacityError):
             return False
-        self._items[item.key] = item
-        return True
 
     def _admit_record(self, item: Item, wall: float | None) -> bool:
         node = node_of_key(item.key)
@@ -172,63 +163,63 @@ class Catalog:
         chain = self._reader.chain(item.body)
         if (chain.block, chain.base_sequence) != (block, item.version):
             return False
+        self._note([block])
         return self.titles.admit(item.body) or self.titles.holds(block, item.body)
 
-    def _apply_record(self, item: Item) -> None:
+    def _apply_record(self, item: Item) -> bool:
+        node = node_of_key(item.key)
+        if node is None:
+            return False
+        before = self.nodes.get(node) or self.departed.get(node)
+        if before is not None and (item.version, item.body) <= (before.version, before.body):
+            return False
         admitted, record = self._admitted.pop(item.key, (None, None))
         if record is None or admitted != item:
             record = self._reader.record(item)
         if record.node in self.removed:
             self.departed[record.node] = record
-            return
-        before = self.nodes.get(record.node)
-        self.nodes[record.node] = record
+            return True
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
         used = before.blocks_in_use if before is not None else ()
         if before is None or used != record.blocks_in_use:
             self.generation += 1
-            self._use(record.node, frozenset(used), frozenset(record.blocks_in_use))
+            self._note(frozenset(used) ^ frozenset(record.blocks_in_use))
+        self.nodes[record.node] = record
+        return True
 
-    def _apply_removal(self, item: Item) -> None:
+    def _apply_removal(self, item: Item) -> bool:
         removal = decode_removal_untrusted(item, self._cluster)
-        record = self.nodes.pop(removal.node, None)
+        held = self._removals.get(removal.node)
+        if held is not None and item.body <= held.body:
+            return False
+        record = self.nodes.get(removal.node) or self.departed.get(removal.node)
+        self._note(record.blocks_in_use if record is not None else ())
+        self.nodes.pop(removal.node, None)
+        self._removals[removal.node] = item
         self.removed[removal.node] = removal
         self.departed[removal.node] = record
         self.generation += 1
-        if record is not None:
-            self._use(record.node, frozenset(record.blocks_in_use), frozenset())
+        return True
 
-    def _use(
-        self, node: NodeId, before: frozenset[BlockIndex], after: frozenset[BlockIndex]
-    ) -> None:
-        """`node` says that it uses other blocks than before."""
-        for block in before ^ after:
-            if self.titles.owner(block) == node:
-                self._reroute(block, node if block in after else None)
-
-    def _apply_chain(self, item: Item) -> None:
+    def _apply_chain(self, block: BlockIndex, item: Item) -> bool:
         # Usually the ledger has it by now: from `admit`, or because this node signed the deed.
-        block = block_of_key(item.key)
-        if block is None or not self.titles.holds(block, item.body):
-            self.titles.admit(item.body)
+        self._note([block])
+        if not self.titles.holds(block, item.body) and not self.titles.admit(item.body):
+            return False
         self.generation += 1
-        if block is not None:
-            record = self.nodes.get(self.titles.owner(block))
-            used = record is not None and block in record.blocks_in_use
-            self._reroute(block, record.node if record is not None and used else None)
+        return True
 
-    def _reroute(self, block: BlockIndex, after: NodeId | None) -> None:
-        """`block` is routed to its owner if that wants it, and else to nobody: to `after`."""
-        before = self._routed.get(block)
-        if after == before:
-            return
-        self._routes = None
-        self._moved.setdefault(block, before)
-        if after is None:
-            del self._routed[block]
-        else:
-            self._routed[block] = after
+    def _note(self, blocks: Iterable[BlockIndex]) -> None:
+        """Remember how these blocks are routed, before that changes."""
+        for block in blocks:
+            if block not in self._moved:
+                self._moved[block] = self._routed(block)
+
+    def _routed(self, block: BlockIndex) -> NodeId | None:
+        """A block is routed to its owner if that wants it, and else to nobody."""
+        record = self.nodes.get(self.titles.owner(block))
+        return record.node if record is not None and block in record.blocks_in_use else None
 
     def take_route_changes(self) -> RouteChanges:
         """What became of `routes` since the last call. Costs what changed, not what there is."""
@@ -236,7 +227,7 @@ class Catalog:
         added: list[Route] = []
         removed: list[Prefix] = []
         for block, before in moved.items():
-            after = self._routed.get(block)
+            after = self._routed(block)
             if after == before:
                 continue
             prefixes = self._prefixes_of(block)
@@ -278,13 +269,11 @@ class Catalog:
 
     def routes(self) -> tuple[Route, ...]:
         """Which node each block in use is routed to, both families, in order of blocks."""
-        if self._routes is None:
-            self._routes = tuple(
-                (prefix, self._routed[block])
-                for block in sorted(self._routed)
-                for prefix in self._prefixes_of(block)
-            )
-        return self._routes
+        return tuple(
+            (prefix, self.titles.owner(block))
+            for block in sorted(blocks_used(self.nodes, self.titles))
+            for prefix in self._prefixes_of(block)
+        )
 
     def ranges_of(self, node: NodeId) -> tuple[Prefix, ...]:
         """The prefixes that are routed to `node`: all that it may send from."""
@@ -293,7 +282,7 @@ class Catalog:
         return tuple(
             prefix
             for block in blocks
-            if self._routed.get(block) == node
+            if self.titles.owner(block) == node
             for prefix in self._prefixes_of(block)
         )
 
@@ -333,8 +322,9 @@ class Catalog:
         self.titles.check_invariants()
         assert self.removed.keys() == self.departed.keys()
         assert not self.removed.keys() & self.nodes.keys()
+        assert self.removed.keys() == self._removals.keys()
         used = blocks_used(self.nodes, self.titles)
-        assert self._routed == {block: self.titles.owner(block) for block in used}
+        assert all(self._routed(block) == self.titles.owner(block) for block in used)
         for node, record in self.nodes.items():
             assert record.node == node
             assert not (record.left and (record.blocks_in_use or record.free_blocks or record.pods))

@@ -23,7 +23,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
@@ -103,6 +103,9 @@ class NodeRecord:
     """It has left the cluster. Everything above but certificate and version is empty then."""
     conflict: bool = False
     """Another machine has signed as this node, too (`overlay.conflict`)."""
+    body: bytes = field(default=b"", repr=False, compare=False)
+    """Of the item it was read from, which says the same: of two with one version, the greater
+    counts."""
 
     @property
     def node(self) -> NodeId:
@@ -275,7 +278,7 @@ def decode_record_untrusted(
     if content.integer(1) != item.version or node_key(certificate.node) != item.key:
         raise WireError("record: key or version is not the item's")
     if content.boolean(3):
-        return NodeRecord(certificate, item.version, left=True)
+        return NodeRecord(certificate, item.version, left=True, body=item.body)
     if len(content) < _FIELDS:
         raise WireError(f"record: {len(content)} fields where {_FIELDS} are needed")
     blocks = _blocks(content, plan)
@@ -291,6 +294,7 @@ def decode_record_untrusted(
         pods=_pods(content, plan, blocks),
         removals=NO_REMOVALS if removals == NO_REMOVALS else removals,  # held once, as a rule
         conflict=content.boolean(11),
+        body=item.body,
     )
 
 

@@ -277,6 +277,14 @@ def count_moves(body: bytes) -> tuple[int, int]:
     return sequence, (len(body) - _HEAD.size - (_BASE.size if sequence else 0)) // _DEED.size
 
 
+def owner_of(body: bytes) -> NodeId:
+    """Who owns the block of a chain that was decoded before, without decoding it again.
+
+    Bases and deeds alike end with a node and a signature, and the last of them decides.
+    """
+    return NodeId(body[-SIGNATURE_SIZE - KEY_SIZE : -SIGNATURE_SIZE])
+
+
 class ChainReader:
     """Reads chains and checks signatures of one cluster; what it returns depends on that alone.
 

@@ -16,7 +16,15 @@ from typing import Final, NamedTuple
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
-from overlay.ipam.deeds import Chain, ChainReader, Deed, count_moves, shared_deeds, verify_chain
+from overlay.ipam.deeds import (
+    Chain,
+    ChainReader,
+    Deed,
+    count_moves,
+    owner_of,
+    shared_deeds,
+    verify_chain,
+)
 from overlay.ipam.plan import BlockPlan
 from overlay.types import BlockIndex, NodeId
 from overlay.wire.cluster import Cluster
@@ -59,7 +67,6 @@ class Titles:
         "_cluster",
         "_granted",
         "_longest",
-        "_owners",
         "_plan",
         "_reader",
         "conflicts",
@@ -73,17 +80,17 @@ class Titles:
         self._plan = BlockPlan(cluster)
         self._longest = limits.deed_chain
         # Chains as they were sent, which are the bytes that the store holds: nobody but the owner
-        # of a block reads its chain again.
+        # of a block reads its chain again, and who that is stands at its end.
         self._bodies: dict[BlockIndex, bytes] = {}
-        self._owners: dict[BlockIndex, NodeId] = {}
-        # Owner -> its blocks that have a chain. Nearly all own one: a set would take five times
-        # the memory of a tuple, at every node for every node.
-        self._granted: dict[NodeId, tuple[BlockIndex, ...]] = {}
+        # Owner -> its blocks that have a chain. Nearly all own one, which stands there by itself:
+        # a tuple around it would double the memory, at every node for every node.
+        self._granted: dict[NodeId, BlockIndex | tuple[BlockIndex, ...]] = {}
         self.conflicts: list[Conflict] = []
 
     def owner(self, block: BlockIndex) -> NodeId:
         """Who owns `block` now."""
-        return self._owners.get(block, self._cluster.genesis)
+        body = self._bodies.get(block)
+        return self._cluster.genesis if body is None else owner_of(body)
 
     def chain(self, block: BlockIndex) -> Chain:
         """The title of `block`; one without base and deeds if it never moved."""
@@ -113,14 +120,14 @@ class Titles:
 
     def blocks_of(self, node: NodeId) -> tuple[BlockIndex, ...]:
         """All blocks that `node` owns, in order."""
-        granted = self._granted.get(node, ())
+        granted = self._granted_to(node)
         if node != self._cluster.genesis:
             return tuple(sorted(granted))
         return tuple(sorted([*self.unmoved(), *granted]))
 
     def count_of(self, node: NodeId) -> int:
         """How many blocks `node` owns, without looking at each of them."""
-        granted = len(self._granted.get(node, ()))
+        granted = len(self._granted_to(node))
         unmoved = self._plan.blocks - len(self._bodies) if node == self._cluster.genesis else 0
         return granted + unmoved
 
@@ -141,7 +148,18 @@ class Titles:
 
     def moved_to(self, node: NodeId) -> frozenset[BlockIndex]:
         """The blocks that `node` owns because they came to it."""
-        return frozenset(self._granted.get(node, ()))
+        return frozenset(self._granted_to(node))
+
+    def _granted_to(self, node: NodeId) -> tuple[BlockIndex, ...]:
+        granted = self._granted.get(node, ())
+        return granted if isinstance(granted, tuple) else (granted,)
+
+    def _grant(self, node: NodeId, blocks: tuple[BlockIndex, ...]) -> None:
+        if blocks:
+            self._granted[node] = blocks if len(blocks) > 1 else blocks[0]
+        else:
+            # A giver may sign to any number of inventions, each better than the last.
+            self._granted.pop(node, None)
 
     def given_to(self, node: NodeId, back_at: NodeId | None = None) -> int:
         """How many blocks `node` was given by deed, those included that it passed on.
@@ -151,7 +169,7 @@ class Titles:
         owns now: a node that left, handed its blocks over and came back, gets one where they are.
         """
         return sum(
-            self._owners[block] != back_at
+            owner_of(body) != back_at
             and any(deed.taker == node for deed in self.chain(block).deeds)
             for block, body in self._bodies.items()
             if bytes(node) in body  # which costs a hundredth of reading the deeds
@@ -168,7 +186,7 @@ class Titles:
         body = self._bodies.get(block)
         if body is None or not nodes:
             return False
-        if self._owners[block] in nodes:
+        if owner_of(body) in nodes:
             return True
         named = self._cluster.genesis in nodes or any(bytes(node) in body for node in nodes)
         return named and any(deed.giver in nodes for deed in self.chain(block).deeds)
@@ -212,29 +230,27 @@ class Titles:
     def _replace(self, chain: Chain, data: bytes) -> None:
         before = self.owner(chain.block)
         if chain.block in self._bodies and before != chain.owner:
-            held = tuple(block for block in self._granted[before] if block != chain.block)
-            self._granted[before] = held
-            if not held:
-                # A giver may sign to any number of inventions, each better than the last.
-                del self._granted[before]
+            held = tuple(block for block in self._granted_to(before) if block != chain.block)
+            self._grant(before, held)
         if chain.block not in self._bodies or before != chain.owner:
-            self._granted[chain.owner] = (*self._granted.get(chain.owner, ()), chain.block)
+            self._grant(chain.owner, (*self._granted_to(chain.owner), chain.block))
         self.generation += 1
-        self._bodies[chain.block], self._owners[chain.block] = data, chain.owner
+        self._bodies[chain.block] = data
 
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
-        assert self._bodies.keys() == self._owners.keys()
+        owned = {}
         for block, body in self._bodies.items():
             chain = self.chain(block)
-            assert (chain.block, chain.owner) == (block, self._owners[block])
+            owned[block] = chain.owner
+            assert (chain.block, chain.owner) == (block, owner_of(body))
             assert chain.encode() == body
             assert self.moves(block) == (chain.base_sequence, len(chain.deeds))
             verify_chain(chain, ChainReader(self._cluster))
             assert len(chain.deeds) <= self._longest
-        assert all(self._granted.values()), "an owner of nothing is remembered"
-        owners = {*self._owners.values(), self._cluster.genesis}
+        assert () not in self._granted.values(), "an owner of nothing is remembered"
+        owners = {*owned.values(), self._cluster.genesis}
         assert all(self.count_of(node) == len(self.blocks_of(node)) for node in owners)
-        granted = {block: node for node, blocks in self._granted.items() for block in blocks}
-        assert granted == self._owners
+        granted = {block: node for node in self._granted for block in self._granted_to(node)}
+        assert granted == owned
         assert len(self.conflicts) <= MAX_CONFLICTS

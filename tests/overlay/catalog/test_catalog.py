@@ -160,10 +160,9 @@ def test_pods_are_listed_by_node_and_name_where_they_are_routed():
 
 def test_the_generation_grows_exactly_when_routes_may_change():
     catalog, store = make([record("bob", 1, blocks_in_use=(3,)), deeds(3, "bob")])
-    generation, routes = catalog.generation, catalog.routes()
+    generation = catalog.generation
     learn(catalog, store, [record("bob", 2, blocks_in_use=(3,), pods=(WEB,))])
     assert catalog.generation == generation
-    assert catalog.routes() is routes
     for item in (record("bob", 3, blocks_in_use=()), deeds(3, "bob", "carol"), record("carol", 1)):
         before = catalog.generation
         learn(catalog, store, [item])
@@ -290,13 +289,27 @@ def test_an_own_item_takes_effect_without_being_admitted():
     assert len(catalog.routes()) == 2
 
 
-def test_an_own_deed_takes_effect_also_if_the_ledger_has_it_already():
+def test_a_deed_takes_effect_also_if_the_ledger_has_it_already():
     catalog, _ = make([record("bob", 1, blocks_in_use=(3,))])
     assert catalog.routes() == ()
     item = deeds(3, "bob")
-    catalog.titles.admit(item.body)
+    assert catalog.admit(item, WALL)
     assert catalog.apply(item)
     assert len(catalog.routes()) == 2
+    assert len(catalog.take_route_changes().added) == 2
+
+
+def test_of_two_removals_of_a_node_the_greater_counts_in_any_order():
+    items = [removal("bob", time=WALL), removal("bob", time=WALL + 1)]
+    for order in permutations([record("bob", blocks_in_use=[3]), *items]):
+        catalog, _ = make()
+        for item in order:
+            catalog.apply(item)
+        catalog.check_invariants()
+        best = max(items, key=lambda item: item.body)
+        assert catalog.removed[node("bob")].time == WALL + items.index(best)
+        assert catalog.departed[node("bob")].blocks_in_use == (3,)
+        assert not any(map(catalog.apply, items))
 
 
 def test_an_item_that_is_older_or_does_not_decode_is_not_applied():
@@ -346,8 +359,8 @@ def test_the_giver_is_the_living_node_with_most_free_blocks():
 # -- removed nodes -------------------------------------------------------------------------------
 
 
-def removal(name):
-    word = Removal(node(name), 1, name, WALL)
+def removal(name, time=WALL):
+    word = Removal(node(name), 1, name, time)
     return sign_removal(AUTHORITY, word, cluster=CLUSTER.id)
 
 

@@ -45,7 +45,11 @@ RECORD = NodeRecord(
 
 def sign(record, who=ALICE, **options):
     """The item that announces `record`, whose fields are `sign_record`'s arguments."""
-    named = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "certificate"}
+    named = {
+        one.name: getattr(record, one.name)
+        for one in fields(record)
+        if one.name not in ("certificate", "body")
+    }
     return sign_record(who, **named, **options)
 
 

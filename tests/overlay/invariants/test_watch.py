@@ -42,7 +42,7 @@ def test_a_glance_at_a_node_that_did_nothing_costs_only_the_books():
     engine = world["node2"].engine
     watch = Watch(engine)
     watch.glance(world.now)
-    engine.parts.catalog.titles._owners.clear()  # damaged behind everybody's back
+    engine.parts.catalog.titles._bodies.clear()  # damaged behind everybody's back
     assert watch.glance(world.now) == []
     found = {breach.name for breach in watch.look(world.now)}
     assert {"block-titled", "routes-derived"} <= found
