@@ -359,8 +359,8 @@ class Holdings:
         pods = tuple(PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted())
         own, blocks = self._identity.certificate, tuple(self.blocks_in_use)
         said = content or NodeRecord(own, 0, self.endpoints, blocks, pods=pods)
-        return pack_record(
-            self._identity,
+        record = NodeRecord(
+            certificate=own,
             version=version,
             endpoints=said.endpoints[:ENDPOINTS_MAX],
             blocks_in_use=said.blocks_in_use,
@@ -373,6 +373,7 @@ class Holdings:
             left=self.left,
             conflict=conflict,
         )
+        return pack_record(record)
 
     def check_invariants(self) -> None:
         """Assert that pods and allocator agree. For tests."""

@@ -145,43 +145,30 @@ def sign_record(
     Raises:
         CapacityError: the record is larger than `limit` (`record`). Nothing else.
     """
-    content = pack_record(
-        identity,
+    record = NodeRecord(
+        certificate=identity.certificate,
         version=version,
-        endpoints=endpoints,
-        blocks_in_use=blocks_in_use,
+        endpoints=tuple(endpoints),
+        blocks_in_use=tuple(blocks_in_use),
         free_blocks=free_blocks,
-        pods=pods,
+        pods=tuple(pods),
         software=software,
         is_authority=is_authority,
         removals=removals,
         left=left,
         conflict=conflict,
     )
-    return seal_record(identity, version, content, limit=limit)
+    return seal_record(identity, version, pack_record(record), limit=limit)
 
 
-def pack_record(
-    identity: Identity,
-    *,
-    version: int,
-    endpoints: Sequence[Endpoint] = (),
-    blocks_in_use: Sequence[BlockIndex] = (),
-    free_blocks: int = 0,
-    pods: Sequence[PodEntry] = (),
-    software: str = "",
-    is_authority: bool = False,
-    removals: bytes = NO_REMOVALS,
-    left: bool = False,
-    conflict: bool = False,
-) -> bytes:
-    """The content of a record; arguments as for `sign_record`."""
-    fields: list[object] = [_FORMAT, version, identity.certificate.encode(), left]
-    if not left:
-        fields += [is_authority, software, endpoints, blocks_in_use, free_blocks]
-        fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in pods])
-        fields.append(removals)
-        fields.append(conflict)
+def pack_record(record: NodeRecord) -> bytes:
+    """The content of a record; of one that has left, identity and version alone."""
+    fields: list[object] = [_FORMAT, record.version, record.certificate.encode(), record.left]
+    if not record.left:
+        fields += [record.is_authority, record.software, record.endpoints]
+        fields += [record.blocks_in_use, record.free_blocks]
+        fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in record.pods])
+        fields += [record.removals, record.conflict]
     return pack(fields)
 
 
