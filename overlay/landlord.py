@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from overlay.catalog.keys import deed_item
+from overlay.catalog.keys import block_of_deed, deed_item
 from overlay.effects import Report
 from overlay.ipam.deeds import sign_base
 from overlay.ipam.idle import IdleBlocks
@@ -109,7 +109,7 @@ class Landlord:
                 freed = True
             else:
                 self._idle.postpone(block, now)
-        self._idle.watch(self._returnable() - {_block(deed) for deed in deeds}, now)
+        self._idle.watch(self._returnable() - {block_of_deed(deed) for deed in deeds}, now)
         return deeds, freed
 
     def _returnable(self) -> set[BlockIndex]:
@@ -193,7 +193,3 @@ class Landlord:
         """How many blocks of removed nodes are still to be taken."""
         catalog = self._parts.catalog
         return len(set(catalog.held()) - self._used_by_others())
-
-
-def _block(deed: Item) -> BlockIndex:
-    return BlockIndex(int.from_bytes(deed.key[1:], "big"))

@@ -18,7 +18,7 @@ from typing import Final
 
 from overlay.admission import Registrar
 from overlay.agenda import earliest
-from overlay.catalog.keys import block_of_key
+from overlay.catalog.keys import block_of_deed
 from overlay.catalog.removals import removal_key
 from overlay.conflict import CODE, Conflict, Standing
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
@@ -32,7 +32,7 @@ from overlay.resting import restore_rests
 from overlay.session.transport import Keypair
 from overlay.state import NodeState as StoredState
 from overlay.state import Unstored
-from overlay.types import BlockIndex, Endpoint, Entropy, NodeId
+from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
@@ -191,7 +191,7 @@ class Steward:
         if self.parts.store.get(deed.key) == deed:
             return [answer_deed]  # asked again: it was stored and announced the first time
         effects = [*self.own_changed(now, deed, wait=COUNT_WAITS), answer_deed]
-        block = str(self.parts.plan.prefix4(_block(deed)))
+        block = str(self.parts.plan.prefix4(block_of_deed(deed)))
         effects.append(Report("block.given", {"peer": self.parts.name_of(node), "prefix": block}))
         return effects
 
@@ -391,9 +391,3 @@ class Steward:
 def _not_stored(request: int) -> Refusal:
     """What others are told; why is this node's own business."""
     return Refusal(request, "not-stored", "this node cannot store anything at the moment")
-
-
-def _block(deed: Item) -> BlockIndex:
-    block = block_of_key(deed.key)
-    assert block is not None  # `Holdings.give` makes nothing else
-    return block

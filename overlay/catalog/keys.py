@@ -51,6 +51,15 @@ def deed_item(chain: Chain) -> Item:
     return Item(deed_key(chain.block), chain.base_sequence, chain.encode())
 
 
+def block_of_deed(item: Item) -> BlockIndex:
+    """The block that is told of by an item of `deed_item`.
+
+    >>> block_of_deed(Item(deed_key(BlockIndex(258)), 1, b""))
+    258
+    """
+    return BlockIndex(int.from_bytes(item.key[1:], "big"))
+
+
 def block_of_key(key: bytes) -> BlockIndex | None:
     """The block whose deeds have this key; None if there is none."""
     if key[:1] != _DEED_PREFIX or len(key) != _DEED_KEY_SIZE:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from overlay.catalog.keys import block_of_key, deed_item, deed_key, node_key, node_of_key
+from overlay.catalog.keys import (
+    block_of_deed,
+    block_of_key,
+    deed_item,
+    deed_key,
+    node_key,
+    node_of_key,
+)
 from overlay.ipam.deeds import Chain, decode_chain_untrusted, sign_deed
 from overlay.types import BlockIndex, NodeId
 from tests.support.clusters import make_cluster, make_identity
@@ -35,4 +42,5 @@ def test_a_title_is_kept_under_its_blocks_key() -> None:
     chain = sign_deed(founder.signing, untouched, NODE, cluster=cluster.id)
     item = deed_item(chain)
     assert (item.key, item.version) == (deed_key(BlockIndex(7)), 0)
+    assert block_of_deed(item) == 7
     assert decode_chain_untrusted(item.body, cluster) == chain
