@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from bench.counts import counts
 from bench.crowd import LOSSES, REST, Crowd
 from bench.members import Founded, measure
 from bench.report import NOTHING, Json, Table, machine, say
@@ -226,16 +227,16 @@ def cluster(options: Namespace) -> None:
     Raises:
         NodeError: an option is wrong, or something that is waited for does not come.
     """
-    phases, counts = _phases(options), _counts(options)
+    phases, sizes = _phases(options), counts(options.nodes, "--nodes")
     if options.alone is not None:
-        _alone(counts[0], options)
+        _alone(sizes[0], options)
         return
     on = machine()
     found: dict[int, Found] = {}
     tables = []
     if set(phases) != {"slow"}:
-        engines = Founded(max(counts))
-        for nodes in counts:
+        engines = Founded(max(sizes))
+        for nodes in sizes:
             found[nodes] = apart(nodes, options)
             found[nodes]["members-memory"] = measure(engines, nodes).memory
         tables.append(tabulate(found))
@@ -255,17 +256,6 @@ def _phases(options: Namespace) -> list[str]:
         if phase not in PHASES:
             raise NodeError(f"there is no phase {phase!r}: choose from {', '.join(PHASES)}")
     return phases
-
-
-def _counts(options: Namespace) -> list[int]:
-    try:
-        counts = [int(word) for word in options.nodes.split(",")]
-    except ValueError as error:
-        text = f"--nodes must be numbers with commas, not {options.nodes!r}"
-        raise NodeError(text) from error
-    if min(counts) < 1:
-        raise NodeError("--nodes must be at least 1 each")
-    return counts
 
 
 def tabulate(found: Mapping[int, Found]) -> Table:

@@ -29,6 +29,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from bench.counts import counts
 from bench.report import Table, machine, say
 from node.errors import NodeError
 from overlay.catalog.keys import deed_item
@@ -295,16 +296,10 @@ def members(options: Namespace) -> None:
     Raises:
         NodeError: an option is wrong.
     """
-    try:
-        counts = [int(word) for word in options.members.split(",")]
-    except ValueError as error:
-        text = f"--members must be numbers with commas, not {options.members!r}"
-        raise NodeError(text) from error
-    if min(counts) < 1:
-        raise NodeError("--members must be at least 1 each")
-    founded = Founded(max(counts))
+    sizes = counts(options.members, "--members")
+    founded = Founded(max(sizes))
     costs = []
-    for count in counts:
+    for count in sizes:
         costs.append(measure(founded, count))
         say(f"{count} members are measured")
     on = machine()
@@ -315,7 +310,7 @@ def members(options: Namespace) -> None:
     print(f"Python {on['python']}, {on['processor']}\n")
     print(table.markdown() if options.markdown else table.text())
     if options.memory:
-        table = tabulate_memory(founded, counts[-1])
+        table = tabulate_memory(founded, sizes[-1])
         print("\n" + (table.markdown() if options.markdown else table.text()))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from struct import pack
 from typing import Final, NamedTuple
 
+from bench.counts import counts
 from bench.engines import Cluster, Node
 from bench.report import Table, machine, say
 from node.errors import NodeError
@@ -253,7 +254,7 @@ def path(options: Namespace) -> None:
     Raises:
         NodeError: an option is wrong, or a packet was lost.
     """
-    routes = route_counts(options.routes)
+    routes = counts(options.routes, "--routes")
     if options.rounds < 1:
         raise NodeError("--rounds must be at least 1")
     costs = run_cases(routes, options.rounds, say)
@@ -268,21 +269,6 @@ def path(options: Namespace) -> None:
     table = tabulate(costs, routes)
     print(f"Python {on['python']}, {on['processor']}; medians of {options.rounds} rounds\n")
     print(table.markdown() if options.markdown else table.text())
-
-
-def route_counts(text: str) -> list[int]:
-    """Numbers with commas.
-
-    Raises:
-        NodeError: they are not. Nothing else.
-
-    >>> route_counts("10,1000")
-    [10, 1000]
-    """
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError as error:
-        raise NodeError(f"--routes must be numbers with commas, not {text!r}") from error
 
 
 def tabulate(costs: Mapping[tuple[str, int], Cost], routes: Sequence[int]) -> Table:

@@ -13,7 +13,6 @@ from bench.path import (
     Cost,
     measure,
     partial_udp,
-    route_counts,
     run_cases,
     tabulate,
     tcp_super,
@@ -85,8 +84,3 @@ def test_the_table_has_a_column_per_direction_and_number():
         "out, 10 routes", "in, 10 routes", "out, 1,000 routes", "in, 1,000 routes",
     ]  # fmt: skip
     assert table.rows == [["x", "1.00", "2.00", "3.00", "4.00"]]
-
-
-def test_numbers_that_are_none_are_refused():
-    with pytest.raises(NodeError, match="ten"):
-        route_counts("ten")
