@@ -79,7 +79,7 @@ class Parts:
         self.reader = reader or Reader(cluster, settings.limits)
         self.plan = self.reader.plan
         self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
-        self.store = Store(self._admit, settings.limits)
+        self.store = Store(self._admit, settings.limits, self.reader.id_of)
         self.gossip = self._make_gossip(cluster, state, settings, rng)
         self.registrar = _registrar(authority, cluster, psk, state)
         self.sessions = self._make_sessions(

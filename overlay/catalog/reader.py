@@ -23,7 +23,7 @@ from overlay.ipam.deeds import ChainReader
 from overlay.ipam.plan import BlockPlan
 from overlay.wire.certificate import Certificate
 from overlay.wire.cluster import Cluster
-from overlay.wire.items import Item
+from overlay.wire.items import Item, item_id
 
 CERTIFICATES: Final = 4096
 """Certificates remembered (about 500 bytes each). The authority signed each, so strangers cannot
@@ -70,6 +70,10 @@ class Reader(ChainReader):
     def keep(self, item: Item) -> Item:
         """`item`, or an equal one that is held already, so that its bytes are held once."""
         return item
+
+    def id_of(self, item: Item) -> bytes:
+        """The item's id."""
+        return item_id(item)
 
     def record(self, item: Item) -> NodeRecord:
         """A node's record, signed by it. See `open_record_untrusted` for what this raises."""

@@ -55,6 +55,7 @@ class Store:
         admit: whether an item from elsewhere is what it claims to be. Asked only about items
             that would replace what is held, because the answer costs signature checks.
         limits: `items` bounds the number of keys.
+        id_of: what `item_id` says of an item; nodes of one process may share the answers.
 
     Attributes:
         refused: items that `admit` did not vouch for.
@@ -67,6 +68,7 @@ class Store:
     __slots__ = (
         "_admit",
         "_buckets",
+        "_id_of",
         "_ids",
         "_items",
         "_limits",
@@ -79,9 +81,15 @@ class Store:
         "unwelcome",
     )
 
-    def __init__(self, admit: Callable[[Item], bool], limits: Limits) -> None:
+    def __init__(
+        self,
+        admit: Callable[[Item], bool],
+        limits: Limits,
+        id_of: Callable[[Item], bytes] = item_id,
+    ) -> None:
         self._admit = admit
         self._limits = limits
+        self._id_of = id_of
         self._ids: dict[bytes, bytes] = {}  # key -> id
         self._items: dict[bytes, Item] = {}  # id -> item
         # Ids of each bucket: short lists, as a dozen items of 3,000 nodes are in one.
@@ -168,7 +176,8 @@ class Store:
 
     def name(self, item: Item) -> bytes:
         """The id of any item; costs a hash unless it is this very one that is held."""
-        return self._ids[item.key] if self._items.get(item.key) is item else item_id(item)
+        one = self._ids.get(item.key)
+        return one if one is not None and self._items[one] is item else self._id_of(item)
 
     def holds(self, one: bytes) -> bool:
         """Whether the item with this id is held: exactly this version."""
@@ -212,15 +221,15 @@ class Store:
         held = self.get(item.key)
         if held is not None and not _supersedes(item, held):
             if item != held:
-                self.superseded.add(item_id(item))
+                self.superseded.add(self._id_of(item))
             return False
         if held is None and self._full:
             self.overflowed += 1
-            self.unwelcome.add(item_id(item))
+            self.unwelcome.add(self._id_of(item))
             return False
         if not self._admit(item):
             self.refused += 1
-            self.unwelcome.add(item_id(item))
+            self.unwelcome.add(self._id_of(item))
             return False
         return True
 
@@ -232,7 +241,7 @@ class Store:
             del self._items[old]
             self._buckets[bucket].remove(old)
             self.superseded.add(old)
-        one = item_id(item)
+        one = self._id_of(item)
         self._toggle(bucket, one)
         self._ids[key], self._items[one] = one, item
         self._buckets[bucket].append(one)

@@ -39,6 +39,7 @@ class SharedReader(Reader):
         super().__init__(cluster, limits)
         self.plan = BlockPlan(cluster, remember=REMEMBERED)
         self._items: dict[Item, Item] = {}
+        self._ids: dict[Item, bytes] = {}
         self._records: dict[Item, NodeRecord] = {}
         self._chains: dict[bytes, Chain] = {}
         self._signed: dict[Deed | Base, bool] = {}
@@ -46,6 +47,10 @@ class SharedReader(Reader):
     def keep(self, item: Item) -> Item:
         """The first of all equal items that were shown."""
         return self._items.get(item) or _remember(self._items, item, item)
+
+    def id_of(self, item: Item) -> bytes:
+        """As `Reader.id_of`."""
+        return self._ids.get(item) or _remember(self._ids, item, super().id_of(item))
 
     def record(self, item: Item) -> NodeRecord:
         """As `Reader.record`."""

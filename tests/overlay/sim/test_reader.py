@@ -11,7 +11,7 @@ from overlay.keys import verify
 from overlay.sim import World
 from overlay.sim import reader as module
 from overlay.sim.reader import SharedReader
-from overlay.wire.items import Item
+from overlay.wire.items import Item, item_id
 
 
 @pytest.fixture
@@ -46,6 +46,8 @@ def test_equal_items_are_read_once_and_kept_once(world):
     for item in items_of(world):
         assert shared.keep(item) is item
         assert shared.keep(again(item)) is item
+        assert shared.id_of(item) is shared.id_of(again(item))
+        assert shared.id_of(item) == item_id(item)
         if item.key[:1] == b"n":
             assert shared.record(item) is shared.record(again(item))
         else:
