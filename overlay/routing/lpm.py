@@ -1,11 +1,14 @@
 """Longest-prefix match made fast: one dict per prefix length, and a cache in front.
 
 The prefixes of a cluster have very few different lengths (all blocks have one), so hashing the
-leading bits once per length beats walking a trie bit by bit in Python:
+masked address once per length beats walking a trie bit by bit in Python:
 
-    lookup(10.244.3.9)   /32  {..}                 miss
-                         /24  {10.244.3: node C}   hit
+    lookup(10.244.3.9)   /32  {..}                   miss
+                         /24  {10.244.3.0: node C}   hit
                          /16  (never looked at)
+
+An entry's key is the very number that its prefix begins with: where prefixes are shared, as the
+nodes of one process do it, so are the keys.
 
 The work grows with the number of distinct lengths, not of prefixes. A dict of whole addresses in
 front makes it independent of both: measured on CPython 3.11, 0.08 us for a cached address whatever
@@ -27,7 +30,7 @@ from overlay.types import Prefix
 Target = TypeVar("Target")
 Answer = TypeVar("Answer")
 Place = tuple[int, int]
-"""Length and leading bits of a prefix."""
+"""Length and first address of a prefix."""
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
@@ -52,8 +55,8 @@ class LongestPrefixMatch(Generic[Target, Answer]):
     def __init__(self, bits: int, answer: Callable[[Target], Answer]) -> None:
         self._bits = bits
         self._answer = answer
-        self._dicts: dict[int, dict[int, Target]] = {}  # prefix length -> leading bits -> target
-        self._levels: tuple[tuple[int, dict[int, Target]], ...] = ()  # (shift, dict), longest first
+        self._dicts: dict[int, dict[int, Target]] = {}  # prefix length -> first address -> target
+        self._levels: tuple[tuple[int, dict[int, Target]], ...] = ()  # (mask, dict), longest first
         self._cache: dict[int, Answer] = {}
 
     def lookup(self, address: int) -> Answer | None:
@@ -62,8 +65,8 @@ class LongestPrefixMatch(Generic[Target, Answer]):
         return answer if answer is not None else self._search(address)
 
     def _search(self, address: int) -> Answer | None:
-        for shift, level in self._levels:
-            target = level.get(address >> shift)
+        for mask, level in self._levels:
+            target = level.get(address & mask)
             if target is not None:
                 if len(self._cache) >= CACHE_SIZE:
                     self._cache.clear()
@@ -74,7 +77,7 @@ class LongestPrefixMatch(Generic[Target, Answer]):
     def get(self, prefix: Prefix) -> Target | None:
         """The target of exactly this prefix."""
         level = self._dicts.get(prefix.prefixlen)
-        return None if level is None else level.get(self._leading(prefix))
+        return None if level is None else level.get(int(prefix.network_address))
 
     def insert(self, prefix: Prefix, target: Target) -> None:
         """Add a prefix, or change its target."""
@@ -96,54 +99,49 @@ class LongestPrefixMatch(Generic[Target, Answer]):
 
     def items(self) -> Iterator[tuple[Prefix, Target]]:
         """All prefixes and their targets, longest first, then by address."""
-        for shift, level in self._levels:
-            for leading in sorted(level):
-                yield self.at((self._bits - shift, leading))
+        for length in sorted(self._dicts, reverse=True):
+            for first in sorted(self._dicts[length]):
+                yield self.at((length, first))
 
     def places(self) -> Iterator[Place]:
         """Where targets are, in any order; unlike prefixes they cost next to nothing."""
         for length, level in self._dicts.items():
-            for leading in level:
-                yield length, leading
+            for first in level:
+                yield length, first
 
     def at(self, place: Place) -> tuple[Prefix, Target]:
         """The prefix at one of the `places`, and its target."""
-        length, leading = place
+        length, first = place
         network = IPv4Network if self._bits == IPV4_BITS else IPv6Network
-        return network((leading << (self._bits - length), length)), self._dicts[length][leading]
+        return network((first, length)), self._dicts[length][first]
 
     def __len__(self) -> int:
         return sum(len(level) for level in self._dicts.values())
 
     def _put(self, prefix: Prefix, target: Target) -> None:
-        self._dicts.setdefault(prefix.prefixlen, {})[self._leading(prefix)] = target
+        self._dicts.setdefault(prefix.prefixlen, {})[int(prefix.network_address)] = target
 
     def _drop(self, prefix: Prefix) -> None:
         level = self._dicts.get(prefix.prefixlen, {})
-        level.pop(self._leading(prefix), None)
+        level.pop(int(prefix.network_address), None)
         if not level:
             self._dicts.pop(prefix.prefixlen, None)
-
-    def _leading(self, prefix: Prefix) -> int:
-        return int(prefix.network_address) >> (self._bits - prefix.prefixlen)
 
     def _rebuild(self) -> None:
         self._cache.clear()
         self._levels = tuple(
-            (self._bits - length, self._dicts[length])
+            ((1 << self._bits) - (1 << self._bits - length), self._dicts[length])
             for length in sorted(self._dicts, reverse=True)
         )
 
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
-        shifts = [shift for shift, _ in self._levels]
-        assert shifts == sorted(set(shifts))
+        masks = [mask for mask, _ in self._levels]
+        assert masks == sorted(set(masks), reverse=True)
         assert all(level for _, level in self._levels), "an empty level costs every lookup"
         assert len(self._cache) <= CACHE_SIZE
         for address, answer in self._cache.items():
             first = next(
-                level[address >> shift]
-                for shift, level in self._levels
-                if address >> shift in level
+                level[address & mask] for mask, level in self._levels if address & mask in level
             )
             assert self._answer(first) is answer, "the cache disagrees with the levels"
