@@ -300,11 +300,10 @@ class Outbound:
         keypair = peer.keypair
         if keypair is None or not keypair.usable(now):
             return
-        while peer.queue:
-            waiting = peer.queue.popleft()
-            self._ledger.queued_packets -= 1
-            self._sealer.seal(peer, keypair, memoryview(waiting), 1)
-        peer.queued_bytes = 0
+        waiting, peer.queue, peer.queued_bytes = peer.queue, [], 0
+        self._ledger.queued_packets -= len(waiting)
+        for packet in waiting:
+            self._sealer.seal(peer, keypair, memoryview(packet), 1)
 
     def abandon(self, peer: PeerPath) -> None:
         """No session will come: lose what was packed, and what waited for one."""

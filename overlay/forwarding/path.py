@@ -6,7 +6,6 @@ and keeps its own counters, what is packed for it and the queue of packets that 
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from overlay.drops import DropReason
@@ -72,7 +71,7 @@ class PeerPath:
         self.spans: list[int] = []
         self.fill = 0
         self.packed = 0
-        self.queue: deque[bytes] = deque()
+        self.queue: list[bytes] = []
         self.queued_bytes = 0
         self.heard_at: float | None = None
         self.tx_bytes = 0
