@@ -8,7 +8,7 @@ from overlay.effects import Left
 from overlay.sim import Link, Machine, World, udp
 from overlay.sim.world import EPOCH
 from overlay.views import NodeState
-from tests.sim.worlds import LOSSY, blocks_of, routes_to, settled
+from tests.sim.worlds import LOSSY, blocks_of, knows_pod, routes_to, settled
 
 
 def test_a_crashed_node_comes_back_with_its_identity_block_and_pods():
@@ -303,10 +303,6 @@ def test_a_long_cut_is_noticed_and_both_sides_find_each_other_again():
 
 def state_of(world: World, name: str, seen_by: str) -> NodeState:
     return {node.name: node.state for node in world[seen_by].snapshot().nodes}[name]
-
-
-def knows_pod(world: World, name: str, pod: str) -> bool:
-    return any(view.name == pod for view in world[name].snapshot().pods)
 
 
 def test_a_block_that_arrives_while_the_disk_is_full_is_used_when_it_is_not():

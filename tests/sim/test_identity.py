@@ -9,7 +9,7 @@ import pytest
 from overlay.conflict import CODE
 from overlay.errors import RefusedError
 from overlay.sim import Machine, World, udp
-from tests.sim.worlds import LOSSY, blocks_of, settled
+from tests.sim.worlds import LOSSY, blocks_of, knows_pod, settled
 
 Entries = Mapping[bytes, bytes]
 
@@ -180,10 +180,6 @@ def test_addresses_of_pods_that_the_backup_does_not_know_rest_after_a_claim():
 def no_one_says_so(world: World) -> bool:
     codes = {CODE, "node-identity-conflict"}
     return not any(codes & problems(one) for one in world.live())
-
-
-def knows_pod(world: World, name: str, pod: str) -> bool:
-    return any(view.name == pod for view in world[name].snapshot().pods)
 
 
 def test_a_claim_while_the_other_machine_still_runs_is_seen_again():

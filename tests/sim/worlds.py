@@ -29,6 +29,11 @@ def blocks_of(world: World, name: str) -> list[str]:
     return [str(prefix) for prefix in world[name].snapshot().own_prefixes if prefix.version == 4]
 
 
+def knows_pod(world: World, name: str, pod: str) -> bool:
+    """Whether a node lists a pod of that name."""
+    return any(view.name == pod for view in world[name].snapshot().pods)
+
+
 def routes_to(world: World, name: str, seen_by: str) -> list[str]:
     """Prefixes that `seen_by` routes to `name`, as text."""
     return sorted(str(r.prefix) for r in world[seen_by].snapshot().routes if r.node == name)
