@@ -40,7 +40,7 @@ The same from a file, with something expected of it (`muslin sim` does this):
 Reading order, from the network to the whole:
 
     time          `clock`, and as a machine sees it `localtime`, `timer`
-    network       `link`, `nat`, `underlay`
+    network       `lots` (what chance decides), `link`, `nat`, `underlay`
     faults        `faults` (cuts, disks), `processor` (pauses, starvation)
     a machine     `inbox`, `port`, `executor`, `machine`; `applicant` still has to join
     a cluster     `authority`, `reader`, `site`, `world`; `packets` that pods send

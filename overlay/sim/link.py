@@ -26,12 +26,13 @@ References:
 
 from __future__ import annotations
 
-import random
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 from overlay.errors import ConfigError
+from overlay.sim.lots import Lots
 
 MIN_MTU = 576
 """The smallest packet every IPv4 host must take (RFC 1122, section 3.3.2)."""
@@ -175,14 +176,14 @@ class Pipe:
 
     Args:
         link: what the path is like; may be replaced at any time.
-        rng: decides all fates.
+        lots: decide all fates.
     """
 
-    __slots__ = ("_bad", "_free_at", "_last_at", "_rng", "link")
+    __slots__ = ("_bad", "_free_at", "_last_at", "_lots", "link")
 
-    def __init__(self, link: Link, rng: random.Random) -> None:
+    def __init__(self, link: Link, lots: Lots) -> None:
         self.link = link
-        self._rng = rng
+        self._lots = lots
         self._last_at = 0.0
         self._free_at = 0.0
         self._bad = False
@@ -209,13 +210,15 @@ class Pipe:
         return [self._fate(datagram, room, at) for datagram in cut(burst, segment_size)]
 
     def _extra(self, link: Link) -> float:
+        draw = self._lots.random
         match link.spread:
             case Spread.UNIFORM:
-                return link.jitter * self._rng.random()
-            case Spread.NORMAL:
-                return abs(self._rng.gauss(0.0, link.jitter))
+                return link.jitter * draw()
+            case Spread.NORMAL:  # Box and Muller 1958, of which it takes one half
+                radius = math.sqrt(-2.0 * math.log(1.0 - draw()))
+                return link.jitter * radius * abs(math.cos(math.tau * draw()))
             case Spread.EXPONENTIAL:
-                return self._rng.expovariate(1.0 / link.jitter)
+                return link.jitter * -math.log(1.0 - draw())
 
     def _queued(
         self, datagram: bytes, room: int, overhead: int, delay: float, *, now: float
@@ -234,25 +237,25 @@ class Pipe:
         return self._fate(datagram, room, at)
 
     def _fate(self, datagram: bytes, room: int, at: float) -> Fate:
-        link, rng = self.link, self._rng
+        link, lots = self.link, self._lots
         if len(datagram) > room:
             return Fate(datagram, (), Lost.TOO_BIG)
-        if link.loss and rng.random() < link.loss:
+        if link.loss and lots.random() < link.loss:
             return Fate(datagram, (), Lost.CHANCE)
         if link.bad_enter and self._is_lost_in_bad_time():
             return Fate(datagram, (), Lost.CHANCE)
-        if link.reordering and rng.random() < link.reordering:
-            return Fate(datagram, (at + link.held_back * rng.random(),), None)
-        if link.duplication and rng.random() < link.duplication:
-            return Fate(datagram, (at, at + link.held_back * rng.random()), None)
+        if link.reordering and lots.random() < link.reordering:
+            return Fate(datagram, (at + link.held_back * lots.random(),), None)
+        if link.duplication and lots.random() < link.duplication:
+            return Fate(datagram, (at, at + link.held_back * lots.random()), None)
         return Fate(datagram, (at,), None)
 
     def _is_lost_in_bad_time(self) -> bool:
-        link, rng = self.link, self._rng
+        link, lots = self.link, self._lots
         change = link.bad_leave if self._bad else link.bad_enter
-        if rng.random() < change:
+        if lots.random() < change:
             self._bad = not self._bad
-        return self._bad and rng.random() < link.bad_loss
+        return self._bad and lots.random() < link.bad_loss
 
     def reads(self, fates: list[Fate], segment_size: int) -> list[Read]:
         """What the receiver's socket returns for the datagrams of one send, in order of sending."""

@@ -13,7 +13,6 @@ nobody's. A datagram to a NAT's public address is for whom the NAT says.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
@@ -21,6 +20,7 @@ from typing import Final, NamedTuple
 from overlay.sim.clock import Clock
 from overlay.sim.faults import Cuts
 from overlay.sim.link import Fate, Link, Lost, Pipe, Read, cut
+from overlay.sim.lots import Lots
 from overlay.sim.nat import Nat
 from overlay.sim.trace import Trace
 from overlay.types import Endpoint
@@ -113,10 +113,10 @@ class Underlay:
     def _pipe(self, source: str, destination: str) -> Pipe:
         pipe = self._pipes.get((source, destination))
         if pipe is None:
-            rng = random.Random(f"{self._seed}/link/{source}/{destination}")
+            lots = Lots(f"{self._seed}/link/{source}/{destination}")
             said = [rule.link for rule in self._rules if rule.covers(source, destination)]
             link = said[-1] if said else self._link
-            pipe = self._pipes[source, destination] = Pipe(link, rng)
+            pipe = self._pipes[source, destination] = Pipe(link, lots)
         return pipe
 
     def send(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from itertools import pairwise
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import ConfigError
 from overlay.sim.link import MIN_MTU, Link, Lost, Pipe, Spread, cut
+from overlay.sim.lots import Lots
 
 shares = st.floats(0.0, 1.0)
 links = st.builds(
@@ -26,13 +26,13 @@ links = st.builds(
 
 def carried(link: Link, count: int, seed: int = 1) -> list:
     """Fates of `count` numbered datagrams, sent 1 ms apart."""
-    pipe = Pipe(link, random.Random(seed))
+    pipe = Pipe(link, Lots(str(seed)))
     return [pipe.carry(n.to_bytes(2), 0, 28, n * 0.001)[0] for n in range(count)]
 
 
 @given(links, st.binary(min_size=1, max_size=6000), st.integers(1, 1500), st.integers(0, 9))
 def test_every_datagram_is_read_as_often_as_its_fate_says(link, burst, segment_size, seed):
-    pipe = Pipe(link, random.Random(seed))
+    pipe = Pipe(link, Lots(str(seed)))
     fates = pipe.carry(burst, segment_size, 28, 5.0)
     assert b"".join(fate.datagram for fate in fates) == burst
     expected = sorted(fate.datagram for fate in fates for _ in fate.arrivals)
@@ -69,7 +69,7 @@ def test_loss_and_duplication_hit_their_share():
 
 
 def test_a_datagram_over_the_mtu_vanishes_in_a_black_hole():
-    pipe = Pipe(Link(mtu=1280), random.Random(1))
+    pipe = Pipe(Link(mtu=1280), Lots("1"))
     assert pipe.carry(bytes(1252), 0, 28, 0.0)[0].lost is None
     assert pipe.carry(bytes(1253), 0, 28, 0.0)[0].lost is Lost.TOO_BIG
     assert pipe.carry(bytes(1233), 0, 48, 0.0)[0].lost is Lost.TOO_BIG
@@ -82,17 +82,17 @@ def test_the_same_seed_decides_the_same_fates():
 
 
 def test_the_datagrams_of_one_send_are_read_together_when_the_link_coalesces():
-    pipe = Pipe(Link(coalesce=True, jitter=0.1), random.Random(1))
+    pipe = Pipe(Link(coalesce=True, jitter=0.1), Lots("1"))
     fates = pipe.carry(b"aabbccd", 2, 28, 0.0)
     (read,) = pipe.reads(fates, 2)
     assert (read.buffer, read.segment_size) == (b"aabbccd", 2)
-    alone = Pipe(Link(), random.Random(1))
+    alone = Pipe(Link(), Lots("1"))
     reads = alone.reads(alone.carry(b"aabbccd", 2, 28, 0.0), 2)
     assert [read.buffer for read in reads] == [b"aa", b"bb", b"cc", b"d"]
 
 
 def test_what_survives_of_a_burst_is_read_together():
-    pipe = Pipe(Link(coalesce=True, loss=0.5), random.Random(3))
+    pipe = Pipe(Link(coalesce=True, loss=0.5), Lots("3"))
     fates = pipe.carry(b"aabbccddee", 2, 28, 0.0)
     survivors = [fate.datagram for fate in fates if fate.arrivals]
     assert 1 < len(survivors) < 5
@@ -111,7 +111,7 @@ def test_a_link_that_cannot_be_is_refused_by_the_name_of_its_setting(key, value)
 
 def test_a_rate_spaces_datagrams_and_a_full_queue_drops():
     link = Link(latency=0.0, rate=8000.0, queue=300)  # 1000 bytes a second
-    pipe = Pipe(link, random.Random(1))
+    pipe = Pipe(link, Lots("1"))
     fates = pipe.carry(bytes(4 * 72), 72, 28, 0.0)
     assert [fate.arrivals[0] for fate in fates[:3]] == pytest.approx([0.1, 0.2, 0.3])
     assert fates[3].lost is Lost.QUEUE
@@ -120,7 +120,7 @@ def test_a_rate_spaces_datagrams_and_a_full_queue_drops():
 
 
 def test_an_idle_link_takes_a_datagram_that_is_larger_than_its_queue():
-    pipe = Pipe(Link(rate=8000.0, queue=0), random.Random(1))
+    pipe = Pipe(Link(rate=8000.0, queue=0), Lots("1"))
     assert pipe.carry(bytes(1000), 0, 28, 0.0)[0].lost is None
     assert pipe.carry(bytes(10), 0, 28, 0.0)[0].lost is Lost.QUEUE
 
@@ -138,7 +138,7 @@ def test_bursts_of_loss_are_as_frequent_and_as_long_as_they_should_be():
 )
 def test_delays_are_distributed_as_the_link_says(spread, mean, longest):
     link = Link(latency=1.0, jitter=0.1, spread=spread)
-    pipe = Pipe(link, random.Random(1))
+    pipe = Pipe(link, Lots("1"))
     delays = [pipe.carry(b"x", 0, 28, n * 9.0)[0].arrivals[0] - n * 9.0 - 1.0 for n in range(5000)]
     assert sum(delays) / 5000 == pytest.approx(mean, rel=0.05)
     assert min(delays) >= 0.0
