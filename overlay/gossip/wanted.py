@@ -95,7 +95,8 @@ class Wanted:
         self._round_trip = round_trip
         self._waiting: dict[bytes, _Wanted] = {}
         self._asked: dict[bytes, _Wanted] = {}
-        self._due: list[tuple[float, bytes]] = []  # a heap
+        # A heap. Ids that were asked for together have one entry: most of them come long before.
+        self._due: list[tuple[float, list[bytes]]] = []
         self._open: dict[NodeId, int] = {}
 
     def __contains__(self, one: bytes) -> bool:
@@ -146,12 +147,16 @@ class Wanted:
                 asked.setdefault(node, []).append(one)
         waits = {node: self._wait(node) for node in asked}
         for node, ids in asked.items():
+            due: dict[int, list[bytes]] = {}
             for one in ids:
                 wanted = self._asked[one]
                 if wanted.asked[0] == node:
-                    wait = min(waits[node] * 2 ** (wanted.tries // STEADY), LONGEST)
-                    wanted.retry_at = now + wait
-                    heappush(self._due, (wanted.retry_at, one))
+                    due.setdefault(wanted.tries // STEADY, []).append(one)
+            for doubled, together in due.items():
+                retry_at = now + min(waits[node] * 2**doubled, LONGEST)
+                for one in together:
+                    self._asked[one].retry_at = retry_at
+                heappush(self._due, (retry_at, together))
         return [(node, Want(b"".join(ids))) for node, ids in asked.items()]
 
     def _choose(self, wanted: _Wanted, asked: Collection[NodeId]) -> tuple[NodeId, ...]:
@@ -171,25 +176,36 @@ class Wanted:
     def next_deadline(self) -> float | None:
         """When to call `on_deadline`; None while nothing was asked for."""
         while self._due:
-            at, one = self._due[0]
-            wanted = self._asked.get(one)
-            if wanted is not None and wanted.retry_at == at:
-                return at
+            at, together = self._due[0]
+            while together:
+                if self._is_due(together[-1], at):
+                    return at
+                together.pop()
             heappop(self._due)
         return None
+
+    def _is_due(self, one: bytes, at: float) -> bool:
+        """Whether the wait that ends at `at` is the present one for this item."""
+        wanted = self._asked.get(one)
+        return wanted is not None and wanted.retry_at == at
 
     def on_deadline(self, now: float) -> None:
         """What did not come waits for another that has it, if there is one."""
         most = TRIES if len(self) <= FEW else TRIES_OF_MANY
         while (at := self.next_deadline()) is not None and now >= at:
-            _, one = heappop(self._due)
-            wanted = self._asked.pop(one)
-            self._release(wanted)
-            wanted.tries += 1
-            if wanted.tries < most:
-                others = [node for node in wanted.offerers if node not in wanted.asked]
-                wanted.offerers = [*others, *wanted.asked]
-                self._waiting[one] = wanted
+            _, together = heappop(self._due)
+            for one in together:
+                if self._is_due(one, at):
+                    self._retry(one, most)
+
+    def _retry(self, one: bytes, most: int) -> None:
+        wanted = self._asked.pop(one)
+        self._release(wanted)
+        wanted.tries += 1
+        if wanted.tries < most:
+            others = [node for node in wanted.offerers if node not in wanted.asked]
+            wanted.offerers = [*others, *wanted.asked]
+            self._waiting[one] = wanted
 
     def _release(self, wanted: _Wanted) -> None:
         for node in wanted.asked:
