@@ -149,6 +149,36 @@ def test_a_short_wait_does_not_end_behind_a_longer_one():
     assert wanted.next_deadline() == pytest.approx(1.0 + ROUND_TRIPS * 0.2 + PER_ITEM)
 
 
+@pytest.mark.parametrize(("comes", "lacks"), [(X, Y), (Y, X)])
+def test_of_two_that_were_asked_for_together_the_one_that_did_not_come_is_asked_for_again(
+    comes, lacks
+):
+    wanted = make()
+    wanted.offer(A, X)
+    wanted.offer(A, Y)
+    assert wanted.ask(1.0) == [(A, Want(X + Y))]
+    wanted.got(comes)
+    assert wanted.next_deadline() == pytest.approx(1.0 + RETRY + 2 * PER_ITEM)
+    wanted.on_deadline(wanted.next_deadline())
+    assert wanted.ask(2.0) == [(A, Want(lacks))]
+    wanted.got(lacks)
+    assert wanted.next_deadline() is None
+
+
+def test_who_wants_again_what_came_waits_from_then_on():
+    wanted = make()
+    wanted.offer(A, X)
+    wanted.offer(A, Y)
+    wanted.ask(1.0)
+    wanted.got(X)
+    wanted.offer(B, X)
+    wanted.ask(1.1)
+    wanted.on_deadline(wanted.next_deadline())
+    assert wanted.ask(1.2) == [(A, Want(Y))]
+    wanted.got(Y)
+    assert wanted.next_deadline() == pytest.approx(1.1 + RETRY + 2 * PER_ITEM)
+
+
 def test_one_node_is_not_asked_for_everything_at_once():
     wanted = make()
     for one in ids(3 * WINDOW):
