@@ -62,7 +62,7 @@ class Keyring:
     def __init__(self, indexes: Indexes, *, wins_ties: bool) -> None:
         self._indexes = indexes
         self._wins_ties = wins_ties
-        self._tied: Keypair | None = None
+        self._tied = False  # whether `next` was on its way when `current` was
         self.previous: Keypair | None = None
         self.current: Keypair | None = None
         self.next: Keypair | None = None
@@ -70,7 +70,7 @@ class Keyring:
     def accept(self, keypair: Keypair) -> None:
         """A responder's new keypair, which the caller has put into the table as half open."""
         self._release(self.next)
-        self.next = keypair
+        self.next, self._tied = keypair, False
 
     def complete(self, keypair: Keypair) -> None:
         """An initiator's new keypair: the response proved that the other end has it."""
@@ -78,7 +78,7 @@ class Keyring:
         self._release(self.previous)
         self.previous, self.current = self.current, keypair
         # What is unconfirmed at this moment was on its way at the same time as ours.
-        self._tied = self.next
+        self._tied = self.next is not None
 
     def confirm(self, keypair: Keypair) -> bool:
         """A burst under the unconfirmed `keypair` has authenticated.
@@ -93,7 +93,7 @@ class Keyring:
         self._indexes.confirm(keypair)
         self.next = None
         self._release(self.previous)
-        if self._wins_ties and keypair is self._tied:
+        if self._wins_ties and self._tied:
             self.previous = keypair
             return False
         self.previous, self.current = self.current, keypair
@@ -118,7 +118,7 @@ class Keyring:
         """Drop everything."""
         for keypair in self.held():
             self._release(keypair)
-        self.previous = self.current = self.next = self._tied = None
+        self.previous = self.current = self.next = None
 
     def held(self) -> tuple[Keypair | None, Keypair | None, Keypair | None]:
         """Previous, current, next."""

@@ -106,6 +106,7 @@ class PeerSession:
     """
 
     __slots__ = (
+        "_asked",
         "_attempt",
         "_give_up_at",
         "_local",
@@ -138,6 +139,7 @@ class PeerSession:
         self._local = local
         self._macs = MacMaker(static)
         self._attempt: Attempt | None = None
+        self._asked: Endpoint | None = None  # where its initiation went
         self._tries = 0
         self._retry_at = 0.0
         self._give_up_at = 0.0
@@ -195,22 +197,25 @@ class PeerSession:
         )
         local.table.pending[attempt.index] = self
         self._attempt = attempt
+        self._asked = endpoint
         self._tries += 1
         self._retry_at = now + when.retry_delay(self._tries, local.rng.random(), local.timing)
         datagram = self._macs.with_macs(attempt.datagram, now)
         # A stamp is only as good as the boot counter below it, which may not be stored yet.
         return [SendDatagram(endpoint, datagram, at_once=not local.voice.raised)]
 
-    def on_response_untrusted(
-        self, response: Response, source: Endpoint, now: float
-    ) -> list[Effect]:
+    def on_response_untrusted(self, response: Response, now: float) -> list[Effect]:
         """The response to our last initiation; its receiver index was looked up.
+
+        The session comes up where the initiation was sent, for that is where it has arrived.
+        Where the response came from shows nothing: it may have been caught, and sent from there.
 
         Raises:
             AuthError: it does not verify.
             WireError: what is in it does not parse. Nothing else.
         """
         assert self._attempt is not None, "the index of an attempt ends with it"
+        assert self._asked is not None, "it was sent somewhere"
         finished = self._attempt.finish_untrusted(
             response,
             node=self.node,
@@ -224,7 +229,7 @@ class PeerSession:
         self._cancel_attempt()
         keypair, self.observed = finished
         self.keyring.complete(keypair)
-        return self._on_new_current(keypair, source, now)
+        return self._on_new_current(keypair, self._asked, now)
 
     def _on_stale(self, stamp: int, now: float) -> list[Effect]:
         """The node has seen a greater stamp of ours than we sent: try again above it, at once.
@@ -267,16 +272,16 @@ class PeerSession:
 
     # -- up and down -------------------------------------------------------------------------------
 
-    def _on_new_current(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
-        self.endpoint = source
+    def _on_new_current(self, keypair: Keypair, endpoint: Endpoint, now: float) -> list[Effect]:
+        self.endpoint = endpoint
         self._rekey_at = when.rekey_at(keypair.created_at, self._local.timing)
         self._sent_before = None
-        effects: list[Effect] = [SessionUp(self.node, source)]
+        effects: list[Effect] = [SessionUp(self.node, endpoint)]
         if self.established_at is None:
             self.established_at = now
             fields = {
                 "peer": short_id(self.node),
-                "endpoint": str(source),
+                "endpoint": str(endpoint),
                 "cipher": suite_name(keypair.suite),
             }
             effects.append(Report("session.established", fields))

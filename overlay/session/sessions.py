@@ -8,9 +8,9 @@
 A datagram that fails any of these has changed nothing, and gets no answer. But a stamp that is not
 newer, or a removed node's, gets one without a session (`AnsweredError`): it may not know.
 
-Even an authentic initiation changes neither where packets go nor what seals them: its sender may
-have moved on, and the datagram may have been caught and sent again from elsewhere. Only the first
-burst under the new keypair does (`on_opened`).
+Even an authentic initiation changes neither where packets go nor what seals them: it may be old,
+or caught and sent again from elsewhere. The first burst under the new keypair does (`on_opened`).
+A response brings a keypair, but no address: the one that the initiation was sent to stays.
 
 A joiner has no certificate; its token's secret is the pre-shared key of its handshake. Its keypair
 belongs to no peer: it counts as half open even when confirmed, so that what strangers with a token
@@ -272,7 +272,7 @@ class Sessions:
             case header.TYPE_INITIATION:
                 return self._on_initiation_untrusted(datagram, source, now)
             case header.TYPE_RESPONSE:
-                return self._on_response_untrusted(datagram, source, now)
+                return self._on_response_untrusted(datagram, now)
             case header.TYPE_COOKIE_REPLY:
                 return self._on_cookie_untrusted(datagram, now)
             case other:
@@ -327,11 +327,11 @@ class Sessions:
         datagram = MacMaker(received.remote_static).with_macs(response, now)
         return [SendDatagram(source, datagram, at_once=True)]
 
-    def _on_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+    def _on_response_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
         response = Response.decode_untrusted(datagram)
         self._gate.check_mac1(datagram)
         peer = self._waiting(response.receiver)
-        return self._changed(peer, peer.on_response_untrusted(response, source, now))
+        return self._changed(peer, peer.on_response_untrusted(response, now))
 
     def _on_cookie_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
         reply = CookieReply.decode_untrusted(datagram)

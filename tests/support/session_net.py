@@ -20,6 +20,7 @@ from overlay.catalog.reader import Reader
 from overlay.config import Limits, Settings, Timing
 from overlay.effects import Effect, SendDatagram, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
+from overlay.session.handshake import AnsweredError
 from overlay.session.joiner import JoinSession
 from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
@@ -31,6 +32,8 @@ from tests.support.clusters import WALL, make_cluster, make_identity, signing_ke
 
 PSK = b"\x05" * 32
 TOKEN, SECRET = b"t" * 16, b"s" * 32
+PROBE = b"probe"
+"""What a node says first under a new keypair."""
 STRANGER = Endpoint("203.0.113.9", 999)
 CLUSTER = make_cluster()
 
@@ -49,7 +52,14 @@ TERRIBLE = Link(loss=0.3, duplicates=0.2, delay=(0.01, 1.5))
 
 
 class Node:
-    """One node: sessions, what they wanted, and the bursts that arrived."""
+    """One node: sessions, what they wanted, and what arrived.
+
+    Attributes:
+        effects: all that the sessions wanted.
+        received: who sent each burst, and what was in it.
+        taken: the datagrams that were not refused.
+        refused: why the others were.
+    """
 
     def __init__(self, network: Network, number: int, *, boot: int = 1, **changes: object) -> None:
         self.network = network
@@ -71,6 +81,7 @@ class Node:
         self.sessions = Sessions(**{**arguments, **changes})
         self.effects: list[Effect] = []
         self.received: list[tuple[NodeId | None, bytes]] = []
+        self.taken: set[bytes] = set()
         self.refused: list[Exception] = []
 
     def knows(self, *others: Node) -> None:
@@ -96,7 +107,7 @@ class Node:
                 case SessionUp(node, endpoint):
                     keypair = self.sessions.sending_keypair(node, self.network.now)
                     assert keypair is not None
-                    self.network.send(self, endpoint, sealed(keypair, b"probe"))
+                    self.network.send(self, endpoint, sealed(keypair, PROBE))
 
     def on_datagram(self, datagram: bytes, source: Endpoint) -> None:
         now = self.network.now
@@ -105,11 +116,16 @@ class Node:
             return
         try:
             self.act(self.sessions.on_handshake_untrusted(datagram, source, now))
+            self.taken.add(datagram)
         except (AuthError, WireError) as error:
             self.refused.append(error)
+            if isinstance(error, AnsweredError):
+                self.network.send(self, source, error.answer)
 
     def on_burst(self, datagram: bytes, source: Endpoint) -> None:
         header = Header.decode_untrusted(datagram)
+        if header.fault() is not None:
+            return  # the one thing that the tag does not cover is which segment this is
         keypair = self.sessions.keypairs.get(header.receiver)
         if keypair is None or not keypair.usable(self.network.now):
             return
@@ -117,6 +133,7 @@ class Node:
             return
         self.received.append((keypair.node, opened(keypair, datagram)))
         assert keypair.replay.accept(header.counter)
+        self.taken.add(datagram)
         if not keypair.confirmed:
             self.act(self.sessions.on_opened(keypair, source, self.network.now))
 

@@ -289,6 +289,28 @@ def test_only_the_first_burst_under_the_new_keypair_moves_the_endpoint():
     assert b.sessions.on_opened(keypair, a.endpoint, 0.0) == []
 
 
+def test_a_response_that_was_caught_and_sent_from_elsewhere_moves_no_address():
+    network, a, b = two()
+    [response] = b.sessions.on_handshake_untrusted(initiation(a, b), a.endpoint, 0.0)
+    effects = a.sessions.on_handshake_untrusted(response.datagram, STRANGER, 0.0)
+    assert effects[0] == SessionUp(b.id, b.endpoint)
+    a.send(b, b"first")
+    network.run(1.0)
+    assert b.received == [(a.id, b"first")]
+    assert up(a, b)
+
+
+def test_an_answered_question_brings_the_session_to_where_it_was_asked():
+    network, a, b = two()
+    a.connect(b)
+    network.run(1.0)
+    [question] = a.sessions.ask_at(b.id, STRANGER, 1.0)
+    assert question.endpoint == STRANGER
+    [response] = b.sessions.on_handshake_untrusted(question.datagram, a.endpoint, 1.0)
+    effects = a.sessions.on_handshake_untrusted(response.datagram, b.endpoint, 1.0)
+    assert effects == [SessionUp(b.id, STRANGER)]
+
+
 def test_a_replayed_initiation_is_refused_as_a_replay():
     _, a, b = two()
     datagram = initiation(a, b)
