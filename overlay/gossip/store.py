@@ -58,7 +58,7 @@ class Store:
         id_of: what `item_id` says of an item; nodes of one process may share the answers.
 
     Attributes:
-        refused: items that `admit` did not vouch for.
+        refused: items that `admit` did not vouch for, or whose id an item of another key has.
         overflowed: items with a new key that came when the store was full.
         unstored: keys of items that changed since whoever stores them emptied it.
         superseded: ids of items of which a newer version is held, for a while.
@@ -116,15 +116,18 @@ class Store:
         new = {}
         for item in items:
             if self._wins(item):
-                self._set(item)
-                new[item.key] = item
+                if self._set(item):
+                    new[item.key] = item
+                else:
+                    self.refused += 1
         return list(new.values())
 
     def put(self, item: Item) -> bool:
         """Take over an item of this node's own, or from its own stored state, without asking.
 
         Returns:
-            False, and nothing changes, when the same or a newer item is held.
+            False, and nothing changes, when the same or a newer item is held, or one of another
+            key that has its id.
 
         Raises:
             CapacityError: the key is new and the store is full (`items`). Nothing else.
@@ -134,8 +137,7 @@ class Store:
             raise CapacityError(f"the store holds {len(self._items)} items already", "items")
         if held is not None and not _supersedes(item, held):
             return False
-        self._set(item)
-        return True
+        return self._set(item)
 
     def fits(self, key: bytes) -> bool:
         """Whether an item with this key can be kept: one is held already, or there is room."""
@@ -233,19 +235,26 @@ class Store:
             return False
         return True
 
-    def _set(self, item: Item) -> None:
+    def _set(self, item: Item) -> bool:
+        """Hold an item; False, and nothing changes, if one of another key has its id.
+
+        Ids are short: whoever makes items can, with much work, make two with one id.
+        """
         key, bucket = item.key, bucket_of(item.key)
+        one = self._id_of(item)
+        if one in self._items:
+            return False
         old = self._ids.get(key)
         if old is not None:
             self._toggle(bucket, old)
             del self._items[old]
             self._buckets[bucket].remove(old)
             self.superseded.add(old)
-        one = self._id_of(item)
         self._toggle(bucket, one)
         self._ids[key], self._items[one] = one, item
         self._buckets[bucket].append(one)
         self.unstored.add(key)
+        return True
 
     def _toggle(self, bucket: int, one: bytes) -> None:
         number = int.from_bytes(one, "big")

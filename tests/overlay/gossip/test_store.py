@@ -169,3 +169,14 @@ def test_a_full_store_has_room_for_the_keys_it_holds_and_no_others():
     store = make_store([Item(b"k", 1, b"")], limit=1)
     assert store.fits(b"k")
     assert not store.fits(b"other")
+
+
+def test_two_keys_whose_items_have_one_id_do_not_disturb_each_other():
+    store = Store(lambda item: True, Limits(), lambda item: item_id(item._replace(key=b"k")))
+    first, second = Item(b"na", 1, b"same"), Item(b"nb", 1, b"same")
+    assert store.merge([first, second]) == [first]
+    assert not store.put(second)
+    assert (store.items(), len(store), store.refused) == ([first], 1, 1)
+    newer = Item(b"na", 2, b"same")
+    assert store.merge([newer, second]) == [newer, second]
+    assert store.items() == [newer, second]
