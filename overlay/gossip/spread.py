@@ -61,7 +61,8 @@ message costs as much as many of them."""
 
 COMPARE_FOR: Final = 2.0
 """Seconds for which one comparison keeps others from beginning, unless it ends before: a node that
-starts with little differs from all its neighbours, and one of them is enough."""
+starts with little differs from all its neighbours, and one of them is enough. Whoever had that time
+while others were turned away leaves them as much, or one liar could keep a node from all others."""
 
 
 ItemMessage = Buckets | Ids | Have | Want | Delta
@@ -103,6 +104,7 @@ class Spread:
     __slots__ = (
         "_ask_at",
         "_comparing",
+        "_denied",
         "_flush_at",
         "_may_ask_at",
         "_neighbours",
@@ -135,7 +137,8 @@ class Spread:
         self._wanted = Wanted(timing, round_trip)
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._own_keys: set[bytes] = set()
-        self._comparing: tuple[NodeId, float] | None = None
+        self._comparing: tuple[NodeId, float, float] | None = None  # the last: with whom, from, to
+        self._denied = False  # whether others were turned away meanwhile
 
     @property
     def hidden(self) -> Collection[bytes]:
@@ -210,8 +213,9 @@ class Spread:
         """Items came: keep what is new, and pass the news on."""
         new = self.store.merge(message.items)
         have = {one: self._wanted.got(one) for one in map(self.store.name, message.items)}
-        if not self._wanted:
-            self._comparing = None
+        if self._comparing is not None and not self._wanted:
+            other, begun, end = self._comparing
+            self._comparing = other, begun, min(now, end)
         self.learned += new
         neighbours = [one for one in self._neighbours() if one != node]
         for item in new:
@@ -229,20 +233,13 @@ class Spread:
 
     def on_buckets(self, node: NodeId, message: Buckets, now: float) -> list[Action]:
         """A member holds something else than we do: list what we have where that differs."""
-        if self.is_busy(node, now):
-            return []
         ids = ids_of(self.store, differing(self.store, message), self.hidden)
-        if ids is None:
-            return []
-        self._comparing = node, now + COMPARE_FOR
-        return [Letter(node, ids)]
+        return [] if ids is None or not self._compare(node, now) else [Letter(node, ids)]
 
     def on_ids(self, node: NodeId, message: Ids, now: float) -> list[Action]:
         """A member lists what it has in some buckets: ask for what it has more, offer the rest."""
-        if not message.buckets:  # all it has, in answer to our summary
-            if self.is_busy(node, now):
-                return []
-            self._comparing = node, now + COMPARE_FOR
+        if not message.buckets and not self._compare(node, now):
+            return []  # all it has, in answer to our summary
         lacking, surplus = compare(self.store, message, self.hidden)
         for one in lacking:
             self._wanted.offer(node, one)
@@ -252,7 +249,21 @@ class Spread:
     def is_busy(self, node: NodeId, now: float) -> bool:
         """Whether a comparison with another one than `node` is under way."""
         busy = self._comparing
-        return busy is not None and busy[0] != node and now < busy[1]
+        return busy is not None and busy[0] != node and now < busy[2]
+
+    def _compare(self, node: NodeId, now: float) -> bool:
+        """Begin a comparison with `node`, or go on with it; False if it is another one's turn."""
+        if self.is_busy(node, now):
+            self._denied = True
+            return False
+        if self._comparing is not None and self._comparing[0] == node:
+            _, begun, end = self._comparing
+            if now < end:
+                return True
+            if self._denied and now < end + (end - begun):
+                return False
+        self._comparing, self._denied = (node, now, now + COMPARE_FOR), False
+        return True
 
     # -- output ------------------------------------------------------------------------------------
 

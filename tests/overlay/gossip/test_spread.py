@@ -209,6 +209,24 @@ def test_a_node_that_lacks_nearly_everything_compares_with_one_at_a_time():
     assert spread.on_message(A, Buckets(bytes(2048)), 9.0) == []
 
 
+def test_one_that_compares_without_end_leaves_others_their_turn():
+    spread = make([ITEM])
+    other = Ids(b"", ids(NEW, LARGE))
+    heard = []
+    for second in range(20):
+        spread.on_message(A, Ids(b"", b""), float(second))
+        heard.append(bool(spread.on_message(B, other, second + 0.5)))
+        spread.on_message(A, Delta(()), second + 0.6)
+        spread.on_deadline(second + 0.7)
+    assert heard.count(True) >= 20 / 4
+
+
+def test_a_node_alone_may_compare_again_at_once():
+    spread = make([ITEM])
+    for second in range(5):
+        assert spread.on_message(A, Ids(b"", b""), float(second)) != []
+
+
 def test_a_large_difference_is_offered_in_bounded_messages():
     spread = make([Item(b"%d" % number, 1, b"") for number in range(2 * CHUNK // 8)])
     said = sent(spread.on_message(A, Ids(b"", b""), 1.0), Have)
