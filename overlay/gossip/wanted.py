@@ -14,6 +14,9 @@ At most `WINDOW` items are asked of one node at a time. So a node that starts wi
 offered everything by all its neighbours, and still gets everything once, at a pace at which it can
 check signatures.
 
+What waits stands in one line per node that is to be asked for it, and the lines take turns: whoever
+offers much that it does not send keeps nobody from being asked for what others have.
+
 References:
     Plumtree (Leitao et al. 2007), section 3.6: a missing item is asked for (Graft) at a timer, and
     at a shorter one of the next that announced it.
@@ -54,6 +57,12 @@ STEADY: Final = 3
 LIMIT: Final = 16_384
 """Items wanted in all. Comparing stores finds again what is not remembered."""
 
+LINE: Final = 4096
+"""Items that wait to be asked of one node: a whole message of ids, and a quarter of all."""
+
+LOOKS: Final = 2 * WINDOW
+"""Items that wait and are looked at in one turn, at most."""
+
 ROUND_TRIPS: Final = 3
 """Waited for an answer at least: one, and as long again for what either end does meanwhile."""
 
@@ -75,6 +84,8 @@ not loss alone that delays them, and nobody needs them twice."""
 @dataclass(slots=True)
 class _Wanted:
     offerers: list[NodeId] = field(default_factory=list)
+    line: NodeId | None = None
+    """The node in whose line it waits."""
     asked: tuple[NodeId, ...] = ()
     tries: int = 0
     retry_at: float = 0.0
@@ -88,13 +99,14 @@ class Wanted:
         round_trip: seconds to a node and back; 0 if that is not known.
     """
 
-    __slots__ = ("_asked", "_due", "_open", "_round_trip", "_timing", "_waiting")
+    __slots__ = ("_asked", "_due", "_lines", "_open", "_round_trip", "_timing", "_waiting")
 
     def __init__(self, timing: Timing, round_trip: Callable[[NodeId], float]) -> None:
         self._timing = timing
         self._round_trip = round_trip
         self._waiting: dict[bytes, _Wanted] = {}
         self._asked: dict[bytes, _Wanted] = {}
+        self._lines: dict[NodeId, dict[bytes, None]] = {}  # of what waits, none empty
         # A heap. Ids that were asked for together have one entry: most of them come long before.
         self._due: list[tuple[float, list[bytes]]] = []
         self._open: dict[NodeId, int] = {}
@@ -114,17 +126,17 @@ class Wanted:
         """`node` has the item with this id, which is not held here."""
         wanted = self._asked.get(one) or self._waiting.get(one)
         if wanted is None:
-            if len(self) >= LIMIT:
+            if len(self) >= LIMIT or len(self._lines.get(node, ())) >= LINE:
                 return
-            wanted = self._waiting[one] = _Wanted()
+            wanted = _Wanted([node])
+            self._queue(one, wanted)
         if node not in wanted.offerers and len(wanted.offerers) < OFFERERS:
             wanted.offerers.append(node)
 
     def got(self, one: bytes) -> Collection[NodeId]:
         """The item is here, or not wanted any more; returns who is known to have it."""
-        waiting = self._waiting.pop(one, None)
-        if waiting is not None:
-            return waiting.offerers
+        if one in self._waiting:
+            return self._unqueue(one).offerers
         wanted = self._asked.pop(one, None)
         if wanted is None:
             return ()
@@ -132,14 +144,14 @@ class Wanted:
         return wanted.offerers
 
     def ask(self, now: float) -> list[tuple[NodeId, Want]]:
-        """What to ask for now, and of whom. Looks at the oldest only: its cost is bounded."""
+        """What to ask for now, and of whom. Looks at `LOOKS` items only: its cost is bounded."""
         asked: dict[NodeId, list[bytes]] = {}
-        for one in list(islice(self._waiting, 2 * WINDOW)):
+        for one in self._first():
             wanted = self._waiting[one]
             nodes = self._choose(wanted, asked)
             if not nodes:
                 continue
-            del self._waiting[one]
+            self._unqueue(one)
             self._asked[one] = wanted
             wanted.asked = nodes
             for node in nodes:
@@ -158,6 +170,32 @@ class Wanted:
                     self._asked[one].retry_at = retry_at
                 heappush(self._due, (retry_at, together))
         return [(node, Want(b"".join(ids))) for node, ids in asked.items()]
+
+    def _first(self) -> list[bytes]:
+        """What is looked at in one turn: the first of each line, the second of each, and so on."""
+        first: list[bytes] = []
+        lines = [iter(line) for line in self._lines.values()]
+        while len(lines) > 1 and len(first) < LOOKS:
+            turn = [(line, one) for line in lines if (one := next(line, None)) is not None]
+            first += [one for _, one in turn]
+            lines = [line for line, _ in turn]
+        for line in lines:
+            first += islice(line, max(LOOKS - len(first), 0))
+        return first[:LOOKS]
+
+    def _queue(self, one: bytes, wanted: _Wanted) -> None:
+        wanted.line = wanted.offerers[0]
+        self._waiting[one] = wanted
+        self._lines.setdefault(wanted.line, {})[one] = None
+
+    def _unqueue(self, one: bytes) -> _Wanted:
+        wanted = self._waiting.pop(one)
+        assert wanted.line is not None, "what waits stands in a line"
+        line = self._lines[wanted.line]
+        del line[one]
+        if not line:
+            del self._lines[wanted.line]
+        return wanted
 
     def _choose(self, wanted: _Wanted, asked: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Whom to ask for an item; `asked` are those that are asked for something anyway."""
@@ -205,7 +243,7 @@ class Wanted:
         if wanted.tries < most:
             others = [node for node in wanted.offerers if node not in wanted.asked]
             wanted.offerers = [*others, *wanted.asked]
-            self._waiting[one] = wanted
+            self._queue(one, wanted)
 
     def _release(self, wanted: _Wanted) -> None:
         for node in wanted.asked:

@@ -9,6 +9,7 @@ import pytest
 from overlay.gossip.wanted import (
     FEW,
     LIMIT,
+    LINE,
     LONGEST,
     OFFERERS,
     PER_ITEM,
@@ -200,11 +201,25 @@ def test_a_node_that_is_asked_enough_does_not_keep_others_from_being_asked():
     assert set(asked) == {A, B}
 
 
+def test_one_that_offers_much_and_sends_nothing_keeps_nobody_from_being_asked():
+    wanted = make()
+    for one in ids(2 * LIMIT, 100):
+        wanted.offer(A, one)
+    wanted.ask(1.0)
+    wanted.offer(B, X)
+    assert wanted.ask(1.1) == [(B, Want(X))]
+    assert wanted.got(X) == [B]
+
+
 def test_the_table_is_bounded():
     wanted = make()
-    for one in ids(LIMIT + 100):
-        wanted.offer(A, one)
+    for number, one in enumerate(ids(LIMIT + 100)):
+        wanted.offer(node_id(number // LINE), one)
     assert len(wanted) == LIMIT
+    wanted = make()
+    for one in ids(LIMIT):
+        wanted.offer(A, one)
+    assert len(wanted) == LINE
     for number in range(2 * OFFERERS):
         wanted.offer(node_id(number), X)
     assert len(wanted.got(X)) == OFFERERS
