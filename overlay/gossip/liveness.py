@@ -50,7 +50,9 @@ LATE: Final = 0.25
 """Seconds by which a timer may come late before this node doubts itself."""
 
 URGENT: Final = 3
-"""Subjects that are probed out of turn per probe interval, because somebody accuses them."""
+"""Subjects that are probed out of turn per probe interval, because somebody accuses them; and turns
+in a row that such subjects get, or one that accuses others all the time would have none looked at
+whom it does not accuse."""
 
 HELPED: Final = 8
 """Members that are helped per probe interval. Beyond that the answer is "not yet", at once."""
@@ -78,6 +80,7 @@ class Liveness:
         "_call_at",
         "_deadline",
         "_helped",
+        "_in_a_row",
         "_is_stale",
         "_probe_at",
         "_probes",
@@ -105,6 +108,7 @@ class Liveness:
         self._round: list[NodeId] = []
         self._urgent: dict[NodeId, None] = {}
         self._allowance = URGENT
+        self._in_a_row = 0  # turns of the round that accused subjects got
         self._helped = 0
         self._refuted = 0
         self._probe_at: float | None = None
@@ -267,11 +271,13 @@ class Liveness:
 
     def _next_subject(self) -> NodeId | None:
         subjects = self.hearsay.rings.subjects()
-        while self._urgent:
+        while self._urgent and self._in_a_row < URGENT:
             node = next(iter(self._urgent))
             del self._urgent[node]
             if node in subjects:
+                self._in_a_row += 1
                 return node
+        self._in_a_row = 0
         while self._round:
             node = self._round.pop()
             if node in subjects:

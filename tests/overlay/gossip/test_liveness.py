@@ -81,6 +81,19 @@ def test_every_subject_is_probed_in_turn():
     assert play.state(A) is READY
 
 
+def test_who_accuses_all_the_time_keeps_nobody_else_from_being_probed():
+    accused, silent = [node_id(number) for number in range(2, 7)], node_id(7)
+    play = Play(peers=7, silent=[silent])
+    for incarnation in range(1, 100):
+        play.run(play.now + 0.25)
+        for node in accused:
+            suspect = claim(node, ClaimState.SUSPECT, incarnation - 1)
+            play.take(play.liveness.on_claims(A, (suspect,), play.now))
+            alive = claim(node, ClaimState.ALIVE, incarnation)
+            play.take(play.liveness.on_claims(node, (alive,), play.now))
+    assert play.state(silent) is DEAD
+
+
 def test_in_a_large_cluster_only_subjects_are_probed():
     play = Play(peers=40)
     play.run(30.0)
