@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 from math import ceil, log10
+from operator import itemgetter
 from typing import Final
 
 from overlay.types import NodeId
@@ -54,8 +55,9 @@ class Broadcasts:
         if len(self._left) <= count:
             chosen = list(self._left)
         else:
-            # Sorting is stable, so of equals the oldest comes first.
-            chosen = sorted(self._left, key=lambda one: -self._left[one])[:count]
+            # Sorting is stable, in reverse too, so of equals the oldest comes first.
+            ordered = sorted(self._left.items(), key=itemgetter(1), reverse=True)
+            chosen = [node for node, _ in ordered[:count]]
         for node in chosen:
             self._left[node] -= 1
             if not self._left[node]:

@@ -127,7 +127,17 @@ class Members:
         root: XOR of the hashes of all claims that are not plainly alive.
     """
 
-    __slots__ = ("_boots", "_evidence", "_notable", "_sentenced", "_timing", "root", "told")
+    __slots__ = (
+        "_boots",
+        "_evidence",
+        "_is_stale",
+        "_next",
+        "_notable",
+        "_sentenced",
+        "_timing",
+        "root",
+        "told",
+    )
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
@@ -135,6 +145,8 @@ class Members:
         self._evidence: dict[NodeId, _Evidence] = {}  # of those of which there is any
         self._notable: dict[NodeId, None] = {}  # not plain; the one that changed last comes last
         self._sentenced: dict[NodeId, float] = {}  # dead by hearsay, and when it counts
+        self._next: float | None = None  # the first of these, unless one changed meanwhile
+        self._is_stale = False
         self.root = 0
         self.told = False
 
@@ -167,7 +179,7 @@ class Members:
         self._boots.pop(node, None)
         self._evidence.pop(node, None)
         self._notable.pop(node, None)
-        self._sentenced.pop(node, None)
+        self._spare(node)
 
     def claim(self, node: NodeId, own: bool = False) -> Claim:
         """What is believed of the member `node`, to be passed on."""
@@ -211,12 +223,17 @@ class Members:
         self._boots[node] = claim.boot
         member.incarnation, member.state = claim.incarnation, claim.state
         self._notable.pop(node, None)
-        self._sentenced.pop(node, None)
+        self._spare(node)
         if not member.plain:
             self.root ^= claim_hash(self.claim(node))
             self._notable[node] = None
         if member.state is ClaimState.DEAD and self.state(node, now) is not NodeState.DEAD:
             self._sentenced[node] = member.since + self._timing.refute_within
+            self._is_stale = True
+
+    def _spare(self, node: NodeId) -> None:
+        if self._sentenced.pop(node, None) is not None:
+            self._is_stale = True
 
     def notable(self) -> list[NodeId]:
         """Members of which there is something to say; the one that changed last comes last."""
@@ -227,16 +244,23 @@ class Members:
         for node in self._sentenced:
             self._sentenced[node] += late
             self._evidence[node].since += late
+        self._is_stale = True
 
     def next_sentence(self) -> float | None:
         """When hearsay of a death begins to count; None if there is none."""
-        return min(self._sentenced.values(), default=None)
+        if self._is_stale:  # when many die at once there are hundreds, and they change less often
+            self._is_stale = False
+            self._next = min(self._sentenced.values(), default=None)
+        return self._next
 
     def take_sentenced(self, now: float) -> list[NodeId]:
         """Members whose death counts from now on."""
+        first = self.next_sentence()
+        if first is None or now < first:
+            return []
         due = [node for node, at in self._sentenced.items() if now >= at]
         for node in due:
-            del self._sentenced[node]
+            self._spare(node)
         return due
 
     # -- evidence ----------------------------------------------------------------------------------
@@ -330,6 +354,7 @@ class Members:
                 root ^= claim_hash(self.claim(node))
         assert root == self.root
         assert self._sentenced.keys() <= self._notable.keys()
+        assert self.next_sentence() == min(self._sentenced.values(), default=None)
 
     def _evidence_of(self, node: NodeId) -> _Evidence:
         """To be added to."""

@@ -42,6 +42,10 @@ STRIDE: Final = 8
 
 # -- implementation --------------------------------------------------------------------------------
 
+REMEMBERED: Final = 32
+"""Members whose observers are remembered until the rings change. Who watches a suspect is asked
+with every claim about it."""
+
 WALK: Final = 4
 """Suspects that are passed on one ring, at most. A liar cannot make a node watch everybody."""
 
@@ -88,11 +92,11 @@ class Ring:
         assert list(self._weights) == list(map(self._weight, self.members))
 
     def _find(self, node: NodeId, weight: int) -> int:
-        members = self.members
-        at = bisect_left(self._weights, weight)
+        members, weights = self.members, self._weights
+        at = bisect_left(weights, weight)
         # Equal weights are no accident, but whoever makes such ids shall not bring us to blows.
-        while at < len(members) and self._weights[at] == weight:
-            if self._turned(members[at]) >= self._turned(node):
+        while at < len(members) and weights[at] == weight:
+            if members[at] == node or self._turned(members[at]) >= self._turned(node):
                 break
             at += 1
         return at
@@ -111,7 +115,7 @@ class Rings:
         local: this node, which is always on the rings.
     """
 
-    __slots__ = ("_local", "_neighbours", "_rings", "_subjects", "_suspects")
+    __slots__ = ("_local", "_neighbours", "_observers", "_rings", "_subjects", "_suspects")
 
     def __init__(self, local: NodeId) -> None:
         self._local = local
@@ -121,6 +125,7 @@ class Rings:
         self._suspects: set[NodeId] = set()
         self._subjects: tuple[NodeId, ...] | None = ()
         self._neighbours: tuple[NodeId, ...] | None = ()
+        self._observers: dict[NodeId, tuple[NodeId, ...]] = {}
 
     def __len__(self) -> int:
         """How many are on the rings, this node included."""
@@ -166,7 +171,12 @@ class Rings:
 
     def observers_of(self, node: NodeId) -> tuple[NodeId, ...]:
         """Who probes `node`, which need not be on the rings; this node may be among them."""
-        return self._near(node, -1)
+        observers = self._observers.get(node)
+        if observers is None:
+            if len(self._observers) >= REMEMBERED:
+                self._observers.clear()
+            observers = self._observers[node] = self._near(node, -1)
+        return observers
 
     def neighbours(self) -> tuple[NodeId, ...]:
         """Subjects and observers: with whom this node gossips."""
@@ -182,28 +192,33 @@ class Rings:
         """Assert that all rings hold the same members, in order. For tests."""
         members = set(self._rings[0].members)
         assert self._local in members
+        assert all(self._near(node, -1) == kept for node, kept in self._observers.items())
         assert self._suspects <= members
         for ring in self._rings:
             ring.check_invariants(members)
 
     def _near(self, node: NodeId, step: int) -> tuple[NodeId, ...]:
         """The next on each ring in one direction, in order of rings, each once."""
-        if len(self) <= EVERYBODY:
+        count, suspects = len(self), self._suspects
+        if count <= EVERYBODY:
             return tuple(one for one in self._rings[0].members if one != node)
         found: dict[NodeId, None] = {}
         for ring in self._rings:
             at = ring.find(node)
-            if step > 0 and ring.has(node, at):
+            if step < 0:
+                at -= 1
+            elif ring.has(node, at):
                 at += 1
-            for passed in range(WALK):
-                place = (at + passed if step > 0 else at - 1 - passed) % len(self)
-                other = ring.members[place]
+            for place in range(at, at + step * WALK, step):
+                other = ring.members[place % count]
                 if other == node:
                     break
                 found[other] = None
-                if other not in self._suspects:
+                if other not in suspects:
                     break
         return tuple(found)
 
     def _changed(self) -> None:
         self._subjects = self._neighbours = None
+        if self._observers:
+            self._observers = {}

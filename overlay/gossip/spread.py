@@ -167,7 +167,7 @@ class Spread:
         if sum(len(item.key) + len(item.body) for item in changed) > PUSHED_BYTES:
             neighbours = self._neighbours()
             for item in changed:
-                self._tell(item, neighbours)
+                self._tell(self.store.name(item), neighbours)
             return self._flush(now)
         deltas = deltas_of(changed)
         return [Letter(node, delta) for node in self._neighbours() for delta in deltas]
@@ -192,7 +192,7 @@ class Spread:
         """A member has these; ask for what is unknown."""
         ids = ids_in(message.ids)
         outbox = self._outboxes.get(node)
-        if outbox is not None:
+        if outbox is not None and outbox.ids:
             for one in ids:
                 outbox.ids.pop(one, None)
         if message.confirm:
@@ -218,9 +218,11 @@ class Spread:
             self._comparing = other, begun, min(now, end)
         self.learned += new
         neighbours = [one for one in self._neighbours() if one != node]
+        hidden = self.hidden
         for item in new:
-            if item.key not in self.hidden and self.damping.on_change(item.key, now):
-                self._tell(item, neighbours, without=have[self.store.name(item)])
+            if item.key not in hidden and self.damping.on_change(item.key, now):
+                one = self.store.name(item)
+                self._tell(one, neighbours, without=have[one])
         return self._flush(now) + self._ask(now)
 
     # -- comparing ---------------------------------------------------------------------------------
@@ -282,25 +284,23 @@ class Spread:
         return self._flush(now) + self._ask(now)
 
     def _tell(
-        self, item: Item, neighbours: Collection[NodeId], without: Collection[NodeId] = ()
+        self, one: bytes, neighbours: Collection[NodeId], without: Collection[NodeId] = ()
     ) -> None:
         """Offer an item that is held to these neighbours, those left out that have it."""
-        one = self.store.id_of(item.key)
-        if one is None:
-            return
+        outboxes = self._outboxes
         for node in neighbours:
             if node in without:
                 continue
-            outbox = self._outboxes.get(node)
+            outbox = outboxes.get(node)
             if outbox is None:
-                outbox = self._outboxes[node] = _Outbox()
+                outbox = outboxes[node] = _Outbox()
             if len(outbox.ids) < NEWS_LIMIT:
                 outbox.ids[one] = None
 
     def _flush(self, now: float) -> list[Action]:
         """Offer what waits to whom nothing was offered lately."""
         self._flush_at = None
-        neighbours = self._neighbours()
+        neighbours, hidden = self._neighbours(), self.hidden
         letters: list[Action] = []
         for node, outbox in list(self._outboxes.items()):
             if node not in neighbours:
@@ -311,15 +311,13 @@ class Spread:
                     self._flush_at = at if self._flush_at is None else min(self._flush_at, at)
                     continue
                 # What was superseded while it waited is news no more; what is muted never was.
-                held = [one for one in outbox.ids if self._may_tell(one)]
+                held = [one for one in outbox.ids if self.store.holds(one)]
+                if hidden:
+                    held = [one for one in held if self.store.key_of(one) not in hidden]
                 letters += [Letter(node, Have(blob)) for blob in blobs_of(held)]
                 outbox.ids.clear()
                 outbox.free_at = now + self._timing.offer_interval * _intervals(len(held))
         return letters
-
-    def _may_tell(self, one: bytes) -> bool:
-        key = self.store.key_of(one)
-        return key is not None and key not in self.hidden
 
     def _ask(self, now: float) -> list[Action]:
         """Ask for what waits, together with what comes until the last time is long enough ago."""

@@ -244,23 +244,22 @@ class Store:
         one = self._id_of(item)
         if one in self._items:
             return False
+        number = int.from_bytes(one, "big")
         old = self._ids.get(key)
         if old is not None:
-            self._toggle(bucket, old)
+            number ^= int.from_bytes(old, "big")
             del self._items[old]
             self._buckets[bucket].remove(old)
             self.superseded.add(old)
-        self._toggle(bucket, one)
+        self._roots[bucket] ^= number
+        self._root ^= number
         self._ids[key], self._items[one] = one, item
         self._buckets[bucket].append(one)
         self.unstored.add(key)
         return True
 
-    def _toggle(self, bucket: int, one: bytes) -> None:
-        number = int.from_bytes(one, "big")
-        self._roots[bucket] ^= number
-        self._root ^= number
-
 
 def _supersedes(item: Item, held: Item) -> bool:
-    return (item.version, item.body) > (held.version, held.body)
+    if item.version != held.version:
+        return item.version > held.version
+    return item.body > held.body

@@ -66,7 +66,10 @@ def details_of(store: Store, hidden: Collection[bytes] = NOTHING) -> Buckets | I
 
 def _visible(store: Store, buckets: Iterable[int], hidden: Collection[bytes]) -> Iterator[bytes]:
     for bucket in buckets:
-        yield from (one for one in store.ids_in(bucket) if store.key_of(one) not in hidden)
+        if hidden:
+            yield from (one for one in store.ids_in(bucket) if store.key_of(one) not in hidden)
+        else:
+            yield from store.ids_in(bucket)
 
 
 def differing(store: Store, message: Buckets) -> list[int]:

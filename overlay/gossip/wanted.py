@@ -202,8 +202,11 @@ class Wanted:
         if wanted.tries:
             free = [node for node in wanted.offerers if self._open.get(node, 0) < WINDOW]
             return tuple(free[: min(wanted.tries + 1, AT_ONCE) if len(self) <= FEW else 1])
-        # Few nodes that are asked for much: fewer messages.
-        node = next((other for other in wanted.offerers if other in asked), wanted.offerers[0])
+        node = wanted.offerers[0]
+        for other in wanted.offerers:  # few nodes that are asked for much: fewer messages
+            if other in asked:
+                node = other
+                break
         return (node,) if self._open.get(node, 0) < WINDOW else ()
 
     def _wait(self, node: NodeId) -> float:
