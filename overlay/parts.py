@@ -40,7 +40,7 @@ from overlay.types import Entropy, NodeId, short_id
 from overlay.views import NodeState as Liveness
 from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
-from overlay.wire.claims import is_proven, prove_alive
+from overlay.wire.claims import prove_alive
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.reassembly import Reassembly
@@ -139,7 +139,7 @@ class Parts:
             node=self._identity.node,
             boot=state.boot,
             prove=lambda *start: prove_alive(signing, cluster.id, *start),
-            is_proven=lambda claim: is_proven(claim, cluster.id),
+            is_proven=self.reader.is_proven,
         )
         return Gossip(local, self.store, settings.timing, rng, self.name_of)
 

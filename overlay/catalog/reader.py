@@ -17,11 +17,14 @@ from dataclasses import replace
 from hashlib import blake2s
 from typing import Final
 
+from overlay.catalog.keys import block_of_key
 from overlay.catalog.records import NodeRecord, open_record_untrusted
+from overlay.catalog.removals import open_removal_untrusted, removed_of_key
 from overlay.config import Limits
-from overlay.ipam.deeds import ChainReader
+from overlay.ipam.deeds import ChainReader, verify_chain
 from overlay.ipam.plan import BlockPlan
 from overlay.wire.certificate import Certificate
+from overlay.wire.claims import Claim, is_proven
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item, item_id
 
@@ -78,3 +81,22 @@ class Reader(ChainReader):
     def record(self, item: Item) -> NodeRecord:
         """A node's record, signed by it. See `open_record_untrusted` for what this raises."""
         return open_record_untrusted(item, self.cluster, self.plan, self._limits, self.certificate)
+
+    def is_proven(self, claim: Claim) -> bool:
+        """Whether the node of `claim` itself went on to that incarnation."""
+        return is_proven(claim, self.cluster.id)
+
+    def verify(self, item: Item) -> None:
+        """Check all signatures of an item that is held, as if nothing were remembered.
+
+        Raises:
+            WireError: it does not parse.
+            AuthError: a signature does not hold. Nothing else.
+        """
+        if block_of_key(item.key) is not None:
+            reader = ChainReader(self.cluster)
+            verify_chain(reader.chain(item.body), reader)
+        elif removed_of_key(item.key) is not None:
+            open_removal_untrusted(item, self.cluster)
+        else:
+            open_record_untrusted(item, self.cluster, self.plan, self._limits)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from overlay.catalog.keys import block_of_key
-from overlay.catalog.records import open_record_untrusted
-from overlay.catalog.removals import open_removal_untrusted, removed_of_key
 from overlay.errors import AuthError, WireError
 from overlay.invariants.kinds import Invariant, Scope, Subject
 from overlay.ipam.allocator import Slot
-from overlay.ipam.deeds import ChainReader, verify_chain
-from overlay.wire.items import Item
 
 if TYPE_CHECKING:  # a watch goes through this list; the type alone needs it back
     from overlay.invariants.watch import Watch
@@ -115,39 +110,29 @@ def _routes_derived(watch: Watch) -> Iterator[str]:
             if node in parts.catalog.removed:
                 continue
             prefix = parts.plan.prefix4(block)
-            held = routes.get(prefix)
-            routed = held is not None and held.node == node
-            if parts.catalog.titles.owner(block) == node and not routed:
+            if routes.home(prefix) != node and parts.catalog.titles.owner(block) == node:
                 yield f"{prefix} is {parts.name_of(node)}'s, and not routed to it"
     for version, place in watch.sample(routes.places()):
-        route = routes.at(version, place)
-        used = parts.plan.index_of(route.prefix.network_address)
-        record = parts.catalog.nodes.get(route.node)
-        if route.node in parts.catalog.removed:
-            yield f"{route.prefix} is routed to {parts.name_of(route.node)}, which was removed"
+        first, node = routes.first_at(version, place)
+        used = parts.plan.index_at(version, first)
+        record = parts.catalog.nodes.get(node)
+        if node in parts.catalog.removed:
+            why = "was removed"
         elif used is None or record is None or used not in record.blocks_in_use:
-            yield f"{route.prefix} is routed to {parts.name_of(route.node)}, which does not use it"
-        elif parts.catalog.titles.owner(used) != route.node:
-            yield f"{route.prefix} is routed to {parts.name_of(route.node)}, which does not own it"
+            why = "does not use it"
+        elif parts.catalog.titles.owner(used) != node:
+            why = "does not own it"
+        else:
+            continue
+        yield f"{routes.at(version, place).prefix} is routed to {parts.name_of(node)}, which {why}"
 
 
 def _items_verify(watch: Watch) -> Iterator[str]:
     for item in watch.sample(watch.engine.parts.store.unsorted(), _SIGNATURES):
         try:
-            _verify(watch, item)
+            watch.engine.parts.reader.verify(item)
         except (WireError, AuthError) as error:
             yield f"item {item.key.hex()[:18]}, version {_text(item.version)}: {error}"
-
-
-def _verify(watch: Watch, item: Item) -> None:
-    engine = watch.engine
-    if block_of_key(item.key) is not None:
-        reader = ChainReader(engine.cluster)
-        verify_chain(reader.chain(item.body), reader)
-    elif removed_of_key(item.key) is not None:
-        open_removal_untrusted(item, engine.cluster)
-    else:
-        open_record_untrusted(item, engine.cluster, engine.parts.plan, engine.parts.limits)
 
 
 def _books_balance(watch: Watch) -> Iterator[str]:

@@ -57,12 +57,12 @@ from hashlib import blake2s
 from typing import Final
 
 from overlay.errors import AuthError, StateError, WireError
-from overlay.ipam.plan import BlockPlan
+from overlay.ipam.plan import count_blocks
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
 from overlay.types import BlockIndex, NodeId
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import BODY_LIMIT
-from overlay.wire.packing import U32, U64, pack
+from overlay.wire.packing import U64, pack
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ def verify_chain(chain: Chain, reader: ChainReader, known: Chain | None = None) 
 
 def _check_continuity(chain: Chain, cluster: Cluster) -> None:
     block, base = chain.block, chain.base
-    if not 0 <= block <= U32 or block not in BlockPlan(cluster):
+    if not 0 <= block < count_blocks(cluster):
         raise WireError(f"chain: block {block} does not exist")
     start = (block, cluster.genesis) if base is None else (base.block, base.owner)
     if start != (block, chain.root):

@@ -37,6 +37,11 @@ _BITS4: Final = 32
 _BITS6: Final = 128
 
 
+def count_blocks(cluster: Cluster) -> int:
+    """How many blocks there are; the first one is 0."""
+    return 1 << (cluster.block_prefix - cluster.cidr.prefixlen)
+
+
 class BlockPlan:
     """The blocks of one cluster. Immutable; two plans of one cluster agree on everything.
 
@@ -76,7 +81,7 @@ class BlockPlan:
         self._prefix4 = cluster.block_prefix
         self._base4 = int(cluster.cidr.network_address)
         self._base6 = None if cluster.cidr6 is None else int(cluster.cidr6.network_address)
-        self.blocks = 1 << (cluster.block_prefix - cluster.cidr.prefixlen)
+        self.blocks = count_blocks(cluster)
         self.host_bits = _BITS4 - cluster.block_prefix
         self.last_pod_host = (1 << self.host_bits) - 2
 
@@ -120,12 +125,16 @@ class BlockPlan:
 
     def index_of(self, address: Address) -> BlockIndex | None:
         """The block that an address of either family lies in; None outside the cluster."""
-        if isinstance(address, IPv4Address):
-            offset = (int(address) - self._base4) >> self.host_bits
+        return self.index_at(address.version, int(address))
+
+    def index_at(self, version: int, address: int) -> BlockIndex | None:
+        """The same for an address of IP `version` as an integer."""
+        if version == 4:
+            offset = (address - self._base4) >> self.host_bits
         elif self._base6 is None:
             return None
         else:
-            offset = (int(address) - self._base6) >> (_BITS6 - POD_PREFIX6)
+            offset = (address - self._base6) >> (_BITS6 - POD_PREFIX6)
         return BlockIndex(offset) if 0 <= offset < self.blocks else None
 
     def host_of(self, address: Address) -> int | None:

@@ -115,6 +115,11 @@ class LongestPrefixMatch(Generic[Target, Answer]):
         network = IPv4Network if self._bits == IPV4_BITS else IPv6Network
         return network((first, length)), self._dicts[length][first]
 
+    def first_at(self, place: Place) -> tuple[int, Target]:
+        """The first address that the prefix at one of the `places` contains, and its target."""
+        length, first = place
+        return first, self._dicts[length][first]
+
     def __len__(self) -> int:
         return sum(len(level) for level in self._dicts.values())
 

@@ -140,6 +140,16 @@ class RouteTable:
         prefix, route = (self._ipv4 if version == 4 else self._ipv6).at(place)
         return Entry(prefix, *route)
 
+    def first_at(self, version: int, place: Place) -> tuple[int, NodeId]:
+        """The first address of such a route, as an integer, and its node; much cheaper."""
+        first, route = (self._ipv4 if version == 4 else self._ipv6).first_at(place)
+        return first, route.node
+
+    def home(self, prefix: Prefix) -> NodeId | None:
+        """The node of the route to exactly this prefix."""
+        route = self._get(prefix)
+        return None if route is None else route.node
+
     def get(self, prefix: Prefix) -> Entry | None:
         """The route to exactly this prefix."""
         route = self._get(prefix)

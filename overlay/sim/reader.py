@@ -17,6 +17,7 @@ from overlay.catalog.records import NodeRecord
 from overlay.config import Limits
 from overlay.ipam.deeds import Base, Chain, Deed
 from overlay.ipam.plan import BlockPlan
+from overlay.wire.claims import Claim, ClaimState
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 
@@ -43,6 +44,8 @@ class SharedReader(Reader):
         self._records: dict[Item, NodeRecord] = {}
         self._chains: dict[bytes, Chain] = {}
         self._signed: dict[Deed | Base, bool] = {}
+        self._proven: dict[Claim, bool] = {}
+        self._verified: dict[Item, bool] = {}
 
     def keep(self, item: Item) -> Item:
         """The first of all equal items that were shown."""
@@ -64,6 +67,19 @@ class SharedReader(Reader):
         """As `Reader.is_signed`."""
         known = self._signed.get(record)
         return known or _remember(self._signed, record, super().is_signed(record))
+
+    def is_proven(self, claim: Claim) -> bool:
+        """As `Reader.is_proven`."""
+        if claim.incarnation == 0:
+            return super().is_proven(claim)
+        said = claim._replace(state=ClaimState.ALIVE, own=False)  # which is not what is signed
+        return self._proven.get(said) or _remember(self._proven, said, super().is_proven(claim))
+
+    def verify(self, item: Item) -> None:
+        """As `Reader.verify`: nothing of what is remembered here comes from the other methods."""
+        if item not in self._verified:
+            super().verify(item)
+            _remember(self._verified, item, True)
 
 
 def _remember(memory: dict[Key, Value], key: Key, value: Value) -> Value:

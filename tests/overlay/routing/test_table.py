@@ -65,6 +65,10 @@ def test_routes_are_found_by_prefix_and_by_place() -> None:
     assert table.get(ip_network("10.1.0.0/24")) is None
     assert {table.at(*place) for place in table.places()} == set(table.entries())
     assert len(table.places()) == 2
+    firsts = {(int(e.prefix.network_address), e.node) for e in table.entries()}
+    assert {table.first_at(*place) for place in table.places()} == firsts
+    homes = [table.home(ip_network(text)) for text in ("10.1.0.0/16", "10.1.0.0/24")]
+    assert homes == [B, None]
 
 
 def test_nothing_changes_when_nothing_changed() -> None:

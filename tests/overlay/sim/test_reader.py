@@ -11,6 +11,7 @@ from overlay.keys import verify
 from overlay.sim import World
 from overlay.sim import reader as module
 from overlay.sim.reader import SharedReader
+from overlay.wire.claims import Claim, ClaimState, prove_alive
 from overlay.wire.items import Item, item_id
 
 
@@ -83,6 +84,36 @@ def test_a_world_verifies_a_record_once_for_all_its_nodes(monkeypatch):
     key = world["node1"].engine.parts.own_key
     held = [world[name].engine.parts.store.get(key) for name in ("node2", "node3", "node4")]
     assert held[0] is held[1] is held[2]
+
+
+def test_what_holds_is_verified_once_and_what_does_not_every_time(world, monkeypatch):
+    checks = []
+
+    def counting(public, context, message, signature):
+        checks.append(context)
+        return verify(public, context, message, signature)
+
+    for place in ("catalog.records", "ipam.deeds", "wire.claims"):
+        monkeypatch.setattr(f"overlay.{place}.verify", counting)
+    shared = SharedReader(world.cluster, Limits())
+    items, identity = items_of(world), world["node2"].membership.identity
+    claim = Claim(identity.node, 1, 2, ClaimState.SUSPECT, False, b"")
+    claim = claim._replace(proof=prove_alive(identity.signing, world.cluster.id, 1, 2))
+    for item in items:
+        shared.record(item) if item.key[:1] == b"n" else shared.chain(item.body)
+    read = len(checks)
+    for _ in range(2):
+        for item in items:
+            shared.verify(again(item))
+        assert shared.is_proven(claim)
+        assert shared.is_proven(claim._replace(state=ClaimState.ALIVE))
+    assert (checks.count("alive"), len(checks) - read >= len(items)) == (1, True)
+    held, record = len(checks), next(item for item in items if item.key[:1] == b"n")
+    for _ in range(2):
+        assert not shared.is_proven(claim._replace(incarnation=3))
+        with pytest.raises(AuthError):
+            shared.verify(record._replace(body=bytes(64) + record.body[64:]))
+    assert len(checks) == held + 4
 
 
 def test_the_memory_is_bounded(world, monkeypatch):
