@@ -310,6 +310,9 @@ class Engine(Requests):
         settled: list[Effect] = []
         while waiting:
             effect = waiting.popleft()
+            if isinstance(effect, SendDatagram):  # as most are
+                settled.append(effect)
+                continue
             match effect:
                 case SendControl(node, message, once):
                     more = self.parts.peering.send(node, message, now, once=once)
@@ -333,7 +336,8 @@ class Engine(Requests):
                     continue
             waiting.extendleft(reversed(more))
         # Lanes first: they shall have a key before the peer learns that it may use it.
-        return [*self.parts.lanes.orders(now), *settled]
+        orders = self.parts.lanes.orders(now)
+        return [*orders, *settled] if orders else settled
 
     # -- time ----------------------------------------------------------------------------------
 

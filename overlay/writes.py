@@ -78,6 +78,11 @@ class Writes:
         self.writing: Write | None = None
         self._lists: deque[_List] = deque()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, nor is written."""
+        return not self._lists and self.writing is None
+
     def put(self, effects: Iterable[Effect], done: Done | None = None) -> list[Effect]:
         """Something was decided.
 

@@ -7,7 +7,7 @@ stands still is noticed when that goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from overlay.effects import Effect, Persist
 from overlay.sim.clock import Alarm
@@ -55,13 +55,26 @@ class Executor:
         self._written = False  # the disk is done and the machine has not noticed
         self._failed: str | None = None
 
-    def perform(self, effects: Iterable[Effect]) -> None:
+    def perform(self, effects: Collection[Effect]) -> None:
         """Execute a list, as far as it need not wait for the disk."""
-        for effect in self._writes.put(effects):
-            self._execute(effect)
+        if not self._executing and self._writes.is_idle and not _stores(effects):
+            self._execute_all(effects)
+        else:
+            for effect in self._writes.put(effects):
+                self._execute(effect)
         self._go_on()
 
-    def start(self, effects: Iterable[Effect]) -> None:
+    def _execute_all(self, effects: Collection[Effect]) -> None:
+        """What need not wait, nor waits behind anything: as a rule."""
+        self._executing = True
+        try:
+            for effect in effects:
+                if not self._execute(effect):
+                    break
+        finally:
+            self._executing = False
+
+    def start(self, effects: Collection[Effect]) -> None:
         """Execute the first list of a process: it does nothing else before that is stored.
 
         The disk takes no time for that.
@@ -122,3 +135,10 @@ class Executor:
         else:
             self._on_failed(self._writes.on_failed(), self._failed)
         self._go_on()
+
+
+def _stores(effects: Collection[Effect]) -> bool:
+    for effect in effects:  # noqa: SIM110  # asked for each event: a generator takes longer
+        if isinstance(effect, Persist):
+            return True
+    return False

@@ -11,7 +11,7 @@ that one timer follows the engine's next deadline. The engine is told the machin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import assert_never
 
@@ -302,7 +302,7 @@ class Machine:
 
     # -- effects ---------------------------------------------------------------------------------
 
-    def perform(self, effects: Iterable[Effect]) -> None:
+    def perform(self, effects: Collection[Effect]) -> None:
         """Execute effects in order, then set the timer to what the engine wants next.
 
         For requests that have no verb of their own here:

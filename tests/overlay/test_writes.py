@@ -95,6 +95,19 @@ def test_a_write_that_failed_discards_what_followed_and_whatever_was_to_be_sent(
     assert ends == [("one", False), ("three", False), ("two", True)]
 
 
+def test_it_is_idle_when_nothing_waits_and_nothing_is_written() -> None:
+    writes = Writes()
+    seen = [writes.is_idle]
+    writes.put([Report("a"), persist(b"1")])
+    seen.append(writes.is_idle)
+    assert writes.next() == Report("a")
+    assert isinstance(writes.next(), Write)
+    seen.append(writes.is_idle)
+    writes.on_written()
+    assert writes.next() is None
+    assert [*seen, writes.is_idle] == [True, False, False, True]
+
+
 def test_a_list_may_be_cut_and_all_may_be_forgotten() -> None:
     writes, ends = Writes(), []
     writes.put([Report("stop"), Report("never")], ends.append)
