@@ -28,9 +28,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -89,18 +90,26 @@ class Protocol:
 
     def digest(self, data: bytes) -> bytes:
         """HASH(data), 32 bytes."""
-        return hashlib.new(_HASHES[self.hash], data).digest()
+        digest: bytes = _HASHES[self.hash](data).digest()
+        return digest
 
-    def hkdf(self, chaining_key: bytes, material: bytes) -> tuple[bytes, bytes, bytes]:
-        """HKDF (section 4.3) with three outputs; the first two are also HKDF with two."""
-        name = _HASHES[self.hash]
+    def hkdf(self, chaining_key: bytes, material: bytes, outputs: int = 2) -> tuple[bytes, ...]:
+        """HKDF (section 4.3) with so many outputs, two or three."""
+        name = _NAMES[self.hash]
         secret = hmac.digest(chaining_key, material, name)
         first = hmac.digest(secret, b"\x01", name)
         second = hmac.digest(secret, first + b"\x02", name)
+        if outputs == 2:
+            return first, second
         return first, second, hmac.digest(secret, second + b"\x03", name)
 
 
-_HASHES: Final = {"BLAKE2s": "blake2s", "SHA256": "sha256"}
+_HASHES: Final[dict[str, Callable[[bytes], Any]]] = {
+    "BLAKE2s": hashlib.blake2s,
+    "SHA256": hashlib.sha256,
+}
+_NAMES: Final = {"BLAKE2s": "blake2s", "SHA256": "sha256"}
+"""The same for `hmac`: given a name it is one call into C."""
 
 MUSLIN: Final = Protocol("IKpsk2")
 """The instance every Muslin handshake uses."""
@@ -161,16 +170,18 @@ class SymmetricState:
 
     def mix_hash(self, data: bytes) -> Self:
         """Bind everything that follows to `data`."""
-        return replace(self, transcript=self.protocol.digest(self.transcript + data))
+        transcript = self.protocol.digest(self.transcript + data)
+        # Not `replace`: this is asked for six times and more in each handshake message.
+        return type(self)(self.protocol, self.chaining_key, transcript, self.cipher)
 
     def mix_key(self, material: bytes) -> Self:
         """Make everything that follows depend on a secret."""
-        chaining_key, key, _ = self.protocol.hkdf(self.chaining_key, material)
+        chaining_key, key = self.protocol.hkdf(self.chaining_key, material)
         return replace(self, chaining_key=chaining_key, cipher=CipherState(self.protocol, key))
 
     def mix_key_and_hash(self, material: bytes) -> Self:
         """The same for a pre-shared key, which also enters the hash (section 9.1)."""
-        chaining_key, hashed, key = self.protocol.hkdf(self.chaining_key, material)
+        chaining_key, hashed, key = self.protocol.hkdf(self.chaining_key, material, 3)
         mixed = replace(self, chaining_key=chaining_key, cipher=CipherState(self.protocol, key))
         return mixed.mix_hash(hashed)
 
@@ -190,7 +201,7 @@ class SymmetricState:
 
     def split(self) -> tuple[bytes, bytes]:
         """Transport keys: initiator to responder, responder to initiator."""
-        first, second, _ = self.protocol.hkdf(self.chaining_key, b"")
+        first, second = self.protocol.hkdf(self.chaining_key, b"")
         return first, second
 
 
