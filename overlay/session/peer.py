@@ -111,6 +111,7 @@ class PeerSession:
         "_give_up_at",
         "_local",
         "_macs",
+        "_outdone",
         "_rekey_at",
         "_retry_at",
         "_sent_before",
@@ -141,6 +142,7 @@ class PeerSession:
         self._attempt: Attempt | None = None
         self._asked: Endpoint | None = None  # where its initiation went
         self._tries = 0
+        self._outdone = False  # whether the node refused a stamp in this handshake
         self._retry_at = 0.0
         self._give_up_at = 0.0
         self._rekey_at: float | None = None
@@ -179,6 +181,7 @@ class PeerSession:
         else:
             self._rekey_at = None
         self._tries = 0
+        self._outdone = False
         return self._send_initiation(now)
 
     def _send_initiation(self, now: float) -> list[Effect]:
@@ -234,13 +237,16 @@ class PeerSession:
     def _on_stale(self, stamp: int, now: float) -> list[Effect]:
         """The node has seen a greater stamp of ours than we sent: try again above it, at once.
 
-        A datagram that was duplicated on its way brings this about, too, with a stamp that we did
-        send: then the right response is under way.
+        Only once in a handshake, then when it is repeated anyway: a liar would have us shake hands
+        as fast as the network carries it. A datagram that was duplicated on its way brings this
+        about, too, with a stamp that we did send: then the right response is under way.
         """
         if stamp <= self.above:
             return []
         self.above = stamp
-        return [StampRefused(self.node), *self._send_initiation(now)]
+        again = [] if self._outdone else self._send_initiation(now)
+        self._outdone = True
+        return [StampRefused(self.node), *again]
 
     def on_cookie_untrusted(self, reply: CookieReply, now: float) -> list[Effect]:
         """A cookie for our next initiation, which goes out when it was due anyway.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from overlay.effects import Report, SendDatagram, SessionDown, SessionUp
+from overlay.effects import Report, SendDatagram, SessionDown, SessionUp, StampRefused
+from overlay.session.handshake import Attempt
+from overlay.wire.handshake import StalePayload
 from tests.support.session_net import (
     TERRIBLE,
     two,
@@ -132,3 +134,23 @@ def test_goodbye_drops_the_keys_of_a_session_and_stops_a_handshake():
     assert a.sessions.keypairs == {}
     assert a.sessions.established_at(b.id) is None
     assert a.sessions.next_deadline() is None
+
+
+def test_one_that_refuses_every_stamp_is_asked_again_at_once_but_once(monkeypatch):
+    network, a, b = two()
+    stamps = iter(range(1 << 40, 1 << 41, 10))
+
+    def refused(attempt, response, **arguments):
+        return StalePayload(next(stamps))
+
+    monkeypatch.setattr(Attempt, "finish_untrusted", refused)
+    at_once = [SendDatagram, StampRefused, SendDatagram, StampRefused]
+    for began in (0.0, 30.0):
+        a.effects.clear()
+        a.connect(b)
+        network.run(began + 0.9)
+        assert [type(effect) for effect in a.effects] == at_once
+        network.run(began + 2.0)
+        assert [type(effect) for effect in a.effects[4:]] == [SendDatagram, StampRefused]
+        network.run(began + 30.0)
+        assert isinstance(a.effects[-1], SessionDown)
