@@ -40,9 +40,13 @@ class Broadcasts:
         return len(self._left)
 
     def put(self, node: NodeId, members: int) -> None:
-        """There is news about `node`, in a cluster of so many members. Replaces older news."""
+        """There is news about `node`, in a cluster of so many members. Replaces older news.
+
+        With no members it is not passed on: whoever comes later compares.
+        """
         self._left.pop(node, None)
-        self._left[node] = ceil(RETRANSMIT * log10(members + 1))
+        if members:
+            self._left[node] = ceil(RETRANSMIT * log10(members + 1))
 
     def drop(self, node: NodeId) -> None:
         """There is nothing to be said about `node` any more."""

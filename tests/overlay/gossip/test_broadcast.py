@@ -45,3 +45,11 @@ def test_newer_news_about_the_same_node_starts_over():
     news.drop(B)
     assert not news
     assert news.take() == []
+
+
+def test_news_for_nobody_is_not_kept():
+    news = Broadcasts()
+    news.put(A, 9)
+    news.put(A, 0)
+    assert not news
+    assert news.take() == []
