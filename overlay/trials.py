@@ -76,7 +76,7 @@ class Trials:
         self._takes = sum(TAKES.get(name, 0) for name in settings.offloads)
         self._coalesces = GRO in settings.offloads
         self._peers: dict[NodeId, _Peer] = {}
-        self._due: float | None = None  # a lower bound, as in `Peering`
+        self._due: float | None = None  # a lower bound: nothing is due before
 
     def on_session(self, path: PeerPath, now: float) -> list[Effect]:
         """A session is up, or has moved: try its path, unless that was done."""

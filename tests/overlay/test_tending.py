@@ -13,6 +13,7 @@ from overlay.wire.header import TYPE_INITIATION
 from overlay.wire.messages import Probe
 from tests.overlay.test_peering import node_id, path_to, peering_of, sent
 from tests.sim.worlds import settled
+from tests.support.clusters import make_identity
 
 TIMING = Timing()
 
@@ -59,6 +60,16 @@ def test_a_session_nobody_uses_ends_at_both_ends_and_nothing_of_it_stays(quiet: 
     quiet.run(began + 300.0)
     assert sent(quiet, "node1", "node2", TYPE_INITIATION, since=began) == []
     assert sent(quiet, "node2", "node1", TYPE_INITIATION, since=began) == []
+
+
+def test_what_waits_for_one_that_cannot_be_called_keeps_its_path_no_longer(quiet: World) -> None:
+    peering, stranger = peering_of(quiet, "node1"), make_identity(9)
+    peering.introduce(stranger.node, stranger.static.public, ())
+    assert peering.send(stranger.node, encode(Probe(1)), quiet.now) == []
+    quiet.run(quiet.now + TIMING.idle_after - 1.0)
+    assert stranger.node in peering.paths
+    quiet.run(quiet.now + 4.0)
+    assert stranger.node not in peering.paths
 
 
 def test_a_packet_brings_the_session_back(quiet: World) -> None:
