@@ -55,7 +55,10 @@ in a row that such subjects get, or one that accuses others all the time would h
 whom it does not accuse."""
 
 HELPED: Final = 8
-"""Members that are helped per probe interval. Beyond that the answer is "not yet", at once."""
+"""Times that others are helped per probe interval. Beyond that the answer is "not yet", at once."""
+
+HELPED_EACH: Final = 4
+"""The same for one other: who asks without end leaves as much for the rest."""
 
 CALLERS: Final = 8
 """Per dead member, members that call it within `dead_call_interval`. In a large cluster with few
@@ -109,7 +112,7 @@ class Liveness:
         self._urgent: dict[NodeId, None] = {}
         self._allowance = URGENT
         self._in_a_row = 0  # turns of the round that accused subjects got
-        self._helped = 0
+        self._helped: dict[NodeId, int] = {}  # how often, in this interval
         self._refuted = 0
         self._probe_at: float | None = None
         self._call_at: float | None = None
@@ -195,9 +198,11 @@ class Liveness:
     def on_indirect_probe(self, node: NodeId, message: IndirectProbe, now: float) -> list[Action]:
         """A member cannot reach another, and asks whether we can."""
         target, asker = message.node, (node, message.sequence)
-        self._helped += 1
-        if target not in self.hearsay.members or self._probes.full or self._helped > HELPED:
+        helped = self._helped.get(node, 0)
+        spent = helped >= HELPED_EACH or sum(self._helped.values()) >= HELPED
+        if target not in self.hearsay.members or self._probes.full or spent:
             return [Letter(node, IndirectReply(message.sequence, reached=False))]
+        self._helped[node] = helped + 1
         sequence = self._probes.help(target, asker, self._timing.probe_timeout, now)
         self._is_stale = True
         return [Letter(target, Probe(sequence))]
@@ -265,7 +270,7 @@ class Liveness:
     def _next_round(self, now: float) -> list[Action]:
         wait = self._timing.probe_interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._probe_at = now + wait
-        self._allowance, self._helped = URGENT, 0
+        self._allowance, self._helped = URGENT, {}
         node = self._next_subject()
         return [] if node is None else self._start(node, now)
 

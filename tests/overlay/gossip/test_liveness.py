@@ -8,7 +8,7 @@ import pytest
 
 from overlay.effects import ProbeAnswered, Report
 from overlay.errors import StateError
-from overlay.gossip.liveness import HELPED, HELPERS, LATE, URGENT, Liveness
+from overlay.gossip.liveness import HELPED, HELPED_EACH, HELPERS, LATE, URGENT, Liveness
 from overlay.gossip.suspicion import least_timeout
 from overlay.wire.claims import ClaimState
 from overlay.wire.messages import Claims, IndirectProbe, IndirectReply, Probe, ProbeReply
@@ -254,11 +254,25 @@ def test_help_is_given_and_a_refusal_says_that_we_live():
 
 
 def test_help_is_bounded():
-    play = Play(peers=2, silent=[A])
-    for number in range(HELPED + 5):
-        play.hear(B, IndirectProbe(number, A))
+    play = Play(peers=4, silent=[A])
+    for number in range(HELPED):
+        for other in (B, C, D):
+            play.hear(other, IndirectProbe(number, A))
     assert len(play.sent(Probe, to=A)) == HELPED
-    assert len(play.sent(IndirectReply)) == 5
+    assert len(play.sent(IndirectReply)) == 2 * HELPED
+
+
+def test_who_asks_for_help_without_end_leaves_some_for_others():
+    play = Play(peers=3, silent=[A])
+    for number in range(2 * HELPED):
+        play.hear(B, IndirectProbe(number, A))
+    assert len(play.sent(Probe, to=A)) == HELPED_EACH
+    play.hear(C, IndirectProbe(1, A))
+    assert len(play.sent(Probe, to=A)) == HELPED_EACH + 1
+    play.run(2 * TIMING.probe_interval)
+    before = len(play.sent(Probe, to=A))
+    play.hear(B, IndirectProbe(99, A))
+    assert len(play.sent(Probe, to=A)) == before + 1
 
 
 def test_no_more_than_three_are_asked_for_help():
