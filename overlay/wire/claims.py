@@ -42,6 +42,9 @@ class ClaimState(IntEnum):
 
 
 _STATES: Final = tuple(ClaimState)
+_TYPES: Final = [bytes, int, int, int, bool, bytes]
+"""Of a claim's fields, as they are unpacked."""
+_FIELDS: Final = len(_TYPES)
 
 
 class Claim(NamedTuple):
@@ -86,22 +89,15 @@ def claim_untrusted(value: object) -> Claim:
     Raises:
         WireError: wrong shape or out of range. Nothing else.
     """
-    # Not field by field: when many die, hundreds of claims come with every message.
-    match value:
-        case [
-            bytes(node),
-            int(boot),
-            int(incarnation),
-            int(state),
-            bool(own),
-            bytes(proof),
-            *_,
-        ] if (
+    # Not field by field, nor by a pattern, which takes six times as long: when many die, hundreds
+    # of claims come with every message.
+    if isinstance(value, list) and [*map(type, value[:_FIELDS])] == _TYPES:
+        node, boot, incarnation, state, own, proof = value[:_FIELDS]
+        if (
             len(node) == KEY_SIZE
             and 0 <= boot <= U32
             and 0 <= incarnation <= U32
             and 0 <= state < len(_STATES)
-            and bool not in (type(boot), type(incarnation), type(state))
             # A proof is needed for an incarnation, and only for one.
             and len(proof) == (SIGNATURE_SIZE if incarnation else 0)
         ):

@@ -37,6 +37,10 @@ its own with one id would hide nothing but one of them."""
 _STAMP: Final = struct.Struct(">BQ")
 """Length of the key, and version; key and body follow."""
 
+_TYPES: Final = [bytes, int, bytes]
+"""Of an item's fields, as they are unpacked."""
+_FIELDS: Final = len(_TYPES)
+
 
 class Item(NamedTuple):
     """One replicated value.
@@ -68,13 +72,9 @@ def item_untrusted(value: object) -> Item:
     Raises:
         WireError: wrong shape or over a limit. Nothing else.
     """
-    # Not field by field: stores of thousands come this way, and all that is in them.
-    match value:
-        case [bytes(key), int(version), bytes(body), *_] if (
-            0 < len(key) <= KEY_LIMIT
-            and 0 <= version <= U64
-            and not isinstance(version, bool)
-            and len(body) <= BODY_LIMIT
-        ):
+    # Not field by field, nor by a pattern: stores of thousands come this way, with all in them.
+    if isinstance(value, list) and [*map(type, value[:_FIELDS])] == _TYPES:
+        key, version, body = value[:_FIELDS]
+        if 0 < len(key) <= KEY_LIMIT and 0 <= version <= U64 and len(body) <= BODY_LIMIT:
             return Item(key, version, body)
     raise WireError("item: not a key, a version and a body within their limits")
