@@ -76,19 +76,20 @@ class Remover:
             )
         catalog, registrar = self._parts.catalog, self._parts.registrar
         record = catalog.by_name(name)
-        if record is not None:
-            # Its deeds may be lost: they and its tombstone travel apart.
-            if record.left and not catalog.titles.moved_to(record.node):
-                raise RefusedError("has-left", f"{name} has left the cluster by itself")
+        # Of one that left, deeds may be lost: they and its tombstone travel apart.
+        if record is not None and (not record.left or catalog.titles.moved_to(record.node)):
             return record.node, record
+        # The last to be certified under this name may be one of whom nothing was ever heard.
+        holder = None if registrar is None else registrar.holder(name)
+        if holder is not None and holder not in catalog.nodes and holder not in catalog.removed:
+            return holder, None
+        if record is not None:
+            raise RefusedError("has-left", f"{name} has left the cluster by itself")
         if any(removal.name == name for removal in catalog.removed.values()):
             raise RefusedError("already-removed", f"{name} was removed before")
-        holder = None if registrar is None else registrar.holder(name)
-        if holder is None:
-            raise RefusedError(
-                "no-such-node", f"no node {name} is known", "see muslin get nodes for the names"
-            )
-        return holder, None
+        raise RefusedError(
+            "no-such-node", f"no node {name} is known", "see muslin get nodes for the names"
+        )
 
     def _check_dead(self, record: NodeRecord, now: float) -> None:
         state = self._parts.gossip.state(record.node, now)

@@ -170,6 +170,27 @@ def test_a_node_that_was_certified_and_never_seen_can_be_removed_by_name() -> No
     assert ghost in world["node1"].engine.parts.catalog.removed
 
 
+@pytest.mark.parametrize("went", ["left", "removed"])
+def test_nobody_is_waited_for_who_got_the_name_of_one_that_is_gone_and_never_came(went) -> None:
+    world = settled(3)
+    founder, gone = world["node1"], world["node3"]
+    registrar = founder.engine.parts.registrar
+    assert registrar is not None
+    if went == "left":
+        gone.leave()
+        world.run_until(lambda: gone.left, timeout=10.0)
+    else:
+        founder.remove("node3", force=True)
+    ghost = world.membership("ghost").identity.node
+    registrar.reserve("node3", ghost)  # as a join that was granted and then given up
+    founder.remove("node2", force=True)
+    assert founder.engine.landlord.waiting_for() == ["node3"]
+    founder.remove("node3")
+    assert ghost in founder.engine.parts.catalog.removed
+    assert founder.engine.landlord.waiting_for() == []
+    assert refused(world, "node1", "node3").code in ("has-left", "already-removed")
+
+
 def test_a_removal_that_cannot_be_stored_is_not_announced() -> None:
     world = with_a_dead_node()
     world["node1"].disk.fail(1_000)
