@@ -188,20 +188,21 @@ class Holdings:
 
     def unused(self) -> Set[BlockIndex]:
         """Owned blocks without pods that need not stay: in use but not the first, or free."""
-        extra = [b for b in self.blocks_in_use[1:] if not self.allocator.pods_in(b)]
-        return {*extra, *self._catalog.titles.moved_to(self._identity.node)} - {
-            block for block in self.blocks_in_use if block not in extra
-        }
+        extra = {b for b in self.blocks_in_use[1:] if not self.allocator.pods_in(b)}
+        kept = set(self.blocks_in_use) - extra
+        return (extra | self._catalog.titles.moved_to(self._identity.node)) - kept
 
     def can_spare(self, block: BlockIndex, now: float) -> bool:
         """Whether `block` is empty, and there is enough room without it.
 
-        Enough is twice what makes a node ask for another: blocks shall not go to and fro.
+        Enough is twice what makes a node ask for another: blocks shall not go to and fro. Nobody
+        takes a block whose chain has no room for the deed.
         """
         if not self.allocator.is_empty(block, now) or self._catalog.is_held(block):
             return False
         own = self._plan.capacity if block in self.blocks_in_use else 0
-        return self.free_slots(now) - own >= 2 * self.low_water
+        enough = self.free_slots(now) - own >= 2 * self.low_water
+        return enough and self._catalog.titles.room(block) > 0
 
     def release(self, block: BlockIndex, taker: NodeId | None) -> Item | None:
         """Use `block` no longer; sign it over to `taker`. Apply and store that before it is sent.
@@ -248,8 +249,8 @@ class Holdings:
         if name in self.pods:
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         if not self.blocks_in_use:
-            what, fix = "this node has no address block yet", "wait until a member gives it one"
-            raise RefusedError("no-block", what, fix)
+            fix = "wait until a member gives it one"
+            raise RefusedError("no-block", "this node has no address block yet", fix)
         if address is None and not self.allocator.free_slots(now):
             self.use_a_block()
         block, host = self.allocator.allocate(name, address, now)
@@ -314,7 +315,9 @@ class Holdings:
 
         Its pods lose their addresses; the caller disconnects them.
         """
-        items = [self._transfer(block, taker) for block in sorted(self.owned())]
+        room = self._catalog.titles.room
+        # One whose chain is full is taken back when an operator removes what is left of this node.
+        items = [self._transfer(block, taker) for block in sorted(self.owned()) if room(block)]
         self.blocks_in_use.clear()
         self.pods.clear()
         self.allocator = Allocator(self._plan, self.quarantine)
@@ -322,14 +325,9 @@ class Holdings:
         return items
 
     def _transfer(self, block: BlockIndex, taker: NodeId, request: int = 0) -> Item:
-        chain = sign_deed(
-            self._identity.signing,
-            self._catalog.titles.chain(block),
-            taker,
-            cluster=self._identity.certificate.cluster,
-            request=request,
-        )
-        return deed_item(chain)
+        chain, cluster = self._catalog.titles.chain(block), self._identity.certificate.cluster
+        key = self._identity.signing
+        return deed_item(sign_deed(key, chain, taker, cluster=cluster, request=request))
 
     # -- telling others ------------------------------------------------------------------------
 

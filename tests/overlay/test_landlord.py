@@ -6,11 +6,15 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from overlay.config import Settings, Timing
+from overlay.catalog.keys import deed_item
+from overlay.config import Limits, Settings, Timing
 from overlay.errors import RefusedError
+from overlay.ipam.deeds import sign_deed
 from overlay.sim import Machine, World
 from overlay.types import BlockIndex, NodeId
+from overlay.wire.messages import Delta
 from tests.sim.worlds import blocks_of, routes_to, settled
+from tests.support.clusters import signing_key
 
 SMALL = {"cidr": IPv4Network("10.244.0.0/25"), "block_prefix": 29}
 """Sixteen blocks of five pods."""
@@ -159,6 +163,49 @@ def test_the_authoritys_node_just_stops_using_what_is_idle() -> None:
     world.run(world.now + 200.0)
     assert len(blocks_of(world, "node1")) == 1
     assert len(owned(world, "node1", "node1")) == 16
+
+
+def given_a_full_chain() -> tuple[World, BlockIndex]:
+    """node2 has made the chain of its block as long as chains may be, and node3 its owner."""
+    world = settled(3, settings=IDLE, check=False)
+    liar, own = world["node2"].membership.identity.signing, signing_key(4711)
+    (block,) = owned(world, "node2", "node2")
+    chain = world["node2"].engine.parts.catalog.titles.chain(block)
+    while len(chain.deeds) < Limits().deed_chain:
+        giver, other = (liar, own) if chain.owner == liar.public else (own, liar)
+        last = len(chain.deeds) == Limits().deed_chain - 1
+        taker = id_of(world, "node3") if last else other.public
+        chain = sign_deed(giver, chain, taker, cluster=world["node1"].engine.cluster.id)
+    for machine in world.live():
+        machine.engine.parts.gossip.on_message(
+            NodeId(bytes(32)), Delta((deed_item(chain),)), machine.now
+        )
+        machine.engine._steward.learn(machine.now)
+    return world, block
+
+
+def roots(world: World) -> set[bytes]:
+    return {machine.engine.parts.store.root() for machine in world.live()}
+
+
+def test_a_block_whose_chain_is_full_stays_instead_of_a_deed_that_nobody_takes() -> None:
+    world, block = given_a_full_chain()
+    world.run(world.now + 200.0)
+    assert owned(world, "node3", "node1") == owned(world, "node3", "node3")
+    assert block in owned(world, "node3", "node1")
+    assert len(roots(world)) == 1
+
+
+def test_a_leaving_node_keeps_a_block_whose_chain_is_full_and_its_removal_brings_it_back() -> None:
+    world, block = given_a_full_chain()
+    world["node3"].leave()
+    world.run_until(lambda: world["node3"].left, timeout=10.0)
+    world.run(world.now + 5.0)
+    assert owned(world, "node3", "node1") == (block,)
+    assert len(roots(world)) == 1
+    world["node1"].remove("node3")
+    world.run(world.now + 5.0)
+    assert block in owned(world, "node1", "node2")
 
 
 # -- the authority's word ----------------------------------------------------------------------
