@@ -39,6 +39,8 @@ from typing import Final
 from node.errors import NodeError
 from node.state import LARGEST_FILE, create_private, read_private, set_aside
 from node.transactions import (
+    MAX_PAYLOAD,
+    RECORD_SIZE,
     SALT_SIZE,
     TRANSACTION,
     Chain,
@@ -180,6 +182,8 @@ class Journal:
         changes = tuple(changes)
         sound = self._trusted and self.length <= LARGEST_FILE // 2 and not self._is_exchanged()
         record, chain = self._chain.record(TRANSACTION, changes)
+        # What one record cannot hold goes into the base of a new file, which has parts.
+        sound = sound and len(record) <= RECORD_SIZE + MAX_PAYLOAD
         if not sound or not self._write_record(record):
             after = dict(self.entries)
             apply(after, changes)
@@ -309,8 +313,10 @@ class Journal:
             _write_all(self._calls, handle, header)
             length = len(header)
             for record, behind in base_records(entries, chain):
-                _write_all(self._calls, handle, record)
                 length += len(record)
+                if length > LARGEST_FILE:  # it would not be read back
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                _write_all(self._calls, handle, record)
                 chain = behind
             self._calls.reach("rewrite-written")
             self._calls.sync(handle)

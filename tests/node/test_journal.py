@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node import journal as journal_module
+from node import state as state_module
+from node import transactions as transactions_module
 from node.errors import NodeError
 from node.journal import POINTS, SLACK, Journal, SystemCalls, read_entries
 from node.transactions import apply
@@ -167,6 +169,31 @@ def test_a_large_state_is_read_back(tmp_path) -> None:
 
 
 # -- what is damaged ---------------------------------------------------------------------------
+
+
+def test_a_transaction_that_no_record_can_hold_is_read_back_all_the_same(path, monkeypatch) -> None:
+    for module in (journal_module, transactions_module):
+        monkeypatch.setattr(module, "MAX_PAYLOAD", 4_000)
+    monkeypatch.setattr(transactions_module, "BASE_PART", 2_000)
+    many = {b"items/%d" % number: b"x" * 1_000 for number in range(8)}
+    journal = Journal.open(path)
+    journal.append(many.items())
+    journal.append(CHANGES)
+    journal.close()
+    assert read_entries(path) == many | AFTER
+
+
+def test_a_state_that_could_not_be_read_back_is_not_stored(path, monkeypatch) -> None:
+    for module in (journal_module, state_module):
+        monkeypatch.setattr(module, "LARGEST_FILE", 4_000)
+    journal = Journal.open(path)
+    for number in range(3):
+        journal.append([(b"items/%d" % number, b"x" * 1_000)])
+    with pytest.raises(NodeError, match="too large"):
+        journal.append([(b"items/3", b"x" * 1_000)])
+    journal.append(CHANGES)
+    journal.close()
+    assert read_entries(path).keys() == {*AFTER, b"items/0", b"items/1", b"items/2"}
 
 
 @pytest.fixture
