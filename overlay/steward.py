@@ -227,7 +227,10 @@ class Steward:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        return earliest(self.persist_at, self._pace.due_at, self.landlord.next_deadline())
+        # What must not be signed now (`tidy`) is not due again and again.
+        waits = self.not_stored or self.conflict.frozen
+        tidy_at = None if waits else self.landlord.next_deadline()
+        return earliest(self.persist_at, self._pace.due_at, tidy_at)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Store what has waited, or try again what failed; announce; end a leave that is over."""

@@ -8,6 +8,7 @@ import pytest
 
 from overlay.catalog.keys import deed_item
 from overlay.config import Limits, Settings, Timing
+from overlay.conflict import Standing
 from overlay.errors import RefusedError
 from overlay.ipam.deeds import sign_deed
 from overlay.sim import Machine, World
@@ -163,6 +164,22 @@ def test_the_authoritys_node_just_stops_using_what_is_idle() -> None:
     world.run(world.now + 200.0)
     assert len(blocks_of(world, "node1")) == 1
     assert len(owned(world, "node1", "node1")) == 16
+
+
+@pytest.mark.parametrize("trouble", ["disk", "conflict"])
+def test_what_is_idle_while_nothing_may_be_signed_waits_and_keeps_nobody_busy(trouble) -> None:
+    world = grown()
+    empty(world["node2"])
+    world.run(world.now + 5.0)
+    if trouble == "disk":
+        world["node2"].disk.fail(1_000)
+    else:
+        world["node2"].engine.conflict.standing = Standing.HOLDS
+    world.run(world.now + 200.0)  # an engine that wants to be woken over and over is an error
+    assert len(owned(world, "node2", "node1")) == 4
+    world["node2"].disk.fail(0)
+    world["node2"].engine.conflict.standing = Standing.SOLE
+    world.run_until(lambda: len(blocks_of(world, "node2")) == 1, timeout=60.0)
 
 
 def given_a_full_chain() -> tuple[World, BlockIndex]:
