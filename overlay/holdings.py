@@ -90,6 +90,7 @@ class Holdings:
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
         self.pods: dict[str, StoredPod] = {pod.name: pod for pod in state.pods}
         self.quarantine = quarantine
+        self.resting: Set[BlockIndex] = frozenset()  # blocks (`overlay.ipam.returned`)
         self.allocator = Allocator(plan, quarantine)
         for block in self.blocks_in_use:
             self.allocator.add_block(block)
@@ -148,7 +149,7 @@ class Holdings:
 
         The first that never moved, else the first of all.
         """
-        stays = {*self.blocks_in_use, *self._catalog.held()}
+        stays = {*self.blocks_in_use, *self._catalog.held(), *self.resting}
         block = next(self._catalog.titles.spare(self._identity.node, stays), None)
         if block is None:
             return False
@@ -304,7 +305,7 @@ class Holdings:
         had = titles.given_to(taker, back_at=self._identity.node)
         if had * self._plan.capacity > pods * GIVEN_SHARE:
             raise RefusedError("has-room", "the blocks you were given have few pods")
-        stays = {*self.blocks_in_use, *self._catalog.held()}
+        stays = {*self.blocks_in_use, *self._catalog.held(), *self.resting}
         picked = pick_block_to_give(titles, self._identity.node, stays)
         if picked is None:
             raise RefusedError("no-free-block", "this node has no block to give away")

@@ -3,6 +3,7 @@
     a member asks           --> a free block of ours, if its record shows that it needs one
     few addresses left here --> a free block of ours into use, or ask a member for one
     a block long idle here  --> back to the authority's node
+    a block came back       --> rests for a quarantine, like the address of a deleted pod
 
 and, on the authority's node alone, by its word (`Base` in `overlay.ipam.deeds`):
 
@@ -24,10 +25,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from overlay.agenda import earliest
 from overlay.catalog.keys import block_of_deed, deed_item
 from overlay.effects import Report
 from overlay.ipam.deeds import sign_base
 from overlay.ipam.idle import IdleBlocks
+from overlay.ipam.returned import ReturnedBlocks
 from overlay.parts import Parts
 from overlay.types import BlockIndex, NodeId
 from overlay.views import NodeState
@@ -60,20 +63,24 @@ class Landlord:
         self._cluster = cluster
         self._authority = parts.authority
         self._idle = IdleBlocks(parts.timing.block_idle_after)
+        self._returned = ReturnedBlocks(parts.catalog.titles, local, parts.timing.quarantine)
 
     def next_deadline(self) -> float | None:
         """When `tidy` has something to do next, unless something changes before."""
-        return self._idle.next_deadline()
+        return earliest(self._idle.next_deadline(), self._returned.next_deadline())
 
     def tidy(self, now: float) -> Tidied:
         """Put everything in order that can be: cheap, and idempotent."""
         holdings = self._parts.holdings
         if holdings.left or holdings.ended:
+            self._let_rest([], now)
             self._parts.seeker.found()
             self._idle.watch((), now)
             return Tidied([], [], changed=False)
         changed = holdings.give_up_lost()
-        deeds, reports = self._take_back()
+        taken, reports = self._reclaim()
+        self._let_rest(taken, now)
+        deeds = [self._base(block) for block in (*self._come_back(), *taken)]
         grown = self._grow(now)
         reports += grown
         handed, freed = self._hand_back(now)
@@ -129,21 +136,25 @@ class Landlord:
 
     # -- the authority's word --------------------------------------------------------------------
 
-    def _take_back(self) -> tuple[list[Item], list[Report]]:
+    def _come_back(self) -> list[BlockIndex]:
+        """Blocks that are this node's by a deed: who had one before could sign that deed again."""
         if self._authority is None:
-            return [], []
+            return []
         titles, removed = self._parts.catalog.titles, self._parts.catalog.removed
-        # Owned by a deed: whoever had the block before could sign that deed again.
         back = [block for block in sorted(titles.moved_to(self._local)) if titles.moves(block)[1]]
-        blocks = [block for block in back if not titles.is_of(block, removed)]
-        taken: list[BlockIndex] = []
-        if removed and not self.waiting_for():
-            used = self._used_by_others()
-            taken = [block for block in self._parts.catalog.held() if block not in used]
-        reports = []
-        if taken:
-            reports.append(Report("block.reclaimed", {"count": len(taken)}))
-        return [self._base(block) for block in (*blocks, *taken)], reports
+        return [block for block in back if not titles.is_of(block, removed)]
+
+    def _reclaim(self) -> tuple[list[BlockIndex], list[Report]]:
+        """Blocks of removed nodes that can be taken."""
+        if self._authority is None or not self._parts.catalog.removed or self.waiting_for():
+            return [], []
+        used = self._used_by_others()
+        taken = [block for block in self._parts.catalog.held() if block not in used]
+        return taken, [Report("block.reclaimed", {"count": len(taken)})] if taken else []
+
+    def _let_rest(self, taken: list[BlockIndex], now: float) -> None:
+        holdings = self._parts.holdings
+        holdings.resting = self._returned.watch(holdings.blocks_in_use, taken, now)
 
     def _base(self, block: BlockIndex) -> Item:
         assert self._authority is not None

@@ -1,8 +1,9 @@
 """Items: what gossip replicates without understanding it.
 
     key      b"n" + node id 32      a node's record; `version` is boot << 32 | n
-             b"b" + u32 block       the deeds of an address block; `version` is their number
-    version  grows with every change, never falls
+             b"b" + u32 block       its deeds; `version` is the sequence of their base, 0 without
+             b"a" + node id 32      a node's removal; `version` is 1
+    version  never falls
     body     opaque bytes; whoever admits an item checks the signatures inside
 
 Of two items with one key the greater (version, body) wins, everywhere and in any order: comparing

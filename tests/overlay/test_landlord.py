@@ -225,6 +225,38 @@ def test_a_leaving_node_keeps_a_block_whose_chain_is_full_and_its_removal_brings
     assert block in owned(world, "node1", "node2")
 
 
+FOUR = {"cidr": IPv4Network("10.244.0.0/27"), "block_prefix": 29}
+
+
+@pytest.mark.parametrize("went", ["left", "removed"])
+def test_addresses_of_a_node_that_is_gone_rest_before_others_have_them(went) -> None:
+    world = settled(4, **FOUR)  # every block is in use
+    founder, gone = world["node1"], world["node2"]
+    was = gone.add_pod("web").address
+    world.run(world.now + 2.0)
+    if went == "left":
+        gone.leave()
+        world.run_until(lambda: gone.left, timeout=10.0)
+    else:
+        world.crash("node2")
+        founder.remove("node2", force=True)
+    world.run(world.now + 3.0)
+    assert len(owned(world, "node1", "node3")) == 2
+    fill(founder, 5)
+    fill(world["node3"], 5)  # it asks the founder for another block
+    began = world.now
+    world.run(began + Timing().quarantine - 10.0)
+    assert [len(blocks_of(world, name)) for name in ("node1", "node3")] == [1, 1]
+    with pytest.raises(RefusedError):
+        founder.add_pod("late")
+    world.restart("node1")
+    world.run(began + Timing().quarantine + 5.0)
+    assert len(blocks_of(world, "node1")) + len(blocks_of(world, "node3")) == 2
+    world.run_until(lambda: len(blocks_of(world, "node1")) == 2, timeout=Timing().quarantine)
+    assert founder.add_pod("late").address == was
+    world.check_invariants()
+
+
 # -- the authority's word ----------------------------------------------------------------------
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
+from overlay.config import Timing
 from overlay.effects import Left
 from overlay.sim import Link, Machine, World, udp
 from overlay.sim.world import EPOCH
 from overlay.views import NodeState
 from tests.sim.worlds import LOSSY, blocks_of, knows_pod, routes_to, settled
+
+RESTED = Timing().quarantine + 20.0
+"""Seconds until a block that came back is another's, at most."""
 
 
 def test_a_crashed_node_comes_back_with_its_identity_block_and_pods():
@@ -134,7 +138,7 @@ def test_a_node_that_leaves_hands_its_block_back_and_another_gets_it():
     assert blocks_of(world, "node5") == []
     world["node3"].leave()
     world.run_until(lambda: world["node3"].left, timeout=5.0)
-    world.run_until(world.converged, timeout=15.0)
+    world.run_until(world.converged, timeout=RESTED)
     assert blocks_of(world, "node5") == freed
     assert routes_to(world, "node3", seen_by="node1") == []
     states = {node.name: node.state for node in world["node2"].snapshot().nodes}
@@ -149,7 +153,7 @@ def test_nodes_that_leave_at_once_do_not_hand_their_blocks_to_each_other():
     world.run_until(lambda: len(world.live()) == 1, timeout=5.0)
     for name in ("node5", "node6", "node7"):
         world.add_node(name)
-    world.run_until(world.converged, timeout=15.0)
+    world.run_until(world.converged, timeout=RESTED)
     world.check_invariants()
 
 
@@ -188,7 +192,7 @@ def test_a_silent_giver_is_not_the_only_one_that_is_asked():
     world.run(world.now + 3.0)
     world.crash("node1")
     world.add_node("node4", via="node2")
-    world.run_until(lambda: blocks_of(world, "node4") != [], timeout=20.0)
+    world.run_until(lambda: blocks_of(world, "node4") != [], timeout=RESTED)
 
 
 def test_a_leave_of_which_nobody_heard_goes_on_until_somebody_does():

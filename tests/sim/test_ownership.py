@@ -119,9 +119,9 @@ def hidden_gift(*, used: bool) -> tuple[World, BlockIndex]:
     giver, taker = world["node3"], world["node4"].engine
     block = block_of(world, "node3")
     holdings = giver.engine.parts.holdings
-    # What growth would do: node3 has it to spare, and signs it over.
+    # What growth would do: node3 has it to spare, and signs it over when it is asked.
     holdings.blocks_in_use.clear()
-    item = holdings._transfer(block, id_of(world, "node4"))
+    item = holdings._transfer(block, id_of(world, "node4"), request=1)
     give(world, "node3", item)
     world.run(world.now + 1.0)  # and no longer: node3 has no block now, and would ask node4 for one
     assert owners(world, "node4")[block] == "node4"
