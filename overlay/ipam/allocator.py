@@ -208,6 +208,7 @@ class Allocator:
         return tuple(self._resting.values())
 
     def _lay_to_rest(self, resting: Resting) -> None:
+        self._end_rest(resting.slot)  # so that it stands at the end
         self._blocks[resting.slot.block].resting |= 1 << resting.slot.host
         last = next(reversed(self._resting.values()), resting)
         self._resting[resting.slot] = resting

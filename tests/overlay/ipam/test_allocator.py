@@ -251,6 +251,17 @@ def test_what_rests_is_told_in_the_order_in_which_it_ends() -> None:
     assert [rest.pod for rest in allocator.resting(2.0 + QUARANTINE)] == ["c"]
 
 
+def test_what_another_machine_had_rests_anew_and_behind_what_ends_before() -> None:
+    allocator = allocator_of(B0)
+    slots = {pod: allocator.allocate(pod, None, 0.0) for pod in ("a", "b")}
+    allocator.free("a", 0.0)
+    allocator.free("b", 1.0)
+    assert allocator.rest(Resting("c", slots["a"], 10.0 + QUARANTINE), 10.0)
+    allocator.check_invariants()
+    assert [rest.pod for rest in allocator.resting(10.0)] == ["b", "c"]
+    assert allocator.allocate("d", PLAN.address4(*slots["b"]), 1.0 + QUARANTINE) == slots["b"]
+
+
 def test_a_rest_is_never_longer_than_a_quarantine() -> None:
     allocator = allocator_of(B0)
     assert allocator.rest(Resting("web", Slot(B0, 2), 1e9), 100.0)
