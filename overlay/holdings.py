@@ -32,7 +32,7 @@ from overlay.types import Address, BlockIndex, Endpoint, NodeId
 from overlay.versions import TOMBSTONE, Versions
 from overlay.wire.certificate import Identity, check_name
 from overlay.wire.items import Item
-from overlay.wire.packing import U64
+from overlay.wire.packing import U64, pack
 
 SPARE_SHARE: Final = 32
 """One part in so many of the largest record is left free by pods: what else changes, unasked."""
@@ -347,10 +347,11 @@ class Holdings:
         packed = self._packed(version, conflict=conflict, content=content)
         return seal_record(self._identity, version, packed, limit=self._limits.record)
 
-    def has_room(self) -> bool:
-        """Whether the record, as it would be now, leaves `SPARE_SHARE` of its limit free."""
+    def has_room(self, pod: str, wall: float) -> bool:
+        """Whether the record, with this pod as well, leaves `SPARE_SHARE` of its limit free."""
         limit = self._limits.record
-        return SIGNATURE_SIZE + len(self._packed(U64)) <= limit - limit // SPARE_SHARE
+        entry = pack([pod, self._plan.blocks, self._plan.last_pod_host, int(wall)])
+        return SIGNATURE_SIZE + len(self._packed(U64) + entry) <= limit - limit // SPARE_SHARE
 
     def _packed(
         self, version: int, *, conflict: bool = False, content: NodeRecord | None = None

@@ -55,6 +55,9 @@ class PodKeeper:
         self._steward.check_may_give()
         holdings = self._parts.holdings
         wall = self._parts.wall.at(now)
+        if name not in holdings.pods and not holdings.has_room(name, wall):
+            what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
+            raise CapacityError(what, "record")
         try:
             pod = holdings.add_pod(
                 name, netns, address, wall, now, owner=owner, boot_id=self._boot_id
@@ -65,10 +68,6 @@ class PodKeeper:
                 raise
             why = f"{refused}, and there is no other block: {seeker.why}"
             raise RefusedError(refused.code, why, refused.fix) from refused
-        if not holdings.has_room():
-            holdings.remove_pod(name, now)
-            what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
-            raise CapacityError(what, "record")
         effects = self._steward.own_changed(now, wait=0.0)
         return self._view(pod), effects + self._steward.tidy(now)
 

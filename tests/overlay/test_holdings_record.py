@@ -121,9 +121,9 @@ def test_a_record_that_ends_a_node_is_not_outdone(version: int, left: bool) -> N
 
 def test_pods_leave_room_in_the_record_for_what_changes_without_being_asked() -> None:
     node = founder(limits=Limits(record=2000))
-    names = (f"a-pod-with-a-long-name-{number}" for number in range(200))
-    while node.holdings.has_room():
-        node.add(next(names))
+    names = [f"a-pod-with-a-long-name-{number}" for number in range(200)]
+    while node.holdings.has_room(names[0], WALL):
+        node.add(names.pop(0))
     assert 10 < len(node.holdings.pods) < 200
     node.holdings.endpoints = (HERE,)
     assert node.announce().endpoints == (HERE,)

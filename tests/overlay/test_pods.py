@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from overlay.config import Limits, Settings
 from overlay.effects import NetworkChanged, Persist, Report
 from overlay.errors import CapacityError, RefusedError
 from overlay.pods import CLI, PodKeeper
@@ -59,14 +60,23 @@ def test_nothing_lost_is_nothing_to_store() -> None:
     assert keeper(world).release({"unknown": "?"}, world.now) == []
 
 
-def test_a_pod_that_does_not_fit_the_record_leaves_nothing(monkeypatch) -> None:
-    world = settled(1)
+def test_a_pod_that_does_not_fit_the_record_leaves_nothing() -> None:
+    world = settled(1, settings=Settings(limits=Limits(record=1_000)))
     holdings = world["node1"].engine.parts.holdings
+    pods = keeper(world)
 
-    monkeypatch.setattr(holdings, "has_room", lambda: False)
-    with pytest.raises(CapacityError):
-        keeper(world).add("web", "/ns/web", None, CLI, world.now)
-    assert holdings.pods == {}
+    def fill() -> None:
+        for number in range(100):
+            pods.add(f"a-pod-with-a-long-name-{number}", "/ns/web", None, CLI, world.now)
+
+    with pytest.raises(CapacityError, match="no room"):
+        fill()
+    free = holdings.free_slots(world.now)
+    assert free == 253 - len(holdings.pods)
+    for number in range(10):  # no address rests that nobody ever had
+        with pytest.raises(CapacityError):
+            pods.add(f"another-pod-with-a-long-name-{number}", "/ns/web", None, CLI, world.now)
+    assert holdings.free_slots(world.now) == free
 
 
 def test_removing_what_is_not_there_is_refused() -> None:
