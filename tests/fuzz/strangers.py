@@ -26,9 +26,10 @@ from overlay.wire.header import TYPE_COOKIE_REPLY, TYPE_DATA, TYPE_INITIATION, T
 from overlay.wire.virtio import NO_OFFLOAD
 from tests.fuzz.packets import ordinary, super_packets
 from tests.fuzz.target import Target
-from tests.overlay.test_engine import STRANGER, everything, passed
+from tests.overlay.test_engine_strangers import passed
 from tests.sim.worlds import settled
 from tests.support.clusters import static_key
+from tests.support.engines import STRANGER, everything
 
 NODE = "node1"
 QUIET = 3.0
