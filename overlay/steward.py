@@ -20,7 +20,7 @@ from overlay.admission import Registrar
 from overlay.agenda import earliest
 from overlay.catalog.keys import block_of_deed
 from overlay.catalog.removals import removal_key
-from overlay.conflict import CODE, Conflict, Standing
+from overlay.conflict import Conflict, Standing
 from overlay.effects import Effect, Left, NetworkChanged, Persist, Report, SendControl
 from overlay.errors import RefusedError
 from overlay.farewell import Farewell
@@ -279,8 +279,10 @@ class Steward:
         registrar = self.parts.registrar
         if registrar is None or keypair.joiner is None or keypair.joiner_token is None:
             return []
-        if self.conflict.frozen:
-            refusal = Refusal(request.request, CODE, "this node's identity is in use twice")
+        try:
+            self.conflict.check()
+        except RefusedError as refused:
+            refusal = Refusal(request.request, refused.code, str(refused))
             return self.parts.peering.answer(keypair, source, refusal)
         if self.not_stored:
             # Also when the token admitted this very node: that may be what was not stored.

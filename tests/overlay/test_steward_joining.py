@@ -6,6 +6,7 @@ from overlay.admission import TokenBook
 from overlay.catalog.keys import node_key
 from overlay.catalog.records import sign_record
 from overlay.config import Timing
+from overlay.conflict import DOUBT
 from overlay.effects import Effect
 from overlay.gossip.letter import GossipMessage
 from overlay.gossip.machine import Gossip
@@ -56,6 +57,22 @@ def test_a_join_is_stored_and_survives_a_crash_of_the_authoritys_node() -> None:
     world.run(world.now + 5.0)
     assert again.failure is not None
     assert again.failure.code == "token-used"
+
+
+def test_nobody_is_admitted_while_the_authoritys_own_state_may_be_old() -> None:
+    world = settled(1)
+    founder = world["node1"]
+    tokens = [founder.mint_token(), founder.mint_token()]
+    stranger = NodeId(bytes(32))
+    founder.perform(founder.engine.conflict.on_stamp_refused(stranger, founder.now))
+    early = world.join("early", tokens[0])
+    world.run(world.now + DOUBT / 2)
+    assert early.failure is not None
+    assert early.failure.code == "identity-conflict"
+    world.run(world.now + DOUBT)
+    del world.applicants["early"]
+    world.join("late", tokens[1])
+    world.run_until(world.converged, timeout=5.0)
 
 
 def test_a_name_is_free_after_its_node_left_and_taken_while_its_next_bearer_lives() -> None:
