@@ -102,6 +102,8 @@ class MacMaker:
         Raises:
             AuthError: it does not answer the last message that was made. Nothing else.
         """
+        if not self._last_mac1:
+            raise AuthError("a cookie, though the last message has its own already")
         aead = _cookie_aead(self._remote_static, reply.nonce)
         try:
             cookie = aead.decrypt(_ZERO_NONCE, reply.enc_cookie, self._last_mac1)

@@ -105,6 +105,18 @@ def test_a_cookie_is_taken_once_and_only_for_the_last_message():
     assert maker.cookie_until == 1.0 + COOKIE_LIFE
 
 
+def test_who_knows_the_static_key_alone_cannot_plant_a_cookie_behind_the_right_one():
+    maker, node = MacMaker(STATIC), checker()
+    maker.read_cookie_untrusted(cookie_for(node, maker.with_macs(BARE, 0.0)), 0.0)
+    nonce = bytes(24)
+    label_key = blake2s(b"muslin cookie" + STATIC).digest()
+    aead = ChaCha20Poly1305(blake2s(nonce, key=label_key).digest())
+    planted = CookieReply(7, nonce, aead.encrypt(bytes(12), bytes(16), b""))
+    with pytest.raises(AuthError):
+        maker.read_cookie_untrusted(planted, 1.0)
+    assert node.mac2_is_valid(maker.with_macs(BARE, 2.0), SOURCE, 2.0)
+
+
 def test_a_cookie_from_somebody_else_is_refused():
     maker = MacMaker(STATIC)
     stranger = MacChecker(static_key(2).public, random.Random(0).randbytes)
