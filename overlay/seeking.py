@@ -8,7 +8,7 @@ that arrives as a gossip item, or a refusal.
       still none, or it has none                  ask the next
       it finds that we need none (`has-room`)     ask nobody for a while: all would say so. A short
                                                   one at first: pods that came just now may not be
-                                                  in the record that it knows of us
+                                                  in the record that it knows of us. Then the next
 
 Asking is idempotent, because a request keeps its number until a block is there. The deed that
 answers it carries the number. So does every copy of it: the giver finds it again after a restart,
@@ -74,6 +74,7 @@ class BlockSeeker:
         self._tries = 0
         self._refused: dict[NodeId, float] = {}
         self._silent: dict[NodeId, float] = {}
+        self._passed: dict[NodeId, None] = {}  # they said that none is needed, in this round
         self._not_needed = 0
         self.why = ""
         """Why there is no block yet, for `status`; empty while none is sought."""
@@ -96,6 +97,7 @@ class BlockSeeker:
         self._asked = None
         self._refused.clear()
         self._silent.clear()
+        self._passed.clear()
         self._not_needed = 0
         self.why = ""
 
@@ -107,6 +109,7 @@ class BlockSeeker:
         if refusal.code == NOT_NEEDED:
             self._ask_at += min(self._retry * 2**self._not_needed, FORGIVE_AFTER)
             self._not_needed = min(self._not_needed + 1, DOUBLINGS)
+            self._passed[node] = None  # others have the next word: it may be a lie
         else:
             self._refused[node] = now
         self.why = f"{self._name(node)} declined: {refusal.text}"
@@ -137,9 +140,10 @@ class BlockSeeker:
             self._silent[self._asked] = now
         self._refused = _recent(self._refused, now)
         self._silent = _recent(self._silent, now)
-        self._asked = self._choose({*self._refused, *self._silent}, now)
+        self._asked = self._choose({*self._refused, *self._silent, *self._passed}, now)
         if self._asked is None:
             self._silent.clear()
+            self._passed.clear()
             self._asked = self._choose(set(self._refused), now)
         self._tries = 1
         return self._asked
