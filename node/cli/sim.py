@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ Json = dict[str, object]
 OF_SCENARIOS: Final = ("nodes", "until", "trace", "mermaid", "window", "plot")
 OF_RANDOM: Final = ("count", "jobs", "only", "verbose")
 """Options that only one of the two kinds of runs has."""
+
+CANNOT_WRITE: Final = "cannot write what was asked for"
 
 
 @click.command(
@@ -64,7 +67,12 @@ event, and in the end all nodes must agree. Whatever fails is printed with its r
 @click.option("--verbose", is_flag=True, help="Print what happens in them.")
 @click.option("--nodes", type=click.IntRange(1), help="Other number of nodes than the file's.")
 @click.option("--seed", type=int, help="Other seed than the file's; of the first, by chance.")
-@click.option("--until", type=click.FloatRange(0.0), metavar="S", help="Stop at this virtual time.")
+@click.option(
+    "--until",
+    type=click.FloatRange(0.0),
+    metavar="S",
+    help="Stop at this virtual time; what has not happened by then is not judged.",
+)
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
@@ -120,6 +128,13 @@ def _check_usage(context: click.Context, scenario: Path | None, *, by_chance: bo
     if wrong := sorted(given.intersection(OF_SCENARIOS if by_chance else OF_RANDOM)):
         fits = "needs a scenario" if by_chance else "needs --random"
         raise click.UsageError(f"--{wrong[0]} {fits}")
+    until, (begin, end) = context.params["until"], context.params["window"]
+    if until is not None and not isfinite(until):
+        raise click.UsageError("--until is a number of seconds")
+    if "window" in given and context.params["mermaid"] is None:
+        raise click.UsageError("--window needs --mermaid")
+    if not begin <= end:
+        raise click.UsageError("--window begins before it ends")
 
 
 def run_scenario(
@@ -144,14 +159,17 @@ def run_scenario(
     began = time.monotonic()
     with doing(f"cannot simulate {scenario}"):
         spec = read(scenario, nodes)
+    with doing(CANNOT_WRITE):
+        check_files(trace, mermaid, plot)
+    with doing(f"cannot simulate {scenario}"):
         play = Play(spec, seed=seed, keep_datagrams=bool(trace or mermaid))
         outcome = watched(play, until)
     real = time.monotonic() - began
-    with doing("cannot write what was asked for"):
-        write_files(play, outcome, trace, mermaid, window, plot=plot)
     failures = outcome.failures(spec.expect)
     again = replay(scenario, play, nodes, until)
     show(play, outcome, failures, output, real=real, again=again)
+    with doing(CANNOT_WRITE):
+        write_files(play, outcome, trace, mermaid, window, plot=plot)
     if failures:
         raise CliError("the simulation failed", "; ".join(failures), f"replay it with {again}")
     return 0
@@ -185,6 +203,17 @@ def watched(play: Play, until: float | None) -> Outcome:
 
     with progress:
         return play.run(until, say)
+
+
+def check_files(trace: Path | None, mermaid: Path | None, plot: Path | None) -> None:
+    """Refuse what cannot be written before hours go into it. Raises as `write_files`."""
+    from node.sim.plot import converter  # noqa: PLC0415 - as above
+
+    if plot is not None:
+        converter(plot)
+    for path in (trace, mermaid, plot):
+        if path is not None:
+            path.open("a").close()
 
 
 def write_files(

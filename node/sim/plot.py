@@ -122,23 +122,31 @@ def save(svg: str, path: Path) -> None:
         NodeError: another kind of file, or no converter for PNG, or it failed.
         OSError: the file cannot be written.
     """
-    match path.suffix.lower():
-        case ".svg":
-            path.write_text(svg)
-        case ".png":
-            _convert(svg, path)
-        case _:
-            raise NodeError(f"{path.name} is neither .svg nor .png", "choose one of the two")
-
-
-def _convert(svg: str, path: Path) -> None:
-    if rsvg := shutil.which("rsvg-convert"):
-        command = [rsvg, "--format", "png", "--output", str(path)]
-    elif cairo := shutil.which("cairosvg"):
-        command = [cairo, "-f", "png", "-o", str(path), "-"]
+    if command := converter(path):
+        _convert(svg, command)
     else:
-        why = "neither rsvg-convert nor cairosvg is installed"
-        raise NodeError(why, "install librsvg2-bin, or write a .svg")
+        path.write_text(svg)
+
+
+def converter(path: Path) -> list[str]:
+    """The command that makes such a file of an SVG on its standard input; empty if it is one.
+
+    Raises:
+        NodeError: another kind of file, or no converter for PNG. Nothing else.
+    """
+    if path.suffix.lower() == ".svg":
+        return []
+    if path.suffix.lower() != ".png":
+        raise NodeError(f"{path.name} is neither .svg nor .png", "choose one of the two")
+    if rsvg := shutil.which("rsvg-convert"):
+        return [rsvg, "--format", "png", "--output", str(path)]
+    if cairo := shutil.which("cairosvg"):
+        return [cairo, "-f", "png", "-o", str(path), "-"]
+    why = "neither rsvg-convert nor cairosvg is installed"
+    raise NodeError(why, "install librsvg2-bin, or write a .svg")
+
+
+def _convert(svg: str, command: list[str]) -> None:
     try:
         done = subprocess.run(  # noqa: S603 - found on the PATH, as a shell would
             command, input=svg.encode(), capture_output=True, timeout=CONVERT_TIMEOUT, check=False

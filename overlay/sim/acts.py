@@ -34,7 +34,7 @@ from overlay.sim.mishaps import (
 )
 from overlay.sim.selection import Selection
 from overlay.sim.spec import LinkSpec
-from overlay.sim.stage import WORLD, Act, OnRunning, Stage, runs
+from overlay.sim.stage import WORLD, Act, OnRunning, Stage, at_least, runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,10 @@ class Join(Act):
     group: str = ""
 
     newborn: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self, count=1)
 
     def targets(self, stage: Stage) -> list[str]:
         """New names."""
@@ -161,6 +165,10 @@ class PodAdd(OnRunning):
     count: int = 1
     """How many on each of the nodes."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self, count=1)
+
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Attach them."""
         machine = stage.world[name]
@@ -224,6 +232,7 @@ class Partition(Act):
 
     def __post_init__(self) -> None:
         """Check the groups. Raises ConfigError, nothing else."""
+        at_least(self)
         if len(self.groups) < 2:
             raise ConfigError("a partition has two groups at least", "groups")
 
@@ -270,6 +279,7 @@ class ChangeLink(Act):
 
     def __post_init__(self) -> None:
         """Check the sides. Raises ConfigError, nothing else."""
+        at_least(self)
         if len(self.between) not in (0, 2):
             raise ConfigError("a link has two ends", "between")
 

@@ -12,7 +12,7 @@ from overlay.errors import ConfigError
 from overlay.sim.faults import Starvation
 from overlay.sim.goals import Goal
 from overlay.sim.selection import Selection
-from overlay.sim.stage import Act, OnRunning, Stage
+from overlay.sim.stage import Act, OnRunning, Stage, at_least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +20,10 @@ class Pause(OnRunning):
     """Machines stop without noticing (SIGSTOP, a suspended VM), and go on."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self, seconds=0.0)
 
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Stop it, and let it go on later."""
@@ -42,6 +46,7 @@ class Slow(OnRunning):
 
     def __post_init__(self) -> None:
         """Check the slices. Raises ConfigError, nothing else."""
+        at_least(self, seconds=0.0)
         Starvation(self.share, self.period)
 
     def begin(self, stage: Stage, name: str) -> list[Goal]:
@@ -62,6 +67,10 @@ class ChangeDisk(OnRunning):
     fsync: bool = True
     """Whether they keep what they say they have kept, when the power fails."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self, latency=0.0)
+
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Change it."""
         disk = stage.world[name].disk
@@ -76,6 +85,10 @@ class FullDisk(OnRunning):
     """Writes fail for a while."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self, seconds=0.0)
 
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Fill it, and make room later."""
@@ -116,8 +129,11 @@ class ClockRate(OnRunning):
 
     def __post_init__(self) -> None:
         """Check the rate. Raises ConfigError, nothing else."""
-        if self.ppm <= -1e6:
-            raise ConfigError("a clock does not run backwards", "ppm")
+        at_least(self)
+        if not -1e6 < self.ppm <= 1e6:
+            raise ConfigError(
+                "a clock runs neither backwards nor at more than twice its rate", "ppm"
+            )
 
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Set its rate."""

@@ -103,6 +103,16 @@ class NatSpec:
     nodes: Selection
     kind: NatKind = NatKind.SYMMETRIC
     timeout: float = TIMEOUT
+    """Seconds of silence after which it forgets."""
+
+    def __post_init__(self) -> None:
+        """Check the range.
+
+        Raises:
+            ConfigError: it would remember nothing. Nothing else.
+        """
+        if self.timeout <= 0.0:
+            raise ConfigError("must be more than 0", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +165,13 @@ class Expectation:
         """Check that it is about something.
 
         Raises:
-            ConfigError: times are expected of no event, or of an event nothing. Nothing else.
+            ConfigError: times are expected of no event, or of an event nothing, or nothing at all.
+                Nothing else.
         """
         timed = (self.within, self.p50, self.p99) != (None, None, None)
+        counts = (self.false_deaths, self.deaths, self.steady_bytes, self.peak_bytes)
+        if not (self.event or timed or self.agree or counts != (None,) * len(counts)):
+            raise ConfigError("say what is expected", "agree")
         if timed and not self.event:
             raise ConfigError("say of which event", "event")
         if self.event and not timed:
@@ -206,6 +220,7 @@ def parse(text: str) -> Scenario:
         raise ConfigError("must be a list of tables: [[event]]", "event")
     raw["event"] = [_with_act(event, f"event[{number}]") for number, event in enumerate(events, 1)]
     scenario = build(Scenario, raw)
+    _check_times(scenario)
     _check_labels(scenario)
     return scenario
 
@@ -234,6 +249,12 @@ def _check_labels(scenario: Scenario) -> None:
         if one.event and one.event not in labels:
             path = f"expect[{number}].event"
             raise ConfigError(f"there is no event {one.event}", path)
+
+
+def _check_times(scenario: Scenario) -> None:
+    """Everything happens: what is expected of an event that never does would always be met."""
+    if scenario.until <= 0.0:
+        raise ConfigError("must be more than 0", "until")
     for number, event in enumerate(scenario.event, 1):
         if event.at < 0.0 or event.every < 0.0 or event.times < 1:
             path = f"event[{number}].at"
@@ -241,3 +262,8 @@ def _check_labels(scenario: Scenario) -> None:
         if event.times > 1 and not event.every:
             path = f"event[{number}].every"
             raise ConfigError(f"say how far apart the {event.times} times are", path)
+        last = event.at + (event.times - 1) * event.every
+        if last >= scenario.until:
+            path = f"event[{number}].at"
+            why = f"the last time is at {last:g} s, and the end (until) at {scenario.until:g} s"
+            raise ConfigError(why, path)

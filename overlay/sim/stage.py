@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
+from overlay.errors import ConfigError
 from overlay.sim.faults import Power
 from overlay.sim.goals import Goal
 from overlay.sim.machine import Machine
@@ -60,6 +61,10 @@ class Act(ABC):
     newborn: ClassVar[bool] = False
     """Whether the machines it is done to must come up and show the final state as well."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises ConfigError, nothing else."""
+        at_least(self)
+
     @abstractmethod
     def targets(self, stage: Stage) -> list[str]:
         """Names of the machines it is done to."""
@@ -67,6 +72,17 @@ class Act(ABC):
     @abstractmethod
     def begin(self, stage: Stage, name: str) -> list[Goal]:
         """Do it to one of them; returns what all nodes are to show."""
+
+
+def at_least(act: Act, **least: float) -> None:
+    """Check that `over`, and other fields of an act, are not smaller than something.
+
+    Raises:
+        ConfigError: one of them is; `key` is the field. Nothing else.
+    """
+    for key, value in {"over": 0.0, **least}.items():
+        if getattr(act, key) < value:
+            raise ConfigError(f"must be at least {value:g}", key)
 
 
 WORLD: Final = ["world"]

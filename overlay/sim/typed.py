@@ -3,9 +3,9 @@
 A dataclass says what a table may hold: its fields are the keys, their types are checked, fields
 without a default must be there. An error's `key` is the way to what is wrong: `event[2].nodes`.
 
-Types understood: `bool`, `int`, `float` (whole numbers too), `str`, enumerations of text, other
-dataclasses, `X | None`, `tuple[X, ...]`, `Mapping[str, X]`, and every class with a classmethod
-`read(value, path)`.
+Types understood: `bool`, `int`, `float` (finite; whole numbers too), `str`, enumerations of text,
+other dataclasses, `X | None`, `tuple[X, ...]`, `Mapping[str, X]`, and every class with a
+classmethod `read(value, path)`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from overlay.errors import ConfigError
@@ -115,7 +116,7 @@ def _scalar(kind: type[Any], value: object, path: str) -> object:
             raise _wrong(path, f"must be one of {', '.join(kind)}") from error
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not kind:
+    if type(value) is not kind or (isinstance(value, float) and not isfinite(value)):
         raise _wrong(path, f"must be {_NAMES[kind]}")
     return value
 

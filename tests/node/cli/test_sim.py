@@ -124,3 +124,27 @@ def test_files_that_cannot_be_read_or_written_are_named(muslin, scenario, tmp_pa
 def test_wrong_usage_is_wrong_usage(muslin, scenario):
     assert muslin("sim").code == 2
     assert muslin("sim", str(scenario), "--nodes", "0").code == 2
+    assert muslin("sim", str(scenario), "--until", "nan").code == 2
+    assert "needs --mermaid" in muslin("sim", str(scenario), "--window", "1", "2").err
+    backwards = ["--mermaid", "x.md", "--window", "2", "1"]
+    assert "begins before it ends" in muslin("sim", str(scenario), *backwards).err
+
+
+def test_what_cannot_be_written_is_refused_before_anything_runs(muslin, scenario, tmp_path):
+    for files in (["--plot", "x.gif"], ["--trace", str(tmp_path / "no" / "folder")]):
+        ran = muslin("sim", str(scenario), *files)
+        assert (ran.code, ran.out) == (1, "")
+        assert "cannot write what was asked for" in ran.err
+
+
+def test_the_table_is_there_even_if_a_file_could_not_be_written_after_all(
+    muslin, scenario, tmp_path, monkeypatch
+):
+    converter = tmp_path / "rsvg-convert"
+    converter.write_text("#!/bin/sh\necho no space >&2\nexit 1\n")
+    converter.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = muslin("sim", str(scenario), "--plot", str(tmp_path / "x.png"))
+    assert ran.code == 1
+    assert "no space" in ran.err
+    assert "pod-add" in ran.out
