@@ -298,5 +298,6 @@ class Play:
         return ""
 
     def waiting(self) -> int:
-        """Nodes that do not show the final state of every event yet."""
-        return len({name for one in self.happened for name in one.tracker.missing})
+        """Live nodes that do not show the final state of every event yet."""
+        missing = {name for one in self.happened for name in one.tracker.missing}
+        return sum(machine.name in missing for machine in self.world.live())

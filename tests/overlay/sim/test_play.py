@@ -103,6 +103,15 @@ def test_progress_is_told_each_virtual_second():
     assert seen[-1][1] == 0
 
 
+def test_only_who_is_there_is_waited_for():
+    seen = []
+    one = play("", until=6, cluster="over = 5.0")
+    one.run(on_progress=lambda one: seen.append((one.waiting(), len(one.world.live()))))
+    assert [live for _, live in seen][:2] == [1, 2]  # the others are to come, and expected
+    assert all(waiting <= live for waiting, live in seen)
+    assert seen[0][0] == 1
+
+
 def test_steady_traffic_is_measured_outside_of_events():
     outcome = play(event(10, "pod-add", nodes='"all"', count="9"), until=40).run()
     assert outcome.steady is not None
