@@ -79,6 +79,14 @@ def without_boot_counter(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("overlay.engine.replace", without)
 
 
+def without_version_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("overlay.gossip.store._supersedes", lambda item, held: item != held)
+
+
+def without_version_counter(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("overlay.versions.Versions.next", lambda versions: versions.boot << 32)
+
+
 def without_rest(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("overlay.ipam.allocator.Allocator._lay_to_rest", lambda self, resting: None)
 
@@ -89,6 +97,9 @@ PROTECTIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], frozenset[str], se
     (without_tie_break, LIES, {"settled"}),
     (without_signatures, LIES, {"owner-signed"}),
     (without_boot_counter, POWER, {"boot-grows"}),
+    (without_version_order, LIES, {"never-backwards"}),
+    (without_version_order, POWER, {"never-backwards"}),
+    (without_version_counter, POWER, {"version-once"}),
     (without_rest, frozenset({"add-pod", "remove-pod"}), {"quarantine-kept"}),
 ]
 
