@@ -96,6 +96,31 @@ def test_an_invariant_that_breaks_ends_the_play_and_is_named():
     assert outcome.now < 9.0
 
 
+def test_what_is_broken_in_the_end_counts_even_if_no_event_showed_it(monkeypatch):
+    one = play("", until=5)
+
+    def broken() -> None:
+        raise InvariantError("two owners", [])
+
+    monkeypatch.setattr(one.world, "check_invariants", broken)
+    outcome = one.run()
+    assert (outcome.broken, outcome.now) == ("two owners", 5.0)
+    assert outcome.failures([]) == ["an invariant is broken: two owners"]
+
+
+def test_clocks_are_as_wrong_as_the_cluster_says_each_its_own_way():
+    one = play("", until=10, nodes=6, cluster="clock_skew = 3.0\nclock_drift = 5e4")
+    one.run()
+    clocks = one.world.clocks
+    assert clocks.keys() == {f"node{number}" for number in range(2, 7)}
+    rates, skews = ({getattr(one, key) for one in clocks.values()} for key in ("rate", "skew"))
+    assert len(rates) == len(skews) == 5
+    assert all(0.95 <= rate <= 1.05 for rate in rates)
+    assert all(-3.0 <= skew <= 3.0 for skew in skews)
+    right = play("", until=10).world
+    assert not right.clocks
+
+
 def test_progress_is_told_each_virtual_second():
     seen = []
     play("", until=5).run(on_progress=lambda one: seen.append((one.world.now, one.waiting())))
