@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from overlay.invariants.kinds import Breach
+from overlay.sim.inspector import Inspector, InvariantError
 from overlay.sim.schedules import MOST_NODES, Schedule, run_schedule
 from overlay.sim.steps import STEPS
 
@@ -53,6 +55,19 @@ def test_a_cluster_that_never_agrees_is_an_outcome(monkeypatch):
     outcome = run_schedule(1, steps=QUIET)
     assert outcome.broken == ("settled",)
     assert "seed 1" in outcome.failure
+
+
+def test_a_breach_that_only_shows_at_rest_is_an_outcome(monkeypatch):
+    """What is excused while a schedule runs is looked at when it is over."""
+
+    def at_rest(inspector: Inspector) -> None:
+        raise InvariantError("at rest block 3 is claimed twice", [Breach("one-user", "block 3")])
+
+    monkeypatch.setattr(Inspector, "look_at_rest", at_rest)
+    outcome = run_schedule(1, steps=QUIET)
+    assert outcome.broken == ("one-user",)
+    assert "at rest" in outcome.failure
+    assert "all faults end" in outcome.log[-1]
 
 
 def test_every_step_has_a_name_of_its_own_and_a_weight():
