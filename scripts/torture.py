@@ -4,11 +4,11 @@
     scripts/torture --kills 40 --each 1     shorter
     scripts/torture --folder /mnt/x         on another file system
 
-The node is a process with the daemon's engine, driver and journal. It adds and removes pods without
-pause. Before each it says on a pipe what it is going to do; when the driver has stored that, it
-says what it has done, which is when others would learn of it. After a kill the state on the disk
-must be what was announced last, or that and the one thing that was going on; never less, never
-half of it, never unreadable. The next process starts from it.
+The node is a process with the daemon's engine, driver, writer and journal. It adds and removes
+pods without pause. Before each it says on a pipe what it is going to do; when the driver has stored
+that, it says what it has done, which is when others would learn of it. After a kill the state on
+the disk must be what was announced last, or that and the one thing that was going on; never less,
+never half of it, never unreadable. The next process starts from it.
 
 What a kill cannot show is a loss of power: `tests/node/test_transactions.py` cuts the file at every
 byte for that.
@@ -38,6 +38,7 @@ from node.identity import load_node, write_node
 from node.io.memory import MemoryNetwork, MemoryTun, MemoryUdp
 from node.journal import POINTS, Journal, SystemCalls, read_entries
 from node.state import STATE, StateFolder
+from node.writer import Stored, Writer
 from overlay.config import Settings, Timing
 from overlay.engine import Engine
 from overlay.errors import OverlayError
@@ -90,12 +91,12 @@ class Deadly(SystemCalls):
 class Listener:
     """Stores what the engine wants stored; nothing else matters here."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
-    def persist(self, changes: tuple[Change, ...]) -> None:
+    def store(self, changes: tuple[Change, ...], then: Stored) -> None:
         """As the daemon does."""
-        self._journal.append(changes)
+        self._writer.write(changes, then)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -121,12 +122,14 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
         transmit=udp.send,
         authority=stored.authority,
     )
+    writer = Writer(journal)
     driver = Driver(
-        engine=engine, tun=tun, udp=udp, listener=Listener(journal), clock=time.monotonic
+        engine=engine, tun=tun, udp=udp, listener=Listener(writer), clock=time.monotonic
     )
     say("want start")
     if not driver.start():
         raise RuntimeError(engine.not_stored)
+    writer.start()
     say(f"boot {engine.parts.holdings.versions.boot}")
     pods = {pod.name for pod in stored.state.pods}
     while True:
@@ -136,11 +139,10 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
             pod, effects = engine.remove_pod(name, time.monotonic())
         else:
             pod, effects = engine.add_pod(name, f"/ns/{name}", None, time.monotonic())
-        if not driver.perform(effects):
+        if not await driver.stored(effects):
             raise RuntimeError(engine.not_stored)
         pods ^= {name}
         say(f"has {name} {pod.address}" if name in pods else f"lost {name}")
-        await asyncio.sleep(0)
 
 
 def spawn(folder: StateFolder, calls: SystemCalls, seed: str) -> tuple[int, int]:
@@ -250,12 +252,13 @@ class Torture:
             said = self._listen(child, pipe, life)
         finally:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
             os.close(pipe)
         *lines, rest = said.decode().split("\n")
         assert not rest, f"half a line: {rest!r}"
         for line in lines:
             self._known.hear(line)
+        assert os.WIFSIGNALED(status), f"it ended by itself after {lines[-1:]}"
         self.seen["announced"] += sum(not line.startswith("want") for line in lines)
         self._look()
 

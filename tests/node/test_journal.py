@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -466,6 +467,11 @@ def test_a_node_that_is_killed_has_on_its_disk_all_that_it_announced() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("40 kills at random and 11 at failpoints")
+    seen = {what: int(number) for number, what in re.findall(r"(\d+) (\w+)[,\n]", done.stdout)}
+    assert seen["announced"] > 100, "a node that says nothing keeps every promise"
+    assert seen["before"], "none was killed in the middle of something"
+    assert seen["after"], "none was killed between storing and saying so"
+    assert seen["rewritten"] > 1
 
 
 @pytest.fixture(autouse=True)
