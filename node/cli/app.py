@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final, NamedTuple
 
@@ -102,6 +103,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    _open_streams()
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -113,6 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(CliError("cannot write the answer", clauses(error)[1]))
         return FAILED
     return code
+
+
+def _open_streams() -> None:
+    """Give a standard stream that was closed by the caller the null device.
+
+    Python has None for it, which nothing can be read from or written to; and the next file or
+    socket that is opened would become standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Takes the lowest free number, which is its own; open as long as the process.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _forget_stdout() -> None:
@@ -140,7 +154,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _complain(error: CliError) -> None:
-    sys.stderr.write(f"muslin: {' '.join(str(error).split())}\n")
+    with suppress(OSError):  # nobody can be told that nobody can be told
+        sys.stderr.write(f"muslin: {' '.join(str(error).split())}\n")
 
 
 def _clause(error: click.UsageError) -> str:

@@ -197,6 +197,47 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
     assert ran.stderr == "muslin: cannot write the answer: no space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("closing", "words", "code", "err"),
+    [
+        (">&-", "--help", 0, ""),
+        ("<&-", "join -", 1, "muslin: cannot join: this is not a join token: "),
+        ("2>&-", "frobnicate", 2, ""),
+        ("2>/dev/full", "frobnicate", 2, ""),
+        ("<&- >&- 2>&-", "frobnicate", 2, ""),
+    ],
+)
+def test_a_standard_stream_that_is_closed_or_full_is_no_traceback(
+    state, closing, words, code, err
+) -> None:
+    line = f'exec "$0" -m node --state "$1" {words} {closing}'
+    ran = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, str(state)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ran.returncode == code
+    assert ran.stderr.startswith(err)
+    assert ran.stderr.count("\n") == bool(err)
+
+
+def test_a_socket_does_not_become_the_standard_output_that_was_closed() -> None:
+    program = (
+        "import os, sys; from node.cli.app import main; main(['--version'])\n"
+        "sys.stderr.write(str(os.open('/', os.O_RDONLY) > 2))"
+    )
+    ran = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ran.stderr == "True"
+
+
 def test_ctrl_c_is_quiet(state, daemon) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "node", "--state", str(state), "get", "pods", "--watch"],
