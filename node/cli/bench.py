@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from node.cli.context import Invocation, Json, doing, pass_invocation, state_option
+from node.cli.context import Finite, Invocation, Json, doing, pass_invocation, state_option
 from node.cli.output import plain, to_json, to_yaml
 from node.control.schema import ControlError
 
@@ -45,7 +45,7 @@ one after the other. Nothing needs to be installed at the other end; its setting
 @click.argument("target", metavar="POD|NODE")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.2, 60.0),
+    type=Finite(0.2, 60.0),
     default=3.0,
     show_default=True,
     help="How long each measurement takes.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -119,6 +120,22 @@ def doing(what: str) -> Iterator[None]:
     except (OverlayError, OSError) as error:
         code, why, fix = clauses(error)
         raise CliError(what, why, fix, code) from error
+
+
+class Finite(click.FloatRange):
+    """A number in a range; `nan`, which is in every range of click's, and `inf` are in none."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """The number; fails as click's types do."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 class CommandInside(click.Command):

@@ -19,6 +19,7 @@ import click
 
 from node.cli.context import (
     CliError,
+    Finite,
     Invocation,
     Json,
     doing,
@@ -65,7 +66,7 @@ Examples:
 @click.option(
     "-W",
     "--timeout",
-    type=click.FloatRange(0.05, 30.0),
+    type=Finite(0.05, 30.0),
     default=1.0,
     show_default=True,
     help="Seconds to wait in each round.",

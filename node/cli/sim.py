@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from node.cli.context import CliError, doing
+from node.cli.context import CliError, Finite, doing
 from node.cli.output import table, to_json, to_yaml
 from node.cli.progress import Progress
 from node.cli.schedules import COUNT, run_random
@@ -69,7 +69,7 @@ event, and in the end all nodes must agree. Whatever fails is printed with its r
 @click.option("--seed", type=int, help="Other seed than the file's; of the first, by chance.")
 @click.option(
     "--until",
-    type=click.FloatRange(0.0),
+    type=Finite(0.0),
     metavar="S",
     help="Stop at this virtual time; what has not happened by then is not judged.",
 )
@@ -87,7 +87,7 @@ event, and in the end all nodes must agree. Whatever fails is printed with its r
 )
 @click.option(
     "--window",
-    type=float,
+    type=Finite(0.0),
     nargs=2,
     default=(0.0, 1.0),
     metavar="FROM TO",

@@ -11,6 +11,7 @@ classmethod `read(value, path)`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from math import isfinite
@@ -115,7 +116,8 @@ def _scalar(kind: type[Any], value: object, path: str) -> object:
         except ValueError as error:
             raise _wrong(path, f"must be one of {', '.join(kind)}") from error
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # TOML's integers have any length
+            value = float(value)
     if type(value) is not kind or (isinstance(value, float) and not isfinite(value)):
         raise _wrong(path, f"must be {_NAMES[kind]}")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from node.cli.context import CliError, doing, objects
+from node.cli.context import CliError, Finite, doing, objects
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import ConfigError, RefusedError
@@ -47,3 +47,24 @@ def test_an_answer_of_another_form_is_refused(value) -> None:
 
 def test_a_list_of_objects_is_taken_as_it_is() -> None:
     assert objects([{"a": 1}]) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "-1", "x"])
+def test_a_number_outside_its_range_or_beyond_all_is_wrong_usage(text) -> None:
+    with pytest.raises(click.BadParameter):
+        Finite(0.0).convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ping web -W nan",
+        "bench web --seconds nan",
+        "sim x.toml --until inf",
+        "sim x.toml --window 0 nan",
+    ],
+)
+def test_no_verb_takes_a_number_that_is_none(muslin, words) -> None:
+    ran = muslin(*words.split())
+    assert ran.code == 2
+    assert "is not a finite number" in ran.err

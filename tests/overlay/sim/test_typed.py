@@ -62,6 +62,8 @@ def test_every_kind_of_value_arrives_with_its_type():
         ({"limit": "1"}, "limit", "must be a number"),
         ({"limit": float("nan")}, "limit", "must be a number"),
         ({"limit": float("-inf")}, "limit", "must be a number"),
+        ({"limit": float("inf")}, "limit", "must be a number"),
+        ({"limit": 10**400}, "limit", "must be a number"),
         ({"on": 1}, "on", "must be true or false"),
         ({"nmae": "a"}, "nmae", "no such key"),
         ({"several": {}}, "several", "must be a list"),
