@@ -170,10 +170,11 @@ class KernelManager:
         settled = desired, {name: _wiring(pod) for name, pod in local.items()}
         changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
         if any(changed) or self._problems or settled != self._settled:
-            self._settled = settled
+            self._settled = None  # until all is done: a kernel that is silent now is asked again
             self._guard()
             self._problems = tuple(self._settle(netlink, desired, local))
             self._forget(local)
+            self._settled = settled
         return self._problems
 
     def _guard(self) -> None:

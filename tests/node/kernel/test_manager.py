@@ -155,6 +155,20 @@ def test_a_kernel_that_does_not_answer_is_a_problem_not_an_exception(
     assert problem.code == "kernel-silent"
 
 
+def test_what_a_silent_kernel_was_not_told_it_is_told_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> KernelState:
+        raise KernelError("reading the kernel's state: timed out")
+
+    bench.apply()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.netlink, "read", silent)
+        assert [problem.code for problem in bench.apply(POD)] == ["kernel-silent"]
+    assert bench.apply(POD) == ()  # the wish is the same, and the kernel announced nothing
+    assert VETH in bench.netlink.kernel.links
+
+
 def test_a_removed_tun_is_a_problem(bench: Bench) -> None:
     del bench.netlink.kernel.links["muslin0"]
     assert [problem.code for problem in bench.apply()] == ["tun-gone"]
