@@ -175,6 +175,8 @@ class KernelManager:
             self._problems = tuple(self._settle(netlink, desired, local))
             self._forget(local)
             self._settled = settled
+        elif self._firewall.failed:
+            self._guard()
         return self._problems
 
     def _guard(self) -> None:

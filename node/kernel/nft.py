@@ -60,6 +60,11 @@ class Firewall:
         except OSError:
             return False
 
+    @property
+    def failed(self) -> bool:
+        """Whether the rules that were asked for last do not stand, though there is an nft."""
+        return bool(self._tool) and self._standing is None
+
     def hold(self, rules: str) -> None:
         """Make the rules stand, unless they do; `why` says whether that worked."""
         if not self._tool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from node.kernel import manager as manager_module
 from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
 from node.kernel.model import KernelState, Link, veth_name
+from node.kernel.nft import Firewall
 from node.kernel.reconcile import AddRoute, Change
 from overlay.errors import StateError
 from overlay.types import Address
@@ -167,6 +169,21 @@ def test_what_a_silent_kernel_was_not_told_it_is_told_later(
         assert [problem.code for problem in bench.apply(POD)] == ["kernel-silent"]
     assert bench.apply(POD) == ()  # the wish is the same, and the kernel announced nothing
     assert VETH in bench.netlink.kernel.links
+
+
+def test_rules_that_were_refused_are_tried_again(bench: Bench, tmp_path: Path) -> None:
+    mended, tool = tmp_path / "mended", tmp_path / "nft"
+    tool.write_text(f'#!/bin/sh\n[ -e {mended} ] || {{ echo "no memory" >&2; exit 1; }}\n')
+    tool.chmod(0o755)
+    thread: Any = FakeThread(bench.netlink)
+    bench.manager = KernelManager("muslin0", 1500, thread, Firewall(str(tool)))
+    bench.apply(POD)
+    refused, before = bench.manager.guard.why, bench.netlink.reads
+    mended.touch()
+    bench.apply(POD)
+    asyncio.run(bench.manager.close(remove=False))
+    assert (refused, bench.manager.guard.why) == ("no memory", "")
+    assert bench.netlink.reads == before  # the rest of the kernel is as it was
 
 
 def test_a_removed_tun_is_a_problem(bench: Bench) -> None:
