@@ -47,7 +47,7 @@ from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
 from overlay.effects import Left, ProbeAnswered
-from overlay.errors import RefusedError
+from overlay.errors import OverlayError, RefusedError
 from overlay.types import Address, NodeId
 from overlay.views import PodView, Snapshot
 from overlay.wire.messages import BENCH_LONGEST
@@ -251,21 +251,30 @@ class Handlers:
     async def _leave(self, _: Params) -> object:
         async with self.turn:
             pods = [pod.name for pod in self._snapshot().pods if pod.local]
-            self._left = asyncio.get_running_loop().create_future()
-            await self._daemon.stored(self._daemon.engine.leave(self._daemon.now()))
-        try:
-            async with asyncio.timeout(LEAVE_TIMEOUT):
-                confirmed = await self._left
-        except TimeoutError as error:
+            left = await self._ask_to_leave()
+        await asyncio.wait([left], timeout=LEAVE_TIMEOUT)
+        if left.cancelled() or left.cancel():
             fix = "see that another node is reachable, then ask again"
-            raise NodeError("leaving takes too long", fix) from error
+            raise NodeError("leaving takes too long", fix)
         try:
             async with self.turn:
                 for pod in pods:
                     await self._daemon.detach_pod(pod)
         finally:
             self._daemon.request_stop()  # the node has left, whatever the kernel says
-        return {"confirmed": confirmed}
+        return {"confirmed": left.result()}
+
+    async def _ask_to_leave(self) -> asyncio.Future[int]:
+        """What will say that the node has left: one for all who ask."""
+        if self._left is not None and not self._left.cancelled():
+            return self._left
+        self._left = left = asyncio.get_running_loop().create_future()
+        try:
+            await self._daemon.stored(self._daemon.engine.leave(self._daemon.now()))
+        except OverlayError:
+            left.cancel()  # nobody waits for it
+            raise
+        return left
 
     async def _remove(self, params: Params) -> object:
         name, force = _text(params, "name"), params.get("force", False)

@@ -9,6 +9,7 @@ import pytest
 from node.control.handlers import GROWTH_LOOKS, Handlers
 from node.control.schema import ControlError
 from node.errors import NodeError
+from overlay.effects import Left, Persist
 from overlay.errors import RefusedError
 from overlay.invariants.watch import LOOK_INTERVAL
 from overlay.views import Problem
@@ -265,6 +266,35 @@ def test_leaving_that_takes_too_long_is_an_error(daemon, monkeypatch) -> None:
     with pytest.raises(NodeError, match="takes too long"):
         ask(daemon, "leave")
     assert not daemon.stopping
+
+
+def test_all_who_ask_to_leave_get_the_answer(daemon) -> None:
+    async def main() -> list[object]:
+        daemon.handlers = handlers = Handlers(daemon)
+        daemon.engine.leave = lambda now: []
+
+        async def tell() -> None:
+            for _ in range(10):  # until both wait
+                await asyncio.sleep(0)
+            handlers.left(Left(3))
+
+        asked = (handlers.dispatch("leave", {}) for _ in range(2))
+        return await asyncio.gather(*asked, tell())
+
+    assert asyncio.run(main()) == [{"confirmed": 3}, {"confirmed": 3}, None]
+    assert daemon.stopping
+
+
+def test_a_refused_request_to_leave_waits_for_nothing(daemon) -> None:
+    async def main() -> bool:
+        daemon.handlers = handlers = Handlers(daemon)
+        daemon.engine.leave = lambda now: [Persist((("k", b""),))]
+        daemon.disk_full = True
+        with pytest.raises(NodeError, match="no space"):
+            await handlers.dispatch("leave", {})
+        return handlers.left(Left(3))
+
+    assert asyncio.run(main()) is False  # so the daemon ends by itself when it has left
 
 
 def test_a_removal_is_stored_and_says_who_does_not_know_yet(daemon) -> None:
