@@ -105,6 +105,7 @@ class Daemon:
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._has_left = False
+        self._crashed = ""
         self._kernel_problems: tuple[Problem, ...] = ()
         self._started = self.now()
         self._wall = WallWatch()
@@ -118,7 +119,7 @@ class Daemon:
     # -- life ----------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Start everything, run until told to stop, stop everything."""
+        """Start everything, run until told to stop, stop everything. NodeError after a defect."""
         async with AsyncExitStack() as stack:
             await self._open(stack)
             stack.callback(self._driver.close)
@@ -146,6 +147,8 @@ class Daemon:
             await self._handlers.benches.close()
             await self._driver.stop()
         self._log.info("node.stopped", node=self._node.identity.name)
+        if self._crashed:  # whoever supervises this process shall start it again
+            raise NodeError(f"its task {self._crashed} has a defect", "look at its log")
 
     async def _open(self, stack: AsyncExitStack) -> None:
         """Everything that can fail because of the machine, before anything is announced."""
@@ -162,7 +165,7 @@ class Daemon:
         ports = check_ports(self._udp.local.port, config.lanes)
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
-        await self._check_overlap()
+        check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
         endpoints, largest = await self._endpoints(), await self._underlay_mtu()
         result = await checking
         works = [name for name in config.tun_offload if name in result.works]
@@ -251,13 +254,10 @@ class Daemon:
         self._notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:
-        self._log.warning("task.crashed", task=name)
+        self._crashed = name
         self._ended.set()
 
     # -- the machine around it -----------------------------------------------------------------
-
-    async def _check_overlap(self) -> None:
-        check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
 
     async def _endpoints(self) -> tuple[Endpoint, ...]:
         return await own_endpoints(self._config, self._udp.local, self._node.cluster, self._thread)

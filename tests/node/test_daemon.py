@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from ipaddress import ip_network
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -164,3 +165,39 @@ def test_what_failed_its_test_is_switched_off_and_said_once(folder, caplog):
         node._follow_check(Result(("checksum",), {}, "permission denied"))
     (line,) = caplog.records
     assert (line.message, line.fields["why"]) == ("offload.trusted", "permission denied")
+
+
+class WithoutAMachine(daemon.Daemon):
+    """A daemon whose edges are nothing, and whose upkeep of the kernel has a defect."""
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        self.engine = Mock()
+        self._writer = Mock()
+        self._driver = Mock(stop=AsyncMock())
+
+    def _make_lanes(self) -> Mock:
+        return Mock(close=AsyncMock())
+
+    async def present_pods(self) -> frozenset[str]:
+        return frozenset()
+
+    async def _apply_kernel(self) -> None:
+        """As if all was well when the daemon started."""
+
+    async def _keep_kernel(self) -> None:
+        raise ZeroDivisionError
+
+    def _announce_ready(self) -> None:
+        """Nobody listens."""
+
+
+def test_a_daemon_that_ends_for_a_defect_fails_so_that_it_is_started_again(folder):
+    node = WithoutAMachine(NodeConfig(), folder, founded(), NodeConfig)
+
+    async def serve() -> None:
+        async with asyncio.timeout(30.0):
+            await node.serve()
+
+    with pytest.raises(NodeError, match="its task kernel has a defect"):
+        asyncio.run(serve())
+    assert not folder.socket.exists()  # everything was stopped in order all the same
