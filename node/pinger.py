@@ -37,6 +37,10 @@ _V6_REPLY: Final = 129
 
 _PAYLOAD_SIZE: Final = 56  # what ping(8) sends: 64 bytes with the ICMP header
 _RECEIVE_SIZE: Final = 2048
+
+READS: Final = 64
+"""Messages taken in one pass, so that a flood of echo replies does not stop everything else."""
+
 _ICMP: Final = Struct(">BBHHH")
 
 
@@ -116,7 +120,7 @@ class Pinger:
 
     def _on_readable(self, version: int) -> None:
         with suppress(BlockingIOError):
-            while True:
+            for _ in range(READS):
                 message, source = self._sockets[version].recvfrom(_RECEIVE_SIZE)
                 self._on_message_untrusted(version, message, source[0])
 

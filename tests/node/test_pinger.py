@@ -16,7 +16,7 @@ import pytest
 from node.errors import NodeError
 from node.kernel import netns
 from node.loop import LoopKind, run
-from node.pinger import Pinger
+from node.pinger import READS, Pinger
 from overlay.wire.icmp import Echo, echo_reply, parse_echo_untrusted
 from tests.support.privileged import NEEDS_KERNEL
 
@@ -121,3 +121,26 @@ def test_without_permission_it_says_so(monkeypatch) -> None:
         runner.get_loop()  # a loop needs sockets of its own: made before they are refused
         monkeypatch.setattr("socket.socket", refuse)
         runner.run(main())
+
+
+class Flooded:
+    """A socket that always has another echo reply of somebody else's."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def recvfrom(self, _: int) -> tuple[bytes, tuple[str, int]]:
+        self.reads += 1
+        if self.reads > 10_000:
+            raise AssertionError("the loop has nothing else to do")
+        return b"", ("192.0.2.1", 0)
+
+
+def test_a_flood_of_replies_gives_the_loop_its_turn() -> None:
+    async def main() -> int:
+        pinger = Pinger()
+        pinger._sockets[4] = flooded = Flooded()
+        pinger._on_readable(4)
+        return flooded.reads
+
+    assert asyncio.run(main()) == READS
