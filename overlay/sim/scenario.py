@@ -68,7 +68,8 @@ class ClusterSpec:
             ConfigError: a value is out of its range. Nothing else.
         """
         if not 1 <= self.seeds <= self.nodes:
-            raise ConfigError("there are at least one seed and as many nodes as seeds", "seeds")
+            why = f"must be 1 to the number of nodes, {self.nodes}, not {self.seeds}"
+            raise ConfigError(why, "seeds")
         if min(self.over, self.clock_skew, self.clock_drift) < 0.0:
             raise ConfigError("durations and deviations cannot be negative", "over")
         if self.clock_drift >= 1e6:

@@ -121,6 +121,12 @@ def test_files_that_cannot_be_read_or_written_are_named(muslin, scenario, tmp_pa
     assert "neither .svg nor .png" in muslin("sim", str(scenario), "--plot", "x.gif").err
 
 
+def test_too_few_nodes_for_the_seeds_are_refused_in_words(muslin, scenario):
+    scenario.write_text(TEXT.replace("[cluster]", "[cluster]\nseeds = 3"))
+    ran = muslin("sim", str(scenario), "--nodes", "2")
+    assert "seeds: must be 1 to the number of nodes, 2, not 3" in ran.err
+
+
 def test_wrong_usage_is_wrong_usage(muslin, scenario):
     assert muslin("sim").code == 2
     assert muslin("sim", str(scenario), "--nodes", "0").code == 2
