@@ -3,9 +3,9 @@
 A state folder that was restored from a backup, or copied to a second machine, makes a node that
 acts under an identity whose latest doings it does not know: it could give away the same address, or
 the same block, a second time. The proof is a record under this node's own key, newer than any that
-it has made. Nobody else can sign one.
+it has made, or one from before this start that is later than its state. Nobody else can sign them.
 
-                  a newer record of ours, which we did not make
+              a newer record of ours, or a later one than our state, shown by a member
          SOLE ------------------------------------------------------> frozen: HOLDS or COPY
            ^                                                            |
            +------------------ claim (`muslin ipam claim`) -------------+
@@ -38,13 +38,14 @@ from typing import Final
 from overlay.agenda import earliest
 from overlay.catalog.records import NodeRecord
 from overlay.effects import Effect, Report
-from overlay.errors import RefusedError
+from overlay.errors import AuthError, RefusedError, WireError
 from overlay.knowledge import GREETED
 from overlay.parts import Parts
 from overlay.resting import rest_all
 from overlay.types import NodeId
 from overlay.views import Problem
 from overlay.wire.control import encode
+from overlay.wire.items import Item
 from overlay.wire.messages import Goodbye
 
 CODE: Final = "identity-conflict"
@@ -96,6 +97,7 @@ class Conflict:
         self._doubt_until: float | None = None
         self._silent_at: float | None = None
         self._reassert_at = 0.0
+        self._recalled: NodeRecord | None = None  # shown by a member, until it is signed again
 
     @property
     def frozen(self) -> bool:
@@ -109,8 +111,11 @@ class Conflict:
 
     @property
     def known(self) -> NodeRecord | None:
-        """The newest record of this node, whoever signed it."""
-        return self._parts.catalog.nodes.get(self._parts.local)
+        """The newest record of this node, whoever signed it; the one its state had forgotten."""
+        own = self._parts.catalog.nodes.get(self._parts.local)
+        recalled = self._recalled
+        said = own is not None and own.boot >= self._parts.holdings.versions.boot
+        return own if recalled is None or said else recalled
 
     def check(self) -> None:
         """Whether addresses and blocks may be handed out.
@@ -176,6 +181,40 @@ class Conflict:
             versions.follow(newer)
         why = "its state is from a backup, or another machine runs on a copy of it"
         return answer, [Report("record.overtaken", {"why": why}), *done]
+
+    def recall(self, item: Item, now: float) -> list[Effect] | None:
+        """A member shows what this node has said before it started: was it forgotten? Then freeze.
+
+        What the member shows may have been said by this machine or by another one with its
+        identity: its state cannot tell.
+
+        Args:
+            item: under this node's key, unchecked.
+            now: seconds, monotonic.
+
+        Returns:
+            None if there is nothing new. Else what is to be done when the caller has stored that
+            and signed a record.
+        """
+        versions = self._parts.holdings.versions
+        if self.frozen or item.version >> 32 >= versions.boot:
+            return None
+        try:
+            record = self._parts.reader.record(item)
+        except (WireError, AuthError):
+            return None
+        if not versions.forgot(record):
+            return None
+        versions.recall(record)
+        versions.raise_boot()
+        self.standing = Standing.HOLDS if self._was_settled(now) else Standing.COPY
+        self._reassert_at = now + REASSERT_INTERVAL
+        if self.standing is Standing.COPY:
+            self._recalled = record
+        else:
+            self._adopt(record, now)
+        why = "a member knows a later record of this node than its state: it is from a backup"
+        return [Report("record.recalled", {"why": why}), *self._freeze(record, now)]
 
     def _standing_after(self, newer: NodeRecord, now: float) -> Standing:
         if newer.conflict and self._is_foreign(newer):

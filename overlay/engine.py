@@ -288,7 +288,8 @@ class Engine(Requests):
         if isinstance(message, Delta):
             message = Delta(tuple(map(parts.reader.keep, message.items)))
         if isinstance(message, GossipMessage):
-            return parts.gossip.on_message(node, message, now) + self._steward.learn(now)
+            effects = parts.gossip.on_message(node, message, now) + self._steward.learn(now)
+            return effects + self._recall(message, now)
         match message:
             case Lanes() | LaneProbe() | LaneProbeReply():
                 effects = parts.lanes.on_message(node, message, now)
@@ -301,6 +302,14 @@ class Engine(Requests):
             case _:
                 return bench_effects(node, message)
         return effects
+
+    def _recall(self, message: GossipMessage, now: float) -> list[Effect]:
+        """A member shows what this node has said, perhaps before its state was put back."""
+        items = message.items if isinstance(message, Delta) else ()
+        own = [item for item in items if item.key == self.parts.own_key]
+        done = [self._steward.conflict.recall(item, now) for item in own]
+        found = [effect for effects in done for effect in effects or ()]
+        return [*self._steward.own_changed(now), *found] if found else []
 
     # -- settling ------------------------------------------------------------------------------
 

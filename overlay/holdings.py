@@ -356,7 +356,9 @@ class Holdings:
     def _packed(
         self, version: int, *, conflict: bool = False, content: NodeRecord | None = None
     ) -> bytes:
-        pods = tuple(PodEntry(pod.name, pod.block, pod.host, pod.since) for pod in self._sorted())
+        pods = tuple(
+            PodEntry(p.name, p.block, p.host, p.since) for _, p in sorted(self.pods.items())
+        )
         own, blocks = self._identity.certificate, tuple(self.blocks_in_use)
         said = content or NodeRecord(own, 0, self.endpoints, blocks, pods=pods)
         record = NodeRecord(
@@ -372,6 +374,7 @@ class Holdings:
             removals=content.removals if content else self._announced_removals,
             left=self.left,
             conflict=conflict,
+            resumed=self.versions.resumed,
         )
         return pack_record(record)
 
@@ -380,16 +383,13 @@ class Holdings:
         self.allocator.check_invariants()
         assert all(self.allocator.slot(p.name) == (p.block, p.host) for p in self.pods.values())
 
-    def _sorted(self) -> list[StoredPod]:
-        return [self.pods[name] for name in sorted(self.pods)]
-
     def stored(
         self, tokens: bytes = b"", names: bytes = b"", *, standing: int = 0, epoch: float = 0.0
     ) -> NodeState:
         """The state to persist, but for the items. `epoch` is Unix seconds at monotonic zero."""
         return NodeState(
             boot=self.versions.boot,
-            pods=tuple(self._sorted()),
+            pods=tuple(pod for _, pod in sorted(self.pods.items())),
             tokens=tokens,
             names=names,
             blocks_in_use=tuple(self.blocks_in_use),

@@ -25,6 +25,7 @@ from overlay.forwarding.outbound import Outbound
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.peering import Peering
+from overlay.reminders import Reminders
 from overlay.routing.table import Announcement, RouteTable
 from overlay.types import NodeId
 from overlay.wire.control import encode
@@ -79,6 +80,7 @@ class Knowledge:
         self._outbound = outbound
         self._inbound = inbound
         self._gone: dict[NodeId, float] = {}  # members that left, and when to forget them
+        self._reminders = Reminders(local, catalog, peering.paths)
 
     def restore(self, items: Iterable[Item], now: float) -> None:
         """Start from stored items, before any time is told; what does not verify is left out."""
@@ -117,9 +119,12 @@ class Knowledge:
             return []
         effects: list[Effect] = []
         for item in learned:
+            node = node_of_key(item.key)
+            before = None if node is None else self._catalog.nodes.get(node)
             self._catalog.apply(item)
             effects += self._banish(item, now)
-            node = node_of_key(item.key)
+            if before is not None:
+                self._reminders.compare(before)
             if node is not None:
                 effects += self._introduce(node, now)
         return effects + self.reroute(now)
@@ -174,7 +179,7 @@ class Knowledge:
 
     def tend(self, now: float) -> list[Effect]:
         """Packets prove life as well as probes do."""
-        effects = self.forget_gone(now)
+        effects = self.forget_gone(now) + self._reminders.on_look()
         for node, path in self._peering.paths.items():
             if path.heard_at is not None and now - path.heard_at <= TEND_INTERVAL:
                 effects += self._gossip.on_heard(node, path.heard_at, now)

@@ -7,6 +7,11 @@ before a crash were never written. A state that was restored from a backup has a
 copy of it on another machine has the same one: both meet a record of this node that they did not
 make (`overlay.conflict`), and go on from there.
 
+A state from before the last records of the same start is not so easily seen: its next start counts
+higher than all of them. So each record says from which one its start went on (`resumed`). What was
+told to anybody had been stored before; whoever holds a later record of an earlier boot number has
+the proof that the state is older than that, and shows it to the node (`overlay.reminders`).
+
 A tombstone has the last version there is. Whatever a backup from before says under whatever boot
 number, its node has left: its blocks are with others, and its name may be.
 """
@@ -34,15 +39,19 @@ class Versions:
         catalog: knows the newest record, whoever signed it.
         node: whose.
         boot: of this start, 0 <= boot < 2**32.
+
+    Attributes:
+        resumed: version of the newest record known when the present boot number began; 0: none.
     """
 
-    __slots__ = ("_catalog", "_made", "_node", "_version")
+    __slots__ = ("_catalog", "_made", "_node", "_version", "resumed")
 
     def __init__(self, catalog: Catalog, node: NodeId, boot: int) -> None:
         self._catalog = catalog
         self._node = node
         self._version = boot << 32
         self._made: NodeRecord | None = None
+        self.resumed = 0
 
     @property
     def boot(self) -> int:
@@ -53,6 +62,9 @@ class Versions:
         """A version never used before, above that of every record known."""
         newer = self.overtaken_by()
         self._version = (self._version if newer is None else newer.version) + 1
+        known = self._catalog.nodes.get(self._node)
+        if known is not None and known.boot < self.boot:
+            self.resumed = max(self.resumed, known.version)
         return self._version
 
     def note_made(self) -> None:
@@ -82,6 +94,14 @@ class Versions:
         """Another machine signed this; leave it so. What is made from now on comes after it."""
         self._version = max(self._version, newer.version)
         self._made = newer if newer.version == self._version else self._made
+
+    def forgot(self, record: NodeRecord) -> bool:
+        """Whether a record of this node, signed before this start, is later than its state."""
+        return self.resumed < record.version and record.boot < self.boot
+
+    def recall(self, record: NodeRecord) -> None:
+        """Go on from a record that was forgotten: nobody needs to show it again."""
+        self.resumed = max(self.resumed, record.version)
 
     def raise_boot(self) -> int:
         """Begin a boot number that nobody has used, as far as is known; returns it."""

@@ -7,7 +7,7 @@ One gossip item per node. Only the node can write it, because its key *is* the i
     body     signature 64 || content
     content  [1, version, certificate, left, is_authority, software,
               [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...],
-              removals 8, conflict]
+              removals 8, conflict, resumed]
 
 The signature (by the node, in context `record`) covers the content as sent. So fields that this
 version does not know can be appended later, and older nodes still check and pass on the whole.
@@ -63,7 +63,7 @@ _CONTEXT: Final = "record"
 _HOST_MAX: Final = 45
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 12
+_FIELDS: Final = 13
 _BOOT_SHIFT: Final = 32
 
 
@@ -103,6 +103,9 @@ class NodeRecord:
     """It has left the cluster. Everything above but certificate and version is empty then."""
     conflict: bool = False
     """Another machine has signed as this node, too (`overlay.conflict`)."""
+    resumed: int = 0
+    """Version of the newest of its records that it knew when it began to count under this boot
+    number. Whoever holds a later one of an earlier boot knows that its state is from a backup."""
     body: bytes = field(default=b"", repr=False, compare=False)
     """Of the item it was read from, which says the same: of two with one version, the greater
     counts."""
@@ -136,6 +139,7 @@ def sign_record(
     removals: bytes = NO_REMOVALS,
     left: bool = False,
     conflict: bool = False,
+    resumed: int = 0,
     limit: int = RECORD_LIMIT,
 ) -> Item:
     """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
@@ -157,6 +161,7 @@ def sign_record(
         removals=removals,
         left=left,
         conflict=conflict,
+        resumed=resumed,
     )
     return seal_record(identity, version, pack_record(record), limit=limit)
 
@@ -168,7 +173,7 @@ def pack_record(record: NodeRecord) -> bytes:
         fields += [record.is_authority, record.software, record.endpoints]
         fields += [record.blocks_in_use, record.free_blocks]
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in record.pods])
-        fields += [record.removals, record.conflict]
+        fields += [record.removals, record.conflict, record.resumed]
     return pack(fields)
 
 
@@ -281,6 +286,7 @@ def decode_record_untrusted(
         pods=_pods(content, plan, blocks),
         removals=NO_REMOVALS if removals == NO_REMOVALS else removals,  # held once, as a rule
         conflict=content.boolean(11),
+        resumed=content.integer(12),
         body=item.body,
     )
 

@@ -45,6 +45,7 @@ LAYERS = (
         "peering",
         "pods",
         "problems",
+        "reminders",
         "removing",
         "requests",
         "resting",

@@ -50,6 +50,10 @@ def all_say_so(world: World, *machines: Machine) -> bool:
     )
 
 
+def all_know(world: World, pod: str) -> bool:
+    return all(knows_pod(world, name, pod) for name in world.machines)
+
+
 def old_state(world: World, name: str) -> Entries:
     """A backup from before the node's last two starts and the last change of its pods."""
     world[name].add_pod("old")
@@ -71,6 +75,23 @@ class TestRecognition:
         back = restored(world, "node2", old_state(world, "node2"))
         world.run_until(lambda: all_say_so(world, back), timeout=IN_TIME)
         assert refusal(back.add_pod, "new") == CODE
+
+    @pytest.mark.parametrize("restarts", [0, 1])
+    def test_a_backup_of_this_very_start_is_recognised_everywhere(self, seed, link, restarts):
+        """Its next start counts higher than all that was said since: only members know better."""
+        world = settled(4, seed, link)
+        backup = dict(world["node2"].disk.entries)
+        for _ in range(restarts):
+            world.restart("node2")
+            world.run(world.now + 1.0)
+        since = world["node2"].add_pod("since")
+        world.run_until(lambda: all_know(world, "since"), timeout=10.0)
+        back = restored(world, "node2", backup)
+        world.run_until(lambda: all_say_so(world, back), timeout=IN_TIME)
+        assert refusal(back.add_pod, "new") == CODE
+        claim(world, "node2")
+        world.run_until(lambda: not problems(back), timeout=IN_TIME)
+        assert back.add_pod("new").address != since.address
 
     def test_a_copy_that_starts_beside_the_original_is_recognised_on_both_sides(self, seed, link):
         world = settled(4, seed, link)

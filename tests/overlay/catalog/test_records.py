@@ -40,6 +40,7 @@ RECORD = NodeRecord(
     software="0.1.0",
     is_authority=True,
     removals=b"removals",
+    resumed=2 << 32 | 9,
 )
 
 
@@ -74,6 +75,7 @@ def content_of(**changes):
         "pods": [["web-1", 5, 2, WALL], ["db", 2, 254, WALL + 9]],
         "removals": b"removals",
         "conflict": False,
+        "resumed": 2 << 32 | 9,
     }
     return list((values | changes).values())
 
@@ -97,14 +99,14 @@ def test_a_record_has_known_bytes():
     assert item == signed(content_of())
     certificate = ALICE.certificate.encode()
     assert item.body[64:] == (
-        b"\x9c\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
+        b"\x9d\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
         + (b"\xc4" + bytes([len(certificate)]) + certificate)
         + b"\xc2\xc3\xa50.1.0"
         + b"\x92\x92\xa9192.0.2.1\xcd\x1a\xdb\x92\xab2001:db8::1\xcd\x1a\xdb"
         + b"\x92\x05\x02\x04"
         + b"\x92\x94\xa5web-1\x05\x02\xce\x68\x4e\xe1\x80\x94\xa2db\x02\xcc\xfe\xce\x68\x4e\xe1\x89"
         + b"\xc4\x08removals"
-        + b"\xc2"
+        + b"\xc2\xcf\x00\x00\x00\x02\x00\x00\x00\x09"
     )
 
 
