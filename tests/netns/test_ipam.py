@@ -152,3 +152,25 @@ def test_a_copied_state_folder_is_recognised_on_both_machines_and_by_all_others(
     node2.says("pod", "add", "new")
     for name in ("mine", "new"):
         node2.says("pod", "del", name)
+
+
+def test_a_backup_of_the_present_start_is_recognised_once_it_is_put_back(
+    tmp_path: Path, node1: Machine, node2: Machine
+) -> None:
+    """Its next start counts higher than all that node2 has said since: node1 knows better."""
+    backup = tmp_path / "backup"
+    shutil.copytree(node2.state, backup, ignore=shutil.ignore_patterns("control.sock", "lock"))
+    node2.says("pod", "add", "since")
+    eventually(lambda: "since" in pods(node1), within=SOON)
+    node2.stop(signal.SIGKILL)
+    shutil.rmtree(node2.state)
+    shutil.copytree(backup, node2.state)
+    node2.start()
+    eventually(lambda: answers(node2), within=SOON)
+    eventually(lambda: "identity-conflict" in node2.problems(), within=RECOGNISED_WITHIN)
+    eventually(lambda: "node-identity-conflict" in node1.problems(), within=RECOGNISED_WITHIN)
+    assert refused(node2) == "identity-conflict"
+    node2.says("ipam", "claim")
+    eventually(lambda: node2.problems() | node1.problems() == set(), within=SOON)
+    node2.says("pod", "add", "new")
+    node2.says("pod", "del", "new")
