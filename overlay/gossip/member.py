@@ -105,7 +105,7 @@ class _Evidence:
         self.reported: NodeState | None = None
         self.rtt: float | None = None
         self.probes = 1  # results as bits, the last one lowest, behind a leading one
-        self.misses = 0  # probes in a row that failed, since a session came up
+        self.misses = 0  # probes in a row that failed, since a session came up or it contradicted
 
     @property
     def plain(self) -> bool:
@@ -220,6 +220,7 @@ class Members:
             member.since = now
         if again:  # within one incarnation the proof that was checked is kept
             member.proof = claim.proof
+            member.misses = 0  # it could not answer then; whether it can now is yet to be seen
         self._boots[node] = claim.boot
         member.incarnation, member.state = claim.incarnation, claim.state
         self._notable.pop(node, None)

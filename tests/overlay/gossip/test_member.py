@@ -175,3 +175,15 @@ def test_evidence_is_dated_by_the_latest():
     assert not members.on_heard(A, 4.0)
     assert members.view(A, 9.0).seen == 4.0
     assert members.heard_at(A) == 5.0
+
+
+def test_who_contradicts_is_no_longer_out_of_reach_until_probes_fail_again():
+    members = make([claim(A, ClaimState.SUSPECT, 0)])
+    for _ in range(3):
+        members.on_probed(A, False)
+    assert not members.view(A, 1.0).reached
+    members.merge(claim(A, ClaimState.ALIVE, 1), 2.0)
+    assert (members.view(A, 2.0).state, members.view(A, 2.0).reached) == (READY, True)
+    for _ in range(2):
+        members.on_probed(A, False)
+    assert not members.view(A, 4.0).reached
