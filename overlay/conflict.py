@@ -67,6 +67,15 @@ DOUBT: Final = 8.0
 """Seconds after which a stamp that a member refused is forgotten if no newer record has come. A
 member may lie about stamps, but it cannot sign our record."""
 
+MEETING: Final = 2.5
+"""Seconds after a start that is not the first for which a node that knows members waits for one of
+them before it hands anything out: they may know what its state does not."""
+
+HEARING: Final = 1.0
+"""Seconds that the first member it meets has to say so."""
+
+JUST_STARTED: Final = "just-started"
+
 HERALD_TIME: Final = 10.0
 """Seconds that a second machine has to tell its herald that it exists."""
 
@@ -95,6 +104,7 @@ class Conflict:
         self.standing = standing
         self._first_session: float | None = None
         self._doubt_until: float | None = None
+        self._unmet_until: float | None = None
         self._silent_at: float | None = None
         self._reassert_at = 0.0
         self._recalled: NodeRecord | None = None  # shown by a member, until it is signed again
@@ -129,6 +139,21 @@ class Conflict:
             why = "a member knows of later doings of this node than its own state"
             raise RefusedError(CODE, why, f"try again in {DOUBT:.0f} s")
 
+    def check_met(self, now: float) -> None:
+        """As `check`, and whether a member has had the time to say that our state is old.
+
+        Raises:
+            RefusedError: `identity-conflict`, `just-started`. Nothing else.
+        """
+        self.check()
+        if not self.has_met(now):
+            why = "this node has just started, and others may know of later doings of it"
+            raise RefusedError(JUST_STARTED, why, f"try again in {MEETING:.0f} s")
+
+    def has_met(self, now: float) -> bool:
+        """Whether it is over that a member may come and say so."""
+        return self._unmet_until is None or now >= self._unmet_until
+
     def problem(self) -> Problem | None:
         """What `status` says of it."""
         if not self.frozen:
@@ -138,15 +163,20 @@ class Conflict:
 
     # -- what happens ----------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """A second machine stays quiet across restarts."""
+    def start(self, now: float) -> None:
+        """A second machine stays quiet across restarts; nobody hands out what others may have."""
         if self._is_elsewhere():
             self._parts.sessions.voice.quiet = True
+        others = (r for node, r in self._parts.catalog.nodes.items() if node != self._parts.local)
+        if self.known is not None and not all(record.left for record in others):
+            self._unmet_until = now + MEETING
 
     def on_session_up(self, now: float) -> None:
         """A session with any member came up."""
         if self._first_session is None:
             self._first_session = now
+            if self._unmet_until is not None:
+                self._unmet_until = min(self._unmet_until, now + HEARING)
 
     def on_stamp_refused(self, node: NodeId, now: float) -> list[Effect]:
         """A member has seen greater stamps of ours than we have made."""
@@ -266,6 +296,7 @@ class Conflict:
         self.standing = Standing.SOLE
         # Whoever signs after this is another machine, whatever the sessions' age.
         self._first_session = now - SETTLED_AFTER
+        self._unmet_until = None
         self._silent_at = None
         voice = self._parts.sessions.voice
         voice.quiet, voice.herald = False, None

@@ -124,7 +124,7 @@ class Knowledge:
             self._catalog.apply(item)
             effects += self._banish(item, now)
             if before is not None:
-                self._reminders.compare(before)
+                effects += self._reminders.compare(before)
             if node is not None:
                 effects += self._introduce(node, now)
         return effects + self.reroute(now)

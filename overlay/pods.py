@@ -50,11 +50,13 @@ class PodKeeper:
 
         Raises:
             RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`,
-                `identity-conflict`.
+                `identity-conflict`, `just-started`.
         """
         self._steward.check_may_give()
         holdings = self._parts.holdings
         wall = self._parts.wall.at(now)
+        if name not in holdings.pods:
+            self._steward.conflict.check_met(now)
         if name not in holdings.pods and not holdings.has_room(name, wall):
             what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
             raise CapacityError(what, "record")

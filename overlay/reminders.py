@@ -1,7 +1,7 @@
 """Shows a node what it has said and its state does not know: a backup was put back.
 
     record 1.9 held here         1.9 > 1.4: it was told and then forgotten
-    record 2.1 comes,  -------->  Delta(1.9) to its owner, with each look until its record
+    record 2.1 comes,  -------->  Delta(1.9) to its owner, and with each look until its record
     "resumed at 1.4"              says that it went on from 1.9, or for `LOOKS` looks
 
 What a node tells it has stored before, so an honest restart resumes at its last record, or later.
@@ -64,11 +64,14 @@ class Reminders:
         self._paths = paths
         self._reminders: dict[NodeId, _Reminder] = {}
 
-    def compare(self, before: NodeRecord) -> None:
+    def compare(self, before: NodeRecord) -> list[Effect]:
         """A record has come into force, or not, where `before` was in force."""
         node = before.node
-        if node != self._local and self._is_forgotten(before) and len(self._reminders) < MOST:
-            self._reminders.setdefault(node, _Reminder(before))
+        full = len(self._reminders) >= MOST
+        if node == self._local or node in self._reminders or full or not self._is_forgotten(before):
+            return []
+        self._reminders[node] = _Reminder(before)
+        return [] if self._wait(node) else [_show(before)]
 
     def on_look(self) -> list[Effect]:
         """About a second has gone by: show what is still forgotten."""
@@ -79,9 +82,7 @@ class Reminders:
             if reminder.looks > wait + LOOKS or not self._is_forgotten(reminder.record):
                 del self._reminders[node]
             elif reminder.looks > wait:
-                record = reminder.record
-                item = Item(node_key(node), record.version, record.body)
-                effects.append(SendControl(node, encode(Delta((item,)))))
+                effects.append(_show(reminder.record))
         return effects
 
     def _wait(self, node: NodeId) -> int:
@@ -96,3 +97,8 @@ class Reminders:
         if now is None or now.left or now.conflict:  # it is gone, or knows already
             return False
         return record.boot < now.boot and now.resumed < record.version
+
+
+def _show(record: NodeRecord) -> SendControl:
+    item = Item(node_key(record.node), record.version, record.body)
+    return SendControl(record.node, encode(Delta((item,))))

@@ -99,7 +99,7 @@ class Steward:
         if self.parts.holdings.left:
             self.farewell.resume()
             return [self.persist(), *self.farewell.say(now)]
-        self.conflict.start()
+        self.conflict.start(now)
         if self.conflict.frozen:
             return self.own_changed(now)
         tidied = self.landlord.tidy(now)
@@ -180,7 +180,7 @@ class Steward:
         if self.not_stored:
             return [SendControl(node, encode(_not_stored(request.request)))]
         try:
-            self.conflict.check()
+            self.conflict.check_met(now)
             deed = holdings.give(node, request.request)
             if not self.parts.store.fits(deed.key):
                 raise RefusedError("store-full", "this node cannot remember another deed")
@@ -279,6 +279,8 @@ class Steward:
         registrar = self.parts.registrar
         if registrar is None or keypair.joiner is None or keypair.joiner_token is None:
             return []
+        if not self.conflict.has_met(now):
+            return []  # it asks again
         try:
             self.conflict.check()
         except RefusedError as refused:

@@ -46,6 +46,7 @@ from node.control.targets import Target, find_pod, find_target
 from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
+from overlay.conflict import JUST_STARTED
 from overlay.effects import Left, ProbeAnswered
 from overlay.errors import OverlayError, RefusedError
 from overlay.types import Address, NodeId
@@ -64,7 +65,8 @@ GROWTH_LOOK: Final = 0.05
 """Seconds between looks whether the block has come that this node asked for: no effect tells."""
 
 GROWTH_LOOKS: Final = 60
-"""Looks before a pod is refused: three seconds, in which several members are asked."""
+"""Looks before a pod is refused: three seconds, in which several members are asked. After a restart
+a node hands out nothing for less than that."""
 
 NO_ADDRESS: Final = "no-free-address"
 """Code of the refusal, and of the problem while another block is asked for."""
@@ -192,7 +194,8 @@ class Handlers:
             try:
                 pod, effects = daemon.engine.add_pod(name, netns, address, daemon.now())
             except RefusedError as refused:
-                if may_wait and refused.code == NO_ADDRESS and self._has_problem(NO_ADDRESS):
+                short = refused.code == NO_ADDRESS and self._has_problem(NO_ADDRESS)
+                if may_wait and (short or refused.code == JUST_STARTED):
                     return None
                 raise
             try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from overlay.conflict import CODE
+from overlay.conflict import CODE, HEARING, JUST_STARTED, MEETING
 from overlay.errors import RefusedError
 from overlay.sim import Machine, World, udp
 from tests.sim.worlds import LOSSY, blocks_of, knows_pod, settled
@@ -15,6 +15,9 @@ Entries = Mapping[bytes, bytes]
 
 IN_TIME = 10.0
 """Seconds within which everybody says so."""
+
+MET = MEETING + 0.5
+"""Seconds after which a node that was restarted hands out addresses again."""
 
 
 def problems(machine: Machine) -> set[str]:
@@ -61,7 +64,7 @@ def old_state(world: World, name: str) -> Entries:
     world[name].remove_pod("old")
     for number in range(2):
         world.restart(name)
-        world.run(world.now + 1.0)
+        world.run(world.now + MET)
         world[name].add_pod(f"pod{number}")
     world.run(world.now + 2.0)
     return backup
@@ -83,7 +86,7 @@ class TestRecognition:
         backup = dict(world["node2"].disk.entries)
         for _ in range(restarts):
             world.restart("node2")
-            world.run(world.now + 1.0)
+            world.run(world.now + MET)
         since = world["node2"].add_pod("since")
         world.run_until(lambda: all_know(world, "since"), timeout=10.0)
         back = restored(world, "node2", backup)
@@ -201,6 +204,63 @@ def test_addresses_of_pods_that_the_backup_does_not_know_rest_after_a_claim():
 def no_one_says_so(world: World) -> bool:
     codes = {CODE, "node-identity-conflict"}
     return not any(codes & problems(one) for one in world.live())
+
+
+def test_after_a_restart_nothing_is_handed_out_before_a_member_could_say_what_is_forgotten():
+    world = settled(3)
+    backup = dict(world["node2"].disk.entries)
+    since = world["node2"].add_pod("since")
+    world.run(world.now + 3.0)
+    back = restored(world, "node2", backup)
+    refused: list[str] = []
+    until = world.now + IN_TIME
+    while world.now < until:  # whoever tries all the time gets nothing before it is known
+        try:
+            back.add_pod(f"new{len(refused)}")
+        except RefusedError as error:
+            refused.append(error.code)
+        else:
+            pytest.fail(f"given after {world.now:.2f} s, {refused}")
+        world.run(world.now + 0.05)
+    assert set(refused) == {JUST_STARTED, CODE}
+    claim(world, "node2")
+    assert back.add_pod("new").address != since.address
+
+
+def test_a_restarted_node_that_meets_nobody_hands_out_after_a_while():
+    world = settled(3)
+    world.partition(["node2"], ["node1", "node3"])
+    world.restart("node2")
+    assert refusal(world["node2"].add_pod, "web") == JUST_STARTED
+    world.run(world.now + MEETING)
+    world["node2"].add_pod("web")
+
+
+def test_a_restarted_node_gives_no_block_before_a_member_could_say_what_is_forgotten():
+    world = settled(3)
+    world.restart("node1")
+    began = world.now
+    world.add_node("late")
+    world.run_until(world.settled, timeout=15.0)
+    given = [note.at for note in world.trace.notes("block.given", "node1") if note.at >= began]
+    assert given
+    assert min(given) >= began + HEARING
+
+
+def test_who_asks_to_join_a_restarted_authority_is_answered_when_it_has_met_somebody():
+    world = settled(3)
+    world.restart("node1")
+    began = world.now
+    world.join("late")
+    world.run_until(lambda: "late" in world.machines, timeout=10.0)
+    (admitted,) = [note for note in world.trace.notes("node.admitted") if note.at >= began]
+    assert admitted.at >= began + HEARING
+
+
+def test_a_restarted_node_that_knows_nobody_need_not_wait():
+    world = settled(1)
+    world.restart("node1")
+    world["node1"].add_pod("web")
 
 
 def test_a_claim_while_the_other_machine_still_runs_is_seen_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from overlay.conflict import MEETING
 from overlay.effects import Persist, Report, SendControl
 from overlay.errors import StateError
 from overlay.sim import Link, Lost, Machine, Power, World, udp
@@ -84,10 +85,11 @@ def test_a_loss_of_power_takes_what_was_not_synced_and_a_crash_does_not():
     machine.disk.fsync = False
     machine.add_pod("kept")
     world.crash("node1")
+    machine.disk.fsync = True
     machine.start()
     assert [pod.name for pod in machine.snapshot().pods] == ["kept"]
+    world.run(world.now + MEETING)
     boot = machine.stored.boot
-    machine.disk.fsync = True
     machine.add_pod("synced")
     machine.disk.fsync = False
     machine.add_pod("lost")
