@@ -116,7 +116,6 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
         self._writes = Writes()
-        self._executing = False
         self._closed = False
 
     def start(self) -> bool:
@@ -231,25 +230,18 @@ class Driver:
     def _put(self, effects: list[Effect], done: Done | None) -> None:
         for effect in self._writes.put(effects, done):
             self._execute(effect)
-        self._go_on_executing()
+        self._run_effects()
 
-    def _go_on_executing(self) -> None:
-        if self._executing:
-            return  # whoever does will come to what was put
-        self._executing = True
-        try:
-            while (what := self._writes.next()) is not None:
-                if isinstance(what, Write):
-                    self._listener.store(what.changes, self._on_stored)
-                    for effect in self._writes.at_once() if self._writes.writing else ():
-                        self._execute(effect)
-                else:
-                    self._execute(what)
-        finally:
-            self._executing = False
+    def _run_effects(self) -> None:
+        if self._writes.running:
+            return  # whoever runs them comes to what was put
+        self._writes.run(self._begin, self._execute)
         # A probe of the path MTU is meant to be refused where it does not fit: no news for anyone.
         self._udp.take_too_big()
         self._arm()
+
+    def _begin(self, write: Write) -> None:
+        self._listener.store(write.changes, self._on_stored)
 
     def _on_stored(self, error: OverlayError | None) -> None:
         if error is None:
@@ -259,9 +251,10 @@ class Driver:
             more = self._engine.on_persist_failed(lost, str(error), self._clock())
             for effect in more:
                 self._execute(effect)
-        self._go_on_executing()
+        self._run_effects()
 
-    def _execute(self, effect: Effect) -> None:
+    def _execute(self, effect: Effect) -> bool:
+        """Whether to go on with the list that it is from: always."""
         match effect:
             case SendDatagram():
                 self._udp.send(effect.endpoint, memoryview(effect.datagram), effect.segment_size)
@@ -281,6 +274,7 @@ class Driver:
                 self._listener.tell(effect)
             case _:
                 raise TypeError(f"the engine let {type(effect).__name__} out")
+        return True
 
     # -- time --------------------------------------------------------------------------------------
 

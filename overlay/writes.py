@@ -66,16 +66,17 @@ class _List:
 class Writes:
     """The effects of one node that have not been executed, in order.
 
-    Whoever executes them calls `put`, executes what that returns, then takes from `next` until it
-    is None. A `Write` from there is to be begun; then what `at_once` returns is executed. When it
-    is over, `on_written` or `on_failed` says so, and `next` goes on.
+    Whoever executes them calls `put`, executes what that returns, then calls `run`. When a write
+    that this has begun is over, `on_written` or `on_failed` says so, and `run` goes on.
 
     Attributes:
         writing: the write that is under way.
+        running: whether effects are being executed: what is put meanwhile comes behind them.
     """
 
     def __init__(self) -> None:
         self.writing: Write | None = None
+        self.running = False
         self._lists: deque[_List] = deque()
 
     @property
@@ -96,6 +97,27 @@ class Writes:
         added = _List(effects, done)
         self._lists.append(added)
         return _take_at_once(added) if self.writing is not None else []
+
+    def run(self, begin: Callable[[Write], None], execute: Callable[[Effect], bool]) -> None:
+        """Execute what need not wait. Does nothing when called by what it executes.
+
+        Args:
+            begin: begins a write, which may be over at once.
+            execute: executes an effect; False leaves out what is left of its list.
+        """
+        if self.running:
+            return
+        self.running = True
+        try:
+            while (what := self.next()) is not None:
+                if isinstance(what, Write):
+                    begin(what)
+                    for effect in self.at_once() if self.writing is not None else ():
+                        execute(effect)
+                elif not execute(what):
+                    self.cut()
+        finally:
+            self.running = False
 
     def next(self) -> Effect | Write | None:
         """What comes next; None when there is nothing, or nothing before the disk has written."""

@@ -30,7 +30,6 @@ class Executor:
         "_alarm",
         "_disk",
         "_execute",
-        "_executing",
         "_failed",
         "_on_failed",
         "_processor",
@@ -50,14 +49,13 @@ class Executor:
         self._execute = execute
         self._on_failed = on_failed
         self._writes = Writes()
-        self._executing = False
         self._alarm: Alarm | None = None
         self._written = False  # the disk is done and the machine has not noticed
         self._failed: str | None = None
 
     def perform(self, effects: Collection[Effect]) -> None:
         """Execute a list, as far as it need not wait for the disk."""
-        if not self._executing and self._writes.is_idle and not _stores(effects):
+        if not self._writes.running and self._writes.is_idle and not _stores(effects):
             self._execute_all(effects)
         else:
             for effect in self._writes.put(effects):
@@ -66,13 +64,13 @@ class Executor:
 
     def _execute_all(self, effects: Collection[Effect]) -> None:
         """What need not wait, nor waits behind anything: as a rule."""
-        self._executing = True
+        self._writes.running = True
         try:
             for effect in effects:
                 if not self._execute(effect):
                     break
         finally:
-            self._executing = False
+            self._writes.running = False
 
     def start(self, effects: Collection[Effect]) -> None:
         """Execute the first list of a process: it does nothing else before that is stored.
@@ -97,17 +95,7 @@ class Executor:
             self._alarm = None
 
     def _go_on(self) -> None:
-        if self._executing:
-            return  # whoever does will come to what was put
-        self._executing = True
-        try:
-            while (what := self._writes.next()) is not None:
-                if isinstance(what, Write):
-                    self._begin(what)
-                elif not self._execute(what):
-                    self._writes.cut()
-        finally:
-            self._executing = False
+        self._writes.run(self._begin, self._execute)
 
     def _begin(self, write: Write) -> None:
         if not self._disk.latency:
@@ -118,8 +106,6 @@ class Executor:
         self._alarm = self._processor.clock.after(
             self._disk.latency, lambda: self._on_written(write)
         )
-        for effect in self._writes.at_once():
-            self._execute(effect)
 
     def _on_written(self, write: Write) -> None:
         self._alarm = None
