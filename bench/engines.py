@@ -139,7 +139,8 @@ class Cluster:
             self.now += STEP
             for node in self.nodes:
                 node.perform(node.engine.on_deadline(self.now))
-            self._talk()
+            if until - self.now < SETTLING / 2:  # before, not all have learned all routes
+                self._talk()
             self.carry()
         for node in self.nodes:
             node.delivered = 0
