@@ -152,7 +152,7 @@ class Peering:
         return self._drop(node)
 
     def is_quiet(self, node: NodeId) -> bool:
-        """Whether nothing waits for a session with a peer that can be had, none is being made."""
+        """Whether nothing waits for a session that can be had, and none is being made."""
         path = self.paths[node]
         waiting = path.queue or path.packed or (path.endpoint and self._waiting.get(node))
         return not waiting and not self.sessions.is_connecting(node)

@@ -57,9 +57,9 @@ class PodKeeper:
         wall = self._parts.wall.at(now)
         if name not in holdings.pods:
             self._steward.conflict.check_met(now)
-        if name not in holdings.pods and not holdings.has_room(name, wall):
-            what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
-            raise CapacityError(what, "record")
+            if not holdings.has_room(name, wall):
+                what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
+                raise CapacityError(what, "record")
         try:
             pod = holdings.add_pod(
                 name, netns, address, wall, now, owner=owner, boot_id=self._boot_id

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,9 +127,7 @@ def _check_usage(context: click.Context, scenario: Path | None, *, by_chance: bo
     if wrong := sorted(given.intersection(OF_SCENARIOS if by_chance else OF_RANDOM)):
         fits = "needs a scenario" if by_chance else "needs --random"
         raise click.UsageError(f"--{wrong[0]} {fits}")
-    until, (begin, end) = context.params["until"], context.params["window"]
-    if until is not None and not isfinite(until):
-        raise click.UsageError("--until is a number of seconds")
+    begin, end = context.params["window"]
     if "window" in given and context.params["mermaid"] is None:
         raise click.UsageError("--window needs --mermaid")
     if not begin <= end:

@@ -110,7 +110,7 @@ def _fail_disk(schedule: Schedule) -> str | None:
 
 
 def _slow_disk(schedule: Schedule) -> str | None:
-    """Every write takes a while, and the daemon waits for it."""
+    """Every write takes a while: what tells of it waits, and nothing else."""
     machine, latency = schedule.one(Power.RUNNING), schedule.rng.choice([0.01, 0.1, 0.5])
     if machine is not None:
         machine.disk.latency = latency
