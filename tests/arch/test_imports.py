@@ -55,6 +55,7 @@ LAYERS = (
         "steward",
         "takeover",
         "tending",
+        "tokens",
         "trials",
         "versions",
         "writes",

@@ -22,10 +22,11 @@ from node.lab.store import LabInfo
 from node.lanes.setup import LaneSetup
 from node.state import AUTHORITY, CLUSTER, FILES, IDENTITY, seal, unseal
 from node.transactions import TRANSACTION, Chain, apply, base_records, read_journal
-from overlay.admission import TokenBook, _decode_names
+from overlay.admission import _decode_names
 from overlay.errors import ConfigError, WireError
 from overlay.lanes import messages as lanes
 from overlay.state import NodeState
+from overlay.tokens import TokenBook
 from overlay.wire.packing import pack
 from tests.fuzz.target import Target, framed, frames, refusing
 from tests.overlay.lanes.test_messages import ORDERS, REPORTS

@@ -14,15 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from overlay.admission import (
     BACKDATED,
     CERTIFICATE_LIFETIME,
-    MAX_TOKENS,
-    REMEMBERED_AFTER,
     Decision,
-    MintedToken,
     Registrar,
-    TokenBook,
     join_signed_bytes,
 )
-from overlay.errors import RefusedError, WireError
+from overlay.errors import WireError
 from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
@@ -229,34 +225,6 @@ def test_a_refused_request_changes_nothing() -> None:
 # -- the book ----------------------------------------------------------------------------------
 
 
-def test_a_token_carries_what_the_joiner_needs() -> None:
-    registrar = registrar_of()
-    token = mint(registrar, ttl=60.0)
-    assert token.authority_fingerprint == CLUSTER.authority_fingerprint
-    assert (token.member, token.static) == (signing_key(0).public, static_key(0).public)
-    assert token.expires == WALL + 60
-    assert registrar.tokens.secret(token.id, WALL) == token.secret
-
-
-def test_a_token_is_remembered_for_a_day_after_its_expiry() -> None:
-    registrar = registrar_of()
-    token = mint(registrar, ttl=60.0)
-    book = registrar.tokens
-    assert book.secret(token.id, WALL + 60 + REMEMBERED_AFTER) == token.secret
-    assert book.secret(token.id, WALL + 61 + REMEMBERED_AFTER) is None
-    assert book.get(token.id) is None
-
-
-def test_the_book_is_bounded() -> None:
-    tokens = [MintedToken(n.to_bytes(16, "big"), bytes(32), WALL) for n in range(MAX_TOKENS)]
-    registrar = registrar_of()
-    registrar.tokens = TokenBook(tokens)
-    with pytest.raises(RefusedError) as caught:
-        mint(registrar)
-    assert caught.value.code == "too-many-tokens"
-    assert mint(registrar, wall=WALL + REMEMBERED_AFTER + 1)
-
-
 def test_everything_survives_a_restart() -> None:
     registrar = registrar_of()
     used, fresh = mint(registrar).id, mint(registrar, seed=2).id
@@ -279,13 +247,6 @@ def test_what_is_encoded_is_decoded(asked: list[tuple[int, int]]) -> None:
     assert (again.tokens.encode(), again.encode()) == (tokens, names)
 
 
-def test_a_token_for_ever_lasts_as_long_as_calendars_do() -> None:
-    registrar = registrar_of()
-    token = mint(registrar, ttl=float("inf"))
-    assert JoinToken.parse(str(token)) == token
-    assert TokenBook.decode(registrar.tokens.encode()).get(token.id) is not None
-
-
 def test_the_holder_of_a_name_is_the_node_it_was_last_certified_for() -> None:
     registrar = registrar_of()
     assert registrar.holder("vm1") is None
@@ -293,19 +254,6 @@ def test_the_holder_of_a_name_is_the_node_it_was_last_certified_for() -> None:
     assert registrar.holder("vm1") == signing_key(1).public
     ask(registrar, mint(registrar, seed=2).id, 2, "vm1", gone=("vm1",))
     assert registrar.holder("vm1") == signing_key(2).public
-
-
-def test_a_secret_is_not_shown_when_printed() -> None:
-    assert "secret" not in repr(MintedToken(bytes(16), b"secret" * 5, 0))
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [b"\xc1", msgpack.packb([9, []]), msgpack.packb([1, [[bytes(15), bytes(32), 0, b"", b""]]])],
-)
-def test_a_damaged_book_is_refused(stored: bytes) -> None:
-    with pytest.raises(WireError):
-        TokenBook.decode(stored)
 
 
 @pytest.mark.parametrize("stored", [b"\xc1", msgpack.packb([1, 1, [["name"]]])])

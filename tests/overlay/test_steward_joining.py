@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from overlay.admission import TokenBook
 from overlay.catalog.keys import node_key
 from overlay.catalog.records import sign_record
 from overlay.config import Timing
@@ -13,6 +12,7 @@ from overlay.gossip.machine import Gossip
 from overlay.gossip.sync import ids_in
 from overlay.sim import Link
 from overlay.steward import JOIN_ITEMS_SIZE
+from overlay.tokens import TokenBook
 from overlay.types import Endpoint, NodeId
 from overlay.views import NodeState as Liveness
 from overlay.wire.items import item_id

@@ -1,0 +1,136 @@
+"""The book of join tokens: what the authority's node remembers of each.
+
+    muslin token        mint: id, secret, expiry, stored            --> one line of text
+    joiner's handshake  `secret`: what proves itself there
+    a granted request   `use`: by whom, and with which certificate, to give it again
+
+What changes must be stored before anybody is told. The certificates are made in
+`overlay.admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from overlay.errors import RefusedError
+from overlay.keys import KEY_SIZE
+from overlay.types import Endpoint, Entropy, NodeId
+from overlay.wire.certificate import CERTIFICATE_MAX, Identity
+from overlay.wire.cluster import Cluster
+from overlay.wire.packing import MAX_TIME, Fields, pack
+from overlay.wire.token import TOKEN_ID_SIZE, TOKEN_SECRET_SIZE, JoinToken
+
+REMEMBERED_AFTER: Final = 86_400
+"""Seconds a token is remembered after it expired, to say `token-expired` and to answer a late
+repetition of a granted request."""
+
+MAX_TOKENS: Final = 10_000
+
+_FORMAT: Final = 1
+_BOOK_MAX: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MintedToken:
+    """What the authority remembers of one token."""
+
+    id: bytes
+    secret: bytes = field(repr=False)
+    expires: int
+    """Unix seconds."""
+    used_by: NodeId | None = None
+    certificate: bytes = b""
+    """What its user got, to give it again."""
+
+
+class TokenBook:
+    """All tokens that may still matter."""
+
+    def __init__(self, tokens: Sequence[MintedToken] = ()) -> None:
+        self._tokens = {token.id: token for token in tokens}
+
+    def mint(
+        self,
+        ttl: float,
+        *,
+        member: Identity,
+        cluster: Cluster,
+        endpoints: tuple[Endpoint, ...],
+        entropy: Entropy,
+        wall: float,
+    ) -> JoinToken:
+        """A fresh token that is good for `ttl` seconds. Store the book before showing it.
+
+        Raises:
+            RefusedError: `too-many-tokens`. Nothing else.
+        """
+        self._purge(wall)
+        if len(self._tokens) >= MAX_TOKENS:
+            fix = "wait until some expire, and mint them with a shorter --ttl"
+            raise RefusedError("too-many-tokens", f"{MAX_TOKENS} tokens are remembered", fix)
+        expires = int(min(wall + ttl, MAX_TIME))
+        minted = MintedToken(entropy(TOKEN_ID_SIZE), entropy(TOKEN_SECRET_SIZE), expires)
+        self._tokens[minted.id] = minted
+        return JoinToken(
+            id=minted.id,
+            secret=minted.secret,
+            static=member.static.public,
+            member=member.node,
+            authority_fingerprint=cluster.authority_fingerprint,
+            endpoints=endpoints,
+            expires=minted.expires,
+        )
+
+    def secret(self, token: bytes, wall: float) -> bytes | None:
+        """The secret of a remembered token: a used or expired one is told so, encrypted."""
+        self._purge(wall)
+        minted = self._tokens.get(token)
+        return minted.secret if minted else None
+
+    def get(self, token: bytes) -> MintedToken | None:
+        """What is remembered of a token."""
+        return self._tokens.get(token)
+
+    def use(self, token: bytes, node: NodeId, certificate: bytes) -> None:
+        """Note who used a token, and what for."""
+        self._tokens[token] = replace(self._tokens[token], used_by=node, certificate=certificate)
+
+    def _purge(self, wall: float) -> None:
+        oldest = wall - REMEMBERED_AFTER
+        self._tokens = {
+            name: minted for name, minted in self._tokens.items() if minted.expires >= oldest
+        }
+
+    def encode(self) -> bytes:
+        """The stored bytes."""
+        tokens = [
+            [minted.id, minted.secret, minted.expires, minted.used_by or b"", minted.certificate]
+            for minted in self._tokens.values()
+        ]
+        return pack([_FORMAT, tokens])
+
+    @classmethod
+    def decode(cls, stored: bytes) -> TokenBook:
+        """Read what `encode` wrote; nothing stored is an empty book.
+
+        Raises:
+            WireError: damaged. Nothing else.
+        """
+        if not stored:
+            return cls()
+        book = Fields.unpack_untrusted(stored, _BOOK_MAX, "tokens", count=2, version=_FORMAT)
+        return cls([_minted(value) for value in book.sequence(1, MAX_TOKENS)])
+
+
+def _minted(value: object) -> MintedToken:
+    fields = Fields(value, "token", 5)
+    used_by = fields.bytes(3, limit=KEY_SIZE)
+    return MintedToken(
+        id=fields.bytes(0, TOKEN_ID_SIZE),
+        secret=fields.bytes(1, TOKEN_SECRET_SIZE),
+        expires=fields.integer(2, high=MAX_TIME),
+        used_by=NodeId(used_by) if used_by else None,
+        certificate=fields.bytes(4, limit=CERTIFICATE_MAX),
+    )
