@@ -3,10 +3,13 @@
 A node shows its certificate inside the handshake (encrypted) and in its record. Whoever has the
 `Cluster` can check it without asking anybody.
 
-    [1, node 32, static 32, name, cluster id 8, serial, not_before, not_after, signature 64]
+    [1, node 32, static 32, name, cluster id 8, serial, not_before, not_after, issuer 32,
+     [prefix, ...], signature 64]
 
-The signature covers the packed array of all fields before it. Encodings are canonical: bytes that
-decode but would be written differently are refused, so equal certificates are equal bytes.
+The prefixes are outside routes that the node may advertise (`overlay.wire.routes`). `issuer` is the
+authority's key. The signature, under that key, covers the packed array of all fields before it.
+Encodings are canonical: bytes that decode but would be written differently are refused, so equal
+certificates are equal bytes.
 
 References:
     RFC 1123, section 2.1, and RFC 1035, section 2.3.1: which names are host names.
@@ -17,22 +20,24 @@ References:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from overlay.drops import DropReason
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, StaticKey, verify
-from overlay.types import NodeId
+from overlay.types import NodeId, Prefix
 from overlay.wire.cluster import CLUSTER_ID_SIZE, Cluster
 from overlay.wire.packing import MAX_TIME, Fields, pack
+from overlay.wire.routes import check_outside, pack_routes, routes_untrusted, sort_routes
 
 # -- specification ---------------------------------------------------------------------------------
 
 NAME_MAX: Final = 63
 """A DNS label. Names become host names in the pod network."""
 
-CERTIFICATE_MAX: Final = 320
+CERTIFICATE_MAX: Final = 448
 """Encoded size limit; the fields add up to less. It travels in a handshake message,
 which must fit one datagram on every path."""
 
@@ -58,8 +63,12 @@ class Certificate:
     """Unix seconds."""
     not_after: int
     """Unix seconds, the first at which it is no longer valid."""
+    issuer: bytes
+    """Ed25519 public key of the authority that signed it, 32 bytes."""
+    routes: tuple[Prefix, ...]
+    """Outside prefixes that the node may advertise, as `overlay.wire.routes` orders them."""
     signature: bytes
-    """By the authority, 64 bytes."""
+    """By the issuer, 64 bytes."""
 
     def encode(self) -> bytes:
         """The bytes that `decode_untrusted` reads."""
@@ -81,7 +90,9 @@ class Certificate:
             serial=fields.integer(5),
             not_before=fields.integer(6, high=MAX_TIME),
             not_after=fields.integer(7, high=MAX_TIME),
-            signature=fields.bytes(8, SIGNATURE_SIZE),
+            issuer=fields.bytes(8, KEY_SIZE),
+            routes=routes_untrusted(fields, 9),
+            signature=fields.bytes(10, SIGNATURE_SIZE),
         )
         if certificate.encode() != data:
             raise WireError("certificate: not in canonical form")
@@ -113,10 +124,24 @@ class Certificate:
         Raises:
             AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
         """
+        if self.issuer != cluster.authority:
+            raise _bad(f"the certificate of {self.name} is not signed by the cluster's authority")
+        self.verify_signature(cluster)
+
+    def verify_signature(self, cluster: Cluster) -> None:
+        """Check that the issuer signed this, for `cluster`; whether it may is not asked.
+
+        Raises:
+            AuthError: it did not (BAD_CERTIFICATE); the message says why. Nothing else.
+        """
         if self.cluster != cluster.id:
             raise _bad(f"the certificate of {self.name} is for another cluster")
-        if not verify(cluster.authority, _CONTEXT, self.signed_bytes(), self.signature):
-            raise _bad(f"the certificate of {self.name} is not signed by the cluster's authority")
+        if not verify(self.issuer, _CONTEXT, self.signed_bytes(), self.signature):
+            raise _bad(f"the certificate of {self.name} is not signed by its issuer")
+        try:
+            check_outside(self.routes, cluster)
+        except ConfigError as error:
+            raise _bad(f"the certificate of {self.name} allows too much: {error}") from error
 
     def signed_bytes(self) -> bytes:
         """What the signature covers (in context `certificate`, see `overlay.keys`)."""
@@ -132,6 +157,8 @@ class Certificate:
             self.serial,
             self.not_before,
             self.not_after,
+            self.issuer,
+            pack_routes(self.routes),
         ]
 
 
@@ -174,11 +201,15 @@ def issue_certificate(
     serial: int,
     not_before: int,
     not_after: int,
+    routes: Iterable[Prefix] = (),
 ) -> Certificate:
     """Make and sign a certificate.
 
+    Whoever grants `routes` checks with `check_outside` that they lie outside the cluster; with
+    others the certificate proves nothing.
+
     Raises:
-        ConfigError: `name` cannot be a node's name. Nothing else.
+        ConfigError: `name` cannot be a node's name, or `routes` not its routes. Nothing else.
     """
     unsigned = Certificate(
         node=node,
@@ -188,6 +219,8 @@ def issue_certificate(
         serial=serial,
         not_before=not_before,
         not_after=not_after,
+        issuer=authority.public,
+        routes=sort_routes(routes),
         signature=b"",
     )
     return replace(unsigned, signature=authority.sign(_CONTEXT, unsigned.signed_bytes()))

@@ -27,7 +27,7 @@ from typing import Final, Self, TypeVar
 from overlay.drops import DropReason
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
-from overlay.types import Entropy, NodeId
+from overlay.types import Entropy, NodeId, Prefix
 from overlay.wire.packing import MAX_TIME, Fields, pack
 
 # -- specification ---------------------------------------------------------------------------------
@@ -39,6 +39,8 @@ CLUSTER_MAX: Final = 256
 
 _VERSION: Final = 1
 _CONTEXT: Final = "cluster"
+_PACKED_SIZE: Final = 5
+_PACKED_SIZE6: Final = 17
 
 DEFAULT_BLOCK_PREFIX: Final = 24
 MAX_BLOCK_PREFIX: Final = 30
@@ -136,8 +138,8 @@ class Cluster:
             self.id,
             self.authority,
             self.genesis,
-            _pack_network(self.cidr),
-            _pack_network(self.cidr6) if self.cidr6 is not None else b"",
+            pack_network(self.cidr),
+            pack_network(self.cidr6) if self.cidr6 is not None else b"",
             self.block_prefix,
             self.created,
         ]
@@ -223,8 +225,26 @@ def _check_usable(network: _Network, unusable: tuple[_Network, ...], key: str) -
             raise ConfigError(f"{network} overlaps {special}, which cannot hold pods", key)
 
 
-def _pack_network(network: IPv4Network | IPv6Network) -> bytes:
+def pack_network(network: Prefix) -> bytes:
+    """Network address, 4 or 16 bytes, and one byte of prefix length.
+
+    >>> pack_network(IPv4Network("10.0.0.0/8")).hex()
+    '0a00000008'
+    """
     return network.network_address.packed + bytes([network.prefixlen])
+
+
+def unpack_prefix(data: bytes) -> Prefix:
+    """Read what `pack_network` wrote.
+
+    Raises:
+        WireError: neither 5 nor 17 bytes, too long a prefix, or host bits set. Nothing else.
+    """
+    if len(data) == _PACKED_SIZE:
+        return _unpack_network(data, IPv4Network)
+    if len(data) == _PACKED_SIZE6:
+        return _unpack_network(data, IPv6Network)
+    raise WireError(f"not an address range: {len(data)} bytes")
 
 
 def _unpack_network(data: bytes, kind: type[_Network]) -> _Network:

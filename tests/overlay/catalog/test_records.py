@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -91,6 +92,17 @@ def test_a_record_reads_back_as_it_was_signed():
     assert opened(item) == RECORD
     assert decode_record_untrusted(item, CLUSTER, PLAN, LIMITS) == RECORD
     assert (RECORD.node, RECORD.name, RECORD.boot) == (ALICE.node, "alice", 3)
+
+
+def test_a_record_keeps_the_routes_of_its_certificate():
+    routes = (ip_network("192.168.0.0/16"), ip_network("2001:db8::/32"))
+    known = opened(sign(RECORD, identity("alice", routes=routes)))
+    assert sorted(known.certificate.routes, key=str) == sorted(routes, key=str)
+
+
+def test_a_record_whose_certificate_allows_a_part_of_the_cluster_is_refused():
+    inside = identity("alice", routes=(ip_network("10.244.3.0/24"),))
+    assert "allows too much" in refusal(sign(RECORD, inside))
 
 
 def test_a_record_has_known_bytes():

@@ -36,7 +36,9 @@ PLAN = BlockPlan(CLUSTER)
 
 
 @cache
-def identity(name, *, key="", serial=1, cluster=CLUSTER.id, authority=AUTHORITY, lasts=YEAR):
+def identity(
+    name, *, key="", serial=1, cluster=CLUSTER.id, authority=AUTHORITY, lasts=YEAR, routes=()
+):
     signing, static = keys_of(key or name)
     certificate = issue_certificate(
         authority,
@@ -47,6 +49,7 @@ def identity(name, *, key="", serial=1, cluster=CLUSTER.id, authority=AUTHORITY,
         serial=serial,
         not_before=WALL - 1,
         not_after=WALL + lasts,
+        routes=routes,
     )
     return Identity(signing, static, certificate)
 

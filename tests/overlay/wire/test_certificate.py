@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import msgpack
 import pytest
@@ -32,17 +33,19 @@ from tests.support.clusters import (
 def test_encoding_is_the_documented_array_and_signature() -> None:
     certificate = make_identity(1).certificate
     head = (
-        b"\x99\x01\xc4\x20" + signing_key(1).public
+        b"\x9b\x01\xc4\x20" + signing_key(1).public
         + b"\xc4\x20" + static_key(1).public
         + b"\xa5node1"
         + b"\xc4\x08" + bytes(range(8))
         + b"\x02"
         + b"\xce" + WALL.to_bytes(4, "big")
         + b"\xce" + (WALL + YEAR).to_bytes(4, "big")
+        + b"\xc4\x20" + AUTHORITY.public
+        + b"\x90"
     )  # fmt: skip
     assert certificate.encode() == head + b"\xc4\x40" + certificate.signature
-    assert certificate.signature == AUTHORITY.sign("certificate", b"\x98" + head[1:])
-    assert certificate.signature.hex()[:32] == "afe611d3acd61529f3d31fab885e37f5"
+    assert certificate.signature == AUTHORITY.sign("certificate", b"\x9a" + head[1:])
+    assert certificate.signature.hex()[:32] == "a6fa09cb3ef28694128da4cae3fbcb66"
 
 
 def test_the_longest_certificate_is_within_the_limit() -> None:
@@ -55,6 +58,7 @@ def test_the_longest_certificate_is_within_the_limit() -> None:
         serial=2**64 - 1,
         not_before=253_402_300_799,
         not_after=253_402_300_799,
+        routes=[IPv6Network(f"2001:db8:{number}::/48") for number in range(8)],
     )
     assert Certificate.decode_untrusted(certificate.encode()) == certificate
 
@@ -88,7 +92,13 @@ def test_random_bytes_raise_wire_error_only(data: bytes) -> None:
         (5, -1),
         (6, "soon"),
         (7, 1 << 50),
-        (8, bytes(65)),
+        (8, bytes(31)),
+        (9, b""),
+        (9, [b"\x0a\0\0\0\x08"] * 2),
+        (9, [bytes([ten, 0, 0, 0, 8]) for ten in range(1, 10)]),
+        (9, ["10.0.0.0/8"]),
+        (9, [bytes(5)]),
+        (10, bytes(65)),
     ],
 )
 def test_damaged_fields_are_refused(index: int, value: object) -> None:
@@ -120,6 +130,8 @@ def test_a_certificate_is_valid_from_its_first_second_to_before_its_last() -> No
         ({"node": bytes(32)}, WALL, "not signed"),
         ({"serial": 9}, WALL, "not signed"),
         ({"not_after": WALL + 2 * YEAR}, WALL, "not signed"),
+        ({"routes": (IPv4Network("192.168.0.0/16"),)}, WALL, "not signed"),
+        ({"issuer": bytes(32)}, WALL, "not signed by the cluster's authority"),
         ({"cluster": bytes(8)}, WALL, "another cluster"),
         ({}, WALL - 1, "not yet valid"),
         ({}, WALL + YEAR, "expired"),
@@ -138,6 +150,54 @@ def test_a_certificate_of_another_authority_is_refused() -> None:
     cluster = replace(make_cluster(), authority=signing_key(9).public)
     with pytest.raises(AuthError, match="not signed"):
         make_identity(1).certificate.verify(cluster, WALL)
+
+
+def test_a_certificate_that_names_the_authority_is_signed_by_it() -> None:
+    other = replace(make_identity(1).certificate, issuer=signing_key(9).public)
+    forged = replace(other, issuer=AUTHORITY.public)
+    forged = replace(forged, signature=signing_key(9).sign("certificate", forged.signed_bytes()))
+    with pytest.raises(AuthError, match="not signed"):
+        forged.verify_issuer(make_cluster())
+
+
+def certified(routes: list[str]) -> Certificate:
+    identity = make_identity(1)
+    return issue_certificate(
+        AUTHORITY,
+        node=identity.node,
+        static=identity.static.public,
+        name=identity.name,
+        cluster=make_cluster().id,
+        serial=2,
+        not_before=WALL,
+        not_after=WALL + YEAR,
+        routes=[ip_network(text) for text in routes],
+    )
+
+
+def test_routes_are_certified_in_one_order() -> None:
+    certificate = certified(["192.168.0.0/24", "2001:db8::/32", "10.0.0.0/9", "10.0.0.0/9"])
+    assert [str(route) for route in certificate.routes] == [
+        "10.0.0.0/9",
+        "2001:db8::/32",
+        "192.168.0.0/24",
+    ]
+    certificate.verify(make_cluster(), WALL)
+    assert Certificate.decode_untrusted(certificate.encode()) == certificate
+
+
+@pytest.mark.parametrize(
+    "routes", [["0.0.0.0/0"], ["::/0"], [f"{ten}.0.0.0/8" for ten in range(1, 10)]]
+)
+def test_no_node_is_certified_for_a_default_route_or_for_too_many(routes: list[str]) -> None:
+    with pytest.raises(ConfigError, match="route"):
+        certified(routes)
+
+
+@pytest.mark.parametrize("route", ["10.244.3.0/24", "10.0.0.0/8", "fd4d:75:736c:1::/64"])
+def test_a_certificate_for_a_part_of_the_cluster_proves_nothing(route: str) -> None:
+    with pytest.raises(AuthError, match=r"allows too much: .* overlaps"):
+        certified([route]).verify(make_cluster(), WALL)
 
 
 @pytest.mark.parametrize("name", ["a", "0", "vm-1", "a--b", "x" * 63])

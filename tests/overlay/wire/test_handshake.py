@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import StateError, WireError
 from overlay.types import Endpoint, NodeId
+from overlay.wire.certificate import CERTIFICATE_MAX
 from overlay.wire.handshake import (
     COOKIE_REPLY_SIZE,
     HELLO_LIMIT,
@@ -204,6 +205,11 @@ def test_hellos_survive_the_wire(hello):
 def test_malformed_hello_is_refused(values):
     with pytest.raises(WireError, match=r"hello|suites"):
         decode_hello_untrusted(pack(values))
+
+
+def test_the_largest_certificate_fits_an_initiation() -> None:
+    hello = MemberHello(U64, bytes(CERTIFICATE_MAX), tuple(range(200, 200 + SUITES_LIMIT)))
+    assert len(hello.encode()) <= HELLO_LIMIT
 
 
 def test_hello_that_does_not_fit_is_the_callers_mistake():
