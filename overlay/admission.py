@@ -124,6 +124,8 @@ class Registrar:
             raise RefusedError("bad-signature", "the request is not signed by who sent it")
         if joiner in removed:
             raise RefusedError("node-removed", "a node with these keys was removed")
+        if minted.revoked:
+            raise RefusedError("token-revoked", "this token was revoked")
         if minted.used_by == joiner:
             return minted.certificate, False
         if minted.used_by is not None:

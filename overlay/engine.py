@@ -45,6 +45,7 @@ from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Mov
 from overlay.forwarding.sealer import Transmit
 from overlay.gossip.letter import GossipMessage
 from overlay.invariants.watch import Watch
+from overlay.inviting import Inviter
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.parts import Parts
@@ -144,8 +145,8 @@ class Engine(Requests):
             identity=identity,
             cluster=cluster,
             disk=state,
-            entropy=entropy,
         )
+        self._inviter = Inviter(self._steward, entropy)
         self.landlord = self._steward.landlord
         self._keeper = PodKeeper(self._steward, boot_id)
 

@@ -50,6 +50,7 @@ _ASK_AGAIN: Final = "make another token with muslin token"
 _FIXES: Final = {
     "token-used": _ASK_AGAIN,
     "token-expired": _ASK_AGAIN,
+    "token-revoked": _ASK_AGAIN,
     "token-unknown": _ASK_AGAIN,
     "name-taken": "choose another name with --name",
     "bad-name": "choose another name with --name",

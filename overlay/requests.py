@@ -1,7 +1,7 @@
 """What the operator and the machine around a node ask of it: one method each, effects settled.
 
 `Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
-`overlay.pods`, `overlay.conflict`. A request that raises has changed nothing.
+`overlay.pods`, `overlay.inviting`, `overlay.conflict`. A request that raises has changed nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 from overlay.audit import Finding, audit
 from overlay.effects import Effect, Persist, SendControl
+from overlay.inviting import Inviter
 from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
 from overlay.types import Address, Endpoint, NodeId
-from overlay.views import PodView
+from overlay.views import PodView, TokenView
 
 
 class Requests:
@@ -23,6 +24,7 @@ class Requests:
     parts: Parts
     _steward: Steward
     _keeper: PodKeeper
+    _inviter: Inviter
 
     def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
         """Execute the effects that one part has for another; return the rest, in order."""
@@ -55,7 +57,15 @@ class Requests:
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
         """A join token, as text, and what must be stored before it is shown."""
-        return self._steward.mint_token(ttl, now)
+        return self._inviter.mint(ttl, now)
+
+    def tokens(self, now: float) -> tuple[TokenView, ...]:
+        """All join tokens that are remembered, without their secrets, the oldest first."""
+        return self._inviter.views(now)
+
+    def revoke_token(self, token: str, now: float) -> tuple[TokenView, list[Effect]]:
+        """Revoke a join token; what it was before, and what must be stored before that is said."""
+        return self._inviter.revoke(token, now)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""

@@ -32,13 +32,12 @@ from overlay.resting import restore_rests
 from overlay.session.transport import Keypair
 from overlay.state import NodeState as StoredState
 from overlay.state import Unstored
-from overlay.types import Endpoint, Entropy, NodeId
+from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
 from overlay.wire.items import Item
 from overlay.wire.messages import BlockRequest, Delta, JoinRequest, Refusal
-from overlay.wire.token import MAX_ENDPOINTS
 
 PERSIST_DELAY: Final = 1.0
 """What gossip brought is stored this much later: it can be learned again, so a burst of changes
@@ -54,7 +53,6 @@ class Steward:
     Args:
         parts, identity, cluster: the machines of the node, and who it is.
         disk: what it holds.
-        entropy: makes join tokens.
 
     Attributes:
         conflict: knows whether another machine has this node's identity.
@@ -71,12 +69,10 @@ class Steward:
         identity: Identity,
         cluster: Cluster,
         disk: StoredState,
-        entropy: Entropy,
     ) -> None:
         self.parts = parts
         self.identity = identity
         self.cluster = cluster
-        self._entropy = entropy
         self.not_stored = ""
         self._failed_at: float | None = None
         self.persist_at: float | None = None
@@ -167,7 +163,7 @@ class Steward:
             RefusedError: `not-stored`, `node-removed`, `node-left`, and those of
                 `Conflict.claim`. Nothing else.
         """
-        self._check_storable()
+        self.check_storable()
         if self.parts.holdings.ended is not None:
             self.parts.holdings.ended.refuse()
         done = self.conflict.claim(now)
@@ -256,7 +252,12 @@ class Steward:
             effects += self.tidy(now)  # a block that came meanwhile is not mentioned again
         return effects
 
-    def _check_storable(self) -> None:
+    def check_storable(self) -> None:
+        """Whether anything can be stored at present.
+
+        Raises:
+            RefusedError: `not-stored`. Nothing else.
+        """
         if self.not_stored:
             what = f"the state folder cannot be written ({self.not_stored})"
             raise RefusedError("not-stored", what, "mend it")
@@ -267,7 +268,7 @@ class Steward:
         Raises:
             RefusedError: `not-stored`, `identity-conflict`. Nothing else.
         """
-        self._check_storable()
+        self.check_storable()
         self.conflict.check()
 
     # -- joining -------------------------------------------------------------------------------
@@ -329,32 +330,6 @@ class Steward:
         left = [(record.name, node) for node, record in catalog.nodes.items() if record.left]
         left += [(removal.name, node) for node, removal in catalog.removed.items()]
         return frozenset(name for name, node in left if registrar.holder(name) == node)
-
-    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
-        """A join token, as text, and what must be stored before it is shown.
-
-        Raises:
-            RefusedError: `not-authority`, `no-endpoint`, `not-stored`, `too-many-tokens`,
-                `identity-conflict`. Nothing else.
-        """
-        self.check_may_give()
-        if self.parts.registrar is None:
-            fix = "run muslin token on the node where muslin init ran"
-            what = "this node does not hold the authority's key"
-            raise RefusedError("not-authority", what, fix)
-        endpoints = self.parts.holdings.endpoints
-        if not endpoints:
-            what = "no underlay address to put into the token"
-            raise RefusedError("no-endpoint", what, "use --advertise")
-        token = self.parts.registrar.tokens.mint(
-            ttl,
-            member=self.identity,
-            cluster=self.cluster,
-            endpoints=endpoints[:MAX_ENDPOINTS],
-            entropy=self._entropy,
-            wall=self.parts.wall.at(now),
-        )
-        return str(token), [self.persist()]
 
     # -- operator's requests -------------------------------------------------------------------
 

@@ -23,6 +23,29 @@ class NodeState(StrEnum):
     REMOVED = "removed"  #: an operator said that it is gone for ever
 
 
+class TokenState(StrEnum):
+    """What has become of a join token."""
+
+    UNUSED = "unused"  #: admits a node until it expires
+    USED = "used"  #: has admitted one
+    EXPIRED = "expired"  #: nobody came in time
+    REVOKED = "revoked"  #: an operator has taken it back, used or not
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One join token, without its secret."""
+
+    id: bytes
+    state: TokenState
+    expires: int
+    """Unix seconds."""
+    made: int
+    """Unix seconds."""
+    node: str
+    """Name of the node it has admitted; empty if none."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """One member as this node sees it."""

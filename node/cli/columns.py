@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from node.cli.output import duration, milliseconds, plain, share, size
+from node.cli.output import duration, milliseconds, plain, share, size, table, to_json, to_yaml
 
 Json = dict[str, object]
 
@@ -175,3 +175,18 @@ BLOCKS: Final = Kind(
 )
 KINDS: Final = (NODES, PODS, ROUTES, SESSIONS, BLOCKS)
 BY_NAME: Final = {name: kind for kind in KINDS for name in kind.names}
+
+
+def render(kind: Kind, items: list[Json], output: str | None) -> str:
+    """Objects of a kind as `-o` wants them; None is the usual table."""
+    match output:
+        case "json":
+            return to_json(items)
+        case "yaml":
+            return to_yaml(items)
+        case "name":
+            return "\n".join(kind.name_of(item)[0] for item in items)
+    if not items:
+        return f"no {kind.names[0]}"
+    wide = output == "wide"
+    return table(kind.headers(wide=wide), [kind.row(item, wide=wide) for item in items])

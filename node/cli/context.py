@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,17 @@ import click
 
 from node.control.client import DEFAULT_TIMEOUT, ControlClient
 from node.control.schema import ControlError
-from node.errors import clauses
+from node.errors import NodeError, clauses
 from node.state import StateFolder
 from overlay.errors import ConfigError, OverlayError
 
 DEFAULT_STATE: Final = "/var/lib/muslin"
 STATE_VARIABLE: Final = "MUSLIN_STATE"
+
+LONGEST_LINE: Final = 1 << 16
+"""Characters read in search of a token, a request or a certificate; none is nearly as long."""
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Json = dict[str, object]
 """One object of an answer."""
@@ -120,6 +127,35 @@ def doing(what: str) -> Iterator[None]:
     except (OverlayError, OSError) as error:
         code, why, fix = clauses(error)
         raise CliError(what, why, fix, code) from error
+
+
+def seconds(text: str) -> float:
+    """A number with or without a unit: `90`, `90s`, `15m`, `1h`, `7d`.
+
+    >>> seconds("15m")
+    900.0
+    """
+    match = re.fullmatch(r"([0-9]+)([smhd]?)", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration, write 90s, 15m, 1h or 7d")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def read_line(given: str | None, file: str | None = None) -> str:
+    """What was typed, or the first line of where it is: of standard input for "-", or of `file`.
+
+    Raises:
+        NodeError: `file` cannot be read. Nothing else.
+    """
+    if given not in (None, "-"):
+        return str(given)
+    if file is None:
+        return sys.stdin.readline(LONGEST_LINE).strip()
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.readline(LONGEST_LINE).strip()
+    except OSError as error:
+        raise NodeError.of(f"reading {file}", error) from error
 
 
 class Finite(click.FloatRange):

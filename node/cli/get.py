@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from node.cli.columns import BY_NAME, KINDS, Kind
+from node.cli.columns import BY_NAME, KINDS, Kind, render
 from node.cli.context import (
     CliError,
     Invocation,
@@ -60,7 +60,7 @@ def get(
         else:
             with Progress("waiting for the daemon"):
                 items = _fetch(invocation, shown, name)
-            _print(_render(shown, items, output))
+            _print(render(shown, items, output))
     return 0
 
 
@@ -85,20 +85,6 @@ def _print(text: str) -> None:
         click.echo(text)
 
 
-def _render(kind: Kind, items: list[Json], output: str | None) -> str:
-    match output:
-        case "json":
-            return to_json(items)
-        case "yaml":
-            return to_yaml(items)
-        case "name":
-            return "\n".join(kind.name_of(item)[0] for item in items)
-    if not items:
-        return f"no {kind.names[0]}"
-    wide = output == "wide"
-    return table(kind.headers(wide=wide), [kind.row(item, wide=wide) for item in items])
-
-
 def _watch(invocation: Invocation, kind: Kind, name: str | None, output: str | None) -> None:
     """A screen that is redrawn on a terminal; elsewhere, the answer again whenever it changed."""
     screen = sys.stdout.isatty() and output in {None, "wide"}
@@ -106,10 +92,10 @@ def _watch(invocation: Invocation, kind: Kind, name: str | None, output: str | N
     for items in _looks(invocation, kind, name):
         news = kind.news(items)
         if screen:
-            click.echo(_HOME_AND_CLEAR + _render(kind, items, output))
+            click.echo(_HOME_AND_CLEAR + render(kind, items, output))
         elif news != last:
             click.echo(
-                to_json(items, compact=True) if output == "json" else _render(kind, items, output)
+                to_json(items, compact=True) if output == "json" else render(kind, items, output)
             )
         last = news
 

@@ -1,10 +1,8 @@
-"""`muslin init`, `join`, `token`, `leave` and `remove`: into a cluster and out of it."""
+"""`muslin init`, `join`, `leave` and `remove`: into a cluster and out of it."""
 
 from __future__ import annotations
 
 import os
-import re
-import sys
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
@@ -18,38 +16,21 @@ from node.cli.context import (
     Invocation,
     doing,
     pass_invocation,
+    read_line,
     state_option,
 )
-from node.cli.output import duration, plain
+from node.cli.output import plain
 from node.cli.progress import Progress
-from node.errors import NodeError
 from overlay.errors import ConfigError
 from overlay.types import Endpoint
 
 DEFAULT_CIDR: Final = "10.244.0.0/16"
 DEFAULT_BLOCK_PREFIX: Final = 24
 
-LONGEST_TOKEN: Final = 4096
-"""Characters read in search of one; it has about 200, and more with many endpoints."""
-
 LEAVE_PATIENCE: Final = 20.0
 """Longer than the daemon waits for the members to confirm."""
 
 Network = TypeVar("Network", IPv4Network, IPv6Network)
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(text: str) -> float:
-    """A number with or without a unit: `90`, `90s`, `15m`, `1h`, `7d`.
-
-    >>> seconds("15m")
-    900.0
-    """
-    match = re.fullmatch(r"([0-9]+)([smhd]?)", text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not a duration, write 90s, 15m, 1h or 7d")
-    return float(int(match[1]) * _UNITS[match[2]])
 
 
 @click.command(
@@ -155,7 +136,7 @@ def join(
     with doing("cannot join"):
         privileges.keep_secrets()
         own_name = founding.node_name(name)
-        invitation = joiner.read_token(_token(token, token_file), wall=time.time())
+        invitation = joiner.read_token(read_line(token, token_file), wall=time.time())
         founding.check_unused(folder)
         settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
         with founding.reserved(folder):  # before asking: a token is used only once
@@ -168,32 +149,6 @@ def join(
     click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
     click.echo(f"keys and certificate are in {folder.path}")
     _next_steps(invocation, "up")
-    return 0
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  muslin token
-  muslin token --ttl 15m"""
-)
-@click.option(
-    "--ttl",
-    type=seconds,
-    metavar="TIME",
-    default="1h",
-    show_default=True,
-    help="How long it can be used.",
-)
-@state_option()
-@pass_invocation
-def token(invocation: Invocation, ttl: float) -> int:
-    """Print a join token, good for one node. Nothing else is on stdout; keep it secret."""
-    with doing("cannot make a token"):
-        answer = invocation.ask("token", ttl=ttl)
-    click.echo(plain(answer["token"]))
-    if sys.stderr.isatty():
-        click.echo(f"muslin: good for one node, for {duration(ttl)}", err=True)
     return 0
 
 
@@ -234,19 +189,6 @@ def remove(invocation: Invocation, node: str, force: bool) -> int:
     if answer["waits"]:
         click.echo(f"its blocks come back when all members know of it: {plain(answer['waits'])}")
     return 0
-
-
-def _token(given: str | None, file: str | None) -> str:
-    """The first line of wherever the token is."""
-    if given not in (None, "-"):
-        return str(given)
-    if file is None:
-        return sys.stdin.readline(LONGEST_TOKEN).strip()
-    try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
-            return stream.readline(LONGEST_TOKEN).strip()
-    except OSError as error:
-        raise NodeError.of(f"reading {file}", error) from error
 
 
 def _cidr6(text: str) -> IPv6Network | None:

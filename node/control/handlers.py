@@ -2,7 +2,7 @@
 
     status                          the node's state, problems and ledger
     get       kind                  the objects of one kind, see `node.control.present`
-    token     ttl                   a join token
+    token...                        see `node.control.tokens`
     pod.add   name, netns?, ip?     give addresses, store, announce, then attach
     pod.del   name                  detach, then give back, store, announce
     pod.get   name                  one pod, wherever it is
@@ -28,11 +28,11 @@ finished before the daemon stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from node.control.benches import Benches
+from node.control.params import Params, address, flag, number, request_number, text
 from node.control.ports import DaemonPort
 from node.control.present import (
     KINDS,
@@ -43,6 +43,7 @@ from node.control.present import (
 )
 from node.control.schema import ControlError
 from node.control.targets import Target, find_pod, find_target
+from node.control.tokens import Tokens
 from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
@@ -52,12 +53,6 @@ from overlay.errors import OverlayError, RefusedError
 from overlay.types import Address, NodeId
 from overlay.views import PodView, Snapshot
 from overlay.wire.messages import BENCH_LONGEST
-
-Params = Mapping[str, object]
-
-DEFAULT_TTL: Final = 3600.0
-LONGEST_TTL: Final = 30 * 86400.0
-"""A token is a key under the mat; nobody should find one that is a year old."""
 
 PING_TIMEOUT: Final = 1.0
 LONGEST_PING: Final = 30.0
@@ -97,7 +92,6 @@ class Handlers:
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
             "get": self._get,
-            "token": self._token,
             "pod.add": self._pod_add,
             "pod.del": self._pod_del,
             "pod.get": self._pod_get,
@@ -109,6 +103,7 @@ class Handlers:
             "leave": self._leave,
             "remove": self._remove,
             "stop": self._stop,
+            **Tokens(daemon).methods,
         }
 
     async def dispatch(self, method: str, params: Params) -> object:
@@ -151,7 +146,7 @@ class Handlers:
         return present_status(self._snapshot(), self._daemon.facts())
 
     async def _get(self, params: Params) -> object:
-        kind = _text(params, "kind")
+        kind = text(params, "kind")
         if kind not in KINDS:
             why = f"there is no kind {kind!r}"
             raise ControlError("unknown-kind", why, f"kinds are: {', '.join(KINDS)}")
@@ -161,26 +156,16 @@ class Handlers:
 
     async def _pod_get(self, params: Params) -> object:
         snapshot = self._snapshot()
-        pod = find_pod(snapshot, _text(params, "name"))
+        pod = find_pod(snapshot, text(params, "name"))
         return present_pod(pod, self._daemon.facts().epoch + snapshot.now)
 
     # -- changing ----------------------------------------------------------------------------------
 
-    async def _token(self, params: Params) -> object:
-        ttl = _number(params, "ttl", DEFAULT_TTL)
-        if not 1.0 <= ttl <= LONGEST_TTL:
-            why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:g} s"
-            raise ControlError("bad-request", why)
-        token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now())
-        await self._daemon.stored(effects)  # shown only when stored: else it could be used twice
-        return {"token": token, "ttl": ttl}
-
     async def _pod_add(self, params: Params) -> object:
-        name = _text(params, "name")
-        address = _address(params, "ip")
-        netns = self._namespace(name, _text(params, "netns", ""))
+        name, wanted = text(params, "name"), address(params, "ip")
+        netns = self._namespace(name, text(params, "netns", ""))
         looks = GROWTH_LOOKS
-        while (pod := await self._add(name, netns, address, may_wait=looks > 0)) is None:
+        while (pod := await self._add(name, netns, wanted, may_wait=looks > 0)) is None:
             looks -= 1
             await asyncio.sleep(GROWTH_LOOK)
         return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
@@ -222,7 +207,7 @@ class Handlers:
         await self._daemon.stored(effects)
 
     async def _pod_del(self, params: Params) -> object:
-        name = _text(params, "name")
+        name = text(params, "name")
         async with self.turn:
             pod = find_pod(self._snapshot(), name)
             if not pod.local:
@@ -233,9 +218,7 @@ class Handlers:
         return {"name": pod.name, "node": pod.node}
 
     async def _ipam_check(self, params: Params) -> object:
-        daemon, fix = self._daemon, params.get("fix", False)
-        if not isinstance(fix, bool):
-            raise ControlError("bad-request", "fix must be true or false")
+        daemon, fix = self._daemon, flag(params, "fix")
         async with self.turn:
             present, strays = await daemon.present_pods(), await daemon.stray_links()
             findings = daemon.engine.audit(present, daemon.now())
@@ -280,9 +263,7 @@ class Handlers:
         return left
 
     async def _remove(self, params: Params) -> object:
-        name, force = _text(params, "name"), params.get("force", False)
-        if not isinstance(force, bool):
-            raise ControlError("bad-request", "force must be true or false")
+        name, force = text(params, "name"), flag(params, "force")
         engine = self._daemon.engine
         await self._daemon.stored(engine.remove(name, self._daemon.now(), force=force))
         return {"name": name, "waits": self._has_problem("reclaim-waits") or None}
@@ -294,13 +275,13 @@ class Handlers:
     # -- reaching ----------------------------------------------------------------------------------
 
     async def _ping(self, params: Params) -> object:
-        timeout = min(_number(params, "timeout", PING_TIMEOUT), LONGEST_PING)
+        timeout = min(number(params, "timeout", PING_TIMEOUT), LONGEST_PING)
         version = params.get("version")
         if version not in (None, 4, 6):
             raise ControlError("bad-request", "version must be 4 or 6")
         target = find_target(
             self._snapshot(),
-            _text(params, "target"),
+            text(params, "target"),
             version=version if isinstance(version, int) else None,
         )
         echo = self._daemon.ping_address(target.address, timeout)
@@ -316,8 +297,8 @@ class Handlers:
         return {**_shown(target), "legs": legs}
 
     async def _bench_open(self, params: Params) -> object:
-        request, seconds = _request(params), _number(params, "seconds", BENCH_LONGEST)
-        target = find_target(self._snapshot(), _text(params, "target"))
+        request, seconds = request_number(params), number(params, "seconds", BENCH_LONGEST)
+        target = find_target(self._snapshot(), text(params, "target"))
         offer = await self.benches.open(request, target, seconds)
         if offer is not None:
             return {**_shown(target), **offer}
@@ -329,7 +310,7 @@ class Handlers:
         raise ControlError("too-old", why, "update it")
 
     async def _bench_close(self, params: Params) -> object:
-        await self.benches.release(_request(params))
+        await self.benches.release(request_number(params))
         return {}
 
     async def _probe(self, node: NodeId, timeout: float) -> float | None:  # noqa: ASYNC109
@@ -359,37 +340,3 @@ def _shown(target: Target) -> dict[str, object]:
 
 def _leg(leg: str, to: str, rtt: float | None) -> dict[str, object]:
     return {"leg": leg, "to": to, "rtt": None if rtt is None else round(rtt, 6)}
-
-
-def _text(params: Params, key: str, default: str | None = None) -> str:
-    value = params.get(key)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str) or (not value and default is None):
-        raise ControlError("bad-request", f"{key} must be text")
-    return value
-
-
-def _number(params: Params, key: str, default: float) -> float:
-    value = params.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ControlError("bad-request", f"{key} must be a number of seconds")
-    try:
-        return float(value)
-    except OverflowError as error:  # JSON has integers of any length
-        raise ControlError("bad-request", f"{key} is no number of seconds") from error
-
-
-def _request(params: Params) -> int:
-    request = params.get("request")
-    if not isinstance(request, int) or isinstance(request, bool) or not 0 <= request < 1 << 64:
-        raise ControlError("bad-request", "request must be a number of 64 bits")
-    return request
-
-
-def _address(params: Params, key: str) -> Address | None:
-    text = _text(params, key, "")
-    try:
-        return ip_address(text) if text else None
-    except ValueError as error:
-        raise ControlError("bad-request", f"{key}: {text!r} is not an address") from error

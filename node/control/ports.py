@@ -13,7 +13,7 @@ from node.control.present import DaemonFacts
 from overlay.audit import Finding
 from overlay.effects import Effect
 from overlay.types import Address, NodeId
-from overlay.views import PodView, Snapshot
+from overlay.views import PodView, Snapshot, TokenView
 
 
 class EnginePort(Protocol):
@@ -47,6 +47,14 @@ class EnginePort(Protocol):
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
         """A join token, as text."""
+        ...
+
+    def tokens(self, now: float) -> tuple[TokenView, ...]:
+        """All join tokens that are remembered."""
+        ...
+
+    def revoke_token(self, token: str, now: float) -> tuple[TokenView, list[Effect]]:
+        """Revoke one by the first digits of its id; what it was before."""
         ...
 
     def leave(self, now: float) -> list[Effect]:

@@ -25,6 +25,7 @@ from overlay.views import (
     RouteView,
     SessionView,
     Snapshot,
+    TokenView,
 )
 
 Json = dict[str, object]
@@ -104,6 +105,17 @@ def present_node(node: NodeView) -> Json:
         "local": node.local,
         "conflict": node.conflict,
         "id": node.id.hex(),
+    }
+
+
+def present_token(token: TokenView) -> Json:
+    """A row of `token list`."""
+    return {
+        "id": token.id.hex(),
+        "state": str(token.state),
+        "expires": moment(token.expires),
+        "node": token.node or None,
+        "made": moment(token.made),
     }
 
 

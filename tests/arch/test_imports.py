@@ -34,6 +34,7 @@ LAYERS = (
         "farewell",
         "holdings",
         "invariants",
+        "inviting",
         "joining",
         "knowledge",
         "landlord",

@@ -162,6 +162,16 @@ def test_a_token_ends_at_its_expiry() -> None:
     assert ask(registrar, token, wall=WALL + 59.0).changed
 
 
+def test_a_revoked_token_admits_nobody_nor_gives_its_certificate_again() -> None:
+    registrar = registrar_of()
+    fresh, used = mint(registrar).id, mint(registrar, seed=2).id
+    ask(registrar, used, 1)
+    for token in (fresh, used):
+        registrar.tokens.revoke(token.hex(), WALL)
+        for number in (1, 2):
+            assert code_of(ask(registrar, token, number)) == "token-revoked"
+
+
 def test_a_token_nobody_minted_is_refused() -> None:
     assert code_of(ask(registrar_of(), bytes(16))) == "token-unknown"
 

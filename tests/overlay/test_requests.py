@@ -36,6 +36,7 @@ def test_no_request_lets_internal_effects_out() -> None:
         *engine.add_pod("web", "/ns/web", None, now)[1],
         *engine.remove_pod("web", now)[1],
         *engine.mint_token(60.0, now)[1],
+        *engine.revoke_token(engine.tokens(now)[0].id.hex(), now)[1],
         *engine.on_endpoints((Endpoint("192.0.2.9", 1),), now),
         *engine.on_underlay_mtu(1400, now),
         *engine.probe(node, 7, now),

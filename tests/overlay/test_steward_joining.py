@@ -12,37 +12,14 @@ from overlay.gossip.machine import Gossip
 from overlay.gossip.sync import ids_in
 from overlay.sim import Link
 from overlay.steward import JOIN_ITEMS_SIZE
-from overlay.tokens import TokenBook
-from overlay.types import Endpoint, NodeId
+from overlay.types import NodeId
 from overlay.views import NodeState as Liveness
 from overlay.wire.items import item_id
 from overlay.wire.messages import Delta, Have, Ids
-from overlay.wire.token import MAX_ENDPOINTS, JoinToken
 from tests.sim.worlds import blocks_of, routes_to, settled
 from tests.support.stewards import FULL, check, refused
 
 # -- tokens and joining ------------------------------------------------------------------------
-
-
-def test_only_the_authoritys_node_makes_tokens() -> None:
-    world = settled(2)
-    assert refused(world["node2"].mint_token) == "not-authority"
-
-
-def test_a_token_needs_an_address_and_has_no_more_than_it_can_carry() -> None:
-    world = settled(1)
-    machine = world["node1"]
-    machine.perform(machine.engine.on_endpoints((), world.now))
-    assert refused(machine.mint_token) == "no-endpoint"
-    many = tuple(Endpoint(f"192.0.2.{n}", 1) for n in range(1, 41))
-    machine.perform(machine.engine.on_endpoints(many, world.now))
-    assert JoinToken.parse(machine.mint_token()).endpoints == many[:MAX_ENDPOINTS]
-
-
-def test_a_token_is_on_the_disk_before_it_is_shown() -> None:
-    world = settled(1)
-    token = JoinToken.parse(world["node1"].mint_token())
-    assert TokenBook.decode(world["node1"].stored.tokens).get(token.id) is not None
 
 
 def test_a_join_is_stored_and_survives_a_crash_of_the_authoritys_node() -> None:

@@ -22,6 +22,7 @@ from overlay.views import (
     RouteView,
     SessionView,
     Snapshot,
+    TokenView,
 )
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import Message
@@ -115,6 +116,7 @@ class FakeEngine:
         self.calls: list[tuple[object, ...]] = []
         self.said: list[tuple[NodeId, Message]] = []
         self.findings: tuple[Finding, ...] = ()
+        self.token_views: tuple[TokenView, ...] = ()
         self.answer: Effect | None = None
         """What comes of whatever is said."""
 
@@ -153,6 +155,16 @@ class FakeEngine:
 
     def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
         return f"muslin1-{ttl:g}", [Persist(((b"token", b""),))]
+
+    def tokens(self, now: float) -> tuple[TokenView, ...]:
+        return self.token_views
+
+    def revoke_token(self, token: str, now: float) -> tuple[TokenView, list[Effect]]:
+        self.calls.append(("revoke_token", token))
+        found = [view for view in self.token_views if view.id.hex().startswith(token)]
+        if not found:
+            raise RefusedError("no-such-token", f"no token {token!r}", "see muslin token list")
+        return found[0], [Persist(((b"revoked", b""),))]
 
     def leave(self, now: float) -> list[Effect]:
         return [Persist(((b"leaving", b""),)), Left(1)]

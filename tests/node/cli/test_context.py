@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from node.cli.context import CliError, Finite, doing, objects
+from node.cli.context import CliError, Finite, doing, objects, seconds
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import ConfigError, RefusedError
@@ -68,3 +68,10 @@ def test_no_verb_takes_a_number_that_is_none(muslin, words) -> None:
     ran = muslin(*words.split())
     assert ran.code == 2
     assert "is not a finite number" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800)]
+)
+def test_durations_have_units(text, value) -> None:
+    assert seconds(text) == value

@@ -1,4 +1,4 @@
-"""`muslin init`, `join`, `token` and `leave`."""
+"""`muslin init`, `join`, `leave` and `remove`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ipaddress import ip_network
 import pytest
 
 from node import joiner
-from node.cli.membership import seconds
 from node.founding import found_node
 from node.identity import load_node
 from node.kernel.overlap import HostRoute
@@ -238,11 +237,6 @@ def test_a_folder_in_use_does_not_cost_the_token(muslin, state, monkeypatch) -> 
     assert re.search(r"is in use by process \d+", ran.err)
 
 
-def test_a_token_is_all_that_is_on_stdout(muslin, daemon) -> None:
-    ran = muslin("token", "--ttl", "15m")
-    assert (ran.code, ran.out, ran.err) == (0, "muslin1-900\n", "")
-
-
 def test_leave_says_who_knows(muslin, daemon, state) -> None:
     ran = muslin("leave")
     assert ran.code == 0
@@ -258,10 +252,3 @@ def test_remove_says_what_it_did_and_an_alive_node_needs_force(muslin, daemon) -
     assert ran.code == 1
     assert ran.err == "muslin: cannot remove node2: node2 is ready: use --force\n"
     assert muslin("remove", "node2", "--force").code == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604800)]
-)
-def test_durations_have_units(text, value) -> None:
-    assert seconds(text) == value

@@ -1,0 +1,77 @@
+"""Parameters of a request, checked: they come from whoever may open the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from node.control.schema import ControlError
+from overlay.types import Address
+
+Params = Mapping[str, object]
+
+
+def text(params: Params, key: str, default: str | None = None) -> str:
+    """Text that is not empty; `default`, if there is one, for what is missing or null.
+
+    Raises:
+        ControlError: `bad-request`. Nothing else.
+    """
+    value = params.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or (not value and default is None):
+        raise ControlError("bad-request", f"{key} must be text")
+    return value
+
+
+def number(params: Params, key: str, default: float) -> float:
+    """A number of seconds.
+
+    Raises:
+        ControlError: `bad-request`. Nothing else.
+    """
+    value = params.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ControlError("bad-request", f"{key} must be a number of seconds")
+    try:
+        return float(value)
+    except OverflowError as error:  # JSON has integers of any length
+        raise ControlError("bad-request", f"{key} is no number of seconds") from error
+
+
+def request_number(params: Params) -> int:
+    """The `request` of a measurement, 64 bits.
+
+    Raises:
+        ControlError: `bad-request`. Nothing else.
+    """
+    request = params.get("request")
+    if not isinstance(request, int) or isinstance(request, bool) or not 0 <= request < 1 << 64:
+        raise ControlError("bad-request", "request must be a number of 64 bits")
+    return request
+
+
+def flag(params: Params, key: str) -> bool:
+    """True or false; false if it is missing.
+
+    Raises:
+        ControlError: `bad-request`. Nothing else.
+    """
+    value = params.get(key, False)
+    if not isinstance(value, bool):
+        raise ControlError("bad-request", f"{key} must be true or false")
+    return value
+
+
+def address(params: Params, key: str) -> Address | None:
+    """An IP address; None if it is missing.
+
+    Raises:
+        ControlError: `bad-request`. Nothing else.
+    """
+    given = text(params, key, "")
+    try:
+        return ip_address(given) if given else None
+    except ValueError as error:
+        raise ControlError("bad-request", f"{key}: {given!r} is not an address") from error
