@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ settings.register_profile(
 )
 settings.register_profile("long", parent=settings.get_profile("default"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts what is in its background so, and every process that a test
+    # starts would inherit it and be deaf to the Ctrl-C that the test sends.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 
