@@ -48,6 +48,7 @@ from overlay.invariants.watch import Watch
 from overlay.inviting import Inviter
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
+from overlay.manners import Manners
 from overlay.parts import Parts
 from overlay.pods import PodKeeper
 from overlay.requests import Requests
@@ -148,6 +149,7 @@ class Engine(Requests):
         )
         self._inviter = Inviter(self._steward, entropy)
         self.landlord = self._steward.landlord
+        self._manners = Manners(self.parts, self._steward)
         self._keeper = PodKeeper(self._steward, boot_id)
 
     # -- life ----------------------------------------------------------------------------------
@@ -257,8 +259,9 @@ class Engine(Requests):
         keypair = control.keypair
         try:
             message = decode_untrusted(control.message)
-        except WireError:
+        except WireError as error:
             self.ledger.drop(DropReason.BAD_CONTROL)
+            self._manners.on_malformed(keypair.node, error, now)
             return []
         if keypair.node is None:
             if not isinstance(message, JoinRequest):
@@ -289,8 +292,7 @@ class Engine(Requests):
         if isinstance(message, Delta):
             message = Delta(tuple(map(parts.reader.keep, message.items)))
         if isinstance(message, GossipMessage):
-            effects = parts.gossip.on_message(node, message, now) + self._steward.learn(now)
-            return effects + self._recall(message, now)
+            return self._manners.hear(node, message, now) + self._recall(message, now)
         match message:
             case Lanes() | LaneProbe() | LaneProbeReply():
                 effects = parts.lanes.on_message(node, message, now)
@@ -375,6 +377,7 @@ class Engine(Requests):
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
             effects += parts.knowledge.tend(now) + parts.tending.on_look(now) + self.watch.tend(now)
+            effects += self._manners.on_look(now)
         effects += parts.peering.on_deadline(now)
         effects += parts.gossip.on_deadline(now)
         effects += parts.seeker.on_deadline(now) + parts.lanes.on_deadline(now)

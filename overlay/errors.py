@@ -2,7 +2,9 @@
 
     OverlayError
     +-- WireError      bytes from a peer that do not parse
+    |   +-- NewerError     of a kind or format that this version does not know
     +-- AuthError      bytes from a peer that parse but do not prove what they claim
+    |   +-- ForgedError    a signature that does not hold: no honest node passes that on
     +-- StateError     the caller used a machine in a way it does not allow
     +-- ConfigError    an operator's setting is wrong; `key` says which
     +-- CapacityError  a limit is reached; `limit` names it
@@ -15,6 +17,7 @@ The packet path does not raise across packets: it counts a `DropReason` instead 
 from __future__ import annotations
 
 from overlay.drops import DropReason
+from overlay.faults import Fault
 
 
 class OverlayError(Exception):
@@ -23,6 +26,10 @@ class OverlayError(Exception):
 
 class WireError(OverlayError):
     """Bytes do not have the shape they must have (too short, unknown version, over a limit)."""
+
+
+class NewerError(WireError):
+    """Bytes of a kind or format that this version does not know: nobody is to be blamed."""
 
 
 class AuthError(OverlayError):
@@ -35,6 +42,20 @@ class AuthError(OverlayError):
     def __init__(self, message: str, reason: DropReason = DropReason.BAD_HANDSHAKE) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ForgedError(AuthError):
+    """A signature that is not its signer's. It never was, whoever looks and whenever.
+
+    Attributes:
+        fault: what whoever passes this on is to be called.
+    """
+
+    def __init__(
+        self, message: str, fault: Fault, reason: DropReason = DropReason.BAD_CERTIFICATE
+    ) -> None:
+        super().__init__(message, reason)
+        self.fault = fault
 
 
 class StateError(OverlayError):

@@ -19,6 +19,7 @@ from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import deed_item
 from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, PodEntry, pack_record, seal_record
 from overlay.catalog.removals import NO_REMOVALS
+from overlay.complaints import Complaint
 from overlay.config import Limits, Timing
 from overlay.ending import Ending, ending_of
 from overlay.errors import ConfigError, RefusedError
@@ -76,14 +77,12 @@ class Holdings:
         self._identity = identity
         self._catalog = catalog
         self._plan = plan
-        self._software = software
-        self._is_authority = is_authority
+        self._software, self._is_authority = software, is_authority
         self._limits = limits
         self.versions = Versions(catalog, identity.node, state.boot)
-        self._announced_free = 0
-        self._announced_removals = NO_REMOVALS
-        self._free_counted = (-1, -1, -1)
-        self._free_count = 0
+        self._announced_free, self._announced_removals = 0, NO_REMOVALS
+        self._free_counted, self._free_count = (-1, -1, -1), 0
+        self.complaints: tuple[Complaint, ...] = ()  # what the record says of others
         self.told = state.told
         self.endpoints: tuple[Endpoint, ...] = ()
         self.left = state.left
@@ -375,6 +374,7 @@ class Holdings:
             left=self.left,
             conflict=conflict,
             resumed=self.versions.resumed,
+            complaints=() if conflict else self.complaints,
         )
         return pack_record(record)
 

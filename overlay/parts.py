@@ -14,6 +14,7 @@ from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import node_key
 from overlay.catalog.reader import Reader
 from overlay.catalog.removals import removal_key
+from overlay.complaints import Complaints
 from overlay.config import Settings
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
@@ -74,6 +75,9 @@ class Parts:
         # clock that is wrong at start must not make this node forget everybody.
         self._now: float | None = None
         self.local = identity.node
+        self.complaints = Complaints()
+        # Whose items are being looked at, and when: who sends what cannot be honest is named.
+        self.teller: tuple[NodeId, float] | None = None
         self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
         self.reader = reader or Reader(cluster, settings.limits)
@@ -140,6 +144,7 @@ class Parts:
             boot=state.boot,
             prove=lambda *start: prove_alive(signing, cluster.id, *start),
             is_proven=self.reader.is_proven,
+            complaints=self.complaints,
         )
         return Gossip(local, self.store, settings.timing, rng, self.name_of)
 
@@ -220,7 +225,13 @@ class Parts:
         return Contact(certificate.static, record.endpoints, certificate.not_after)
 
     def _admit(self, item: Item) -> bool:
-        return self.catalog.admit(item, None if self._now is None else self.wall.at(self._now))
+        wall = None if self._now is None else self.wall.at(self._now)
+        if self.catalog.admit(item, wall):
+            return True
+        if self.teller is not None and (lie := self.catalog.lie) is not None:
+            node, now = self.teller
+            self.complaints.note(node, lie.fault, now, lie.evidence)
+        return False
 
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)

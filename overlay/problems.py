@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from overlay.complaints import Complaint
 from overlay.ending import Ending
+from overlay.faults import WRONGS
 from overlay.views import NodeState, NodeView, Problem
 
 if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
@@ -13,6 +15,9 @@ if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
 
 MAX_NAMES: Final = 5
 """Names in one line; more are counted."""
+
+MAX_ACCUSED: Final = 16
+"""Lines of what others complain of; more are counted."""
 
 _ENDED: Final = {
     Ending.REMOVED: "an operator declared it dead: nobody talks to it any more",
@@ -28,6 +33,8 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_removals(engine),
         *_doubled(nodes),
         *_silent(engine, nodes, now),
+        *_misbehaving(engine, now),
+        *_accused(engine),
     )
 
 
@@ -132,6 +139,50 @@ def _silent(engine: Engine, nodes: Sequence[NodeView], now: float) -> Iterator[P
                 else "nothing was heard of it since this node started",
                 f"see whether {view.name} runs and UDP to {view.endpoint or 'it'} gets through",
             )
+
+
+def _misbehaving(engine: Engine, now: float) -> Iterator[Problem]:
+    """What this node has seen itself."""
+    parts = engine.parts
+    for (node, fault), entry in parts.complaints.entries.items():
+        name = parts.name_of(node)
+        times = f"{entry.times} times, " if entry.times > 1 else ""
+        why = f"{times}last {now - entry.last:.0f} s ago: {entry.evidence or WRONGS[fault]}"
+        yield Problem(
+            f"member-{fault}",
+            f"node {name} misbehaves: {fault}",
+            why,
+            f"refused, nothing else is lost by it; see what runs on {name}, or muslin remove it",
+        )
+
+
+def _accused(engine: Engine) -> Iterator[Problem]:
+    """What others say that they have seen: their word, and no more than that."""
+    parts = engine.parts
+    nodes = parts.catalog.nodes
+    accusers: dict[Complaint, list[str]] = {}
+    for record in nodes.values():
+        # Whoever names nodes that nobody knows is not helped to put them into status.
+        for complaint in record.complaints if record.node != parts.local else ():
+            if complaint.node in nodes:
+                accusers.setdefault(complaint, []).append(record.name)
+    told = sorted(accusers.items(), key=lambda one: (-len(one[1]), one[0]))
+    for (node, fault), names in told[:MAX_ACCUSED]:
+        name = parts.name_of(node)
+        says = "complains" if len(names) == 1 else "complain"
+        yield Problem(
+            "member-accused",
+            f"{_some(sorted(names))} {says} of {name}: {fault}",
+            f"that is their word: {WRONGS[fault]}",
+            f"see muslin status there, and what runs on {name}",
+        )
+    if (more := len(told) - MAX_ACCUSED) > 0:
+        yield Problem(
+            "member-accused",
+            f"members complain of {more} more things",
+            "a member may complain of whom it likes: one that lies may say so of many",
+            "see muslin status on the members that complain",
+        )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -30,7 +30,8 @@ from overlay.catalog.removals import (
     removed_of_key,
 )
 from overlay.config import Limits
-from overlay.errors import AuthError, CapacityError, WireError
+from overlay.errors import AuthError, CapacityError, ForgedError, NewerError, WireError
+from overlay.faults import Fault
 from overlay.ipam.plan import BlockPlan
 from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex, NodeId, Prefix
@@ -46,6 +47,13 @@ class RouteChanges(NamedTuple):
 
     added: tuple[Route, ...]
     removed: tuple[Prefix, ...]
+
+
+class Lie(NamedTuple):
+    """What is wrong with an item, whoever looks at it and whenever."""
+
+    fault: Fault
+    evidence: str
 
 
 class Catalog:
@@ -65,6 +73,8 @@ class Catalog:
             only.
         removed: the nodes that the authority has removed. To be read only.
         departed: the newest record of each removed node, None if none is known: only to be shown.
+        lie: why no honest node would have sent the item that `admit` was asked about last; None if
+            an honest one might have.
         titles: who owns which block.
         generation: grows whenever `routes`, or who may use which block, may have changed.
     """
@@ -79,6 +89,7 @@ class Catalog:
         "_removals",
         "departed",
         "generation",
+        "lie",
         "nodes",
         "removed",
         "titles",
@@ -101,6 +112,7 @@ class Catalog:
         self.departed: dict[NodeId, NodeRecord | None] = {}
         self.titles = Titles(cluster, limits, self._reader)
         self.generation = 0
+        self.lie: Lie | None = None
 
     # -- items in ----------------------------------------------------------------------------------
 
@@ -118,9 +130,10 @@ class Catalog:
         A chain of deeds must be valid, and better than the one known. Checking a chain and merging
         it are one act of the ledger: it is in force from here on.
 
-        Items of any other kind are refused.
+        Items of any other kind are refused. `lie` says whose fault it is that this one was.
         """
         block = block_of_key(item.key)
+        self.lie = None
         try:
             if block is not None:
                 return self._admit_chain(block, item)
@@ -128,7 +141,8 @@ class Catalog:
                 open_removal_untrusted(item, self._cluster)
                 return True
             return self._admit_record(item, wall)
-        except (WireError, AuthError, CapacityError):
+        except (WireError, AuthError, CapacityError) as error:
+            self.lie = _lie(error)
             return False
 
     def apply(self, item: Item) -> bool:
@@ -336,3 +350,14 @@ class Catalog:
     def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
         prefix4, prefix6 = self._plan.prefix4(block), self._plan.prefix6(block)
         return (prefix4,) if prefix6 is None else (prefix4, prefix6)
+
+
+def _lie(error: Exception) -> Lie | None:
+    """Certificates that are not valid at this time are nobody's fault, nor is a newer format."""
+    match error:
+        case ForgedError():
+            return Lie(error.fault, str(error))
+        case AuthError() | NewerError():
+            return None
+        case _:
+            return Lie(Fault.MALFORMED_ITEM, str(error))

@@ -7,7 +7,7 @@ One gossip item per node. Only the node can write it, because its key *is* the i
     body     signature 64 || content
     content  [1, version, certificate, left, is_authority, software,
               [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...],
-              removals 8, conflict, resumed]
+              removals 8, conflict, resumed, [[node id 32, fault], ...]]
 
 The signature (by the node, in context `record`) covers the content as sent. So fields that this
 version does not know can be appended later, and older nodes still check and pass on the whole.
@@ -29,11 +29,13 @@ from typing import Final
 
 from overlay.catalog.keys import node_key
 from overlay.catalog.removals import ACKNOWLEDGEMENT_SIZE, NO_REMOVALS
+from overlay.complaints import COMPLAINTS_MAX, Complaint
 from overlay.config import Limits
 from overlay.drops import DropReason
-from overlay.errors import AuthError, CapacityError, ConfigError, WireError
+from overlay.errors import AuthError, CapacityError, ConfigError, ForgedError, WireError
+from overlay.faults import FAULTS, Fault
 from overlay.ipam.plan import BlockPlan
-from overlay.keys import SIGNATURE_SIZE, verify
+from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, verify
 from overlay.types import BlockIndex, Endpoint, NodeId
 from overlay.wire.certificate import (
     CERTIFICATE_MAX,
@@ -44,7 +46,7 @@ from overlay.wire.certificate import (
 )
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
-from overlay.wire.packing import MAX_TIME, U16, Fields, pack
+from overlay.wire.packing import MAX_TIME, U8, U16, Fields, pack
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -63,7 +65,7 @@ _CONTEXT: Final = "record"
 _HOST_MAX: Final = 45
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 13
+_FIELDS: Final = 14
 _BOOT_SHIFT: Final = 32
 
 
@@ -106,6 +108,8 @@ class NodeRecord:
     resumed: int = 0
     """Version of the newest of its records that it knew when it began to count under this boot
     number. Whoever holds a later one of an earlier boot knows that its state is from a backup."""
+    complaints: tuple[Complaint, ...] = ()
+    """Members that it complains of: its word, and no more than that (`overlay.complaints`)."""
     body: bytes = field(default=b"", repr=False, compare=False)
     """Of the item it was read from, which says the same: of two with one version, the greater
     counts."""
@@ -140,6 +144,7 @@ def sign_record(
     left: bool = False,
     conflict: bool = False,
     resumed: int = 0,
+    complaints: Sequence[Complaint] = (),
     limit: int = RECORD_LIMIT,
 ) -> Item:
     """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
@@ -162,6 +167,7 @@ def sign_record(
         left=left,
         conflict=conflict,
         resumed=resumed,
+        complaints=tuple(complaints),
     )
     return seal_record(identity, version, pack_record(record), limit=limit)
 
@@ -174,6 +180,7 @@ def pack_record(record: NodeRecord) -> bytes:
         fields += [record.blocks_in_use, record.free_blocks]
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in record.pods])
         fields += [record.removals, record.conflict, record.resumed]
+        fields.append([[one.node, FAULTS.index(one.fault)] for one in record.complaints])
     return pack(fields)
 
 
@@ -216,7 +223,7 @@ def open_record_untrusted(
         record.certificate.verify_issuer(cluster)
     content = item.body[SIGNATURE_SIZE:]
     if not verify(record.node, _CONTEXT, content, item.body[:SIGNATURE_SIZE]):
-        raise _bad(f"the record of {record.name} is not signed by it")
+        raise ForgedError(f"the record of {record.name} is not signed by it", Fault.FORGED_RECORD)
     return record
 
 
@@ -287,6 +294,7 @@ def decode_record_untrusted(
         removals=NO_REMOVALS if removals == NO_REMOVALS else removals,  # held once, as a rule
         conflict=content.boolean(11),
         resumed=content.integer(12),
+        complaints=_complaints(content),
         body=item.body,
     )
 
@@ -351,6 +359,16 @@ def _pod(value: object, plan: BlockPlan, blocks: Mapping[int, BlockIndex]) -> Po
     if block is None or not plan.is_pod_host(host):
         raise WireError(f"record: pod {name}: host {host} of block {number} is not to be had")
     return PodEntry(name, block, host, fields.integer(3, 0, MAX_TIME))
+
+
+def _complaints(content: Fields) -> tuple[Complaint, ...]:
+    """Those of this list of faults; a newer version's say nothing here."""
+    listed = []
+    for value in content.sequence(13, COMPLAINTS_MAX):
+        fields = Fields(value, "record: complaint", 2)
+        listed.append((NodeId(fields.bytes(0, KEY_SIZE)), fields.integer(1, 0, U8)))
+    _check_distinct(listed, "complaint")
+    return tuple(Complaint(node, FAULTS[one]) for node, one in listed if one < len(FAULTS))
 
 
 def _check_distinct(values: Collection[object], what: str) -> None:

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Final
 
-from overlay.drops import DropReason
-from overlay.errors import AuthError, WireError
+from overlay.errors import AuthError, ForgedError, WireError
+from overlay.faults import Fault
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
 from overlay.types import NodeId
 from overlay.wire.certificate import NAME_MAX
@@ -104,13 +104,13 @@ def open_removal_untrusted(item: Item, cluster: Cluster) -> Removal:
 
     Raises:
         WireError: the item is not the shape of a removal.
-        AuthError: the authority did not sign it (BAD_CERTIFICATE). Nothing else.
+        ForgedError: the authority did not sign it. Nothing else.
     """
     removal = decode_removal_untrusted(item, cluster)
     signature, content = item.body[:SIGNATURE_SIZE], item.body[SIGNATURE_SIZE:]
     if not verify(cluster.authority, _CONTEXT, content, signature):
         why = f"the removal of {removal.name} is not signed by the authority"
-        raise AuthError(why, DropReason.BAD_CERTIFICATE)
+        raise ForgedError(why, Fault.FORGED_REMOVAL)
     return removal
 
 

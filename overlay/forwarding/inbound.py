@@ -13,10 +13,12 @@ import numpy as np
 
 from overlay.drops import DropReason
 from overlay.errors import AuthError, WireError
+from overlay.faults import Fault
 from overlay.forwarding.coalesce import LEAST_STRIDE, RUN_LEAST, Coalescer
 from overlay.forwarding.flow import MAX_FLOWS, Routes, flow_untrusted, owners
 from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.path import PeerPath
+from overlay.forwarding.strays import Strays
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import (
@@ -127,6 +129,8 @@ class Inbound:
         # Zeros of numpy: pages that no burst ever reaches cost nothing.
         self._plaintext = memoryview(np.zeros(1 << 17, np.uint8).data).cast("B")
         self._flows: dict[bytes, PeerPath] = {}
+        self.strays = Strays()
+        """Packets whose ends are not where they should be, for whoever names their sender."""
         # The read being worked on, so that its parts need not travel through every call.
         self._source = Endpoint("", 0)
         self._now = 0.0
@@ -345,9 +349,11 @@ class Inbound:
         sender, owner = owners(self._routes, flow)
         if sender != peer.node:
             self._lose(peer, DropReason.SPOOFED_SOURCE, packets)
+            self.strays.note(peer.node, Fault.FOREIGN_SOURCE, flow, packets, self._now)
             return False
         if owner != self._local:
             self._lose(peer, DropReason.NOT_OURS, packets)
+            self.strays.note(peer.node, Fault.FOREIGN_DESTINATION, flow, packets, self._now)
             return False
         if len(self._flows) >= MAX_FLOWS:
             self._flows.clear()

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from overlay.complaints import Complaints
 from overlay.config import Timing
 from overlay.effects import Report
+from overlay.faults import Fault
 from overlay.gossip.broadcast import CLAIMS_PER_MESSAGE, Broadcasts
 from overlay.gossip.letter import Action, Letter
 from overlay.gossip.member import Members, claim_hash
@@ -58,12 +60,14 @@ class LocalNode:
         boot: which start this is.
         prove: makes the proof that it lives, for boot and incarnation.
         is_proven: whether a claim's node itself went on to that incarnation.
+        complaints: the book of what members did wrong.
     """
 
     node: NodeId
     boot: int
     prove: Callable[[int, int], bytes]
     is_proven: Callable[[Claim], bool]
+    complaints: Complaints = field(default_factory=Complaints)
 
 
 class Hearsay:
@@ -207,6 +211,8 @@ class Hearsay:
         if news and not members.is_current(claim):
             if not self._local.is_proven(claim):
                 self.forged += 1
+                evidence = f"it says that {self._name_of(node)} contradicted, which did not"
+                self._local.complaints.note(sender, Fault.FORGED_CLAIM, now, evidence)
                 return []
             self._acquit(node)  # of what was said of an earlier incarnation
         actions = self._believe(claim, now) if news else []

@@ -56,7 +56,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import Final
 
-from overlay.errors import AuthError, StateError, WireError
+from overlay.errors import ForgedError, NewerError, StateError, WireError
+from overlay.faults import Fault
 from overlay.ipam.plan import count_blocks
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
 from overlay.types import BlockIndex, NodeId
@@ -235,7 +236,7 @@ def decode_chain_untrusted(data: bytes, cluster: Cluster) -> Chain:
         raise WireError(f"chain: {len(data)} bytes")
     form, block, sequence = _HEAD.unpack_from(data)
     if form != _FORMAT:
-        raise WireError(f"chain: format {form} is not known")
+        raise NewerError(f"chain: format {form} is not known")
     at, root, base = _HEAD.size, cluster.genesis, None
     if sequence:
         if len(data) < at + _BASE.size:
@@ -321,15 +322,17 @@ def verify_chain(chain: Chain, reader: ChainReader, known: Chain | None = None) 
 
     Raises:
         WireError: the block does not exist, or the deeds do not follow each other.
-        AuthError: a signature is not its giver's. Nothing else.
+        ForgedError: a signature is not its giver's, or not the authority's. Nothing else.
     """
     _check_continuity(chain, reader.cluster)
     shared = None if known is None else shared_deeds(known, chain)
     if chain.base is not None and shared is None and not reader.is_signed(chain.base):
-        raise AuthError(f"the base of block {chain.block} is not the authority's")
+        why = f"the base of block {chain.block} is not the authority's"
+        raise ForgedError(why, Fault.FORGED_BASE)
     for deed in chain.deeds[shared or 0 :]:
         if not reader.is_signed(deed):
-            raise AuthError(f"deed {deed.sequence} of block {deed.block} is not the owner's")
+            why = f"deed {deed.sequence} of block {deed.block} is not the owner's"
+            raise ForgedError(why, Fault.FORGED_DEED)
 
 
 def _check_continuity(chain: Chain, cluster: Cluster) -> None:

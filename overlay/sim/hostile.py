@@ -27,7 +27,7 @@ from overlay.wire.packing import U64
 NAME: Final = "mallory"
 
 
-class _Mask(Identity):
+class Mask(Identity):
     """Its own keys behind the certificate of another."""
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class Hostile:
         record = machine.engine.parts.catalog.nodes[NodeId(item.key[1:])]
         mine = machine.membership.identity
         forged = sign_record(
-            _Mask(mine.signing, mine.static, record.certificate),
+            Mask(mine.signing, mine.static, record.certificate),
             version=min(U64, item.version + self._rng.choice([1, 1 << 32])),
             blocks_in_use=record.blocks_in_use,
             left=self._rng.random() < 0.3,

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from overlay.drops import DropReason
-from overlay.errors import AuthError, ConfigError, WireError
+from overlay.errors import AuthError, ConfigError, ForgedError, WireError
+from overlay.faults import Fault
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, StaticKey, verify
 from overlay.types import NodeId, Prefix
 from overlay.wire.cluster import CLUSTER_ID_SIZE, Cluster
@@ -137,7 +138,8 @@ class Certificate:
         if self.cluster != cluster.id:
             raise _bad(f"the certificate of {self.name} is for another cluster")
         if not verify(self.issuer, _CONTEXT, self.signed_bytes(), self.signature):
-            raise _bad(f"the certificate of {self.name} is not signed by its issuer")
+            why = f"the certificate of {self.name} is not signed by its issuer"
+            raise ForgedError(why, Fault.FORGED_CERTIFICATE)
         try:
             check_outside(self.routes, cluster)
         except ConfigError as error:

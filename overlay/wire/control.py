@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Final, get_args
 
-from overlay.errors import CapacityError, WireError
+from overlay.errors import CapacityError, NewerError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX
 from overlay.wire.claims import claim_untrusted
@@ -248,6 +248,6 @@ def decode_untrusted(data: bytes | memoryview) -> Message:
     number = message.integer(0)
     layout = _LAYOUTS.get(number)
     if layout is None:
-        raise WireError(f"control message: number {number} is not known")
+        raise NewerError(f"control message: number {number} is not known")
     make, readers = layout
     return make(*[read(message, index) for index, read in enumerate(readers, 1)])

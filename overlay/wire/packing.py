@@ -24,7 +24,7 @@ from typing import Final, Self
 
 import msgpack  # type: ignore[import-untyped]  # ships no annotations
 
-from overlay.errors import StateError, WireError
+from overlay.errors import NewerError, StateError, WireError
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Fields:
             raise WireError(f"{what}: {error}") from error
         fields = cls(value, what, count)
         if version is not None and fields.integer(0) != version:
-            raise WireError(f"{what}: version {fields.integer(0)} is not known")
+            raise NewerError(f"{what}: version {fields.integer(0)} is not known")
         return fields
 
     def __len__(self) -> int:

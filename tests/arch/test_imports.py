@@ -17,7 +17,19 @@ import pytest
 from tests.arch.project import Module, imports, modules, source_modules
 
 LAYERS = (
-    {"errors", "drops", "types", "effects", "config", "views", "wall", "keys", "agenda"},
+    {
+        "complaints",
+        "errors",
+        "faults",
+        "drops",
+        "types",
+        "effects",
+        "config",
+        "views",
+        "wall",
+        "keys",
+        "agenda",
+    },
     {"wire"},
     {"session", "routing", "gossip", "ipam", "service", "policy", "dns"},
     {"catalog"},
@@ -39,6 +51,7 @@ LAYERS = (
         "knowledge",
         "landlord",
         "losses",
+        "manners",
         "lanes",
         "pace",
         "parts",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from overlay.catalog.keys import deed_item
+from overlay.faults import FAULTS
 from overlay.ipam.deeds import Chain, sign_deed
-from overlay.problems import MAX_NAMES, _some
+from overlay.problems import MAX_ACCUSED, MAX_NAMES, _some
 from overlay.sim import World
 from overlay.types import BlockIndex
 from overlay.views import Problem
@@ -75,3 +78,21 @@ def test_pods_in_a_lost_block_are_a_problem_and_no_other_pod_gets_an_address_the
 def test_of_many_names_a_few_are_said() -> None:
     assert _some(["a", "b"]) == "a, b"
     assert _some([str(n) for n in range(MAX_NAMES + 2)]) == "0, 1, 2, 3, 4 and 2 more"
+
+
+def test_of_many_complaints_some_are_shown_and_the_rest_is_counted() -> None:
+    world = settled(4)
+    for accused in ("node3", "node4"):
+        node = world[accused].membership.identity.node
+        for name in ("node1", "node2"):
+            for fault in FAULTS:
+                world[name].engine.parts.complaints.note(node, fault, world.now)
+    world.run(world.now + 3.0)
+    shown = [one for one in world["node3"].snapshot().problems if one.code == "member-accused"]
+    assert shown[0].what.startswith("node1, node2 complain of ")
+    assert len(shown) <= MAX_ACCUSED + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("overlay.problems.MAX_ACCUSED", 3)
+        shown = [one for one in world["node3"].snapshot().problems if one.code == "member-accused"]
+    assert len(shown) == 4
+    assert shown[-1].what == "members complain of 5 more things"

@@ -20,10 +20,12 @@ from overlay.catalog.records import (
     sign_record,
     usable_endpoint,
 )
+from overlay.complaints import COMPLAINTS_MAX, Complaint
 from overlay.drops import DropReason
-from overlay.errors import AuthError, CapacityError, WireError
+from overlay.errors import AuthError, CapacityError, ForgedError, NewerError, WireError
+from overlay.faults import FAULTS, Fault
 from overlay.keys import SigningKey
-from overlay.types import Endpoint
+from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
 from overlay.wire.packing import pack
@@ -42,6 +44,7 @@ RECORD = NodeRecord(
     is_authority=True,
     removals=b"removals",
     resumed=2 << 32 | 9,
+    complaints=(Complaint(NodeId(bytes(32)), Fault.FORGED_DEED),),
 )
 
 
@@ -77,6 +80,7 @@ def content_of(**changes):
         "removals": b"removals",
         "conflict": False,
         "resumed": 2 << 32 | 9,
+        "complaints": [[bytes(32), 2]],
     }
     return list((values | changes).values())
 
@@ -111,7 +115,7 @@ def test_a_record_has_known_bytes():
     assert item == signed(content_of())
     certificate = ALICE.certificate.encode()
     assert item.body[64:] == (
-        b"\x9d\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
+        b"\x9e\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
         + (b"\xc4" + bytes([len(certificate)]) + certificate)
         + b"\xc2\xc3\xa50.1.0"
         + b"\x92\x92\xa9192.0.2.1\xcd\x1a\xdb\x92\xab2001:db8::1\xcd\x1a\xdb"
@@ -119,6 +123,7 @@ def test_a_record_has_known_bytes():
         + b"\x92\x94\xa5web-1\x05\x02\xce\x68\x4e\xe1\x80\x94\xa2db\x02\xcc\xfe\xce\x68\x4e\xe1\x89"
         + b"\xc4\x08removals"
         + b"\xc2\xcf\x00\x00\x00\x02\x00\x00\x00\x09"
+        + (b"\x91\x92\xc4\x20" + bytes(32) + b"\x02")
     )
 
 
@@ -304,3 +309,37 @@ def test_a_tombstone_is_believed_after_the_certificate_has_expired():
     assert opened(sign_record(late, version=1, left=True)).left
     forged = identity("alice", authority=SigningKey(b"X" * 32))
     assert "not signed" in refusal(sign_record(forged, version=1, left=True))
+
+
+def test_complaints_of_a_newer_version_say_nothing_and_the_record_stands():
+    listed = [[bytes(32), len(FAULTS)], [bytes(32), 255], [bytes(32), 0]]
+    record = opened(signed(content_of(complaints=listed)))
+    assert record.complaints == (Complaint(NodeId(bytes(32)), Fault.FORGED_RECORD),)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [[bytes(32), one] for one in range(COMPLAINTS_MAX + 1)],
+        [[bytes(32), 1], [bytes(32), 1]],
+        [[bytes(31), 1]],
+        [[bytes(32), 256]],
+        [[bytes(32), "forged"]],
+        [[bytes(32)]],
+        {"a": 1},
+    ],
+)
+def test_complaints_over_the_limit_or_of_a_wrong_shape_are_refused(listed):
+    with pytest.raises(WireError):
+        opened(signed(content_of(complaints=listed)))
+
+
+def test_who_signed_a_record_wrongly_is_told_from_one_that_is_only_out_of_date():
+    with pytest.raises(ForgedError) as found:
+        opened(signed(content_of(), key=identity("bob").signing))
+    assert found.value.fault is Fault.FORGED_RECORD
+    with pytest.raises(AuthError) as late:
+        opened(sign(RECORD), wall=ALICE.certificate.not_after)
+    assert not isinstance(late.value, ForgedError)
+    with pytest.raises(NewerError):
+        opened(signed(content_of(format=2)))
