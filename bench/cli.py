@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from bench import cluster, compare, growth, members, path
+from bench import cluster, compare, growth, members, path, revocation
 from overlay.errors import OverlayError
 
 DESCRIPTION: Final = """\
@@ -20,6 +20,7 @@ Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in netwo
   scripts/bench growth     how Muslin's cost grows with nodes, routes and lanes
   scripts/bench cluster    whole simulated clusters: join, traffic, news, deaths, slow nodes
   scripts/bench members    memory and time of one engine as the cluster grows, without a kernel
+  scripts/bench revocation how soon nobody has a session with a removed node, across partitions
   scripts/bench path       microseconds per packet of the packet path, without a kernel
 
 Each has a --help of its own."""
@@ -74,6 +75,7 @@ def _run(argv: Sequence[str]) -> None:
         "growth": (growth.add_options, growth.growth, growth.DESCRIPTION),
         "cluster": (cluster.add_options, cluster.cluster, cluster.DESCRIPTION),
         "members": (members.add_options, members.members, members.DESCRIPTION),
+        "revocation": (revocation.add_options, revocation.revocation, revocation.DESCRIPTION),
         "path": (path.add_options, path.path, path.DESCRIPTION),
     }
     if word not in commands:

@@ -210,10 +210,6 @@ class Engine(Requests):
             effects += self.parts.peering.connect(node, now)
         return self._settle(effects, now)
 
-    def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
-        """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
-        return self._settle(self.parts.peering.mtus.on_too_big(endpoint, now), now)
-
     def on_lane(self, lane: int, report: bytes | None, now: float) -> list[Effect]:
         """One of our other lanes says something; None: its process is gone. See `Director`."""
         return self._settle(self.parts.lanes.on_lane(lane, report, now), now)
@@ -235,6 +231,10 @@ class Engine(Requests):
                 return self.parts.sessions.on_opened(keypair, source, now)
             case Moved(keypair):
                 return self.parts.peering.on_moved(keypair, source, now)
+            case Control(keypair) if keypair.node in self.parts.catalog.removed:
+                # The session is kept for one last message of ours; nothing said in it counts.
+                self.ledger.drop(DropReason.BAD_CERTIFICATE)
+                return []
             case Control():
                 return self._on_control(arrival, source, now)
 

@@ -4,7 +4,8 @@
                           |-----> peers           (those we talk to: new addresses, gone members)
                           '-----> members         (whom to probe)
 
-A removed node is told so, if there is a session to tell it in, and then has none any more.
+A removed node is told so, if there is a session to tell it in, and has none any more with the next
+look at the peers. Nothing that it says counts from the removal on (`overlay.engine`).
 
 Everything derived follows from the catalog, which says what has changed: an item costs what it
 changes, whatever the size of the cluster. The catalog's invariants compare that with all anew.
@@ -42,10 +43,6 @@ have confirmed them, for `Timing.leave_after` at most, and we can only confirm i
 GREETED: Final = 16
 """Members that a node connects to when it starts: in a small cluster everybody. In a larger one its
 neighbours: they are whom it had sessions with, unless it exchanged packets with others."""
-
-LAST_WORD: Final = 2.0
-"""Seconds that the session with a removed node is kept, so that it can be told why it ends. Packets
-are not exchanged in it any more: the node's routes are gone."""
 
 
 class Knowledge:
@@ -163,10 +160,11 @@ class Knowledge:
         ]
         self._gossip.remove_member(node)
         path = self._peering.paths.get(node)
-        if path is not None:
-            self._gone[node] = now + LAST_WORD
-            if path.keypair is not None:
-                effects.append(SendControl(node, encode(Delta((item,)))))
+        if path is None or path.keypair is None:
+            # Also a handshake that is half done: it must not come up after this.
+            return effects + self._peering.forget(node, now)
+        self._gone[node] = now
+        effects.append(SendControl(node, encode(Delta((item,)))))
         return effects
 
     def forget_gone(self, now: float) -> list[Effect]:

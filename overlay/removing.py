@@ -7,18 +7,27 @@
 
 Whether the node is really gone only the operator can know. A node that still runs somewhere keeps
 its pods and their addresses; it just cannot reach anybody any more.
+
+A member with a certificate that was made by hand, and of which no record was ever heard, has no
+name here. It is removed by its id, as `muslin get sessions -o json` shows it.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from overlay.catalog.records import NodeRecord
 from overlay.catalog.removals import Removal, sign_removal
 from overlay.errors import RefusedError
+from overlay.keys import KEY_SIZE
 from overlay.parts import Parts
-from overlay.types import NodeId
+from overlay.types import NodeId, short_id
 from overlay.views import NodeState
 from overlay.wire.certificate import Identity
 from overlay.wire.items import Item
+
+ID_DIGITS: Final = 2 * KEY_SIZE
+"""Hexadecimal digits of a node id: one more than a name can have."""
 
 
 class Remover:
@@ -38,8 +47,8 @@ class Remover:
         """The removal of the node called `name`. Nothing has changed yet.
 
         Args:
-            name: the node's.
-            force: also if it was heard lately.
+            name: the node's, or its id in hexadecimal digits.
+            force: also if it was heard lately, or never.
             wall: Unix seconds.
             now: monotonic seconds.
 
@@ -53,7 +62,11 @@ class Remover:
                 "this node does not hold the authority's key",
                 "run muslin remove on the node where muslin init ran",
             )
-        node, record = self._find(name)
+        if _is_id(name):
+            node, record = self._find_id(NodeId(bytes.fromhex(name)), force=force)
+            name = self._parts.name_of(node)
+        else:
+            node, record = self._find(name)
         if record is not None and not force:
             self._check_dead(record, now)
         removal = Removal(
@@ -66,6 +79,21 @@ class Remover:
         if not self._parts.store.fits(item.key):
             raise RefusedError("store-full", "this node cannot remember another item")
         return item
+
+    def _find_id(self, node: NodeId, *, force: bool) -> tuple[NodeId, NodeRecord | None]:
+        catalog = self._parts.catalog
+        if node == self._identity.node:
+            return self._find(self._identity.name)
+        if node in catalog.removed:
+            raise RefusedError("already-removed", f"{short_id(node)} was removed before")
+        record = catalog.nodes.get(node)  # not by its name, which another may bear as well
+        if record is None and not force and self._parts.sessions.current(node) is None:
+            raise RefusedError(
+                "no-such-node",
+                f"no node with the id {short_id(node)}... was ever heard",
+                "use --force to remove it all the same, for ever",
+            )
+        return node, record
 
     def _find(self, name: str) -> tuple[NodeId, NodeRecord | None]:
         if name == self._identity.name:
@@ -99,3 +127,7 @@ class Remover:
                 f"{record.name} is {state}: it runs, or did a moment ago",
                 "run muslin leave there, or stop it for ever and use --force",
             )
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == ID_DIGITS and all(digit in "0123456789abcdef" for digit in text)

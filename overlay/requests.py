@@ -83,6 +83,10 @@ class Requests:
         """The largest packet that this machine's links carry changed, in bytes."""
         return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)
 
+    def on_too_big(self, endpoint: Endpoint, now: float) -> list[Effect]:
+        """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
+        return self._settle(self.parts.peering.mtus.on_too_big(endpoint, now), now)
+
     def on_clock(self, epoch: float) -> None:
         """The wall clock was set: it is `epoch` at monotonic zero, in Unix seconds, from now on.
 

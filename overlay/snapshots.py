@@ -212,6 +212,7 @@ def _sessions(engine: Engine) -> tuple[SessionView, ...]:
                 mtu_state=parts.peering.mtus.state(node),
                 offloads=parts.peering.trials.offloads(node),
                 trial=parts.peering.trials.state(node),
+                id=node.hex(),
             )
         )
     return tuple(sorted(views, key=lambda view: view.node))

@@ -128,6 +128,8 @@ class SessionView:
     """What is used with the peer: names as in `Settings.offloads`."""
     trial: str = ""
     """What came of trying segmented sends; empty where nothing was tried."""
+    id: str = ""
+    """The peer's, in hexadecimal digits: of one without a record it is the only name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,16 +172,18 @@ def leave(invocation: Invocation) -> int:
     epilog="""\b
 Examples:
   muslin remove vm3
-  muslin remove vm3 --force"""
+  muslin remove vm3 --force
+  muslin get sessions -o json        # with the id of one that has no name here"""
 )
 @click.argument("node")
-@click.option("--force", is_flag=True, help="Also if it was heard of a moment ago.")
+@click.option("--force", is_flag=True, help="Also if it was heard of a moment ago, or never.")
 @state_option()
 @pass_invocation
 def remove(invocation: Invocation, node: str, force: bool) -> int:
     """Declare NODE dead for ever: revoke its certificate, take its blocks.
 
-    Only where muslin init ran. The node cannot come back; its name is free again.
+    Only where muslin init ran. The node cannot come back; its name is free again. NODE is its name,
+    or its id: of two nodes with one name, or of one that has a certificate and keeps quiet.
     """
     with doing(f"cannot remove {node}"):
         answer = invocation.ask("remove", name=node, force=force)

@@ -165,6 +165,7 @@ def present_session(session: SessionView, epoch: float, offloads: tuple[str, ...
         "tx_bytes": session.tx_bytes,
         "rx_bytes": session.rx_bytes,
         "drops": _counts(session.drops.items()),
+        "id": session.id,
     }
 
 

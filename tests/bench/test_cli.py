@@ -25,7 +25,7 @@ def test_errors_are_one_line(capsys):
     )
 
 
-@pytest.mark.parametrize("word", ["cluster", "growth", "members", "path"])
+@pytest.mark.parametrize("word", ["cluster", "growth", "members", "path", "revocation"])
 def test_each_word_has_its_own_help(word, capsys):
     with pytest.raises(SystemExit) as raised:
         cli.main([word, "--help"])

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from overlay import keys
 from overlay.errors import AuthError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, StaticKey, verify
+from tests.support import lenient
+from tests.support.reencode import malleated
 
 SEED = bytes(range(32))
 
@@ -68,6 +70,24 @@ def test_a_signature_holds_for_its_context_message_and_key_only(message, context
     assert not verify(key.public, context, message + b"x", signature)
     assert not verify(other.public, context, message, signature)
     assert not verify(key.public, context, message, signature[:-1] + b"\xff")
+
+
+@given(message=st.binary(max_size=40))
+@settings(max_examples=25)
+def test_nobody_can_make_another_signature_of_one_without_the_key(message):
+    """RFC 8032, section 5.1.7: S is below the order. Else every signed thing had other forms."""
+    key = SigningKey(SEED)
+    signature = key.sign("deed", message)
+    others = list(malleated(signature))
+    assert len(others) >= 14
+    assert [other for other in others if verify(key.public, "deed", message, other)] == []
+
+
+def test_without_the_bound_on_s_they_would_be_signatures():
+    key = SigningKey(SEED)
+    others = list(malleated(key.sign("deed", b"message")))
+    assert all(lenient.verifies(key.public, b"muslin deed\0message", other) for other in others)
+    assert not lenient.verifies(key.public, b"muslin deed\0other", others[0])
 
 
 def test_text_cannot_move_between_context_and_message():

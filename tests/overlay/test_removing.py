@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from overlay.catalog.records import sign_record
@@ -72,6 +74,52 @@ def test_a_node_that_left_is_removed_when_its_deeds_were_lost() -> None:
     assert state_of(world, "node2") is NodeState.LEFT
     founder.remove("node2")
     assert founder.engine.parts.catalog.titles.owner(block) == founder.membership.identity.node
+
+
+def quiet_member(world: World) -> str:
+    """A member with a certificate made by hand, of which nobody has a record; returns its id."""
+    quiet = world.add_node("quiet")
+    quiet.engine.parts.gossip.mute(True)
+    quiet.engine.parts.peering.drop_waiting()
+    identity = quiet.membership.identity
+    world.run_until(lambda: talks_to(world, identity.node.hex()), timeout=5.0)
+    return identity.node.hex()
+
+
+def talks_to(world: World, node: str, name: str = "node1") -> bool:
+    return node in {session.id for session in world[name].snapshot().sessions}
+
+
+def test_a_member_that_keeps_quiet_is_removed_by_the_id_of_its_session() -> None:
+    world = settled(2)
+    node = quiet_member(world)
+    assert refused(world, "node1", "quiet").code == "no-such-node"
+    world["node1"].remove(node)
+    world.run_until(lambda: not talks_to(world, node), timeout=5.0)
+    assert refused(world, "node1", node, force=True).code == "already-removed"
+
+
+def test_an_id_that_was_never_heard_takes_force_and_the_own_one_does_not_help() -> None:
+    world = settled(2)
+    nobody, own = "ab" * 32, world["node1"].membership.identity.node.hex()
+    error = refused(world, "node1", nobody)
+    assert (error.code, "--force" in error.fix) == ("no-such-node", True)
+    assert refused(world, "node1", own, force=True).code == "itself"
+    world["node1"].remove(nobody, force=True)
+    assert NodeId(bytes.fromhex(nobody)) in world["node1"].engine.parts.catalog.removed
+
+
+def test_of_two_nodes_with_one_name_the_id_says_which_is_meant() -> None:
+    world = settled(3)
+    older = world["node3"].membership.identity.node
+    world.crash("node3")
+    catalog = world["node1"].engine.parts.catalog
+    record = catalog.nodes[older]
+    later = replace(record.certificate, node=NodeId(bytes(32)), serial=99)
+    catalog.nodes[NodeId(bytes(32))] = replace(record, certificate=later)
+    assert catalog.by_name("node3").node != older
+    world["node1"].remove(older.hex(), force=True)
+    assert list(catalog.removed) == [older]
 
 
 def test_its_routes_pods_and_session_are_gone_and_others_follow_within_seconds() -> None:

@@ -86,7 +86,18 @@ def snapshot(**changes: object) -> Snapshot:
             RouteView(ip_network("fd00:0:0:1::/64"), "node2", PEER, "block", 40.0),
         ),
         sessions=(
-            SessionView("node2", PEER, "aes-256-gcm", 50.0, 90.0, 1400, 5000, 700, {"replayed": 2}),
+            SessionView(
+                "node2",
+                PEER,
+                "aes-256-gcm",
+                established=50.0,
+                rekeyed=90.0,
+                mtu=1400,
+                tx_bytes=5000,
+                rx_bytes=700,
+                drops={"replayed": 2},
+                id="02" * 32,
+            ),
         ),
         blocks=(
             BlockView(ip_network("10.244.0.0/24"), None, "node1", 1, "in-use", 1),

@@ -73,6 +73,7 @@ def test_ages_are_seconds_and_moments_are_rfc_3339() -> None:
     assert route["age"] == 60.0
     assert session["established"] == "2023-11-14T22:14:10.000Z"
     assert session["rekeyed"] == "2023-11-14T22:14:50.000Z"
+    assert session["id"] == "02" * 32
 
 
 def test_a_session_shows_the_offloads_in_use_and_not_those_the_ports_lost_since() -> None:

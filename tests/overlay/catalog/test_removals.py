@@ -19,6 +19,7 @@ from overlay.catalog.removals import (
 )
 from overlay.errors import AuthError, WireError
 from overlay.types import NodeId
+from tests.support.reencode import malleated, reencoded
 
 from .world import AUTHORITY, CLUSTER, WALL, identity, node
 
@@ -63,6 +64,18 @@ def test_nobody_but_the_authority_removes_a_node() -> None:
     with pytest.raises(AuthError):
         open_removal_untrusted(forged, CLUSTER)
     assert not is_removed([forged], CLUSTER, BOB.node)
+
+
+def test_no_other_form_of_a_removal_can_take_its_place() -> None:
+    """Of two the greater body wins, so one that could be altered would never come to rest."""
+    signature, content = ITEM.body[:64], ITEM.body[64:]
+    others = [other + content for other in malleated(signature)]
+    others += [signature + other for other in reencoded(content)]
+    assert len(others) > 30
+    for body in others:
+        assert msgpack.unpackb(body[64:]) == msgpack.unpackb(content)
+        with pytest.raises(AuthError):
+            open_removal_untrusted(ITEM._replace(body=body), CLUSTER)
 
 
 def test_a_node_finds_its_own_removal_among_items() -> None:

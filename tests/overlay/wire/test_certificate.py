@@ -28,6 +28,7 @@ from tests.support.clusters import (
     signing_key,
     static_key,
 )
+from tests.support.reencode import malleated, reencoded
 
 
 def test_encoding_is_the_documented_array_and_signature() -> None:
@@ -114,6 +115,25 @@ def test_other_encodings_of_the_same_values_are_refused() -> None:
         Certificate.decode_untrusted(data.replace(b"\xa5node1", b"\xd9\x05node1"))
     with pytest.raises(WireError, match="canonical"):
         Certificate.decode_untrusted(msgpack.packb([*msgpack.unpackb(data), 0]))
+
+
+def test_each_single_header_has_one_form_only() -> None:
+    certificate = make_identity(1).certificate
+    data = certificate.encode()
+    others = list(reencoded(data))
+    assert len(others) > 20
+    for other in others:
+        assert msgpack.unpackb(other) == msgpack.unpackb(data)
+        with pytest.raises(WireError, match="canonical"):
+            Certificate.decode_untrusted(other)
+
+
+def test_a_signature_that_was_made_another_is_refused() -> None:
+    certificate = make_identity(1).certificate
+    for other in malleated(certificate.signature):
+        decoded = Certificate.decode_untrusted(replace(certificate, signature=other).encode())
+        with pytest.raises(AuthError):
+            decoded.verify_issuer(make_cluster())
 
 
 def test_a_certificate_is_valid_from_its_first_second_to_before_its_last() -> None:
