@@ -192,7 +192,8 @@ def test_a_removal_that_the_authority_did_not_sign_impresses_nobody() -> None:
     )
     machine.perform(machine.engine._settle([RemovalShown(liar.node, forged.body)], machine.now))
     world.run(world.now + 3.0)
-    assert machine.snapshot().problems == ()
+    # What it shows is that node1 lies, and nothing else.
+    assert [one.code for one in machine.snapshot().problems] == ["member-forged-removal"]
     assert machine.engine.parts.holdings.ended is None
 
 
