@@ -35,6 +35,7 @@ class DropReason(StrEnum):
     BAD_HANDSHAKE = "bad_handshake"  #: a handshake message that proves nothing
     BAD_CERTIFICATE = "bad_certificate"  #: not signed by the authority, expired, or revoked
     UNDER_LOAD = "under_load"  #: answered with a cookie instead
+    RATE_LIMITED = "rate_limited"  #: a handshake message over what its source may ask for now
     REASSEMBLY_FULL = "reassembly_full"  #: pushed out of the reassembly table by newer bursts
     REASSEMBLY_EXPIRED = "reassembly_expired"  #: the rest of the burst never came
     DUPLICATE_SEGMENT = "duplicate_segment"  #: this segment of the burst was already there

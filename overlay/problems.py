@@ -51,6 +51,13 @@ def _own(engine: Engine) -> Iterator[Problem]:
     if (ended := engine.parts.holdings.ended) is not None:
         fix = "stop it, remove its folder, and join again with a new token"
         yield Problem(ended.value, ended.what, _ENDED[ended], fix)
+    if (load := engine.parts.sessions.load).loaded:
+        yield Problem(
+            "under-load",
+            "more handshakes are asked for than this node answers unasked",
+            f"{load.rate} came in the last second: strangers, or many members at once",
+            "sessions that are up go on; if it lasts, let a packet filter keep strangers out",
+        )
     for name, evidence in engine.watch.found.items():
         yield Problem(
             f"invariant-{name}",

@@ -61,9 +61,13 @@ def _mac(key: bytes, data: bytes) -> bytes:
     return blake2s(data, key=key, digest_size=MAC_SIZE).digest()
 
 
-def _cookie_aead(static: bytes, nonce: bytes) -> ChaCha20Poly1305:
-    """The cipher that seals one cookie of the node with public key `static`."""
-    key = blake2s(_COOKIE_LABEL + static).digest()
+def _cookie_key(static: bytes) -> bytes:
+    """The key under which the node with public key `static` seals its cookies."""
+    return blake2s(_COOKIE_LABEL + static).digest()
+
+
+def _cookie_aead(key: bytes, nonce: bytes) -> ChaCha20Poly1305:
+    """The cipher that seals one cookie."""
     return ChaCha20Poly1305(blake2s(nonce, key=key).digest())
 
 
@@ -104,7 +108,7 @@ class MacMaker:
         """
         if not self._last_mac1:
             raise AuthError("a cookie, though the last message has its own already")
-        aead = _cookie_aead(self._remote_static, reply.nonce)
+        aead = _cookie_aead(_cookie_key(self._remote_static), reply.nonce)
         try:
             cookie = aead.decrypt(_ZERO_NONCE, reply.enc_cookie, self._last_mac1)
         except InvalidTag as error:
@@ -122,10 +126,10 @@ class MacChecker:
         entropy: makes the cookie secret and the nonces of cookie replies.
     """
 
-    __slots__ = ("_entropy", "_mac1_key", "_secret", "_secret_until", "_static")
+    __slots__ = ("_cookie_key", "_entropy", "_mac1_key", "_secret", "_secret_until")
 
     def __init__(self, static: bytes, entropy: Entropy) -> None:
-        self._static = static
+        self._cookie_key = _cookie_key(static)
         self._entropy = entropy
         self._mac1_key = blake2s(_MAC1_LABEL + static).digest()
         self._secret = b""
@@ -158,7 +162,7 @@ class MacChecker:
         nonce = self._entropy(COOKIE_NONCE_SIZE)
         mac1 = covered_by_mac2(datagram)[-MAC_SIZE:]
         cookie = self._cookie(source, now)
-        sealed = _cookie_aead(self._static, nonce).encrypt(_ZERO_NONCE, cookie, mac1)
+        sealed = _cookie_aead(self._cookie_key, nonce).encrypt(_ZERO_NONCE, cookie, mac1)
         return CookieReply(sender, nonce, sealed).encode()
 
     def _cookie(self, source: Endpoint, now: float) -> bytes:
@@ -166,28 +170,3 @@ class MacChecker:
             self._secret = self._entropy(_SECRET_SIZE)
             self._secret_until = now + COOKIE_LIFE
         return _mac(self._secret, source.host.encode() + source.port.to_bytes(2, "big"))
-
-
-class LoadMeter:
-    """Whether more initiations arrive than this node wants to answer unasked.
-
-    It counts before anything is proven, hence it is no part of any snapshot: all an outsider can
-    do with it is to make everybody show cookies.
-
-    Args:
-        limit: initiations per second that are answered without a cookie.
-    """
-
-    __slots__ = ("_count", "_limit", "_second")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._second = 0
-        self._count = 0
-
-    def overloaded(self, now: float) -> bool:
-        """Count one initiation; whether it is over the limit of the present second."""
-        if int(now) != self._second:
-            self._second, self._count = int(now), 0
-        self._count += 1
-        return self._count > self._limit

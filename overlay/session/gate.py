@@ -1,14 +1,21 @@
 """Who may have a session: what an initiation must prove before it is answered.
 
-    1. mac1: the sender knows our public key                 two hashes
+    1. mac1: the sender knows our public key                 one hash
     2. under load, mac2: it can be reached at its address    two hashes; else a cookie goes back
-    3. Noise: it holds its static key                        four X25519 operations
+       and there is a turn for it                            see `overlay.session.ratelimit`
+    3. Noise: it holds its static key                        two X25519 operations
     4. a certificate of our cluster for that key, or         one Ed25519 verification
        the id of a token that is still good                  one look-up
     5. a cipher we have in common
+    6. it is newer than the last of its member
 
-Cheapest first. Nothing is remembered but the rate of arrivals; whether the initiation is newer
-than the last of the same node is asked where that is known, in `overlay.session.peer`.
+Cheapest first, and before step 3 comes a look whether it is a copy (`overlay.session.copies`). What
+fails is not remembered, only how much arrives.
+
+How long a refusal takes tells at which step it happened, so which step fails must not depend on
+anything that a stranger may not know. Steps 1 to 3 depend on what the sender put together itself.
+In step 4 a certificate for another key than the sender's is refused before it is looked up:
+whoever shows the certificate of somebody else does not learn whether it is (or was) a member's.
 
 A joiner's token proves nothing yet: its id is all that was shown. The secret becomes the
 pre-shared key of the response, so whoever does not know it cannot use the session.
@@ -17,35 +24,46 @@ pre-shared key of the response, so whoever does not know it cannot use the sessi
 from __future__ import annotations
 
 from collections.abc import Callable
+from hmac import compare_digest
 
 from overlay.config import Settings
 from overlay.drops import DropReason
-from overlay.errors import AuthError
-from overlay.session.cookie import LoadMeter, MacChecker, MacMaker
+from overlay.effects import Effect, Report
+from overlay.errors import AuthError, WireError
+from overlay.session.cookie import MacChecker, MacMaker
+from overlay.session.copies import Copies
 from overlay.session.handshake import (
     Admission,
     AnsweredError,
     Received,
     RevokedError,
+    StaleError,
     read_initiation_untrusted,
     refuse,
 )
+from overlay.session.ratelimit import RateLimit
 from overlay.session.suites import choose_suite
-from overlay.types import Endpoint, Entropy
+from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.handshake import (
+    INITIATION_LIMIT,
+    MAC_SIZE,
+    NO_MAC,
+    RESPONSE_LIMIT,
     REVOKED_LIMIT,
     Initiation,
     JoinerHello,
     MemberHello,
     RevokedPayload,
+    StalePayload,
     Suite,
 )
+from overlay.wire.header import HEADER_SIZE
 
 
 class Gate:
-    """Decides about initiations; answers and keeps nothing itself.
+    """Decides about initiations; answers nothing itself.
 
     Args:
         identity: ours.
@@ -56,18 +74,26 @@ class Gate:
         token_secret: the secret of the join token with a given id, if it is still good.
         read_certificate: reads a certificate and checks that our authority signed it; raises
             RevokedError for that of a node that was removed.
+        live_stamp: the stamp of the last initiation of a node with a session; -1 if unknown.
+
+    Attributes:
+        copies: what is remembered of initiations.
+        limit: who is answered under load.
     """
 
     __slots__ = (
         "_checker",
         "_entropy",
         "_identity",
-        "_load",
+        "_live_stamp",
         "_prefer_aes",
         "_psk",
         "_read_certificate",
+        "_said_loaded",
         "_token_secret",
         "_wall",
+        "copies",
+        "limit",
     )
 
     def __init__(
@@ -80,6 +106,7 @@ class Gate:
         entropy: Entropy,
         token_secret: Callable[[bytes], bytes | None],
         read_certificate: Callable[[bytes], Certificate],
+        live_stamp: Callable[[NodeId], int],
     ) -> None:
         self._identity = identity
         self._psk = psk
@@ -87,41 +114,97 @@ class Gate:
         self._wall = wall
         self._token_secret = token_secret
         self._read_certificate = read_certificate
+        self._live_stamp = live_stamp
         self._entropy = entropy
+        self._said_loaded = False
+        self.copies = Copies()
         self._checker = MacChecker(identity.static.public, entropy)
-        self._load = LoadMeter(settings.limits.handshakes_per_second)
+        self.limit = RateLimit(settings.limits.handshakes_per_second)
 
-    def check_mac1(self, datagram: bytes) -> None:
-        """Whether the sender of a decodable initiation or response knows our public key.
-
-        Raises:
-            AuthError: it does not. Nothing else.
-        """
-        self._checker.check_mac1(datagram)
-
-    def demand_cookie(
-        self, datagram: bytes, sender: int, source: Endpoint, now: float
-    ) -> bytes | None:
-        """Under load, the cookie reply to send instead of a response; else None.
+    def check_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> None:
+        """Whether the sender of a response knows our public key, and it shall be looked at.
 
         Args:
-            datagram: an initiation whose mac1 is valid.
-            sender: the index in it.
+            datagram: a response to an index that we wait for.
+            source: where it seems to come from.
+            now: monotonic seconds.
+
+        Raises:
+            AuthError: it does not, or too many were wrong in this second (RATE_LIMITED).
+            WireError: no response has that size. Nothing else.
+        """
+        if len(datagram) > REVOKED_LIMIT:  # before anything is hashed: a datagram may have 64 KB
+            raise WireError(f"a response of {len(datagram)} bytes, over {REVOKED_LIMIT}")
+        self._checker.check_mac1(datagram)
+        if not self.limit.response(source.host, now):
+            raise AuthError("too many wrong responses", DropReason.RATE_LIMITED)
+
+    def check_initiation_untrusted(
+        self, datagram: bytes, source: Endpoint, now: float
+    ) -> bytes | None:
+        """Steps 1 and 2; the cookie reply to send instead of a response, or None to go on.
+
+        Args:
+            datagram: an initiation, not yet decoded: most of a flood ends here.
             source: where it came from.
             now: monotonic seconds.
-        """
-        if not self._load.overloaded(now) or self._checker.mac2_is_valid(datagram, source, now):
-            return None
-        return self._checker.cookie_reply(datagram, sender, source, now)
 
-    def admit_untrusted(self, message: Initiation, now: float) -> tuple[Received, Admission]:
+        Raises:
+            AuthError: mac1 is wrong, or there is no turn for it (RATE_LIMITED).
+            WireError: no initiation has that size. Nothing else.
+        """
+        if not RESPONSE_LIMIT <= len(datagram) <= INITIATION_LIMIT:
+            raise WireError(f"an initiation of {len(datagram)} bytes")
+        self._checker.check_mac1(datagram)
+        if not self.limit.meter.arrived(now):
+            return None
+        if not self._shows_cookie(datagram, source, now):
+            if not self.limit.cookie(source.host, now):
+                raise AuthError("under load, and no turn at a cookie", DropReason.RATE_LIMITED)
+            sender = int.from_bytes(datagram[HEADER_SIZE : HEADER_SIZE + 4], "big")
+            return self._checker.cookie_reply(datagram, sender, source, now)
+        if not self.limit.handshake(source.host, now):
+            raise AuthError("under load, and no turn at a handshake", DropReason.RATE_LIMITED)
+        return None
+
+    def _shows_cookie(self, datagram: bytes, source: Endpoint, now: float) -> bool:
+        # Zeros are what everybody sends who has no cookie: not worth a hash.
+        return datagram[-MAC_SIZE:] != NO_MAC and self._checker.mac2_is_valid(datagram, source, now)
+
+    def admit_untrusted(
+        self, message: Initiation, source: Endpoint, now: float
+    ) -> tuple[Received, Admission]:
         """The decrypted initiation, and the terms on which to answer it.
 
         Raises:
             AuthError: it does not verify (BAD_HANDSHAKE), or its certificate does not
-                (BAD_CERTIFICATE); AnsweredError if that is because the node was removed.
+                (BAD_CERTIFICATE); AnsweredError if that is because the node was removed. It is
+                a copy (REPLAYED); StaleError if it is none, but not newer than the last.
             WireError: what is in it does not parse. Nothing else.
         """
+        if self.copies.is_copy(message.ephemeral):
+            raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
+        try:
+            received, admission = self._admit(message, now)
+        except (AuthError, WireError):
+            if self.limit.meter.loaded:  # so it has shown mac2
+                self.limit.failed(source.host, now)
+            raise
+        self.copies.note(message.ephemeral)
+        if admission.node is not None:
+            self._refuse_old(admission.node, received, admission, now)
+        return received, admission
+
+    def _refuse_old(
+        self, node: NodeId, received: Received, admission: Admission, now: float
+    ) -> None:
+        # Joiners keep no stamp. A copy of what is forgotten costs one half-open keypair.
+        last = max(self._live_stamp(node), self.copies.last_stamp(node))
+        if admission.stamp <= last:
+            stale = refuse(received, self._psk, StalePayload(last), self._entropy)
+            raise StaleError(MacMaker(received.remote_static).with_macs(stale, now))
+
+    def _admit(self, message: Initiation, now: float) -> tuple[Received, Admission]:
         received = read_initiation_untrusted(message, self._identity.static)
         if not isinstance(received.hello, MemberHello):
             return received, self._admit_joiner(received.hello)
@@ -143,10 +226,11 @@ class Gate:
         return AnsweredError(str(error), error.reason, answer)
 
     def _admit_member(self, received: Received, hello: MemberHello, now: float) -> Admission:
+        shown = Certificate.decode_untrusted(hello.certificate)
+        if not compare_digest(shown.static, received.remote_static):
+            raise AuthError("a certificate for another static key", DropReason.BAD_CERTIFICATE)
         certificate = self._read_certificate(hello.certificate)
         certificate.check_time(self._wall.at(now))
-        if certificate.static != received.remote_static:
-            raise AuthError("a certificate for another static key", DropReason.BAD_CERTIFICATE)
         if certificate.node == self._identity.node:
             raise AuthError("a certificate for our own identity", DropReason.BAD_CERTIFICATE)
         suite = self._choose_suite(hello.suites)
@@ -164,3 +248,11 @@ class Gate:
         if suite is None:
             raise AuthError("an initiation that offers no cipher we know")
         return suite
+
+    def on_look(self, now: float) -> list[Effect]:
+        """Whether a load has begun or ended since the last look."""
+        loaded, meter = self.limit.look(now), self.limit.meter
+        if loaded is self._said_loaded:
+            return []
+        self._said_loaded = loaded
+        return [Report(f"load.{'begun' if loaded else 'ended'}", {"count": meter.rate})]

@@ -9,7 +9,7 @@ unique, because the receiver index of a datagram is all that says which key may 
                  |        (index | lane byte << 32 finds what other lanes of the peer send to us)
                  |
                  +--> half open: keypairs of responders that no burst has confirmed, and those of
-                      joiners, oldest first, at most `limit`
+                      joiners, oldest first, at most `limit`, and `PER_TOKEN` of one token
 
 References:
     WireGuard paper (Donenfeld 2017), section 5.4.2: `sender` is random at each handshake.
@@ -18,12 +18,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from overlay.session.transport import Keypair, lane_byte
 from overlay.types import Entropy, NodeId
 from overlay.wire.messages import LANES_LIMIT
+
+PER_TOKEN: Final = 4
+"""Half-open keypairs of joiners with one token: who has one cannot push out all the others. Of a
+member there is one at most, see `overlay.session.keyring`."""
 
 _INDEX_SIZE: Final = 4
 
@@ -42,15 +45,6 @@ def lane_index(index: int, lane: int) -> int:
 
 
 Pending = TypeVar("Pending")
-
-
-@dataclass(frozen=True, slots=True)
-class HalfOpen:
-    """A keypair of a responder that waits to be confirmed, or that belongs to a joiner."""
-
-    keypair: Keypair
-    ephemeral: bytes
-    """The initiator's ephemeral key: recognises a replay of its initiation."""
 
 
 class IndexTable(Generic[Pending]):
@@ -73,7 +67,7 @@ class IndexTable(Generic[Pending]):
     def __init__(self, entropy: Entropy, limit: int) -> None:
         self._entropy = entropy
         self._limit = limit
-        self._half_open: dict[int, HalfOpen] = {}
+        self._half_open: dict[int, Keypair] = {}
         self._lanes: dict[NodeId, int] = {}
         self.changed: set[NodeId] = set()
         self.keypairs: dict[int, Keypair] = {}
@@ -120,14 +114,19 @@ class IndexTable(Generic[Pending]):
         if keypair is not None and keypair.node is not None:
             self.changed.add(keypair.node)
 
-    def add_half_open(self, keypair: Keypair, ephemeral: bytes) -> Keypair | None:
+    def add_half_open(self, keypair: Keypair) -> Keypair | None:
         """Let a responder's keypair be found that is not confirmed; `add` is for those that are.
 
         Returns:
-            The oldest half-open keypair, if there are too many now; the caller drops it.
+            The oldest half-open keypair of the same token, or else of all, if there are too many
+            now; the caller drops it.
         """
         self.add(keypair)
-        self._half_open[keypair.local_index] = HalfOpen(keypair, ephemeral)
+        self._half_open[keypair.local_index] = keypair
+        if keypair.joiner_token is not None:
+            same = [one for one in self.half_open() if one.joiner_token == keypair.joiner_token]
+            if len(same) > PER_TOKEN:
+                return same[0]
         return self.oldest_half_open() if len(self._half_open) > self._limit else None
 
     def confirm(self, keypair: Keypair) -> None:
@@ -144,15 +143,13 @@ class IndexTable(Generic[Pending]):
         self.pending.pop(index, None)
         self._half_open.pop(index, None)
 
-    def half_open(self) -> Iterator[HalfOpen]:
+    def half_open(self) -> Iterator[Keypair]:
         """All half-open keypairs, oldest first."""
         return iter(self._half_open.values())
 
     def oldest_half_open(self) -> Keypair | None:
         """The half-open keypair that was made first, so that expires first; None without any."""
-        for oldest in self._half_open.values():
-            return oldest.keypair
-        return None
+        return next(iter(self._half_open.values()), None)
 
     def snapshot(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Indexes of keypairs, of pending handshakes, and of half-open keypairs."""

@@ -1,7 +1,7 @@
 """All sessions of one node: where handshake datagrams arrive and deadlines come together.
 
-    initiation      gate (`overlay.session.gate`) -> newer than the last? -> half open, response
-    response        mac1 -> do we wait for it?    -> Noise -> current keypair, SessionUp
+    initiation      gate (`overlay.session.gate`) -> no copy, newer? -> half open, response
+    response        do we wait for it? -> mac1    -> Noise -> current keypair, SessionUp
     cookie reply    do we wait for it?            -> its tag -> kept for the next initiation
     first burst under a half-open keypair         -> current keypair, SessionUp
 
@@ -26,7 +26,6 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from overlay.agenda import Agenda, earliest
 from overlay.config import Settings
@@ -36,9 +35,10 @@ from overlay.errors import AuthError, StateError, WireError
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
 from overlay.session.gate import Gate
-from overlay.session.handshake import Admission, Received, StaleError, answer, refuse
+from overlay.session.handshake import Admission, Received, answer
 from overlay.session.index import IndexTable
 from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
+from overlay.session.ratelimit import LoadMeter
 from overlay.session.suites import offered_suites
 from overlay.session.transport import Keypair
 from overlay.session.voice import Voice
@@ -46,10 +46,7 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wall import Wall
 from overlay.wire import header
 from overlay.wire.certificate import Certificate, Identity
-from overlay.wire.handshake import CookieReply, Initiation, Response, StalePayload
-
-STAMPS: Final = 4096
-"""Stamps remembered of lapsed sessions. An old initiation of others gets a useless keypair."""
+from overlay.wire.handshake import CookieReply, Initiation, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +117,10 @@ class Sessions:
             entropy=entropy,
             token_secret=token_secret,
             read_certificate=read_certificate,
+            live_stamp=lambda node: peer.stamp if (peer := self._peers.get(node)) else -1,
         )
         self._peers: dict[NodeId, PeerSession] = {}
-        self._stamps: dict[NodeId, int] = {}
+        self._copies = self._gate.copies
         self._due: Agenda[NodeId] = Agenda()
 
     # -- what the engine asks for ------------------------------------------------------------------
@@ -150,7 +148,7 @@ class Sessions:
     def forget(self, node: NodeId, now: float) -> None:
         """Drop everything about `node`, silently."""
         self.lapse(node)
-        self._stamps.pop(node, None)
+        self._copies.forget(node)
 
     def lapse(self, node: NodeId) -> None:
         """Drop all about `node` but how new its last initiation was: replays stay refused."""
@@ -161,9 +159,7 @@ class Sessions:
         self._table.forget_lanes(node)
         self._due.set(node, None)
         if peer.stamp >= 0:
-            if len(self._stamps) >= STAMPS:
-                del self._stamps[next(iter(self._stamps))]
-            self._stamps[node] = peer.stamp
+            self._copies.lapse(node, peer.stamp)
 
     def connect(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """Start a handshake with `node`, unless one runs or the session is up.
@@ -250,7 +246,7 @@ class Sessions:
 
     def _add_peer(self, node: NodeId, static: bytes) -> PeerSession:
         peer = self._peers[node] = PeerSession(self._local, node, static)
-        peer.stamp = self._stamps.pop(node, peer.stamp)
+        peer.stamp = self._copies.forget(node)
         return peer
 
     def _known(self, node: NodeId) -> PeerSession:
@@ -272,7 +268,7 @@ class Sessions:
             case header.TYPE_INITIATION:
                 return self._on_initiation_untrusted(datagram, source, now)
             case header.TYPE_RESPONSE:
-                return self._on_response_untrusted(datagram, now)
+                return self._on_response_untrusted(datagram, source, now)
             case header.TYPE_COOKIE_REPLY:
                 return self._on_cookie_untrusted(datagram, now)
             case other:
@@ -281,27 +277,13 @@ class Sessions:
     def _on_initiation_untrusted(
         self, datagram: bytes, source: Endpoint, now: float
     ) -> list[Effect]:
-        message = Initiation.decode_untrusted(datagram)
-        self._gate.check_mac1(datagram)
-        reply = self._gate.demand_cookie(datagram, message.sender, source, now)
+        reply = self._gate.check_initiation_untrusted(datagram, source, now)
         if reply is not None:
             self.cookies_sent += 1
             return [SendDatagram(source, reply, at_once=True)]
-        received, admission = self._gate.admit_untrusted(message, now)
-        self._refuse_replay(received, admission, now)
+        message = Initiation.decode_untrusted(datagram)
+        received, admission = self._gate.admit_untrusted(message, source, now)
         return self._answer(received, admission, source, now)
-
-    def _refuse_replay(self, received: Received, admission: Admission, now: float) -> None:
-        if admission.node is not None:
-            peer = self._peers.get(admission.node)
-            last = self._stamps.get(admission.node, -1) if peer is None else peer.stamp
-            if admission.stamp <= last:
-                stale = refuse(received, admission.psk, StalePayload(last), self._local.entropy)
-                raise StaleError(MacMaker(received.remote_static).with_macs(stale, now))
-            return
-        # Joiners keep no stamp. A replay of what is forgotten costs one half-open keypair.
-        if received.message.ephemeral in [one.ephemeral for one in self._table.half_open()]:
-            raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
 
     def _answer(
         self, received: Received, admission: Admission, source: Endpoint, now: float
@@ -315,7 +297,7 @@ class Sessions:
             now=now,
             expires_at=when.expires_at(now, self._local.timing),
         )
-        pushed_out = self._table.add_half_open(keypair, received.message.ephemeral)
+        pushed_out = self._table.add_half_open(keypair)
         if pushed_out is not None:
             self._drop_half_open(pushed_out)
         if admission.node is not None:
@@ -327,11 +309,17 @@ class Sessions:
         datagram = MacMaker(received.remote_static).with_macs(response, now)
         return [SendDatagram(source, datagram, at_once=True)]
 
-    def _on_response_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
-        response = Response.decode_untrusted(datagram)
-        self._gate.check_mac1(datagram)
-        peer = self._waiting(response.receiver)
-        return self._changed(peer, peer.on_response_untrusted(response, now))
+    def _on_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        peer = self._waiting(header.Header.decode_untrusted(datagram).receiver)
+        self._gate.check_response_untrusted(datagram, source, now)
+        try:
+            effects = peer.on_response_untrusted(Response.decode_untrusted(datagram), now)
+        except (AuthError, WireError):
+            self._gate.limit.wrong_response(source.host, now)
+            raise
+        if peer.endpoint is not None:  # where it was asked, which is not where this came from
+            self._gate.limit.remember(peer.endpoint.host)
+        return self._changed(peer, effects)
 
     def _on_cookie_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
         reply = CookieReply.decode_untrusted(datagram)
@@ -348,10 +336,20 @@ class Sessions:
         if keypair.node is None:
             keypair.confirmed = True
             return []
+        self._gate.limit.remember(source.host)
         peer = self._peers.get(keypair.node)
         return self._changed(peer, peer.on_opened(keypair, source, now)) if peer else []
 
     # -- time --------------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> LoadMeter:
+        """Whether more initiations arrive than are answered unasked."""
+        return self._gate.limit.meter
+
+    def on_look(self, now: float) -> list[Effect]:
+        """Once a second: whether a load has begun or ended."""
+        return self._gate.on_look(now)
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` wants to be called; None if nothing is due ever."""
@@ -385,7 +383,7 @@ class Sessions:
             indexes=self._table.snapshot(),
             joiners=tuple(
                 (keypair.local_index, keypair.joiner_token, keypair.confirmed)
-                for keypair in (half_open.keypair for half_open in self._table.half_open())
+                for keypair in self._table.half_open()
                 if keypair.joiner_token is not None
             ),
             next_deadline=self.next_deadline(),

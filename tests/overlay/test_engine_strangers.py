@@ -152,7 +152,7 @@ def test_a_joiner_that_asks_a_member_without_the_authority_hears_nothing() -> No
         (bytes([TYPE_DATA, 0, 0, 0, 1, 2, 3, 4]) + bytes(60), "unknown_index"),
         (bytes([TYPE_INITIATION]) + bytes(40), "bad_handshake"),
         (bytes([TYPE_INITIATION]) + bytes(500), "bad_handshake"),
-        (bytes([TYPE_RESPONSE]) + bytes(150), "bad_handshake"),
+        (bytes([TYPE_RESPONSE]) + bytes(150), "unknown_index"),
         (bytes([3]) + bytes(71), "unknown_index"),
     ],
 )
@@ -217,11 +217,7 @@ def test_before_authentication_nothing_changes(datagram: bytes, sender: str) -> 
     engine = engine_of(world, "node1")
     before, was = everything(engine, world.now), engine.ledger.view()
     delivered = len(world["node1"].delivered)
-    for answer in give(world, "node1", datagram, source):
-        # To a member's own initiation that was sent again: told so, which nobody else can read.
-        assert answer.endpoint == source
-        assert (datagram[0], answer.datagram[0]) == (TYPE_INITIATION, TYPE_RESPONSE)
-        assert len(answer.datagram) < len(datagram)
+    assert give(world, "node1", datagram, source) == []
     assert everything(engine, world.now) == before
     assert len(world["node1"].delivered) == delivered
     now = engine.ledger.view()

@@ -8,10 +8,14 @@ from overlay.catalog.keys import deed_item
 from overlay.faults import FAULTS
 from overlay.ipam.deeds import Chain, sign_deed
 from overlay.problems import MAX_ACCUSED, MAX_NAMES, _some
+from overlay.session.cookie import MacMaker
+from overlay.session.ratelimit import CALM
 from overlay.sim import World
 from overlay.types import BlockIndex
 from overlay.views import Problem
+from overlay.wire.handshake import Initiation
 from tests.sim.worlds import settled
+from tests.support.engines import STRANGER, engine_of
 
 
 def problem(world: World, name: str, code: str) -> Problem:
@@ -96,3 +100,18 @@ def test_of_many_complaints_some_are_shown_and_the_rest_is_counted() -> None:
         shown = [one for one in world["node3"].snapshot().problems if one.code == "member-accused"]
     assert len(shown) == 4
     assert shown[-1].what == "members complain of 5 more things"
+
+
+def test_a_load_of_handshakes_is_a_problem_while_it_lasts_and_is_logged_at_both_ends() -> None:
+    world = settled(2)
+    engine = engine_of(world, "node1")
+    macs = MacMaker(engine.identity.static.public)
+    for number in range(300):
+        made = Initiation(number, number.to_bytes(32, "big"), bytes(48), bytes(60))
+        engine.on_datagrams(memoryview(macs.with_macs(made.encode(), 0.0)), 0, STRANGER, world.now)
+    world.run(world.now + 1.5)
+    assert "strangers" in problem(world, "node1", "under-load").why
+    world.run(world.now + CALM + 2.0)
+    assert "under-load" not in {one.code for one in world["node1"].snapshot().problems}
+    said = [note.event for note in world.trace.notes(node="node1") if "load." in note.event]
+    assert said == ["load.begun", "load.ended"]

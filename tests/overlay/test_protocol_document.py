@@ -314,7 +314,8 @@ def test_the_checks_of_packets_and_datagrams_name_drop_reasons_in_the_order_of_t
         *dict.fromkeys(r for r in receiving if f"return DropReason.{r.upper()}" in order)
     ]
     # What happens to handshakes, and to lanes, stands in chapters of their own.
-    elsewhere = {"overlay_source", "bad_handshake", "bad_certificate", "under_load", "lane_lost"}
+    handshakes = {"overlay_source", "bad_handshake", "bad_certificate", "under_load"}
+    elsewhere = {*handshakes, "rate_limited", "lane_lost"}
     assert {*sending, *receiving} | elsewhere == {*reasons}
 
 

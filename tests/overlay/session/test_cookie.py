@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from overlay.errors import AuthError
-from overlay.session.cookie import COOKIE_LIFE, LoadMeter, MacChecker, MacMaker
+from overlay.session.cookie import COOKIE_LIFE, MacChecker, MacMaker
 from overlay.types import Endpoint
 from overlay.wire.handshake import CookieReply, Initiation
 from tests.support.clusters import static_key
@@ -122,9 +122,3 @@ def test_a_cookie_from_somebody_else_is_refused():
     stranger = MacChecker(static_key(2).public, random.Random(0).randbytes)
     with pytest.raises(AuthError):
         maker.read_cookie_untrusted(cookie_for(stranger, maker.with_macs(BARE, 0.0)), 0.0)
-
-
-def test_load_is_what_exceeds_the_limit_within_one_second():
-    meter = LoadMeter(2)
-    assert [meter.overloaded(now) for now in (0.1, 0.5, 0.9, 0.95)] == [False, False, True, True]
-    assert [meter.overloaded(now) for now in (1.0, 1.1, 1.2)] == [False, False, True]

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import blake2s
 from typing import NoReturn
 
 import pytest
 
 from overlay.config import Limits, Settings
 from overlay.drops import DropReason
-from overlay.effects import RemovalShown
+from overlay.effects import RemovalShown, Report
 from overlay.errors import AuthError
-from overlay.keys import SigningKey
-from overlay.session.handshake import AnsweredError, RevokedError
+from overlay.keys import SigningKey, StaticKey
+from overlay.session.cookie import MacMaker
+from overlay.session.handshake import AnsweredError, Attempt, RevokedError
+from overlay.session.joiner import JoinSession
+from overlay.session.ratelimit import (
+    ANY_COOKIES,
+    ANY_TURNS,
+    CALM,
+    FAIR_TURNS,
+    PER_SOURCE,
+    WRONG_RESPONSES,
+)
 from overlay.types import Endpoint
 from overlay.wire.certificate import issue_certificate
 from overlay.wire.handshake import (
     COOKIE_REPLY_SIZE,
     INITIATION_LIMIT,
+    Initiation,
+    MemberHello,
 )
 from tests.support.clusters import AUTHORITY, WALL, make_identity, signing_key, static_key
 from tests.support.session_net import (
@@ -183,16 +199,18 @@ def test_a_replayed_or_damaged_cookie_changes_nothing():
     refuse(a, cookie.datagram)
 
 
-def test_load_is_measured_per_second():
+def test_load_is_measured_per_second_and_lasts_for_some():
     network, a, b = two(settings=Settings(limits=Limits(handshakes_per_second=1)))
     c = network.add(3)
     c.knows(b)
     [first] = b.sessions.on_handshake_untrusted(initiation(a, b), a.endpoint, 0.1)
     [second] = b.sessions.on_handshake_untrusted(initiation(c, b), c.endpoint, 0.9)
     assert (first.datagram[0], second.datagram[0]) == (2, 3)
-    [retry] = c.sessions.on_deadline(1.2)
-    [third] = b.sessions.on_handshake_untrusted(retry.datagram, c.endpoint, 1.2)
-    assert third.datagram[0] == 2
+    for now, kind in ((1.2, 3), (2.0 + CALM, 2)):
+        c.sessions.close(b.id, now)
+        [again] = c.sessions.connect(b.id, b.endpoint, now)
+        [answer] = b.sessions.on_handshake_untrusted(again.datagram, c.endpoint, now)
+        assert answer.datagram[0] == kind
 
 
 def test_no_answer_is_larger_than_what_it_answers():
@@ -239,3 +257,219 @@ def test_what_is_no_proof_or_longer_than_its_question_is_not_shown(proof):
 def test_an_offer_of_unknown_ciphers_only_is_refused():
     member = Network().add(2, token_secret={TOKEN: SECRET}.get)
     assert "cipher" in str(refuse(member, join_session(suites=(9, 77)).start(0.0)))
+
+
+# -- load and turns --------------------------------------------------------------------------------
+
+
+def shaken(member: Node, joiner: JoinSession, source: Endpoint, now: float) -> bool:
+    """Whether a joiner gets a keypair at once, or with the cookie that comes back."""
+    for _ in range(2):
+        try:
+            [answer] = member.sessions.on_handshake_untrusted(joiner.start(now), source, now)
+        except AuthError:
+            return False
+        if joiner.on_response_untrusted(answer.datagram, now) is not None:
+            return True
+    return False
+
+
+def garbage(member: Node, count: int) -> list[bytes]:
+    """Initiations with a valid mac1 and nothing else."""
+    rng = random.Random(3)
+    bare = Initiation(9, rng.randbytes(32), rng.randbytes(48), rng.randbytes(200))
+    made = [replace(bare, ephemeral=rng.randbytes(32)).encode() for _ in range(count)]
+    macs = MacMaker(member.identity.static.public)
+    return [macs.with_macs(datagram, 0.0) for datagram in made]
+
+
+def offered(member: Node, datagrams: Iterable[bytes], source: Endpoint, now: float) -> Counter[str]:
+    """What becomes of initiations: `answered`, or why they are refused."""
+    became: Counter[str] = Counter()
+    for datagram in datagrams:
+        try:
+            member.sessions.on_handshake_untrusted(datagram, source, now)
+            became["answered"] += 1
+        except AuthError as refusal:
+            became[refusal.reason] += 1
+    return became
+
+
+def with_cookies(
+    member: Node, datagrams: Iterable[bytes], source: Endpoint, now: float
+) -> list[bytes]:
+    """The same with a mac2 that is valid for `source`."""
+    cookie = member.sessions._gate._checker._cookie(source, now)
+    return [
+        whole[:-16] + blake2s(whole[:-16], key=cookie, digest_size=16).digest()
+        for whole in datagrams
+    ]
+
+
+def besieged() -> tuple[Node, Node]:
+    """A member that knows another, is under load, and hands out tokens."""
+    network = Network(settings=Settings(limits=Limits(handshakes_per_second=0)))
+    member = network.add(2, token_secret={TOKEN: SECRET}.get)
+    return network.add(1), member
+
+
+def test_a_flood_from_one_address_leaves_turns_at_cookies_to_others():
+    _, member = besieged()
+    became = offered(member, garbage(member, 5000), STRANGER, 0.0)
+    assert became == {"answered": PER_SOURCE + ANY_COOKIES, DropReason.RATE_LIMITED: 5000 - 1010}
+    assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 0.0)
+
+
+def test_a_flood_from_a_whole_network_leaves_turns_at_cookies_to_others():
+    _, member = besieged()
+    for number, datagram in enumerate(garbage(member, 5000)):
+        source = Endpoint(f"203.0.{number % 250}.{number // 250}", 999)
+        offered(member, [datagram], source, 0.0)
+    assert not shaken(member, join_session(), STRANGER, 0.0)
+    assert shaken(member, join_session(seed=1), Endpoint("198.51.100.5", 5), 0.0)
+
+
+def test_a_flood_that_shows_cookies_gets_few_looks_and_leaves_some_to_others():
+    _, member = besieged()
+    became = offered(
+        member, with_cookies(member, garbage(member, 1000), STRANGER, 0.0), STRANGER, 0.0
+    )
+    # The first failure ends the fair turns of that address; what remains is the last heap.
+    assert became[DropReason.BAD_HANDSHAKE] == 1 + ANY_TURNS
+    assert became[DropReason.RATE_LIMITED] == 1000 - 1 - ANY_TURNS
+    assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 0.0)
+
+
+def test_ten_thousand_real_addresses_of_one_network_leave_turns_to_others():
+    _, member = besieged()
+    became: Counter[str] = Counter()
+    for number, datagram in enumerate(garbage(member, 10_000)):
+        source = Endpoint(f"203.0.{number % 250}.{number // 250}", 999)
+        became += offered(member, with_cookies(member, [datagram], source, 0.0), source, 0.0)
+    assert became[DropReason.BAD_HANDSHAKE] == FAIR_TURNS // 2 + ANY_TURNS
+    assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 0.0)
+
+
+def test_a_member_gets_in_at_its_address_when_all_other_turns_are_taken():
+    """10,000 real addresses everywhere, and the same member before and after it was heard."""
+    for known in (False, True):
+        a, b = besieged()
+        a.knows(b)
+        if known:
+            b.sessions._gate.limit.remember(a.endpoint.host)
+        for number, datagram in enumerate(garbage(b, 1000)):
+            source = Endpoint(f"203.{number % 250}.{number // 250}.1", 999)
+            offered(b, with_cookies(b, [datagram], source, 0.0), source, 0.0)
+        [own] = with_cookies(b, [initiation(a, b)], a.endpoint, 0.0)
+        assert offered(b, [own], a.endpoint, 0.0)["answered"] == known
+
+
+def test_a_confirmed_keypair_makes_the_address_that_of_a_member():
+    network, a, b = two()
+    assert (a.endpoint.host in b.sessions._gate.limit._members) is False
+    a.connect(b)
+    network.run(1.0)
+    assert up(a, b)
+    assert a.endpoint.host in b.sessions._gate.limit._members
+    assert b.endpoint.host in a.sessions._gate.limit._members
+
+
+def test_a_real_flood_from_everywhere_is_looked_at_once_a_minute_and_then_a_newcomer_gets_in():
+    """No network to tell them by: 3,000 addresses that show cookies, each ten times a second."""
+    _, member = besieged()
+    sources = [Endpoint(f"{9 + n % 200}.{n // 200}.1.1", 999) for n in range(3000)]
+    [datagram] = garbage(member, 1)
+    shown = {source: with_cookies(member, [datagram], source, 0.0) for source in sources}
+    looks = []
+    for second in range(10):
+        became: Counter[str] = Counter()
+        for source in sources:
+            became += offered(member, shown[source], source, float(second))
+        looks.append(became[DropReason.BAD_HANDSHAKE])
+    assert looks[0] == FAIR_TURNS + ANY_TURNS
+    assert sum(looks) <= 3000 + 10 * ANY_TURNS
+    assert looks[-1] == ANY_TURNS, "all have failed"
+    assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 9.0)
+
+
+def test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end():
+    _, a, b = two()
+    genuine = initiation(a, b)
+    [response] = b.sessions.on_handshake_untrusted(genuine, a.endpoint, 0.0)
+    macs, became = MacMaker(a.identity.static.public), Counter[str]()
+    wrong = response.datagram[:40] + bytes(len(response.datagram) - 40)
+    for number in range(2 * WRONG_RESPONSES):
+        bare = wrong[:-48] + number.to_bytes(16, "big") + bytes(32)
+        became += offered(a, [macs.with_macs(bare, 0.0)], STRANGER, 0.0)
+    assert became[DropReason.BAD_HANDSHAKE] == WRONG_RESPONSES // 2
+    assert became[DropReason.RATE_LIMITED] == 2 * WRONG_RESPONSES - WRONG_RESPONSES // 2
+    assert a.sessions.on_handshake_untrusted(response.datagram, b.endpoint, 0.0)
+
+
+def test_a_load_is_told_when_it_begins_and_when_it_has_ended():
+    network = Network(settings=Settings(limits=Limits(handshakes_per_second=10)))
+    member = network.add(2)
+    assert member.sessions.on_look(0.0) == []
+    offered(member, garbage(member, 11), STRANGER, 0.5)
+    assert member.sessions.on_look(0.6) == [Report("load.begun", {"count": 0})]
+    assert member.sessions.on_look(1.6) == []
+    assert member.sessions.load.rate == 11
+    assert member.sessions.on_look(CALM + 0.9) == []
+    assert member.sessions.on_look(CALM + 1.0) == [Report("load.ended", {"count": 0})]
+    assert member.sessions.on_look(CALM + 2.0) == []
+
+
+# -- how long a refusal takes ----------------------------------------------------------------------
+
+
+def test_a_certificate_of_somebody_else_is_not_looked_up():
+    """Whether it is a member's, a removed node's, or nobody's: the same is done, and no more."""
+    network = Network()
+    asked: list[bytes] = []
+    a, b = (
+        network.add(1, identity=Impostor(1, victim=3)),
+        network.add(2, read_certificate=asked.append),
+    )
+    a.knows(b)
+    assert str(refuse(b, initiation(a, b))) == "a certificate for another static key"
+    assert asked == []
+
+
+def shown_by_a_stranger(b: Node, certificate: bytes) -> Initiation:
+    """An initiation that anybody can make: with a key of its own, and a certificate of others."""
+    attempt = Attempt(
+        static=static_key(77),
+        remote_static=b.identity.static.public,
+        psk=bytes(32),
+        hello=MemberHello(1, certificate, (1,)),
+        index=1,
+        entropy=random.Random(5).randbytes,
+    )
+    return Initiation.decode_untrusted(attempt.datagram)
+
+
+def test_refusing_costs_as_much_whoever_is_meant(monkeypatch):
+    """Counted in what takes time: X25519 operations and signatures."""
+    b = Network().add(2)
+    gate = b.sessions._gate
+    known = make_identity(3, CLUSTER).certificate
+    gate._read_certificate(known.encode())  # so it is remembered
+    done: Counter[str] = Counter()
+    exchange = StaticKey.exchange
+
+    def counted(self: StaticKey, remote: bytes) -> bytes:
+        done["x25519"] += 1
+        return exchange(self, remote)
+
+    monkeypatch.setattr(StaticKey, "exchange", counted)
+    monkeypatch.setattr(
+        "overlay.wire.certificate.verify", lambda *_: done.update(["ed25519"]) or False
+    )
+    costs = []
+    for certificate in (known, replace(known, signature=bytes(64)), replace(known, serial=9)):
+        done.clear()
+        message = shown_by_a_stranger(b, certificate.encode())
+        with pytest.raises(AuthError):
+            gate.admit_untrusted(message, STRANGER, 0.0)
+        costs.append(dict(done))
+    assert costs == [{"x25519": costs[0]["x25519"]}] * 3

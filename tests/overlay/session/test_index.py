@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from overlay.session.index import IndexTable, lane_index
+from overlay.session.index import PER_TOKEN, IndexTable, lane_index
 from overlay.session.suites import Suite
 from overlay.session.transport import Keypair
 from overlay.types import NodeId
@@ -54,18 +54,32 @@ def test_the_dictionary_of_keypairs_stays_the_same_object():
 def test_beyond_the_limit_the_oldest_half_open_keypair_is_named():
     table = scripted()
     first, second, third = keypair(1, 0.0), keypair(2, 1.0), keypair(3, 2.0)
-    assert table.add_half_open(first, b"e1") is None
-    assert table.add_half_open(second, b"e2") is None
-    assert table.add_half_open(third, b"e3") is first
+    assert table.add_half_open(first) is None
+    assert table.add_half_open(second) is None
+    assert table.add_half_open(third) is first
     table.release(1)
     assert table.oldest_half_open() is second
-    assert [entry.ephemeral for entry in table.half_open()] == [b"e2", b"e3"]
+    assert list(table.half_open()) == [second, third]
+    table.check_invariants()
+
+
+def test_who_has_a_token_pushes_out_only_keypairs_of_the_same_token():
+    table: IndexTable[str] = IndexTable(random.Random(1).randbytes, limit=100)
+    members = keypair(1000)
+    assert table.add_half_open(members) is None
+    flood = [keypair(index) for index in range(1, 30)]
+    for made in flood:
+        made.joiner_token = b"stolen"
+        pushed_out = table.add_half_open(made)
+        if pushed_out is not None:
+            table.release(pushed_out.local_index)
+    assert list(table.half_open()) == [members, *flood[-PER_TOKEN:]]
     table.check_invariants()
 
 
 def test_a_confirmed_keypair_stays_but_is_half_open_no_longer():
     table = scripted()
-    table.add_half_open(keypair(1), b"e")
+    table.add_half_open(keypair(1))
     table.confirm(table.keypairs[1])
     table.confirm(table.keypairs[1])
     assert table.oldest_half_open() is None
@@ -77,7 +91,7 @@ def test_releasing_makes_an_index_free_whatever_it_named():
     for fill in (
         lambda: table.pending.__setitem__(9, "attempt"),
         lambda: table.add(keypair(9)),
-        lambda: table.add_half_open(keypair(9), b"e"),
+        lambda: table.add_half_open(keypair(9)),
     ):
         fill()
         table.release(9)
@@ -118,7 +132,7 @@ def test_whose_keypairs_changed_is_remembered_and_joiners_are_nobody():
     table.add(keypair(1))
     table.release(1)
     assert table.changed == set()
-    table.add_half_open(of_node(2), b"e")
+    table.add_half_open(of_node(2))
     assert table.changed == {NODE}
     table.changed.clear()
     table.confirm(table.keypairs[2])
