@@ -151,6 +151,8 @@ def test_from_a_member_they_change_nothing_but_counters(frames, kind) -> None:
         assert hear(world, keypair, block(kind, frame)) == []
     assert state_of(world) == before
     assert machine.delivered == []
+    named = {one.code for one in machine.snapshot().problems}
+    assert named == ({"member-malformed-message"} if kind is BlockKind.CONTROL else set())
     after = machine.engine.ledger.view()
     assert sum(after.drops.values()) - sum(was.drops.values()) == len(frames)
     machine.engine.ledger.check_invariants()
@@ -163,10 +165,11 @@ def hear(world: World, keypair: Keypair, plaintext: bytes) -> list[object]:
 
 
 def state_of(world: World) -> tuple[object, ...]:
-    """All state but counters, those of the session among them."""
+    """All state but counters, those of the session and of complaints among them."""
     shown, *others, paths = everything(world["node1"].engine, world.now)
     names = [name for name in Snapshot.__slots__ if name != "ledger"]
-    kept = [value for name, value in zip(names, shown, strict=True) if name != "sessions"]
+    counted = {"sessions", "problems"}
+    kept = [value for name, value in zip(names, shown, strict=True) if name not in counted]
     return kept, *others, [path[:4] for path in paths]
 
 

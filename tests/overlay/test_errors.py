@@ -8,18 +8,22 @@ from overlay.errors import (
     AuthError,
     CapacityError,
     ConfigError,
+    ForgedError,
+    NewerError,
     OverlayError,
     RefusedError,
     StateError,
     WireError,
 )
+from overlay.faults import Fault
 
 
 def test_every_error_descends_from_the_one_base():
     classes = {value for value in vars(errors).values() if isinstance(value, type)}
     raised = {value for value in classes if issubclass(value, Exception)}
     assert raised == {
-        OverlayError, WireError, AuthError, StateError, ConfigError, CapacityError, RefusedError
+        OverlayError, WireError, AuthError, StateError, ConfigError, CapacityError, RefusedError,
+        NewerError, ForgedError,
     }  # fmt: skip
     assert all(issubclass(error, OverlayError) for error in raised)
 
@@ -28,6 +32,13 @@ def test_kinds_of_errors_are_told_apart_by_except():
     kinds = (WireError, AuthError, StateError, ConfigError, CapacityError, RefusedError)
     for kind in kinds:
         assert [other for other in kinds if issubclass(kind, other)] == [kind]
+
+
+def test_what_is_forged_or_newer_is_told_from_what_only_fails():
+    assert issubclass(NewerError, WireError)
+    forged = ForgedError("no", Fault.FORGED_DEED)
+    assert isinstance(forged, AuthError)
+    assert (forged.fault, forged.reason) == (Fault.FORGED_DEED, DropReason.BAD_CERTIFICATE)
 
 
 def test_an_auth_error_names_its_counter():
