@@ -1,13 +1,14 @@
-"""Noise: the IK and IKpsk2 handshakes over X25519, with any of four cipher and hash pairs.
+"""Noise: IK, IKpsk2 and N over X25519, with any of four cipher and hash pairs.
 
-Muslin speaks `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`; the other instances are here because the
-published test vectors cover all of them, and an implementation that passes them all has little
-room left to be wrong.
+Nodes speak `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`. What is sealed to a key without its owner's help
+(`overlay.offline`) is one message of `Noise_N_25519_ChaChaPoly_BLAKE2s`. The other instances are
+here because the published test vectors cover all of them, and an implementation that passes them
+all has little room left to be wrong.
 
-    IK                                      IKpsk2
-      <- s      (known beforehand)            <- s      (known beforehand)
-      -> e, es, s, ss                         -> e, es, s, ss
-      <- e, ee, se                            <- e, ee, se, psk
+    IK                          IKpsk2                      N
+      <- s   (known before)       <- s   (known before)       <- s   (known before)
+      -> e, es, s, ss             -> e, es, s, ss             -> e, es
+      <- e, ee, se                <- e, ee, se, psk
 
 Each message is a run of tokens; each token sends a key or mixes a secret into the running key and
 hash. `Handshake` interprets the tokens; below it are the two layers of the specification:
@@ -20,7 +21,7 @@ Those two are values: an operation returns the state after it. So a message that
 leaves nothing to undo, the new state is simply never taken.
 
 References:
-    The Noise Protocol Framework, revision 34: sections 5 (states), 7.5 (IK), 9 (pre-shared keys),
+    The Noise Protocol Framework, revision 34: sections 5 (states), 7.4 (N), 7.5 (IK), 9 (pre-shared keys),
     12 (25519, ChaChaPoly, AESGCM, BLAKE2s, SHA256).
 """
 
@@ -66,8 +67,9 @@ _FIRST: Final = (Token.E, Token.ES, Token.S, Token.SS)
 PATTERNS: Final[dict[str, Pattern]] = {
     "IK": (_FIRST, (Token.E, Token.EE, Token.SE)),
     "IKpsk2": (_FIRST, (Token.E, Token.EE, Token.SE, Token.PSK)),
+    "N": ((Token.E, Token.ES),),
 }
-"""Message patterns by name; both know the responder's static key beforehand."""
+"""Message patterns by name; all know the responder's static key beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ _NAMES: Final = {"BLAKE2s": "blake2s", "SHA256": "sha256"}
 
 MUSLIN: Final = Protocol("IKpsk2")
 """The instance every Muslin handshake uses."""
+
+ONE_WAY: Final = Protocol("N")
+"""The instance for one message to somebody who is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +229,7 @@ class Handshake:
 
     Args:
         protocol: the instance of Noise to run.
-        static: this end's static key.
+        static: this end's static key; the initiator of pattern N has none.
         prologue: bytes both ends must agree on without sending them.
         remote_static: the responder's public key if this end is the initiator, which must know
             it; None if this end is the responder.
@@ -236,7 +241,7 @@ class Handshake:
     def __init__(
         self,
         protocol: Protocol,
-        static: StaticKey,
+        static: StaticKey | None,
         *,
         prologue: bytes,
         remote_static: bytes | None = None,
@@ -247,7 +252,10 @@ class Handshake:
         self._static = static
         self._pattern = PATTERNS[protocol.pattern]
         # The responder's key is a pre-message of both patterns: known, never sent, but hashed.
-        known = static.public if remote_static is None else remote_static
+        known = remote_static
+        if known is None:
+            assert static is not None, "a responder has a static key"
+            known = static.public
         symmetric = SymmetricState.start(protocol).mix_hash(prologue).mix_hash(known)
         self._progress = _Progress(symmetric, remote_static=remote_static or b"")
 
@@ -277,6 +285,7 @@ class Handshake:
                     progress = self._mix_ephemeral(progress, ephemeral.public)
                     message += ephemeral.public
                 case Token.S:
+                    assert self._static is not None, "only pattern N goes without"
                     symmetric, sealed = progress.symmetric.encrypt_and_hash(self._static.public)
                     progress = replace(progress, symmetric=symmetric)
                     message += sealed

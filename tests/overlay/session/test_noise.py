@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import AuthError, StateError, WireError
 from overlay.keys import StaticKey
-from overlay.session.noise import MUSLIN, PATTERNS, CipherState, Handshake, Protocol
+from overlay.session.noise import MUSLIN, ONE_WAY, PATTERNS, CipherState, Handshake, Protocol
 
 INSTANCES = [
     Protocol(pattern, cipher, hash_name)
@@ -86,8 +86,36 @@ def test_published_vector_is_reproduced_to_the_last_transport_message(vectors, p
         states[number % 2] = after
 
 
+# Published with noise-c (tests/vector/noise-c-basic.txt), which has pattern N.
+ONE_WAY_VECTOR = {
+    "prologue": "50726f6c6f677565313233",
+    "ephemeral": "893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a",
+    "remote_static": "31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62",
+    "static": "4a3acbfdb163dec651dfa3194dece676d437029c62a408b4c5ea9114246e4893",
+    "payload": "4c756477696720766f6e204d69736573",
+    "ciphertext": (
+        "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944"
+        "1b168ed8bbe8220b52bbbde6593d109d0590dcd71f942224efaa932b5e4a052b"
+    ),
+    "hash": "b8f873f062adadd42d7dc66ad2e2123f7cd16f6d222010dafb695b794e74e29f",
+}
+
+
+def test_one_message_to_a_key_is_the_published_one():
+    vector = {name: bytes.fromhex(text) for name, text in ONE_WAY_VECTOR.items()}
+    sender = Handshake(
+        ONE_WAY, None, prologue=vector["prologue"], remote_static=vector["remote_static"]
+    )
+    receiver = Handshake(ONE_WAY, StaticKey(vector["static"]), prologue=vector["prologue"])
+    assert sender.write(vector["payload"], lambda _: vector["ephemeral"]) == vector["ciphertext"]
+    assert receiver.read_untrusted(vector["ciphertext"]) == vector["payload"]
+    assert sender.transcript == receiver.transcript == vector["hash"]
+    assert receiver.remote_static == b"", "nobody has said who he is"
+    assert sender.split() == receiver.split()[::-1]
+
+
 def test_every_applicable_vector_has_a_test(vectors):
-    """The other 20 are of patterns that do not exist here: KK, XX, NNpsk0, XXpsk3, KKpsk0."""
+    """The other 20 are of patterns that do not exist here: KK, XX, NNpsk0, XXpsk3, KKpsk0. Pattern N is above."""
     names = load_vectors(vectors / "noise_25519.json")
     applicable = {name for name in names if name.split("_")[1] in PATTERNS}
     assert applicable == {protocol.name for protocol in INSTANCES}
