@@ -1,9 +1,9 @@
 """Noise: IK, IKpsk2 and N over X25519, with any of four cipher and hash pairs.
 
-Nodes speak `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`. What is sealed to a key without its owner's help
-(`overlay.offline`) is one message of `Noise_N_25519_ChaChaPoly_BLAKE2s`. The other instances are
-here because the published test vectors cover all of them, and an implementation that passes them
-all has little room left to be wrong.
+Nodes speak `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`. What is sealed to the key of somebody who is not
+there (`overlay.offline`) is one message of `Noise_N_25519_ChaChaPoly_BLAKE2s`. The other instances
+are here because the published test vectors cover all of them, and an implementation that passes
+them all has little room left to be wrong.
 
     IK                          IKpsk2                      N
       <- s   (known before)       <- s   (known before)       <- s   (known before)
@@ -21,8 +21,8 @@ Those two are values: an operation returns the state after it. So a message that
 leaves nothing to undo, the new state is simply never taken.
 
 References:
-    The Noise Protocol Framework, revision 34: sections 5 (states), 7.4 (N), 7.5 (IK), 9 (pre-shared keys),
-    12 (25519, ChaChaPoly, AESGCM, BLAKE2s, SHA256).
+    The Noise Protocol Framework, revision 34: sections 5 (states), 7.4 (N), 7.5 (IK), 9
+    (pre-shared keys), 12 (25519, ChaChaPoly, AESGCM, BLAKE2s, SHA256).
 """
 
 from __future__ import annotations

@@ -1,30 +1,23 @@
 """Join tokens: all that a new machine needs to find the cluster and to be let in, in one line.
 
-    muslin1-kdJ4mQf0...       "muslin", the version, "-", then base64url without padding of
+    muslin1-kdJ4mQf0...       one line (`overlay.wire.text`) around
 
-     0                                     n               n + 4
-     +-------------------------------------+---------------+
-     | packed array                        | checksum 4    |   BLAKE2s of the array
-     +-------------------------------------+---------------+
      [id 16, secret 32, static 32, member 32, authority's fingerprint 16,
       [[host, port], ...], expires]
 
 The secret is the pre-shared key of the one handshake it is good for; `static` is whom to shake
 hands with (Noise IK needs the responder's key beforehand), and the fingerprint is how the joiner
 recognises the authority: a member cannot invite anyone into a cluster of somebody else's.
-The token is a secret until it is used or has expired; the checksum only catches bad copying.
+The token is a secret until it is used or has expired.
 
 References:
-    RFC 4648, section 5: base64url. Kubernetes' `kubeadm join` carries the same three things
-    (address, one-time secret, hash of the CA key) as three arguments.
+    Kubernetes' `kubeadm join` carries the same three things (address, one-time secret, hash of the
+    CA key) as three arguments.
 """
 
 from __future__ import annotations
 
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from hashlib import blake2s
 from typing import Final, Self
 
 from overlay.errors import ConfigError, WireError
@@ -32,6 +25,7 @@ from overlay.keys import KEY_SIZE
 from overlay.types import Endpoint, NodeId
 from overlay.wire.cluster import FINGERPRINT_SIZE
 from overlay.wire.packing import MAX_TIME, U16, Fields, pack
+from overlay.wire.text import LineKind
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -40,10 +34,8 @@ TOKEN_SECRET_SIZE: Final = 32
 MAX_ENDPOINTS: Final = 8
 """More would make the line unwieldy, and each one that does not answer costs the joiner time."""
 
-_PREFIX: Final = "muslin1-"
-_ANY_VERSION: Final = re.compile(r"muslin([0-9]+)-")
-_CHECKSUM_SIZE: Final = 4
 _TEXT_MAX: Final = 2048
+_LINE: Final = LineKind("muslin", "join token", "muslin token", _TEXT_MAX)
 _HOST_MAX: Final = 45
 
 
@@ -76,8 +68,7 @@ class JoinToken:
             [[endpoint.host, endpoint.port] for endpoint in self.endpoints],
             self.expires,
         ]
-        packed = pack(fields)
-        return _PREFIX + _encode_base64(packed + _checksum(packed))
+        return _LINE.write(pack(fields))
 
     def __repr__(self) -> str:
         """Without the secret: tokens end up in error messages and logs."""
@@ -90,19 +81,9 @@ class JoinToken:
         Raises:
             ConfigError: not a token, damaged, or of an unknown version. Nothing else.
         """
-        text = text.strip()
-        version = _ANY_VERSION.match(text)
-        if version is None or len(text) > _TEXT_MAX:
-            raise ConfigError(
-                "this is not a join token: copy the line that muslin token prints, muslin1-..."
-            )
-        if not text.startswith(_PREFIX):
-            raise ConfigError(
-                f"this join token is of version {version[1]}, only 1 is known: upgrade this Muslin"
-            )
-        packed = _decode_base64(text.removeprefix(_PREFIX))
+        packed = _LINE.read_untrusted(text)
         try:
-            return cls._decode(packed[:-_CHECKSUM_SIZE])
+            return cls._decode(packed)
         except WireError as error:
             raise ConfigError(
                 f"the join token makes no sense ({error}): make another with muslin token"
@@ -126,31 +107,6 @@ class JoinToken:
             endpoints=tuple(endpoints),
             expires=fields.integer(6, high=MAX_TIME),
         )
-
-
-def _checksum(packed: bytes) -> bytes:
-    return blake2s(packed, digest_size=_CHECKSUM_SIZE).digest()
-
-
-def _decode_base64(text: str) -> bytes:
-    try:
-        if not re.fullmatch(r"[A-Za-z0-9_-]*", text):
-            raise ValueError(text)
-        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError as error:  # binascii.Error is one: a length that base64 never has
-        raise _damaged() from error
-    # The last character may hold bits that decoding ignores; writing it again shows a change there.
-    if _checksum(data[:-_CHECKSUM_SIZE]) != data[-_CHECKSUM_SIZE:] or _encode_base64(data) != text:
-        raise _damaged()
-    return data
-
-
-def _encode_base64(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _damaged() -> ConfigError:
-    return ConfigError("the join token is damaged: copy the whole line again")
 
 
 def _endpoint_untrusted(pair: Fields) -> Endpoint:

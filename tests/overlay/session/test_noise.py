@@ -115,7 +115,7 @@ def test_one_message_to_a_key_is_the_published_one():
 
 
 def test_every_applicable_vector_has_a_test(vectors):
-    """The other 20 are of patterns that do not exist here: KK, XX, NNpsk0, XXpsk3, KKpsk0. Pattern N is above."""
+    """The other 20 are of patterns that do not exist here: KK, XX, NNpsk0, XXpsk3, KKpsk0."""
     names = load_vectors(vectors / "noise_25519.json")
     applicable = {name for name in names if name.split("_")[1] in PATTERNS}
     assert applicable == {protocol.name for protocol in INSTANCES}
