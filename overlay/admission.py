@@ -18,12 +18,13 @@ from typing import Final, NamedTuple
 from overlay.errors import ConfigError, RefusedError
 from overlay.keys import KEY_SIZE, SigningKey, verify
 from overlay.tokens import TokenBook
-from overlay.types import NodeId
+from overlay.types import NodeId, Prefix
 from overlay.wire.certificate import Certificate, check_name, issue_certificate
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.messages import JoinGrant, JoinRequest, Refusal
-from overlay.wire.packing import Fields, pack
+from overlay.wire.offline import CertificateRequest, Grant
+from overlay.wire.packing import MAX_TIME, Fields, pack
 
 JOIN_CONTEXT: Final = "join"
 """Signature context of a join request."""
@@ -133,7 +134,7 @@ class Registrar:
         if wall >= minted.expires:
             raise RefusedError("token-expired", "this token has expired")
         self._check_free(request.name, joiner, gone)
-        certificate = self._issue(request, joiner, wall).encode()
+        certificate = self._issue(joiner, request.static, request.name, wall=wall).encode()
         self._names[request.name] = joiner
         self.tokens.use(token, joiner, certificate)
         return certificate, True
@@ -147,17 +148,67 @@ class Registrar:
         if holder is not None and holder != joiner and name not in gone:
             raise RefusedError("name-taken", f"a node named {name} exists in the cluster")
 
-    def _issue(self, request: JoinRequest, joiner: NodeId, wall: float) -> Certificate:
+    def certify(
+        self,
+        request: CertificateRequest,
+        *,
+        routes: tuple[Prefix, ...],
+        lifetime: float,
+        gone: frozenset[str],
+        wall: float,
+    ) -> Certificate:
+        """A certificate for a request that came by hand. Whether to sign was the operator's choice.
+
+        Args:
+            request: what it is for; its signature was checked.
+            routes: outside routes that the node may advertise.
+            lifetime: seconds.
+            gone: names of nodes that have left, or were removed: free again.
+            wall: Unix seconds.
+
+        Raises:
+            RefusedError: `bad-name`, `name-taken`.
+            ConfigError: not routes that a node may have. Nothing else.
+        """
+        self._check_free(request.name, request.node, gone)
+        certificate = self._issue(
+            request.node, request.static, request.name, wall=wall, lifetime=lifetime, routes=routes
+        )
+        self._names[request.name] = request.node
+        return certificate
+
+    def grant(self, certificate: Certificate, items: tuple[Item, ...], *, member: bool) -> Grant:
+        """What travels with a certificate from `certify`, signed.
+
+        Args:
+            certificate: for whom.
+            items: what a new node starts with.
+            member: whether it is one already, and has the cluster's secret.
+        """
+        psk = b"" if member else self._psk
+        return Grant(self._cluster, certificate, psk, items).signed(self._authority)
+
+    def _issue(
+        self,
+        node: NodeId,
+        static: bytes,
+        name: str,
+        *,
+        wall: float,
+        lifetime: float = CERTIFICATE_LIFETIME,
+        routes: tuple[Prefix, ...] = (),
+    ) -> Certificate:
         self._serial += 1
         return issue_certificate(
             self._authority,
-            node=joiner,
-            static=request.static,
-            name=request.name,
+            node=node,
+            static=static,
+            name=name,
             cluster=self._cluster.id,
             serial=self._serial,
             not_before=int(wall) - BACKDATED,
-            not_after=int(wall) + CERTIFICATE_LIFETIME,
+            not_after=int(min(wall + lifetime, MAX_TIME)),
+            routes=routes,
         )
 
     def holder(self, name: str) -> NodeId | None:

@@ -45,12 +45,10 @@ from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Mov
 from overlay.forwarding.sealer import Transmit
 from overlay.gossip.letter import GossipMessage
 from overlay.invariants.watch import Watch
-from overlay.inviting import Inviter
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.manners import Manners
 from overlay.parts import Parts
-from overlay.pods import PodKeeper
 from overlay.requests import Requests
 from overlay.session.handshake import AnsweredError
 from overlay.snapshots import take_snapshot
@@ -141,16 +139,10 @@ class Engine(Requests):
         self._answers = IcmpAnswers(deliver)
         self._tend_at: float | None = None
         self.watch = Watch(self)
-        self._steward = Steward(
-            self.parts,
-            identity=identity,
-            cluster=cluster,
-            disk=state,
-        )
-        self._inviter = Inviter(self._steward, entropy)
-        self.landlord = self._steward.landlord
-        self._manners = Manners(self.parts, self._steward)
-        self._keeper = PodKeeper(self._steward, boot_id)
+        steward = Steward(self.parts, identity=identity, cluster=cluster, disk=state)
+        self._serve(steward, entropy, boot_id)
+        self.landlord = steward.landlord
+        self._manners = Manners(self.parts, steward)
 
     # -- life ----------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """What the operator and the machine around a node ask of it: one method each, effects settled.
 
 `Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
-`overlay.pods`, `overlay.inviting`, `overlay.conflict`. A request that raises has changed nothing.
+`overlay.pods`, `overlay.inviting`, `overlay.offline`, `overlay.conflict`. A request that raises has
+changed nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Collection, Iterable, Sequence
 from overlay.audit import Finding, audit
 from overlay.effects import Effect, Persist, SendControl
 from overlay.inviting import Inviter
+from overlay.offline import Signer
 from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
-from overlay.types import Address, Endpoint, NodeId
+from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
 from overlay.views import PodView, TokenView
 
 
@@ -23,8 +25,13 @@ class Requests:
 
     parts: Parts
     _steward: Steward
-    _keeper: PodKeeper
-    _inviter: Inviter
+
+    def _serve(self, steward: Steward, entropy: Entropy, boot_id: str) -> None:
+        """Take requests from now on; arguments as for `overlay.engine.Engine`."""
+        self._steward = steward
+        self._keeper = PodKeeper(steward, boot_id)
+        self._inviter = Inviter(steward, entropy)
+        self._signer = Signer(steward, entropy)
 
     def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
         """Execute the effects that one part has for another; return the rest, in order."""
@@ -66,6 +73,17 @@ class Requests:
     def revoke_token(self, token: str, now: float) -> tuple[TokenView, list[Effect]]:
         """Revoke a join token; what it was before, and what must be stored before that is said."""
         return self._inviter.revoke(token, now)
+
+    def sign_request(
+        self,
+        request: str,
+        now: float,
+        *,
+        lifetime: float | None = None,
+        routes: tuple[Prefix, ...] | None = None,
+    ) -> tuple[str, list[Effect]]:
+        """The certificate for a request that came by hand; see `overlay.offline.Signer.sign`."""
+        return self._signer.sign(request, now, lifetime=lifetime, routes=routes)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""

@@ -299,8 +299,8 @@ class Steward:
             request,
             token=keypair.joiner_token,
             joiner=keypair.joiner,
-            items=self._items_for_joiner(),
-            gone=self._gone_names(registrar),
+            items=self.items_for_joiner(),
+            gone=self.gone_names(registrar),
             wall=self.parts.wall.at(now),
             removed=self.parts.catalog.removed,
         )
@@ -310,7 +310,8 @@ class Steward:
             effects.append(Report("node.admitted", name))
         return effects + self.parts.peering.answer(keypair, source, decision.answer)
 
-    def _items_for_joiner(self) -> tuple[Item, ...]:
+    def items_for_joiner(self, limit: int = JOIN_ITEMS_SIZE) -> tuple[Item, ...]:
+        """Items for a new node: this node's record, removals, records of others; `limit` bytes."""
         own = self.parts.store.get(self.parts.own_key)
         items, size = ([own], len(own.body)) if own else ([], 0)
         # Who is removed first: a newcomer that has not heard of it would be waited for.
@@ -318,13 +319,14 @@ class Steward:
         removals = store.items(removal_key(self.identity.node)[:1])
         for item in (*removals, *store.items(self.parts.own_key[:1])):
             size += len(item.body) + len(item.key) + 16
-            if size > JOIN_ITEMS_SIZE:
+            if size > limit:
                 break
             if item.key != self.parts.own_key:
                 items.append(item)
         return tuple(items)
 
-    def _gone_names(self, registrar: Registrar) -> frozenset[str]:
+    def gone_names(self, registrar: Registrar) -> frozenset[str]:
+        """Names that are free again: their last holder has left, or was removed."""
         # The name of one that left may have been given to another since, which is alive.
         catalog = self.parts.catalog
         left = [(record.name, node) for node, record in catalog.nodes.items() if record.left]

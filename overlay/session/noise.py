@@ -1,6 +1,6 @@
 """Noise: IK, IKpsk2 and N over X25519, with any of four cipher and hash pairs.
 
-Nodes speak `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`. What is sealed to the key of somebody who is not
+Nodes speak `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s`. What is sealed to the key of one who is not
 there (`overlay.offline`) is one message of `Noise_N_25519_ChaChaPoly_BLAKE2s`. The other instances
 are here because the published test vectors cover all of them, and an implementation that passes
 them all has little room left to be wrong.

@@ -53,6 +53,7 @@ LAYERS = (
         "losses",
         "manners",
         "lanes",
+        "offline",
         "pace",
         "parts",
         "pathmtus",

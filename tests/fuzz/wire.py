@@ -18,6 +18,8 @@ from overlay.config import Limits
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.ipam.deeds import Chain, ChainReader, decode_chain_untrusted, sign_deed, verify_chain
 from overlay.ipam.plan import BlockPlan
+from overlay.keys import StaticKey
+from overlay.offline import unseal
 from overlay.session.handshake import PROLOGUE, Attempt, read_initiation_untrusted
 from overlay.session.noise import MUSLIN, Handshake
 from overlay.types import BlockIndex, Endpoint
@@ -40,10 +42,12 @@ from overlay.wire.handshake import (
 )
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.items import Item, item_id, item_untrusted
+from overlay.wire.offline import GRANT_LINE, REQUEST_LINE, CertificateRequest, Grant
 from overlay.wire.packing import MAX_DEPTH, U64, pack, unpack_untrusted
 from overlay.wire.token import _LINE, JoinToken
 from tests.fuzz.target import Target, refusing
 from tests.overlay.wire.test_control import GOLDEN, ITEM
+from tests.overlay.wire.test_offline import GRANT, REQUEST
 from tests.overlay.wire.test_token import TOKEN
 from tests.support.clusters import (
     AUTHORITY,
@@ -274,6 +278,26 @@ def token(data: bytes) -> None:
     assert made is None or JoinToken.parse(str(made)) == made
 
 
+def offline(data: bytes) -> None:
+    """What is copied by hand for a certificate: a request, and what a certificate comes with."""
+    text = data.decode("utf-8", "replace")
+    for line in (text, REQUEST_LINE.write(data)):
+        made = refusing(CertificateRequest.parse, ConfigError)(line)
+        assert made is None or CertificateRequest.parse(str(made)) == made
+    key = StaticKey(bytes(32))
+    for line in (text, GRANT_LINE.write(data)):
+        assert refusing(lambda line: unseal(line, key), ConfigError)(line) is None
+    grant = refusing(Grant.decode_untrusted, WireError)(data)
+    if grant is not None:
+        assert Grant.decode_untrusted(grant.encode()) == grant
+        refusing(lambda _: grant.verify(), AuthError)(b"")
+
+
+def _offline() -> list[bytes]:
+    request = REQUEST_LINE.read_untrusted(str(REQUEST))
+    return [str(REQUEST).encode(), request, GRANT.encode(), GRANT_LINE.write(request).encode()]
+
+
 def _hellos() -> list[bytes]:
     member = MemberHello(1 << 32, NODE.certificate.encode(), (1, 2))
     joiner = JoinerHello(bytes(16), NODE.node, (2,))
@@ -328,6 +352,7 @@ TARGETS = [
     Target("deeds", deeds, lambda: [_chain().encode()], 2000),
     Target("control", control, _messages),
     Target("item", item, lambda: [pack(list(ITEM)), *_claims()]),
+    Target("offline", offline, _offline),
     Target("token", token, lambda: [str(TOKEN).encode(), *_hellos(), _token_fields()], 2048),
 ]
 

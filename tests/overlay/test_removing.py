@@ -205,7 +205,7 @@ def test_the_name_of_a_removed_node_is_free_but_its_keys_are_not() -> None:
     world.crash("twin")
     world["node1"].remove("twin", force=True)
     assert registrar is not None
-    assert world["node1"].engine._steward._gone_names(registrar) == {"twin"}
+    assert world["node1"].engine._steward.gone_names(registrar) == {"twin"}
 
 
 def test_a_node_that_was_certified_and_never_seen_can_be_removed_by_name() -> None:
