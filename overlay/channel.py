@@ -89,7 +89,8 @@ class Channel:
             raise AuthError("a burst that was seen before", DropReason.REPLAYED)
         ciphertext: bytes | None = datagram[HEADER_SIZE:]
         if header.last:
-            ciphertext = self._reassembly.take(header, memoryview(datagram)[HEADER_SIZE:], now)[0]
+            piece = memoryview(datagram)[HEADER_SIZE:]
+            ciphertext = self._reassembly.take(header, piece, None, now).ciphertext
         return [] if ciphertext is None else self._open(header, ciphertext)
 
     def _open(self, header: Header, ciphertext: bytes) -> list[Message]:

@@ -224,7 +224,7 @@ class Inbound:
 
     def _piece(self, keypair: Keypair, header: Header, datagram: memoryview) -> None:
         table, ledger = self._reassembly, self._ledger
-        taken = table.take(header, datagram[HEADER_SIZE:], self._now)
+        taken = table.take(header, datagram[HEADER_SIZE:], self._source, self._now)
         ledger.queued_segments = table.held
         if taken.evicted:
             ledger.drop(DropReason.REASSEMBLY_FULL, taken.evicted)

@@ -2,10 +2,17 @@
 
 Most bursts do (UDP_GRO); this table takes the others: receivers without GRO, reordering, a burst
 that the kernel delivered in two reads. It holds unauthenticated bytes, so it is bounded four
-ways: per burst, per session, in all, and in time. Whoever fills it pushes out its own oldest burst
-first.
+ways: per burst, per session, in all, and in time. Whoever sees a receiver index can send segments
+for it, so whoever fills the table pushes out what is its own:
 
-    (receiver index and lanes, counter) -> [segment 0, None, segment 2, ...], missing 1, expires at
+    a full session    the oldest burst of the source address that has the most in it
+    a full table      the same, in the session that has the most
+
+Segments from different addresses are never put together: nobody spoils a burst of others without
+forging their address. A sender does not change its address within a burst.
+
+    (receiver index and lanes, source, counter) -> [segment 0, None, segment 2, ...], missing 1,
+                                                   expires at
 
 References:
     RFC 8900, section 3.5: why reassembly buffers must be bounded and short-lived.
@@ -13,9 +20,11 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from overlay.drops import DropReason
+from overlay.types import Endpoint
 from overlay.wire.burst import MAX_CIPHERTEXT
 from overlay.wire.header import Header
 
@@ -52,6 +61,10 @@ class _Partial:
         return len(self.pieces) - self.missing
 
 
+_Key = tuple[int, Endpoint | None, int]
+"""Of one burst: receiver index and lanes, source, counter."""
+
+
 class Reassembly:
     """The bounded table of incomplete bursts.
 
@@ -66,18 +79,19 @@ class Reassembly:
         self._total = total
         self._expires_after = expires_after
         # Insertion order is age, because every burst has the same life.
-        self._bursts: dict[tuple[int, int], _Partial] = {}
+        self._bursts: dict[_Key, _Partial] = {}
         self._counts: dict[int, int] = {}
         self.held = 0
         """Segments waiting now."""
         self._incomplete: dict[int, int] = {}
 
-    def take(self, header: Header, piece: memoryview, now: float) -> Taken:
+    def take(self, header: Header, piece: memoryview, source: Endpoint | None, now: float) -> Taken:
         """Add one segment of a burst with more than one.
 
         Args:
             header: its decoded header; `index <= last < MAX_SEGMENTS` was checked.
             piece: its ciphertext, copied here; at most what one datagram holds.
+            source: where it seems to come from; None where it does not matter.
             now: monotonic seconds.
 
         Returns:
@@ -86,7 +100,7 @@ class Reassembly:
         """
         # Each pair of lanes counts by itself.
         session = header.receiver | header.lane << 32
-        key = (session, header.counter)
+        key = (session, source, header.counter)
         partial = self._bursts.get(key)
         evicted = 0
         if partial is None:
@@ -111,13 +125,16 @@ class Reassembly:
         return Taken(b"".join(pieces), len(pieces), evicted=evicted)
 
     def _make_room(self, session: int) -> int:
-        if self._counts.get(session, 0) >= self._per_session:
-            return self._remove(next(key for key in self._bursts if key[0] == session))
-        if len(self._bursts) >= self._total:
-            return self._remove(next(iter(self._bursts)))
-        return 0
+        if self._counts.get(session, 0) < self._per_session:
+            if len(self._bursts) < self._total:
+                return 0
+            session = max(self._counts, key=self._counts.__getitem__)
+        own = [key for key in self._bursts if key[0] == session]
+        by_source = Counter(source for _, source, _ in own)
+        fullest = max(by_source, key=by_source.__getitem__)
+        return self._remove(next(key for key in own if key[1] == fullest))
 
-    def _remove(self, key: tuple[int, int]) -> int:
+    def _remove(self, key: _Key) -> int:
         partial = self._bursts.pop(key)
         left = self._counts[key[0]] - 1
         if left:

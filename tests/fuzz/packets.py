@@ -149,7 +149,7 @@ def reassembly(data: bytes) -> None:
         if not index <= last < MAX_SEGMENTS:
             continue
         head = Header(TYPE_DATA, index=index, last=last, receiver=session & 3, counter=counter & 3)
-        table.take(head, memoryview(bytes(size * 8)), now)
+        table.take(head, memoryview(bytes(size * 8)), None, now)
         table.check_invariants()
         now += wait / 512
         if wait & 1:

@@ -35,7 +35,7 @@ class Bench:
         """One burst that is given up at `now`."""
         self._counter += 1
         header = Header(TYPE_DATA, 0, 3, 0, receiver, self._counter)
-        self.table.take(header, memoryview(b"piece"), now - 1.0)
+        self.table.take(header, memoryview(b"piece"), None, now - 1.0)
         self.table.expire(now)
 
     def said(self, now: float) -> list[tuple[NodeId, int]]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from overlay.drops import DropReason
+from overlay.types import Endpoint
 from overlay.wire.burst import MAX_CIPHERTEXT
 from overlay.wire.header import MAX_SEGMENTS, TYPE_DATA, Header
 from overlay.wire.reassembly import Reassembly, Taken
@@ -24,10 +27,11 @@ def take(
     receiver: int = 1,
     counter: int = 1,
     piece: bytes = b"x",
+    source: Endpoint | None = None,
     now: float = 0.0,
 ) -> Taken:
     header = Header(TYPE_DATA, index, last, 0, receiver, counter)
-    taken = reassembly.take(header, memoryview(piece), now)
+    taken = reassembly.take(header, memoryview(piece), source, now)
     reassembly.check_invariants()
     return taken
 
@@ -82,7 +86,7 @@ def test_the_same_counter_under_another_session_is_another_burst():
 def test_the_buffer_of_a_segment_may_be_reused_at_once():
     reassembly = table()
     buffer = bytearray(b"ab")
-    reassembly.take(Header(TYPE_DATA, 0, 1, 0, 1, 1), memoryview(buffer), 0.0)
+    reassembly.take(Header(TYPE_DATA, 0, 1, 0, 1, 1), memoryview(buffer), None, 0.0)
     buffer[:] = b"AB"
     assert take(reassembly, index=1, last=1, piece=b"c").ciphertext == b"abc"
 
@@ -132,12 +136,42 @@ def test_a_session_over_its_bound_pushes_out_its_own_oldest_burst():
     assert take(reassembly, index=2, last=2, receiver=9, counter=0).ciphertext == b"xxx"
 
 
-def test_a_full_table_pushes_out_the_oldest_burst_of_all():
-    reassembly = table(per_session=2, total=2)
+OTHER = Endpoint("203.0.113.9", 999)
+
+
+def test_a_full_table_pushes_out_the_oldest_burst_of_the_session_that_has_the_most():
+    reassembly = table(per_session=3, total=4)
     take(reassembly, index=0, last=1, receiver=1)
-    take(reassembly, index=0, last=1, receiver=2)
+    for counter in range(3):
+        take(reassembly, index=0, last=1, receiver=2, counter=counter)
     assert take(reassembly, index=0, last=1, receiver=3) == Taken(evicted=1)
-    assert take(reassembly, index=1, last=1, receiver=2).ciphertext == b"xx"
+    assert take(reassembly, index=1, last=1, receiver=1).ciphertext == b"xx", "the oldest of all"
+    assert take(reassembly, index=1, last=1, receiver=2, counter=1).ciphertext == b"xx"
+
+
+def test_who_sees_an_index_cannot_push_out_the_bursts_of_its_owner():
+    """A stranger fills a session from its own address, while a burst of the peer is on its way."""
+    reassembly = table()
+    take(reassembly, index=0, last=1, counter=1)
+    for counter in range(10, 2000):
+        take(reassembly, index=0, last=63, counter=counter, source=OTHER)
+    assert take(reassembly, index=1, last=1, counter=1).ciphertext == b"xx"
+
+
+def test_who_sees_ten_indexes_cannot_push_out_the_bursts_of_other_sessions():
+    reassembly = table()
+    take(reassembly, index=0, last=1, receiver=99)
+    for counter in range(200):
+        for receiver in range(10):
+            take(reassembly, index=0, last=63, receiver=receiver, counter=counter)
+    assert take(reassembly, index=1, last=1, receiver=99).ciphertext == b"xx"
+
+
+def test_a_segment_from_another_address_does_not_spoil_a_burst():
+    reassembly = table()
+    take(reassembly, index=0, last=1, piece=b"a")
+    assert take(reassembly, index=1, last=1, piece=b"evil", source=OTHER) == Taken()
+    assert take(reassembly, index=1, last=1, piece=b"b").ciphertext == b"ab"
 
 
 def test_a_segment_of_a_known_burst_pushes_nothing_out():
@@ -184,7 +218,9 @@ def test_a_burst_that_became_whole_was_not_given_up():
 
 # -- everything at once, against a model -----------------------------------------------------------
 
-PER_SESSION, TOTAL = 2, 4
+PER_SESSION, TOTAL = 3, 5
+
+Key = tuple[int, Endpoint, int]
 
 
 class Machine(RuleBasedStateMachine):
@@ -193,32 +229,38 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.table = table(per_session=PER_SESSION, total=TOTAL)
-        self.model: list[tuple[tuple[int, int], int, dict[int, bytes], float]] = []
+        self.model: list[tuple[Key, int, dict[int, bytes], float]] = []
+        self.sessions: list[int] = []
         self.now = 0.0
         self.taken = self.gone = 0
 
     @rule(
         receiver=st.integers(0, 2),
+        port=st.integers(1, 2),
         counter=st.integers(0, 4),
         last=st.sampled_from([1, 1, 1, 2]),
         index=st.integers(0, 2),
         piece=st.binary(max_size=3) | st.just(bytes(40_000)),
     )
-    def take(self, receiver: int, counter: int, last: int, index: int, piece: bytes) -> None:
+    def take(
+        self, receiver: int, port: int, counter: int, last: int, index: int, piece: bytes
+    ) -> None:
         index = min(index, last)
         self.taken += 1
+        source = Endpoint("192.0.2.1", port)
         header = Header(TYPE_DATA, index, last, 0, receiver, counter)
-        taken = self.table.take(header, memoryview(piece), self.now)
-        assert taken == self.expected((receiver, counter), index, last, piece)
+        taken = self.table.take(header, memoryview(piece), source, self.now)
+        assert taken == self.expected((receiver, source, counter), index, last, piece)
         self.gone += taken.evicted + taken.segments + (taken.drop is not None)
 
-    def expected(self, key: tuple[int, int], index: int, last: int, piece: bytes) -> Taken:
+    def expected(self, key: Key, index: int, last: int, piece: bytes) -> Taken:
         burst = next((burst for burst in self.model if burst[0] == key), None)
         evicted = 0
         if burst is None:
             evicted = self.make_room(key[0])
             burst = (key, last, {}, self.now + LIFE)
             self.model.append(burst)
+            self.follow()
         held = burst[2]
         if burst[1] != last:
             return Taken(drop=DropReason.BAD_HEADER)
@@ -230,24 +272,37 @@ class Machine(RuleBasedStateMachine):
         if len(held) <= last:
             return Taken(evicted=evicted)
         self.model.remove(burst)
+        self.follow()
         return Taken(b"".join(held[at] for at in range(last + 1)), last + 1, evicted=evicted)
 
     def make_room(self, receiver: int) -> int:
         own = [burst for burst in self.model if burst[0][0] == receiver]
-        if len(own) >= PER_SESSION:
-            victim = own[0]
-        elif len(self.model) >= TOTAL:
-            victim = self.model[0]
-        else:
-            return 0
+        if len(own) < PER_SESSION:
+            if len(self.model) < TOTAL:
+                return 0
+            held = Counter(burst[0][0] for burst in self.model)
+            # Where several have as much, the one that has had some for longest.
+            fullest = max(self.sessions, key=lambda session: held[session])
+            own = [burst for burst in self.model if burst[0][0] == fullest]
+        sources = Counter(burst[0][1] for burst in own)
+        most = max(sources, key=lambda source: sources[source])
+        victim = next(burst for burst in own if burst[0][1] == most)
         self.model.remove(victim)
+        self.follow()
         return len(victim[2])
+
+    def follow(self) -> None:
+        """Sessions with a burst, in the order in which they came to have one."""
+        present = [burst[0][0] for burst in self.model]
+        self.sessions = [session for session in self.sessions if session in present]
+        self.sessions += [one for one in dict.fromkeys(present) if one not in self.sessions]
 
     @rule(after=st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0]))
     def expire(self, after: float) -> None:
         self.now += after
         lost = sum(len(burst[2]) for burst in self.model if burst[3] <= self.now)
         self.model = [burst for burst in self.model if burst[3] > self.now]
+        self.follow()
         assert self.table.expire(self.now) == lost
         self.gone += lost
 
@@ -269,8 +324,8 @@ def test_lanes_with_the_same_index_and_counter_are_kept_apart():
     reassembly = table(per_session=1)
     for lane in (0x01, 0x11):
         first = Header(TYPE_DATA, 0, 1, lane, 1, 1)
-        assert reassembly.take(first, memoryview(bytes([lane])), 0.0) == Taken()
+        assert reassembly.take(first, memoryview(bytes([lane])), None, 0.0) == Taken()
     for lane in (0x11, 0x01):
         second = Header(TYPE_DATA, 1, 1, lane, 1, 1)
-        taken = reassembly.take(second, memoryview(b"end"), 0.0)
+        taken = reassembly.take(second, memoryview(b"end"), None, 0.0)
         assert taken == Taken(bytes([lane]) + b"end", 2)
