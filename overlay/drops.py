@@ -29,7 +29,7 @@ class DropReason(StrEnum):
     UNKNOWN_TYPE = "unknown_type"  #: the type is none of ours
     BAD_HEADER = "bad_header"  #: index over last, last over the limit, wrong lane, too many bytes
     UNKNOWN_INDEX = "unknown_index"  #: no session has this receiver index
-    REPLAYED = "replayed"  #: the counter was seen, or is older than the window
+    REPLAYED = "replayed"  #: the counter was seen, is too old for the window, or too high
     BAD_TAG = "bad_tag"  #: the AEAD did not verify
     OVERLAY_SOURCE = "overlay_source"  #: a handshake from inside the pod network: never an underlay
     BAD_HANDSHAKE = "bad_handshake"  #: a handshake message that proves nothing

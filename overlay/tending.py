@@ -4,6 +4,7 @@
                                         longer ago                    Goodbye, and all is forgotten
     sent, and nothing came back for     `silent_after`                a new handshake
     received, and nothing sent for      `ALIVE_AFTER`                 an empty burst
+    `REKEY_COUNTER` bursts under the keypair                          a new handshake
 
 A node has sessions only with those it has something to say to. They are made when something is to
 be sent (`overlay.peering`) and end here, so that what a node keeps grows with its conversations and
@@ -92,7 +93,9 @@ class Tending:
         elif now - seen.active_at >= self._timing.idle_after and self._peering.is_quiet(node):
             return self._peering.lapse(node, now)
         effects = [] if path.keypair is None else self._show_life(path, seen, now)
-        if self._is_silent(path, seen, now) and not self._is_dead(node):
+        silent = self._is_silent(path, seen, now)
+        worn = path.keypair is not None and path.keypair.worn
+        if (silent or worn) and not self._is_dead(node):
             effects += self._peering.renew(node, now)
         seen.used, seen.sent, seen.heard_at = path.used, _sent(path), path.heard_at
         return effects

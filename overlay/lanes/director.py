@@ -41,6 +41,7 @@ from overlay.lanes.messages import (
     Traffic,
     Use,
     Wanted,
+    Worn,
     decode_report,
     encode,
     route_changes,
@@ -204,6 +205,9 @@ class Director:
                 effects = self._on_traffic(lane, report, now)
             case Wanted(nodes):
                 effects = [effect for node in nodes for effect in self._on_wanted(lane, node, now)]
+            case Worn(nodes):
+                known = [node for node in nodes if self._knows(node)]
+                effects = [effect for node in known for effect in self._peering.renew(node, now)]
             case Probed(node, probe_lane, token) if self._knows(node):
                 effects = [SendControl(node, control.encode(LaneProbeReply(probe_lane, token)))]
             case TooBig(node):

@@ -6,6 +6,7 @@ run the same code, so there is no extension rule; what does not decode is a defe
 
     orders     1 Local  2 Routes  3 Peer  4 PeerGone  5 Key  6 KeyGone  7 Use  8 Down  9 Answered
     reports    1 Ready  2 Stats   3 Traffic  4 Wanted  5 Probed  6 TooBig  7 Failed
+               8 Worn
 """
 
 from __future__ import annotations
@@ -177,7 +178,14 @@ class Failed:
     why: str
 
 
-LaneReport = Ready | Stats | Traffic | Wanted | Probed | TooBig | Failed
+@dataclass(frozen=True, slots=True)
+class Worn:
+    """This lane has used its part of the session's keypairs with these nodes up to the count."""
+
+    nodes: Sequence[NodeId]
+
+
+LaneReport = Ready | Stats | Traffic | Wanted | Probed | TooBig | Failed | Worn
 
 _ORDERS: Final = get_args(Order)
 _REPORTS: Final = get_args(LaneReport)

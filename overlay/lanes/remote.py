@@ -247,6 +247,12 @@ class Remote:
         """Whether packets to the peer can leave now, or there is no session they could use."""
         return not self.live or self.path.keypair is not None
 
+    @property
+    def worn(self) -> bool:
+        """Whether the session's present keypair was used up to the count, as far as it is ours."""
+        keys = self._keys.get(self._current)
+        return keys is not None and any(pair.worn for pair in keys.by_lane.values())
+
     # -- time --------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:

@@ -46,6 +46,7 @@ from overlay.lanes.messages import (
     Traffic,
     Use,
     Wanted,
+    Worn,
     decode_order,
     encode,
     unpack_prefix,
@@ -355,7 +356,9 @@ class LaneWorker:
             if self._reported.get(node) != now:
                 self._reported[node] = now
                 changed.append((node, *now))
+        worn = [node for node, remote in self._remotes.items() if remote.worn][:PER_MESSAGE]
         return [
+            *([encode(Worn(worn))] if worn else []),
             encode(Stats(view.received, view.sent, view.queued, [*view.drops.items()], cpu)),
             *(
                 encode(Traffic(changed[at : at + PER_MESSAGE]))

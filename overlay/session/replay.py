@@ -30,6 +30,10 @@ from typing import Final
 WINDOW: Final = 8192
 """Counters remembered, the highest one included (a count of bursts, not of bytes)."""
 
+REJECT_COUNTER: Final = 1 << 63
+"""No burst is sent or accepted with this counter or above: a nonce must never come twice, and half
+the space is more than any line could send in the life of a keypair."""
+
 # -- implementation --------------------------------------------------------------------------------
 
 FIRST: Final = 64
@@ -62,7 +66,9 @@ class ReplayWindow:
             counter: 0 <= counter < 2**64.
         """
         highest = self.highest
-        return counter > highest or (counter > highest - WINDOW and not self._seen[counter & _MASK])
+        if counter > highest:
+            return counter < REJECT_COUNTER
+        return counter > highest - WINDOW and not self._seen[counter & _MASK]
 
     def accept(self, counter: int) -> bool:
         """Record `counter`; report whether it was new.
@@ -71,8 +77,8 @@ class ReplayWindow:
             counter: 0 <= counter < 2**64.
 
         Returns:
-            False, and nothing changes, for a duplicate or a counter `WINDOW` or more behind the
-            highest.
+            False, and nothing changes, for a duplicate, a counter `WINDOW` or more behind the
+            highest, or one from `REJECT_COUNTER` on.
 
         >>> window = ReplayWindow()
         >>> [window.accept(counter) for counter in (0, 2, 1, 2, 9000, 808, 809)]
@@ -80,6 +86,8 @@ class ReplayWindow:
         """
         ahead = counter - self.highest
         if ahead > 0:
+            if counter >= REJECT_COUNTER:
+                return False
             if ahead > 1:
                 self._skip(ahead)
             self.highest = counter

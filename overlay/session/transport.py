@@ -27,16 +27,17 @@ from cryptography.exceptions import InvalidTag
 
 from overlay.drops import DropReason
 from overlay.errors import AuthError, CapacityError
-from overlay.session.replay import ReplayWindow
+from overlay.session.replay import REJECT_COUNTER, ReplayWindow
 from overlay.session.suites import NONCE_SIZE, Buffer, lane_key, make_aead, transport_key
 from overlay.types import NodeId
 from overlay.wire.handshake import Suite
 
 # -- specification ---------------------------------------------------------------------------------
 
-REJECT_COUNTER: Final = 1 << 63
-"""No burst is sent with this counter or above: a nonce must never come twice, and half the space
-is more than any line could send in the life of a keypair."""
+REKEY_COUNTER: Final = 1 << 24
+"""Bursts in one direction after which a keypair is replaced, however young it is. A burst has at
+most 2^12 blocks of AES, so that is 2^36, which gives an attacker 2^-57 at most: what TLS 1.3 allows
+its records (RFC 8446, section 5.5)."""
 
 
 def lane_byte(sender: int, receiver: int) -> int:
@@ -159,6 +160,15 @@ class Keypair:
     def usable(self, now: float) -> bool:
         """Whether bursts may still be sent and accepted under this keypair."""
         return now < self.expires_at and self.counter < REJECT_COUNTER
+
+    @property
+    def worn(self) -> bool:
+        """Whether so many bursts were sealed with it, in either direction, that it is replaced.
+
+        The initiator should act: the other end waits for a quarter more, so that not both do.
+        """
+        most = REKEY_COUNTER if self.initiator else REKEY_COUNTER * 5 // 4
+        return self.counter >= most or self.replay.highest >= most
 
     def next_counter(self) -> int:
         """Take the counter for one burst; each is given out once.

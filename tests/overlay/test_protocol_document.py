@@ -34,6 +34,7 @@ from overlay.session.timing import (
     rekey_at,
     retry_delay,
 )
+from overlay.session.transport import REKEY_COUNTER
 from overlay.steward import Steward
 from overlay.types import Endpoint, NodeId
 from overlay.views import NodeState
@@ -207,6 +208,8 @@ def test_ages_of_a_keypair_are_those_of_the_code() -> None:
         "reject": expires_at(0.0, Timing()),
     }
     del written["retry"]
+    assert REKEY_COUNTER == 1 << 24
+    assert written.pop("rekey by count") == "2^24 bursts"
     assert {what: float(value.removesuffix(" s")) for what, value in written.items()} == expected
 
 

@@ -12,7 +12,7 @@ from overlay.wire.control import encode
 from overlay.wire.header import TYPE_INITIATION
 from overlay.wire.messages import Probe
 from tests.overlay.test_peering import node_id, path_to, peering_of, sent
-from tests.sim.worlds import settled
+from tests.sim.worlds import carry, settled
 from tests.support.clusters import make_identity
 
 TIMING = Timing()
@@ -168,3 +168,27 @@ def test_what_waits_for_a_session_keeps_its_path(quiet: World) -> None:
     assert peering.is_quiet(peer)
     quiet.run(quiet.now + TIMING.idle_after + 3.0)
     assert peer not in peering.paths
+
+
+def test_a_keypair_that_sealed_much_is_replaced_before_its_time(monkeypatch) -> None:
+    """By its initiator alone, in a second or two, and once."""
+    monkeypatch.setattr("overlay.session.transport.REKEY_COUNTER", 400)
+    world = settled(2)
+    sessions = world["node1"].engine.parts.sessions
+    other = node_id(world, "node2")
+    first = sessions.current(other)
+    while sessions.current(other).counter < 400 and sessions.current(other).replay.highest < 400:
+        assert sessions.current(other) is first
+        carry(world, "node1", "node2")
+        world.run(world.now + 0.01)
+    began, initiations = (
+        world.now,
+        sum(one[0] == TYPE_INITIATION for one in world.trace.datagrams()),
+    )
+    assert began - first.created_at < TIMING.rekey_after / 4
+    world.run(began + 2.5)
+    second = sessions.current(other)
+    assert second is not first
+    assert sum(one[0] == TYPE_INITIATION for one in world.trace.datagrams()) == initiations + 1
+    world.run(began + 10.0)
+    assert sessions.current(other) is second

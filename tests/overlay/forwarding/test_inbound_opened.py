@@ -6,7 +6,7 @@ import pytest
 
 from overlay.forwarding.flow import MAX_FLOWS
 from overlay.forwarding.inbound import Control, Handshake, Moved, Proven
-from overlay.session.transport import REJECT_COUNTER
+from overlay.session.replay import REJECT_COUNTER
 from overlay.types import Endpoint
 from overlay.wire.burst import BlockKind, block
 from overlay.wire.header import TYPE_COOKIE_REPLY, TYPE_INITIATION, TYPE_RESPONSE
@@ -240,5 +240,20 @@ def test_a_node_without_a_path_delivers_no_packets(pair: Pair):
 
 def test_the_highest_counters_are_just_counters(pair: Pair):
     pair.alice.peers[BOB].keypair.counter = REJECT_COUNTER - 1
+    pair.bob.receive(burst(pair, packet4(ALICE, BOB)), source=HERE)
+    assert len(pair.bob.delivered) == 1
+
+
+def test_a_counter_that_nobody_may_send_is_refused_before_it_is_opened(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("overlay.session.transport.REJECT_COUNTER", 1 << 64)
+    pair.alice.peers[BOB].keypair.counter = REJECT_COUNTER
+    datagram = burst(pair, packet4(ALICE, BOB))
+    monkeypatch.undo()
+    pair.bob.receive(datagram, source=HERE)
+    assert pair.bob.delivered == []
+    assert pair.bob.lost() == {"replayed": 1}
+    pair.alice.peers[BOB].keypair.counter = 0
     pair.bob.receive(burst(pair, packet4(ALICE, BOB)), source=HERE)
     assert len(pair.bob.delivered) == 1

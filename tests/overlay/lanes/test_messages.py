@@ -34,6 +34,7 @@ from overlay.lanes.messages import (
     Traffic,
     Use,
     Wanted,
+    Worn,
     decode_order,
     decode_report,
     encode,
@@ -65,6 +66,7 @@ REPORTS: list[LaneReport] = [
     Probed(NODE, 2, 5),
     TooBig(NODE),
     Failed("the port is in use"),
+    Worn([NODE]),
 ]
 
 

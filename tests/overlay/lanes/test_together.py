@@ -281,3 +281,35 @@ def test_whatever_happens_no_nonce_and_no_packet_comes_twice_and_lanes_recover(
             packet = net.send(source, lane, 1 - source)
             net.run(0.1)
             assert net.arrived(packet, 1 - source) == 1
+
+
+def test_a_lane_that_sealed_much_has_the_session_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = ready(2, 2)
+    near, far = net.nodes[0], net.node_id(1)
+    worker, sessions = near.workers[1], near.engine.parts.sessions
+    pair = worker._paths[far].keypair
+    assert pair is not None
+    monkeypatch.setattr("overlay.session.transport.REKEY_COUNTER", 1000)
+    # What the other end's lane 1 has opened must not move it first: nobody asks it for reports.
+    while pair.counter < 1000:
+        net.send(0, 1, 1)
+        net.run(0.001)
+        report(net, 0, 1)
+        assert worker._paths[far].keypair is pair
+    before = sessions.current(far)
+    report(net, 0, 1)
+    report(net, 0, 1)  # the handshake that it asks for runs already
+    net.run(1.0)
+    after = sessions.current(far)
+    assert after is not before
+    assert worker._paths[far].keypair.local_index == after.local_index
+    report(net, 0, 1)
+    net.run(3.0)
+    assert sessions.current(far) is after
+
+
+def report(net: LaneNet, number: int, lane: int) -> None:
+    """What the process of a lane does every second."""
+    node = net.nodes[number]
+    for one in node.workers[lane].stats(0.0):
+        node.act(0, node.engine.on_lane(lane, one, net.now))

@@ -6,7 +6,138 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.session.replay import FIRST, WINDOW, ReplayWindow
+from overlay.session.replay import FIRST, REJECT_COUNTER, WINDOW, ReplayWindow
+
+OUT = WINDOW
+"""So far behind the highest counter that it is out of the window; one less is still inside."""
+
+END = REJECT_COUNTER
+"""The first counter that may not be sent."""
+
+HIGH = 1 << 32
+"""Where a counter of 32 bits would begin anew."""
+
+# Per table: counters in the order in which they arrive, and whether each is taken. What is looked
+# at is what WireGuard's self-test of its counters looks at, with our window and our limit.
+TABLES: dict[str, list[tuple[int, bool]]] = {
+    "zero is a counter like any other": [(0, True), (0, False), (1, True), (0, False)],
+    "nothing but zero, then far ahead": [(0, True), (OUT, True), (0, False), (1, True)],
+    "late by a few": [(5, True), (3, True), (4, True), (3, False), (5, False), (4, False)],
+    "the edge of the window, the highest being the first above": [
+        (OUT, True),
+        (OUT - 1, True),
+        (OUT - 1, False),
+        (2, True),
+        (2, False),
+        (1, True),
+        (0, False),
+    ],
+    "the edge moves with the highest": [
+        (OUT, True),
+        (1, True),
+        (OUT + 16, True),
+        (16, False),
+        (17, True),
+        (17, False),
+        (OUT + 16, False),
+    ],
+    "a jump over several windows, and all around the new edge": [
+        (10, True),
+        (4 * OUT, True),
+        (3 * OUT + 1, True),
+        (3 * OUT + 1, False),
+        (3 * OUT, False),
+        (3 * OUT - 1, False),
+        (3 * OUT + 2, True),
+        (10, False),
+        (0, False),
+    ],
+    "a jump by exactly one window, and by one less": [
+        (7, True),
+        (7 + OUT, True),
+        (7, False),
+        (8, True),
+        (8 + OUT, True),
+        (8 + 2 * OUT - 1, True),
+        (8 + OUT, False),
+        (9 + OUT, True),
+    ],
+    "past 32 bits": [
+        (HIGH - 1, True),
+        (0, False),
+        (HIGH, True),
+        (HIGH, False),
+        (HIGH - 1, False),
+        (HIGH - 2, True),
+        (HIGH + OUT - 1, True),
+        (HIGH, False),
+        (HIGH + 1, True),
+        (2 * HIGH, True),
+        (HIGH + 2, False),
+        (2 * HIGH - OUT + 1, True),
+        (2 * HIGH - OUT, False),
+    ],
+    "the last that may be sent, and what is beyond it": [
+        (END, False),
+        (END + 1, False),
+        (0, True),
+        (END - 1, True),
+        (END, False),
+        (END - 1, False),
+        (END - 2, True),
+        (END + 1, False),
+        (END + OUT, False),
+        ((1 << 64) - 1, False),
+        (END - 2, False),
+        (END - OUT, True),
+        (END - OUT - 1, False),
+        (0, False),
+    ],
+    "what is beyond the limit does not move the window": [
+        (3, True),
+        ((1 << 64) - 1, False),
+        (END, False),
+        (2, True),
+        (4, True),
+    ],
+    "a whole window in order, then what came before it": [
+        *((counter, True) for counter in range(1, OUT)),
+        (0, True),
+        (0, False),
+    ],
+    "one more than a window in order, then what came before it": [
+        *((counter, True) for counter in range(2, OUT + 1)),
+        (1, True),
+        (0, False),
+    ],
+    "a whole window backwards": [
+        *((counter, True) for counter in range(OUT, 0, -1)),
+        *((counter, False) for counter in range(OUT, 0, -1)),
+        (0, False),
+    ],
+    "a whole window backwards, the one above it, the one below it": [
+        *((counter, True) for counter in range(OUT - 1, 0, -1)),
+        (OUT, True),
+        (0, False),
+    ],
+    "a whole window backwards down to zero, the one above it": [
+        *((counter, True) for counter in range(OUT - 1, -1, -1)),
+        (OUT, True),
+        (0, False),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_counters_are_taken_as_the_table_says(name):
+    window = ReplayWindow()
+    for step, (counter, taken) in enumerate(TABLES[name]):
+        assert window.check(counter) is taken, f"step {step}: {counter}"
+        assert window.accept(counter) is taken, f"step {step}: {counter}"
+
+
+def test_the_window_has_room_for_eight_thousand_bursts():
+    assert WINDOW >= 8000
 
 
 class SlowWindow:
@@ -17,7 +148,8 @@ class SlowWindow:
         self.accepted: set[int] = set()
 
     def check(self, counter: int) -> bool:
-        return counter > self.highest - WINDOW and counter not in self.accepted
+        inside = self.highest - WINDOW < counter < REJECT_COUNTER
+        return inside and counter not in self.accepted
 
     def accept(self, counter: int) -> bool:
         if not self.check(counter):
@@ -35,6 +167,7 @@ STEPS = st.one_of(
     st.integers(WINDOW - 5, WINDOW + 5),
     st.integers(-2 * WINDOW, 2 * WINDOW),
     st.integers(0, 1 << 40),
+    st.integers(REJECT_COUNTER - 3, REJECT_COUNTER + 3),
 )
 
 
@@ -61,6 +194,7 @@ def test_checking_changes_nothing():
     window = ReplayWindow()
     window.accept(10)
     assert window.check(1 << 62)
+    assert not window.check(1 << 63)
     assert window.highest == 10
     assert window.accept(9)
 
@@ -97,9 +231,9 @@ def test_a_jump_over_the_whole_window_forgets_the_old_slots():
 
 def test_the_largest_counters_are_handled():
     window = ReplayWindow()
-    assert window.accept((1 << 64) - 1)
+    assert window.accept(REJECT_COUNTER - 1)
     assert not window.check(0)
-    assert window.accept((1 << 64) - WINDOW)
+    assert window.accept(REJECT_COUNTER - WINDOW)
 
 
 def test_a_window_grows_with_what_it_has_seen_and_no_further():

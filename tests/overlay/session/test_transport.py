@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from overlay.drops import DropReason
 from overlay.errors import AuthError, CapacityError
+from overlay.session.replay import REJECT_COUNTER
 from overlay.session.suites import Suite, transport_key
-from overlay.session.transport import REJECT_COUNTER, Keypair
+from overlay.session.transport import REKEY_COUNTER, Keypair
 
 KEYS = (b"\x11" * 32, b"\x22" * 32)
 SUITES = list(Suite)
@@ -100,6 +101,22 @@ def test_counters_are_given_out_once_and_end_at_the_rejection_limit():
     with pytest.raises(CapacityError) as refusal:
         keypair.next_counter()
     assert refusal.value.limit == "counter"
+
+
+def test_a_keypair_wears_out_in_either_direction_and_for_the_initiator_first():
+    initiator, responder = ends()
+    assert not initiator.worn
+    initiator.counter = responder.counter = REKEY_COUNTER - 1
+    assert not initiator.worn
+    initiator.counter = responder.counter = REKEY_COUNTER
+    assert initiator.worn
+    assert not responder.worn
+    responder.counter = REKEY_COUNTER * 5 // 4
+    assert responder.worn
+    receiving, _ = ends()
+    receiving.replay.accept(REKEY_COUNTER)
+    assert receiving.worn
+    assert receiving.usable(100.0)
 
 
 def test_a_keypair_is_not_usable_once_it_expired():
