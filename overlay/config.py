@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from overlay.types import Prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -157,6 +159,10 @@ class Settings:
     offloads: tuple[str, ...] = ()
     """What the ports do: `udp_gso` and `udp_gro` of the socket; `checksum`, `tso`, `uso` of the
     TUN."""
+
+    routes: tuple[Prefix, ...] = ()
+    """Outside prefixes to advertise, at start, as far as the certificate allows; `Engine.on_routes`
+    changes it."""
 
     prefer_aes: bool = True
     """Whether this machine has AES instructions; ChaCha20-Poly1305 is chosen where one end lacks

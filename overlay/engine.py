@@ -25,7 +25,6 @@ from overlay.agenda import earliest
 from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import usable_endpoint
 from overlay.catalog.removals import removal_item
 from overlay.config import Settings
 from overlay.conflict import Conflict
@@ -210,7 +209,7 @@ class Engine(Requests):
 
     def _on_arrival(self, arrival: Arrival, source: Endpoint, now: float) -> list[Effect]:
         self.parts.tell_time(now)
-        if not isinstance(arrival, Control) and not usable_endpoint(source, self.cluster):
+        if not isinstance(arrival, Control) and not self.parts.outside.is_underlay(source):
             # The pod network must never carry itself. What such a peer says under a session it
             # has already is heard; its address is not taken.
             if isinstance(arrival, Handshake):

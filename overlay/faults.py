@@ -27,6 +27,8 @@ class Fault(StrEnum):
     MALFORMED_BURST = "malformed-burst"
     FOREIGN_SOURCE = "foreign-source"
     FOREIGN_DESTINATION = "foreign-destination"
+    ROUTE_NOT_CERTIFIED = "route-not-certified"
+    ROUTE_FORBIDDEN = "route-forbidden"
 
 
 WRONGS: Final[Mapping[Fault, str]] = {
@@ -41,6 +43,8 @@ WRONGS: Final[Mapping[Fault, str]] = {
     Fault.MALFORMED_BURST: "it sent a burst whose blocks do not add up",
     Fault.FOREIGN_SOURCE: "it sent packets from addresses that are not its own",
     Fault.FOREIGN_DESTINATION: "it sent packets to addresses that are not at their receiver",
+    Fault.ROUTE_NOT_CERTIFIED: "it advertises a network that its certificate does not allow",
+    Fault.ROUTE_FORBIDDEN: "it advertises a default route, or what belongs to the cluster",
 }
 """Each fault in a clause, for people."""
 

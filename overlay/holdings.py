@@ -13,10 +13,12 @@ Error contract: an operation that raises has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
+from dataclasses import replace
 from typing import Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import deed_item
+from overlay.catalog.outside import announced, outside_of
 from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, PodEntry, pack_record, seal_record
 from overlay.catalog.removals import NO_REMOVALS
 from overlay.complaints import Complaint
@@ -29,7 +31,7 @@ from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.keys import SIGNATURE_SIZE
 from overlay.resting import stored_rests
 from overlay.state import MAX_NETNS, NodeState, StoredPod
-from overlay.types import Address, BlockIndex, Endpoint, NodeId
+from overlay.types import Address, BlockIndex, Endpoint, NodeId, Prefix
 from overlay.versions import TOMBSTONE, Versions
 from overlay.wire.certificate import Identity, check_name
 from overlay.wire.items import Item
@@ -74,23 +76,20 @@ class Holdings:
         limits: Limits,
         quarantine: float = Timing().quarantine,
     ) -> None:
-        self._identity = identity
-        self._catalog = catalog
-        self._plan = plan
+        self._identity, self._catalog, self._plan = identity, catalog, plan
         self._software, self._is_authority = software, is_authority
         self._limits = limits
         self.versions = Versions(catalog, identity.node, state.boot)
         self._announced_free, self._announced_removals = 0, NO_REMOVALS
         self._free_counted, self._free_count = (-1, -1, -1), 0
         self.complaints: tuple[Complaint, ...] = ()  # what the record says of others
-        self.told = state.told
+        self.told, self.left = state.told, state.left
         self.endpoints: tuple[Endpoint, ...] = ()
-        self.left = state.left
+        self.routes: tuple[Prefix, ...] = ()  # outside ones, as the operator wants them
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
         self.pods: dict[str, StoredPod] = {pod.name: pod for pod in state.pods}
-        self.quarantine = quarantine
+        self.quarantine, self.allocator = quarantine, Allocator(plan, quarantine)
         self.resting: Set[BlockIndex] = frozenset()  # blocks (`overlay.ipam.returned`)
-        self.allocator = Allocator(plan, quarantine)
         for block in self.blocks_in_use:
             self.allocator.add_block(block)
         for pod in state.pods:
@@ -359,14 +358,15 @@ class Holdings:
             PodEntry(p.name, p.block, p.host, p.since) for _, p in sorted(self.pods.items())
         )
         own, blocks = self._identity.certificate, tuple(self.blocks_in_use)
-        said = content or NodeRecord(own, 0, self.endpoints, blocks, pods=pods)
-        record = NodeRecord(
+        routes = announced(self.routes, own.routes, self._plan.cluster)
+        endpoints = outside_of(self.endpoints, routes)
+        said = content or NodeRecord(own, 0, endpoints, blocks, pods=pods, routes=routes)
+        told = replace(
+            said,
             certificate=own,
             version=version,
             endpoints=said.endpoints[:ENDPOINTS_MAX],
-            blocks_in_use=said.blocks_in_use,
             free_blocks=0 if conflict else self._announced_free,
-            pods=said.pods,
             software=self._software,
             is_authority=self._is_authority,
             # Whoever uses those blocks must itself know of a removal.
@@ -376,7 +376,7 @@ class Holdings:
             resumed=self.versions.resumed,
             complaints=() if conflict else self.complaints,
         )
-        return pack_record(record)
+        return pack_record(told)
 
     def check_invariants(self) -> None:
         """Assert that pods and allocator agree. For tests."""

@@ -1,6 +1,6 @@
 """From gossip items to routes and peers: the one way in which the cluster's state takes effect.
 
-    items learned --> catalog --> routes          (who owns which prefix)
+    items learned --> catalog --> routes          (who owns which prefix, or takes packets there)
                           |-----> peers           (those we talk to: new addresses, gone members)
                           '-----> members         (whom to probe)
 
@@ -25,6 +25,7 @@ from overlay.forwarding.inbound import Inbound
 from overlay.forwarding.outbound import Outbound
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
+from overlay.outside import Outside
 from overlay.peering import Peering
 from overlay.reminders import Reminders
 from overlay.routing.table import Announcement, RouteTable
@@ -50,6 +51,7 @@ class Knowledge:
 
     Args:
         local: this node, which is neither its own peer nor its own member.
+        outside: decides on outside routes.
         store, catalog: the items, and what they mean.
         gossip, peering: told about members.
         routes: derived from the catalog.
@@ -60,6 +62,7 @@ class Knowledge:
         self,
         *,
         local: NodeId,
+        outside: Outside,
         store: Store,
         catalog: Catalog,
         gossip: Gossip,
@@ -69,6 +72,7 @@ class Knowledge:
         inbound: Inbound,
     ) -> None:
         self._local = local
+        self._outside = outside
         self._store = store
         self._catalog = catalog
         self._gossip = gossip
@@ -177,7 +181,9 @@ class Knowledge:
 
     def tend(self, now: float) -> list[Effect]:
         """Packets prove life as well as probes do."""
-        effects = self.forget_gone(now) + self._reminders.on_look()
+        effects = self.forget_gone(now) + self._reminders.on_look() + self.reroute(now)
+        for node in self._outside.to_call():
+            effects += self._peering.connect(node, now)
         for node, path in self._peering.paths.items():
             if path.heard_at is not None and now - path.heard_at <= TEND_INTERVAL:
                 effects += self._gossip.on_heard(node, path.heard_at, now)
@@ -185,13 +191,26 @@ class Knowledge:
 
     def reroute(self, now: float) -> list[Effect]:
         """Follow the catalog's routes; NetworkChanged if they are not what they were."""
-        catalog = self._catalog.take_route_changes()
-        if not catalog.added and not catalog.removed:
-            return []
-        added = [Announcement(prefix, node, "block") for prefix, node in catalog.added]
-        changes = self._routes.update(added, catalog.removed, now)
+        blocks, outside = self._catalog.take_route_changes(), self._outside.take_changes(now)
+        effects = self._outside.take_reports()
+        if not any((*blocks, *outside)):
+            return effects
+        added = [Announcement(prefix, node, "block") for prefix, node in blocks.added]
+        added += [Announcement(prefix, node, "advertised") for prefix, node in outside.added]
+        changes = self._routes.update(added, (*blocks.removed, *outside.removed), now)
+        effects += self._readdress(now) if any(outside) else []
         if not changes.added and not changes.removed:
-            return []
+            return effects
         self._outbound.forget_flows()
         self._inbound.forget_flows()
-        return [NetworkChanged()]
+        return [NetworkChanged(), *effects]
+
+    def _readdress(self, now: float) -> list[Effect]:
+        """Other addresses of members are of use: what was begun with one that is not, ends."""
+        effects: list[Effect] = []
+        for node in self._outside.affected():
+            path = self._peering.paths.get(node)
+            if path is not None and path.keypair is None:
+                effects += self._peering.lapse(node, now)
+            self._peering.refresh(node)
+        return effects

@@ -64,7 +64,7 @@ class Manners:
     def _look_at_packets(self, now: float) -> None:
         parts = self._parts
         for node, fault, packets, evidence in parts.inbound.strays.judge(
-            parts.routes, parts.local, now
+            parts.routes, parts.local, now, offered=parts.outside.is_offered
         ):
             # Of whom no record is here, nobody can say which addresses are its own.
             if node in parts.catalog.nodes:

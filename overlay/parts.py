@@ -30,6 +30,7 @@ from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
 from overlay.lanes.director import Director
 from overlay.losses import LossReports
+from overlay.outside import Outside
 from overlay.peering import Contact, Peering
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
@@ -100,8 +101,10 @@ class Parts:
         )
         self.outbound.find = self.inbound.find = self.peering.path_to
         self.tending = Tending(self.peering, settings.timing, self.gossip.is_dead)
+        self.outside = self._make_outside(cluster)
         self.knowledge = Knowledge(
             local=identity.node,
+            outside=self.outside,
             store=self.store,
             catalog=self.catalog,
             gossip=self.gossip,
@@ -178,8 +181,20 @@ class Parts:
             coalescer=Coalescer(tso="tso" in settings.offloads, uso="uso" in settings.offloads),
         )
 
+    def _make_outside(self, cluster: Cluster) -> Outside:
+        return Outside(
+            local=self.local,
+            cluster=cluster,
+            catalog=self.catalog,
+            paths=self.paths,
+            answered=self.peering.answered,
+            endpoints=lambda: self.holdings.endpoints,
+            name_of=self.name_of,
+            complaints=self.complaints,
+        )
+
     def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:
-        return Holdings(
+        holdings = Holdings(
             identity=self._identity,
             catalog=self.catalog,
             plan=self.plan,
@@ -189,6 +204,8 @@ class Parts:
             limits=settings.limits,
             quarantine=settings.timing.quarantine,
         )
+        holdings.routes = settings.routes
+        return holdings
 
     def _make_seeker(self, rng: random.Random) -> BlockSeeker:
         return BlockSeeker(self.catalog, self._identity.node, self.timing, rng, self._is_ready)
@@ -222,7 +239,8 @@ class Parts:
         if record is None or record.left or node == self._identity.node:
             return None
         certificate = record.certificate
-        return Contact(certificate.static, record.endpoints, certificate.not_after)
+        endpoints = tuple(filter(self.outside.is_underlay, record.endpoints))
+        return Contact(certificate.static, endpoints, certificate.not_after)
 
     def _admit(self, item: Item) -> bool:
         wall = None if self._now is None else self.wall.at(self._now)

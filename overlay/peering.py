@@ -97,7 +97,7 @@ class Peering:
         self._settings = settings
         self._candidates: dict[NodeId, tuple[Endpoint, ...]] = {}
         # Latest first. Its record may name others: it is old, or of a machine with its keys.
-        self._answered: dict[NodeId, tuple[Endpoint, ...]] = {}
+        self.answered: dict[NodeId, tuple[Endpoint, ...]] = {}
         # Peers with several addresses, handshake under way: the one tried, and since when.
         self._trying: dict[NodeId, tuple[Endpoint, float]] = {}
         self._waiting: dict[NodeId, deque[bytes]] = {}
@@ -148,7 +148,7 @@ class Peering:
     def forget(self, node: NodeId, now: float) -> list[Effect]:
         """The peer is no member any more."""
         self.sessions.forget(node, now)
-        self._answered.pop(node, None)
+        self.answered.pop(node, None)
         return self._drop(node)
 
     def is_quiet(self, node: NodeId) -> bool:
@@ -233,7 +233,7 @@ class Peering:
 
     def _ways(self, node: NodeId) -> tuple[Endpoint, ...]:
         """Where a peer may be reached: as its record says, and where it answered."""
-        known, answered = self._candidates.get(node, ()), self._answered.get(node, ())
+        known, answered = self._candidates.get(node, ()), self.answered.get(node, ())
         return tuple(dict.fromkeys((*known, *answered)))
 
     def _next_candidate(self, node: NodeId, present: Endpoint | None) -> Endpoint:
@@ -246,8 +246,8 @@ class Peering:
         # It may be of a member whose record is still on its way.
         path = self.path_to(node) or self.paths.setdefault(node, PeerPath(node))
         first = path.keypair is None
-        before = [one for one in self._answered.get(node, ()) if one != endpoint]
-        self._answered[node] = (endpoint, *before)[:ANSWERED]
+        before = [one for one in self.answered.get(node, ()) if one != endpoint]
+        self.answered[node] = (endpoint, *before)[:ANSWERED]
         path.keypair = self.sessions.sending_keypair(node, now)
         if not first and path.endpoint is not None and path.endpoint != endpoint:
             self.takeovers.on_takeover(node, path.endpoint, endpoint, now)

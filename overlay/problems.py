@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from overlay.catalog.outside import NOT_CERTIFIED, TAKEN
 from overlay.complaints import Complaint
 from overlay.ending import Ending
 from overlay.faults import WRONGS
@@ -32,6 +33,8 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_blocks(engine, now),
         *_removals(engine),
         *_doubled(nodes),
+        *_unannounced(engine),
+        *_refused(engine),
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
         *_accused(engine),
@@ -125,6 +128,40 @@ def _doubled(nodes: Sequence[NodeView]) -> Iterator[Problem]:
                 "two machines have signed as that node: a restored or copied state folder",
                 f"stop one of the two, then run muslin ipam claim on {view.name}",
             )
+
+
+def _unannounced(engine: Engine) -> Iterator[Problem]:
+    wanted, certified = engine.parts.holdings.routes, engine.identity.certificate.routes
+    for one in engine.parts.outside.unannounced(wanted, certified):
+        fix = f"take {one.prefix} out of advertise_routes"
+        if one.code == NOT_CERTIFIED:
+            fix = f"ask the authority for a certificate with --route {one.prefix}, or {fix}"
+        yield Problem(one.code, f"outside route {one.prefix} is not advertised", one.why, fix)
+
+
+def _refused(engine: Engine) -> Iterator[Problem]:
+    """What members advertise and this node does not follow; packets go nowhere because of it."""
+    parts = engine.parts
+    for one in parts.outside.refused:
+        name, why = parts.name_of(one.node), one.why
+        other = None if one.other is None else parts.name_of(one.other)
+        fix = f"take it out of advertise_routes of {name}"
+        if one.code == TAKEN:
+            why = f"{other} advertises {why}, and has the better consent or the lower id"
+        elif other is not None:
+            why = f"{why} of {other}"
+            fix = f"give {other} an underlay address elsewhere (--advertise), or {fix}"
+        else:
+            fix = f"{fix}; if that was not its operator, muslin remove {name}"
+        yield Problem(one.code, f"outside route {one.prefix} of {name} is not in force", why, fix)
+    for claim in parts.outside.ignored():
+        name, via = parts.name_of(claim.node), parts.name_of(parts.outside.in_force[claim.prefix])
+        yield Problem(
+            "endpoint-in-route",
+            f"node {name} is not looked for at {claim.endpoint}",
+            f"that is in {claim.prefix}, which is routed to {via}, and {name} never answered there",
+            f"give {name} an underlay address elsewhere (--advertise)",
+        )
 
 
 def _silent(engine: Engine, nodes: Sequence[NodeView], now: float) -> Iterator[Problem]:

@@ -97,6 +97,10 @@ class Requests:
         """This machine's underlay addresses changed."""
         return self._settle(self._steward.on_endpoints(endpoints, now), now)
 
+    def on_routes(self, routes: tuple[Prefix, ...], now: float) -> list[Effect]:
+        """Outside prefixes that this node is to advertise, as far as its certificate allows."""
+        return self._settle(self._steward.on_routes(routes, now), now)
+
     def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
         """The largest packet that this machine's links carry changed, in bytes."""
         return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)

@@ -49,7 +49,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         own_prefixes=_own_prefixes(engine),
         ledger=parts.lanes.books.view(engine.ledger),
         problems=problems_of(engine, nodes, now),
-        gossip=parts.gossip.counters(),
+        gossip={**parts.gossip.counters(), "routes_refused": sum(parts.outside.refusals.values())},
     )
 
 
@@ -63,6 +63,8 @@ def take_local_view(engine: Engine) -> LocalView:
         address6=holdings.address6,
         own_prefixes=fewest_prefixes(plan, holdings.blocks_in_use),
         pods=tuple(pod_view(pod, engine.identity.name, plan) for pod in holdings.pods.values()),
+        outside=engine.parts.outside.others(),
+        own_outside=engine.parts.outside.own(),
     )
 
 

@@ -32,7 +32,7 @@ from overlay.resting import restore_rests
 from overlay.session.transport import Keypair
 from overlay.state import NodeState as StoredState
 from overlay.state import Unstored
-from overlay.types import Endpoint, NodeId
+from overlay.types import Endpoint, NodeId, Prefix
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
@@ -369,6 +369,13 @@ class Steward:
         if endpoints == self.parts.holdings.endpoints:
             return []
         self.parts.holdings.endpoints = endpoints
+        return self.own_changed(now, wait=0.0)
+
+    def on_routes(self, routes: tuple[Prefix, ...], now: float) -> list[Effect]:
+        """The operator wants other outside routes advertised."""
+        if routes == self.parts.holdings.routes:
+            return []
+        self.parts.holdings.routes = routes
         return self.own_changed(now, wait=0.0)
 
 

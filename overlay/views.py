@@ -98,7 +98,8 @@ class RouteView:
     node: str
     via: Endpoint | None
     origin: str
-    """`block`: derived from the ownership of an address block."""
+    """`block`: derived from the ownership of an address block. `advertised`: a network outside of
+    the cluster that the node takes packets to, as the authority has consented."""
     since: float
     """Monotonic seconds when it appeared."""
     stale: bool = False
@@ -188,6 +189,10 @@ class LocalView:
     pod has the address."""
     pods: tuple[PodView, ...]
     """Those of this node."""
+    outside: tuple[Prefix, ...] = ()
+    """Outside prefixes that other nodes take packets to."""
+    own_outside: tuple[Prefix, ...] = ()
+    """Outside prefixes that this node takes packets to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@
     item b"b".. --> titles --+
     item b"a".. --> removed: what the node's record says has no effect any more
 
+Outside routes, which no deed gives, are decided in `overlay.catalog.outside`.
+
 A block is routed to a node iff the node's record lists it in use *and* the titles say that the
 node owns it. Both are needed, and either may arrive first: everything else here is derived from
 the two, so any order of the same items gives the same catalog.
@@ -77,6 +79,7 @@ class Catalog:
             an honest one might have.
         titles: who owns which block.
         generation: grows whenever `routes`, or who may use which block, may have changed.
+        spoken: grows whenever what nodes say of outside routes and of underlay addresses may have.
     """
 
     __slots__ = (
@@ -92,6 +95,7 @@ class Catalog:
         "lie",
         "nodes",
         "removed",
+        "spoken",
         "titles",
     )
 
@@ -113,6 +117,7 @@ class Catalog:
         self.titles = Titles(cluster, limits, self._reader)
         self.generation = 0
         self.lie: Lie | None = None
+        self.spoken = 0
 
     # -- items in ----------------------------------------------------------------------------------
 
@@ -195,6 +200,8 @@ class Catalog:
             return True
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
+        if before is None or _spoken(before) != _spoken(record):
+            self.spoken += 1
         used = before.blocks_in_use if before is not None else ()
         if before is None or used != record.blocks_in_use:
             self.generation += 1
@@ -214,6 +221,7 @@ class Catalog:
         self.removed[removal.node] = removal
         self.departed[removal.node] = record
         self.generation += 1
+        self.spoken += 1
         return True
 
     def _apply_chain(self, block: BlockIndex, item: Item) -> bool:
@@ -361,3 +369,7 @@ def _lie(error: Exception) -> Lie | None:
             return None
         case _:
             return Lie(Fault.MALFORMED_ITEM, str(error))
+
+
+def _spoken(record: NodeRecord) -> tuple[object, ...]:
+    return record.routes, record.endpoints, record.certificate

@@ -7,11 +7,14 @@ One gossip item per node. Only the node can write it, because its key *is* the i
     body     signature 64 || content
     content  [1, version, certificate, left, is_authority, software,
               [[host, port], ...], [block, ...], free_blocks, [[name, block, host, since], ...],
-              removals 8, conflict, resumed, [[node id 32, fault], ...]]
+              removals 8, conflict, resumed, [[node id 32, fault], ...], [prefix, ...]]
 
 The signature (by the node, in context `record`) covers the content as sent. So fields that this
 version does not know can be appended later, and older nodes still check and pass on the whole.
 The version stands inside as well: an item with a falsified version proves nothing.
+
+The prefixes are outside routes that the node advertises, written as in a certificate. A record may
+say anything here: what has effect is decided in `overlay.catalog.outside`, prefix by prefix.
 
 A record with `left` ends after that field. It is a tombstone: the node is gone, its name may be
 certified again, and its old records must not come back to life.
@@ -36,7 +39,7 @@ from overlay.errors import AuthError, CapacityError, ConfigError, ForgedError, W
 from overlay.faults import FAULTS, Fault
 from overlay.ipam.plan import BlockPlan
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, verify
-from overlay.types import BlockIndex, Endpoint, NodeId
+from overlay.types import BlockIndex, Endpoint, NodeId, Prefix
 from overlay.wire.certificate import (
     CERTIFICATE_MAX,
     NAME_MAX,
@@ -44,9 +47,10 @@ from overlay.wire.certificate import (
     Identity,
     check_name,
 )
-from overlay.wire.cluster import Cluster
+from overlay.wire.cluster import Cluster, pack_network
 from overlay.wire.items import Item
 from overlay.wire.packing import MAX_TIME, U8, U16, Fields, pack
+from overlay.wire.routes import advertised_untrusted
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -65,7 +69,7 @@ _CONTEXT: Final = "record"
 _HOST_MAX: Final = 45
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 14
+_FIELDS: Final = 15
 _BOOT_SHIFT: Final = 32
 
 
@@ -110,6 +114,8 @@ class NodeRecord:
     number. Whoever holds a later one of an earlier boot knows that its state is from a backup."""
     complaints: tuple[Complaint, ...] = ()
     """Members that it complains of: its word, and no more than that (`overlay.complaints`)."""
+    routes: tuple[Prefix, ...] = ()
+    """Outside prefixes that it advertises, whether it may or not; at most `ROUTES_MAX`."""
     body: bytes = field(default=b"", repr=False, compare=False)
     """Of the item it was read from, which says the same: of two with one version, the greater
     counts."""
@@ -145,6 +151,7 @@ def sign_record(
     conflict: bool = False,
     resumed: int = 0,
     complaints: Sequence[Complaint] = (),
+    routes: Sequence[Prefix] = (),
     limit: int = RECORD_LIMIT,
 ) -> Item:
     """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
@@ -168,6 +175,7 @@ def sign_record(
         conflict=conflict,
         resumed=resumed,
         complaints=tuple(complaints),
+        routes=tuple(routes),
     )
     return seal_record(identity, version, pack_record(record), limit=limit)
 
@@ -181,6 +189,7 @@ def pack_record(record: NodeRecord) -> bytes:
         fields.append([[pod.name, pod.block, pod.host, pod.since] for pod in record.pods])
         fields += [record.removals, record.conflict, record.resumed]
         fields.append([[one.node, FAULTS.index(one.fault)] for one in record.complaints])
+        fields.append([pack_network(prefix) for prefix in record.routes])
     return pack(fields)
 
 
@@ -295,6 +304,7 @@ def decode_record_untrusted(
         conflict=content.boolean(11),
         resumed=content.integer(12),
         complaints=_complaints(content),
+        routes=advertised_untrusted(content, 14),
         body=item.body,
     )
 

@@ -12,6 +12,7 @@ Only what is dropped anyway comes here, and of each member one packet is remembe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
@@ -69,8 +70,23 @@ class Strays:
         stray.last = now
         stray.count += packets
 
-    def judge(self, routes: Routes, local: NodeId, now: float) -> list[Named]:
-        """Who must have lied. To be called about once a second."""
+    def judge(
+        self,
+        routes: Routes,
+        local: NodeId,
+        now: float,
+        *,
+        offered: Callable[[NodeId, int, int], bool] = lambda _node, _version, _address: False,
+    ) -> list[Named]:
+        """Who must have lied. To be called about once a second.
+
+        Args:
+            routes: whose which address is now.
+            local: this node.
+            now: monotonic seconds.
+            offered: whether a node may take an address (of an IP version) for its own although it
+                is not routed to it here: it advertises it with consent.
+        """
         named: list[Named] = []
         for (node, fault), stray in list(self._strays.items()):
             if now - stray.first < PATIENCE:
@@ -78,8 +94,8 @@ class Strays:
             source, destination = owners(routes, stray.flow)
             lasts = stray.last - stray.first >= PATIENCE
             if fault is Fault.FOREIGN_SOURCE:
-                lies = source != node and (source is not None or lasts)
-                settled = source == node
+                settled = source == node or offered(node, *ends(stray.flow)[:2])
+                lies = not settled and (source is not None or lasts)
             else:
                 lies = destination != local and lasts
                 settled = destination == local

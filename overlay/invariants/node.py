@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from overlay.catalog.outside import consent_for, forbidden
 from overlay.errors import AuthError, WireError
 from overlay.invariants.kinds import Invariant, Scope, Subject
 from overlay.ipam.allocator import Slot
+from overlay.routing.lpm import Place
+from overlay.routing.table import Entry
 
-if TYPE_CHECKING:  # a watch goes through this list; the type alone needs it back
+if TYPE_CHECKING:  # a watch goes through this list; the types alone are needed back
+    from overlay.catalog.records import NodeRecord
     from overlay.invariants.watch import Watch
+    from overlay.parts import Parts
 
 _KEYPAIRS_PER_PEER: Final = 4
 """Next, current, previous, and one of a handshake under way."""
@@ -113,18 +118,34 @@ def _routes_derived(watch: Watch) -> Iterator[str]:
             if routes.home(prefix) != node and parts.catalog.titles.owner(block) == node:
                 yield f"{prefix} is {parts.name_of(node)}'s, and not routed to it"
     for version, place in watch.sample(routes.places()):
-        first, node = routes.first_at(version, place)
-        used = parts.plan.index_at(version, first)
-        record = parts.catalog.nodes.get(node)
-        if node in parts.catalog.removed:
-            why = "was removed"
-        elif used is None or record is None or used not in record.blocks_in_use:
-            why = "does not use it"
-        elif parts.catalog.titles.owner(used) != node:
-            why = "does not own it"
-        else:
-            continue
-        yield f"{routes.at(version, place).prefix} is routed to {parts.name_of(node)}, which {why}"
+        if why := _misplaced(parts, version, place):
+            entry = routes.at(version, place)
+            yield f"{entry.prefix} is routed to {parts.name_of(entry.node)}, which {why}"
+
+
+def _misplaced(parts: Parts, version: int, place: Place) -> str:
+    """Why one of the routes must not be there; empty if it may."""
+    first, node = parts.routes.first_at(version, place)
+    block = parts.plan.index_at(version, first)
+    record = parts.catalog.nodes.get(node)
+    if node in parts.catalog.removed:
+        return "was removed"
+    if block is None:
+        return _unfounded(parts, parts.routes.at(version, place), record)
+    if record is None or block not in record.blocks_in_use:
+        return "does not use it"
+    return "" if parts.catalog.titles.owner(block) == node else "does not own it"
+
+
+def _unfounded(parts: Parts, route: Entry, record: NodeRecord | None) -> str:
+    """The same for a route to the outside."""
+    if record is None or route.prefix not in record.routes:
+        return "does not advertise it"
+    if consent_for(record.certificate.routes, route.prefix) is None:
+        return "has no consent for it"
+    if why := forbidden(route.prefix, parts.plan.cluster):
+        return f"must not have it: {why}"
+    return "" if parts.outside.in_force.get(route.prefix) == route.node else "lost it"
 
 
 def _items_verify(watch: Watch) -> Iterator[str]:
@@ -232,7 +253,8 @@ NODE_INVARIANTS: Final[tuple[Invariant[Watch], ...]] = (
     ),
     _of(
         "routes-derived",
-        "A prefix is routed to the node that owns and uses its block, and to no other.",
+        "A prefix is routed to the node that owns and uses its block, or may advertise it, and to "
+        "no other.",
         Subject.ROUTES,
         _routes_derived,
     ),

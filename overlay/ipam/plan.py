@@ -53,6 +53,7 @@ class BlockPlan:
         remember: how many prefixes of each family are kept once they are made.
 
     Attributes:
+        cluster: as given.
         blocks: how many there are; indexes are 0 <= index < blocks.
         host_bits: bits of a host number.
         last_pod_host: pods have hosts FIRST_POD_HOST to this one, both included.
@@ -61,18 +62,18 @@ class BlockPlan:
     __slots__ = (
         "_base4",
         "_base6",
-        "_cluster",
         "_made4",
         "_made6",
         "_prefix4",
         "_remember",
         "blocks",
+        "cluster",
         "host_bits",
         "last_pod_host",
     )
 
     def __init__(self, cluster: Cluster, remember: int = REMEMBERED) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         # Some prefixes are asked for again and again, and take longer to make than anything done
         # with them.
         self._remember = remember

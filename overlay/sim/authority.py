@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from overlay.keys import SigningKey, StaticKey
 from overlay.sim.site import Membership
-from overlay.types import Entropy
+from overlay.types import Entropy, Prefix
 from overlay.wire.certificate import Identity, issue_certificate
 from overlay.wire.cluster import found_cluster
 
@@ -58,16 +58,26 @@ class Authority:
         identity = self._certified(founder, signing, static, wall=wall, lifetime=lifetime)
         self.founder = Membership(identity, self.cluster, self._psk, self._key)
 
-    def membership(self, name: str, wall: int, lifetime: int) -> Membership:
-        """New keys for `name`, certified from `wall` on for `lifetime` seconds."""
-        identity = self._certified(name, *self._keys(), wall=wall, lifetime=lifetime)
+    def membership(
+        self, name: str, wall: int, lifetime: int, routes: Iterable[Prefix] = ()
+    ) -> Membership:
+        """New keys for `name`, certified from `wall` on for `lifetime` seconds, with `routes`."""
+        keys = self._keys()
+        identity = self._certified(name, *keys, wall=wall, lifetime=lifetime, routes=routes)
         return Membership(identity, self.cluster, self._psk)
 
     def _keys(self) -> tuple[SigningKey, StaticKey]:
         return self._make_key(self._entropy(32)), StaticKey(self._entropy(32))
 
     def _certified(
-        self, name: str, signing: SigningKey, static: StaticKey, *, wall: int, lifetime: int
+        self,
+        name: str,
+        signing: SigningKey,
+        static: StaticKey,
+        *,
+        wall: int,
+        lifetime: int,
+        routes: Iterable[Prefix] = (),
     ) -> Identity:
         self._serial += 1
         certificate = issue_certificate(
@@ -79,5 +89,6 @@ class Authority:
             serial=self._serial,
             not_before=wall,
             not_after=wall + lifetime,
+            routes=routes,
         )
         return Identity(signing, static, certificate)

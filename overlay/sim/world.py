@@ -234,9 +234,11 @@ class World:
         """A NAT with a public address of its own. Put machines behind it by `nats`."""
         return Nat(name, next(self._hosts), kind, timeout)
 
-    def membership(self, name: str, *, lifetime: int = LIFETIME) -> Membership:
-        """New keys for `name`, certified by this world's authority for `lifetime` seconds."""
-        return self._authority.membership(name, int(EPOCH + self.now), lifetime)
+    def membership(
+        self, name: str, *, lifetime: int = LIFETIME, routes: Iterable[Prefix] = ()
+    ) -> Membership:
+        """New keys for `name`, certified for `lifetime` seconds and for outside `routes`."""
+        return self._authority.membership(name, int(EPOCH + self.now), lifetime, routes)
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -68,11 +68,30 @@ def routes_untrusted(fields: Fields, index: int) -> tuple[Prefix, ...]:
     Raises:
         WireError: no such array, or in another order than `sort_routes` gives. Nothing else.
     """
-    values = Fields(fields.sequence(index, ROUTES_MAX), "routes")
-    packed = [values.bytes(place, limit=_PACKED_MAX) for place in range(len(values))]
+    packed = _packed(fields, index)
     routes = tuple(unpack_prefix(data) for data in packed)
     if any(prefix.prefixlen == 0 for prefix in routes):
         raise WireError("routes: a default route")
     if any(first >= second for first, second in pairwise(packed)):
         raise WireError("routes: not in ascending order")
     return routes
+
+
+def advertised_untrusted(fields: Fields, index: int) -> tuple[Prefix, ...]:
+    """Read field `index`, a node's own word: any prefixes in any order, each once.
+
+    A default route may be among them: who advertises what it must not is to be named for it, and
+    what else it says holds.
+
+    Raises:
+        WireError: no such array, or one prefix twice. Nothing else.
+    """
+    packed = _packed(fields, index)
+    if len(frozenset(packed)) != len(packed):
+        raise WireError("routes: one occurs twice")
+    return tuple(unpack_prefix(data) for data in packed)
+
+
+def _packed(fields: Fields, index: int) -> list[bytes]:
+    values = Fields(fields.sequence(index, ROUTES_MAX), "routes")
+    return [values.bytes(place, limit=_PACKED_MAX) for place in range(len(values))]

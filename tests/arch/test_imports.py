@@ -54,6 +54,7 @@ LAYERS = (
         "manners",
         "lanes",
         "offline",
+        "outside",
         "pace",
         "parts",
         "pathmtus",

@@ -29,6 +29,7 @@ from overlay.types import Endpoint, NodeId
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
 from overlay.wire.packing import pack
+from overlay.wire.routes import ROUTES_MAX
 
 from .world import CLUSTER, LIMITS, PLAN, WALL, identity
 
@@ -45,6 +46,7 @@ RECORD = NodeRecord(
     removals=b"removals",
     resumed=2 << 32 | 9,
     complaints=(Complaint(NodeId(bytes(32)), Fault.FORGED_DEED),),
+    routes=(ip_network("192.168.7.0/24"), ip_network("::/0")),
 )
 
 
@@ -81,6 +83,7 @@ def content_of(**changes):
         "conflict": False,
         "resumed": 2 << 32 | 9,
         "complaints": [[bytes(32), 2]],
+        "routes": [b"\xc0\xa8\x07\x00\x18", bytes(17)],
     }
     return list((values | changes).values())
 
@@ -115,7 +118,7 @@ def test_a_record_has_known_bytes():
     assert item == signed(content_of())
     certificate = ALICE.certificate.encode()
     assert item.body[64:] == (
-        b"\x9e\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
+        b"\x9f\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
         + (b"\xc4" + bytes([len(certificate)]) + certificate)
         + b"\xc2\xc3\xa50.1.0"
         + b"\x92\x92\xa9192.0.2.1\xcd\x1a\xdb\x92\xab2001:db8::1\xcd\x1a\xdb"
@@ -124,6 +127,8 @@ def test_a_record_has_known_bytes():
         + b"\xc4\x08removals"
         + b"\xc2\xcf\x00\x00\x00\x02\x00\x00\x00\x09"
         + (b"\x91\x92\xc4\x20" + bytes(32) + b"\x02")
+        + b"\x92\xc4\x05\xc0\xa8\x07\x00\x18\xc4\x11"
+        + bytes(17)
     )
 
 
@@ -169,6 +174,12 @@ def test_fields_of_a_newer_version_are_ignored_but_signed():
         {"pods": [["web", 5, 2, WALL], ["web", 5, 3, WALL]]},
         {"pods": [["web", 5, 2, WALL], ["db", 5, 2, WALL]]},
         {"blocks": [], "pods": [["web", 5, 2, WALL]]},
+        {"routes": [b"\x0a\x01\x00\x00\x08"]},
+        {"routes": [b"\x0a\x00\x00\x00\x21"]},
+        {"routes": [b"\x0a\x00\x00\x08"]},
+        {"routes": [b"\x0a\x00\x00\x00\x08"] * 2},
+        {"routes": ["10.0.0.0/8"]},
+        {"routes": [bytes([n, 0, 0, 0, 8]) for n in range(ROUTES_MAX + 1)]},
     ],
 )
 def test_contents_that_cannot_be_are_refused(changes):
@@ -176,7 +187,7 @@ def test_contents_that_cannot_be_are_refused(changes):
         opened(signed(content_of(**changes)))
 
 
-@pytest.mark.parametrize("count", range(11))
+@pytest.mark.parametrize("count", range(15))
 def test_a_shorter_record_is_refused(count):
     with pytest.raises(WireError):
         opened(signed(content_of()[:count]))
