@@ -14,7 +14,7 @@ from typing import Final
 from node.config import NodeConfig, example, load_config
 from node.errors import NodeError
 from node.identity import PSK_SIZE, NodeKeys, StoredNode, write_node
-from node.state import CONFIG, StateFolder
+from node.state import CONFIG, REQUEST, StateFolder
 from overlay.admission import BACKDATED, CERTIFICATE_LIFETIME, Registrar
 from overlay.errors import ConfigError
 from overlay.keys import KEY_SIZE, SigningKey
@@ -92,6 +92,12 @@ def check_unused(folder: StateFolder) -> None:
         NodeError: there is one already (`folder-used`). Nothing else.
     """
     found = folder.used_by()
+    if found == REQUEST.name:
+        raise NodeError(
+            f"{folder.path} waits for a certificate ({found})",
+            "install it with muslin cert install, or choose another folder with --state",
+            code="folder-used",
+        )
     if found is not None:
         raise NodeError(
             f"{folder.path} already holds a node ({found})",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node.journal import Journal, read_entries
-from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder, StoredFile
+from node.state import AUTHORITY, CLUSTER, IDENTITY, REQUEST, STATE, StateFolder, StoredFile
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
 from overlay.state import NodeState
@@ -81,13 +81,17 @@ def load_node(folder: StateFolder) -> StoredNode:
     """Read the folder back.
 
     Raises:
-        ConfigError: no node here, or a file is missing, damaged or of another node, or others
-            may enter the folder; names the file and what to do.
+        ConfigError: no node here, or none yet, or a file is missing, damaged or of another node,
+            or others may enter the folder; names the file and what to do.
         NodeError: the folder may not be looked into. Nothing else.
     """
     if folder.used_by() is None:
         raise ConfigError(
             f"{folder.path} holds no node yet: run muslin init, or muslin join TOKEN, first"
+        )
+    if folder.has(REQUEST) and not folder.has(STATE):
+        raise ConfigError(
+            f"{folder.path} waits for its certificate: install it with muslin cert install"
         )
     folder.check_private()
     seeds = _read_sized(folder, IDENTITY, 2 * KEY_SIZE)

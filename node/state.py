@@ -6,6 +6,7 @@ r"""The state folder: everything a node keeps, each file whole or not there at a
       identity.key       the node's two private keys          (see `node.identity`)
       cluster            the cluster, its shared secret, this node's certificate
       authority.key      only where the cluster was founded
+      request.key        only while a certificate is awaited  (see `node.requesting`)
       state              what the engine remembers across restarts: a journal (see `node.journal`)
       state.damaged-N    copies of damaged ones, kept for whoever has to mend it
       control.sock       the control socket while the daemon runs (see `node.control`)
@@ -62,7 +63,8 @@ IDENTITY: Final = StoredFile("identity.key", "identity")
 CLUSTER: Final = StoredFile("cluster", "cluster")
 AUTHORITY: Final = StoredFile("authority.key", "authority")
 STATE: Final = StoredFile("state", "state")
-FILES: Final = (AUTHORITY, IDENTITY, CLUSTER, STATE)
+REQUEST: Final = StoredFile("request.key", "request")
+FILES: Final = (REQUEST, AUTHORITY, IDENTITY, CLUSTER, STATE)
 
 LOCK: Final = "lock"
 SOCKET: Final = "control.sock"
@@ -243,6 +245,19 @@ class StateFolder:
             newer = "newer" in str(error)
             fix = "upgrade this Muslin" if newer else "restore it from a backup"
             raise ConfigError(f"{path} {error}: {fix}") from error
+
+    def remove(self, file: StoredFile) -> None:
+        """Remove a file, durably. One that is not there is fine.
+
+        Raises:
+            NodeError: the file system does not allow it. Nothing else.
+        """
+        path = self.path / file.name
+        try:
+            path.unlink(missing_ok=True)
+            _sync_folder(self.path)
+        except OSError as error:
+            raise NodeError.of(f"removing {path}", error) from error
 
     def has(self, file: StoredFile) -> bool:
         """Whether the file exists, damaged or not."""

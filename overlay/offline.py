@@ -33,7 +33,7 @@ from overlay.types import Entropy, NodeId, Prefix
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.offline import GRANT_LINE, CertificateRequest, Grant
-from overlay.wire.routes import check_outside
+from overlay.wire.routes import check_outside, sort_routes
 
 LONGEST_LIFETIME: Final = 3650 * 86_400.0
 
@@ -160,6 +160,7 @@ class Signer:
         if routes is None:
             record = self._parts.catalog.nodes.get(request.node)
             routes = () if record is None else record.certificate.routes
+        routes = sort_routes(routes)
         check_outside(routes, self._steward.cluster)
         items = () if request.cluster else self._items()
         probe = StaticKey(self._entropy(KEY_SIZE))

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from overlay.audit import Finding, audit
 from overlay.effects import Effect, Persist, SendControl
+from overlay.errors import RefusedError
 from overlay.inviting import Inviter
 from overlay.offline import Signer
 from overlay.parts import Parts
@@ -18,6 +19,7 @@ from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
 from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
 from overlay.views import PodView, TokenView
+from overlay.wire.certificate import Certificate
 
 
 class Requests:
@@ -84,6 +86,25 @@ class Requests:
     ) -> tuple[str, list[Effect]]:
         """The certificate for a request that came by hand; see `overlay.offline.Signer.sign`."""
         return self._signer.sign(request, now, lifetime=lifetime, routes=routes)
+
+    def certificate(self, name: str | None) -> Certificate:
+        """The certificate in use here, or the one in the record of the node called `name`.
+
+        Raises:
+            RefusedError: `no-such-node`. Nothing else.
+        """
+        identity, catalog = self._steward.identity, self.parts.catalog
+        if name in (None, identity.name):
+            return identity.certificate
+        record = catalog.by_name(str(name))
+        if record is None:
+            why, fix = f"no node {name} is known", "see muslin get nodes for the names"
+            raise RefusedError("no-such-node", why, fix)
+        return record.certificate
+
+    def fingerprint(self) -> bytes:
+        """What names the cluster's authorities to people, 16 bytes."""
+        return self._steward.cluster.authority_fingerprint
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""

@@ -35,6 +35,7 @@ class Verb(NamedTuple):
 VERBS: Final = {
     "init": Verb("node.cli.membership", "init", "Start a cluster."),
     "token": Verb("node.cli.token", "token", "Print a join token; list them, revoke one."),
+    "cert": Verb("node.cli.cert", "cert", "Make nodes by hand, renew and show certificates."),
     "join": Verb("node.cli.membership", "join", "Join a cluster with a token."),
     "up": Verb("node.cli.up", "up", "Run the daemon."),
     "leave": Verb("node.cli.membership", "leave", "Hand all blocks back, tell the others, stop."),

@@ -158,6 +158,13 @@ def read_line(given: str | None, file: str | None = None) -> str:
         raise NodeError.of(f"reading {file}", error) from error
 
 
+def next_steps(invocation: Invocation, *verbs: str) -> None:
+    """Say on stderr which verbs come next: programs that read stdout must not find advice there."""
+    state = "" if invocation.state == DEFAULT_STATE else f" --state {invocation.state}"
+    steps = ", then ".join(f"muslin{state} {verb}" for verb in verbs)
+    click.echo(f"next: {steps}", err=True)
+
+
 class Finite(click.FloatRange):
     """A number in a range; `nan`, which is in every range of click's, and `inf` are in none."""
 

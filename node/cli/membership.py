@@ -12,14 +12,14 @@ from typing import Final, TypeVar
 import click
 
 from node.cli.context import (
-    DEFAULT_STATE,
     Invocation,
     doing,
+    next_steps,
     pass_invocation,
     read_line,
     state_option,
 )
-from node.cli.output import plain
+from node.cli.output import grouped, plain
 from node.cli.progress import Progress
 from overlay.errors import ConfigError
 from overlay.types import Endpoint
@@ -94,7 +94,8 @@ def init(
     click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
     click.echo(f"nodes get blocks of /{cluster.block_prefix}; there are {blocks}")
     click.echo(f"keys, certificate and the cluster's authority are in {folder.path}")
-    _next_steps(invocation, "up", "token")
+    click.echo(f"its fingerprint, for cert install: {grouped(cluster.authority_fingerprint.hex())}")
+    next_steps(invocation, "up", "token")
     return 0
 
 
@@ -148,7 +149,7 @@ def join(
     click.echo(f"joined cluster {cluster.id.hex()} as node {node.certificate.name}")
     click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
     click.echo(f"keys and certificate are in {folder.path}")
-    _next_steps(invocation, "up")
+    next_steps(invocation, "up")
     return 0
 
 
@@ -217,10 +218,3 @@ def _endpoints(
 
 def _ranges(cidr: IPv4Network, cidr6: IPv6Network | None) -> str:
     return f"{cidr} and {cidr6}" if cidr6 else str(cidr)
-
-
-def _next_steps(invocation: Invocation, *verbs: str) -> None:
-    # Advice, not the answer: programs that read stdout must not find it there.
-    state = "" if invocation.state == DEFAULT_STATE else f" --state {invocation.state}"
-    steps = ", then ".join(f"muslin{state} {verb}" for verb in verbs)
-    click.echo(f"next: {steps}", err=True)

@@ -15,6 +15,8 @@ FORMATS: Final = ("wide", "json", "yaml", "name")
 
 _GAP: Final = "   "
 _MISSING: Final = "-"
+_GROUP: Final = 4
+"""Hex digits of a fingerprint that are read at once."""
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -147,6 +149,16 @@ def share(value: object) -> str:
     ('25%', '')
     """
     return f"{value:.0%}" if isinstance(value, int | float) else ""
+
+
+def grouped(fingerprint: object) -> str:
+    """Hex digits as people compare them.
+
+    >>> grouped("3fa2c81d00ff")
+    '3fa2-c81d-00ff'
+    """
+    digits = plain(fingerprint)
+    return "-".join(digits[at : at + _GROUP] for at in range(0, len(digits), _GROUP))
 
 
 def plain(value: object) -> str:

@@ -3,6 +3,7 @@
     status                          the node's state, problems and ledger
     get       kind                  the objects of one kind, see `node.control.present`
     token...                        see `node.control.tokens`
+    cert...                         see `node.control.certificates`
     pod.add   name, netns?, ip?     give addresses, store, announce, then attach
     pod.del   name                  detach, then give back, store, announce
     pod.get   name                  one pod, wherever it is
@@ -32,6 +33,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from node.control.benches import Benches
+from node.control.certificates import Certificates
 from node.control.params import Params, address, flag, number, request_number, text
 from node.control.ports import DaemonPort
 from node.control.present import (
@@ -104,6 +106,7 @@ class Handlers:
             "remove": self._remove,
             "stop": self._stop,
             **Tokens(daemon).methods,
+            **Certificates(daemon).methods,
         }
 
     async def dispatch(self, method: str, params: Params) -> object:

@@ -12,8 +12,9 @@ from typing import Protocol
 from node.control.present import DaemonFacts
 from overlay.audit import Finding
 from overlay.effects import Effect
-from overlay.types import Address, NodeId
+from overlay.types import Address, NodeId, Prefix
 from overlay.views import PodView, Snapshot, TokenView
+from overlay.wire.certificate import Certificate
 
 
 class EnginePort(Protocol):
@@ -55,6 +56,25 @@ class EnginePort(Protocol):
 
     def revoke_token(self, token: str, now: float) -> tuple[TokenView, list[Effect]]:
         """Revoke one by the first digits of its id; what it was before."""
+        ...
+
+    def sign_request(
+        self,
+        request: str,
+        now: float,
+        *,
+        lifetime: float | None = None,
+        routes: tuple[Prefix, ...] | None = None,
+    ) -> tuple[str, list[Effect]]:
+        """The certificate for a request that came by hand, as a line."""
+        ...
+
+    def certificate(self, name: str | None) -> Certificate:
+        """The certificate of a node; of this one for None."""
+        ...
+
+    def fingerprint(self) -> bytes:
+        """Of the cluster's authorities, 16 bytes."""
         ...
 
     def leave(self, now: float) -> list[Effect]:

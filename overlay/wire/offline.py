@@ -20,6 +20,7 @@ new node finds them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import blake2s
 from typing import Final, Self
 
 from overlay.errors import AuthError, ConfigError, WireError
@@ -80,6 +81,11 @@ class CertificateRequest:
 
     def _fields(self) -> list[object]:
         return [_VERSION, self.node, self.static, self.name, self.cluster]
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What people compare: whose keys these are, and the name. 16 bytes."""
+        return blake2s(pack([self.node, self.static, self.name]), digest_size=16).digest()
 
     def __str__(self) -> str:
         """The line that a person copies."""

@@ -178,8 +178,7 @@ def test_a_certificate_lasts_as_long_and_allows_what_the_operator_says() -> None
         before = world["node1"].engine.parts.registrar.encode()
         with pytest.raises(ConfigError):
             world["node1"].engine.sign_request(requested(7), world.now, routes=bad)
-        assert world["node1"].engine.parts.registrar.holder("new") == signing_key(7).public
-        assert before[:3] == world["node1"].engine.parts.registrar.encode()[:3]
+        assert world["node1"].engine.parts.registrar.encode() == before
 
 
 def test_a_member_gets_another_certificate_without_the_secret() -> None:

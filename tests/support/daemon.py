@@ -11,7 +11,7 @@ from node.errors import NodeError
 from overlay.audit import Finding
 from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
 from overlay.errors import RefusedError
-from overlay.types import Address, Endpoint, NodeId
+from overlay.types import Address, Endpoint, NodeId, Prefix
 from overlay.views import (
     BlockView,
     LedgerView,
@@ -24,8 +24,11 @@ from overlay.views import (
     Snapshot,
     TokenView,
 )
+from overlay.wire.certificate import Certificate
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import Message
+from overlay.wire.offline import CertificateRequest
+from tests.support.clusters import make_cluster, make_identity
 
 NODE1 = NodeId(bytes([1]) * 32)
 NODE2 = NodeId(bytes([2]) * 32)
@@ -176,6 +179,27 @@ class FakeEngine:
         if not found:
             raise RefusedError("no-such-token", f"no token {token!r}", "see muslin token list")
         return found[0], [Persist(((b"revoked", b""),))]
+
+    def sign_request(
+        self,
+        request: str,
+        now: float,
+        *,
+        lifetime: float | None = None,
+        routes: tuple[Prefix, ...] | None = None,
+    ) -> tuple[str, list[Effect]]:
+        CertificateRequest.parse(request)
+        self.calls.append(("sign_request", lifetime, routes))
+        return "muslin-cert1-x", [Persist(((b"names", b""),))]
+
+    def certificate(self, name: str | None) -> Certificate:
+        number = 1 if name is None else int(name.removeprefix("node"))
+        if number > 2:
+            raise RefusedError("no-such-node", f"no node {name} is known", "see muslin get nodes")
+        return make_identity(number).certificate
+
+    def fingerprint(self) -> bytes:
+        return make_cluster().authority_fingerprint
 
     def leave(self, now: float) -> list[Effect]:
         return [Persist(((b"leaving", b""),)), Left(1)]

@@ -13,6 +13,7 @@ from ipaddress import ip_network
 import pytest
 
 from node import joiner
+from node.cli.output import grouped
 from node.founding import found_node
 from node.identity import load_node
 from node.kernel.overlap import HostRoute
@@ -48,11 +49,13 @@ def test_init_stores_a_node_and_says_what_it_did(muslin, state) -> None:
     assert node.cluster.cidr == ip_network("10.30.0.0/20")
     assert node.cluster.cidr6 is not None
     assert str(node.cluster.cidr6).startswith("fd")
+    fingerprint = grouped(node.cluster.authority_fingerprint.hex())
     assert ran.out.splitlines() == [
         f"founded cluster {node.cluster.id.hex()} with node vm1",
         f"pods get addresses of 10.30.0.0/20 and {node.cluster.cidr6}",
         "nodes get blocks of /26; there are 64",
         f"keys, certificate and the cluster's authority are in {state}",
+        f"its fingerprint, for cert install: {fingerprint}",
     ]
     assert "muslin --state" in ran.err
     assert not (state / "config.toml").exists()

@@ -84,6 +84,17 @@ def test_a_request_of_another_shape_is_refused(at: int, value: object) -> None:
         CertificateRequest.parse(REQUEST_LINE.write(msgpack.packb(fields)))
 
 
+def test_a_fingerprint_is_of_keys_and_name() -> None:
+    others = [
+        CertificateRequest.sign(signing_key(2), static_key(1).public, "vm2"),
+        CertificateRequest.sign(signing_key(1), static_key(2).public, "vm2"),
+        CertificateRequest.sign(signing_key(1), static_key(1).public, "vm3"),
+    ]
+    assert len({request.fingerprint for request in [REQUEST, *others]}) == 4
+    assert RENEWAL.fingerprint == REQUEST.fingerprint
+    assert len(REQUEST.fingerprint) == 16
+
+
 def test_a_request_and_a_certificate_are_not_taken_for_each_other() -> None:
     with pytest.raises(ConfigError, match=r"this is not a certificate: .* muslin cert sign"):
         GRANT_LINE.read_untrusted(str(REQUEST))

@@ -1,0 +1,113 @@
+"""Certificates through the control socket.
+
+    cert.sign   request, lifetime?, routes?    sign a request that came by hand
+    cert.show   node?                          what a node's certificate says; this one's by itself
+
+What is signed is stored before it is answered. Fingerprints are 16 bytes, in hex digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_network
+
+from node.control.params import Params, number, text
+from node.control.ports import DaemonPort
+from node.control.present import Json, moment
+from node.control.schema import ControlError
+from overlay.errors import ConfigError
+from overlay.offline import LONGEST_LIFETIME
+from overlay.types import Prefix
+from overlay.wire.certificate import Certificate
+from overlay.wire.cluster import fingerprint_of
+from overlay.wire.offline import CertificateRequest
+
+SHORTEST_LIFETIME = 60.0
+
+
+class Certificates:
+    """These methods.
+
+    Args:
+        daemon: what they act on.
+
+    Attributes:
+        methods: by name.
+    """
+
+    def __init__(self, daemon: DaemonPort) -> None:
+        self._daemon = daemon
+        self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
+            "cert.sign": self._sign,
+            "cert.show": self._show,
+        }
+
+    async def _sign(self, params: Params) -> object:
+        request = text(params, "request")
+        lifetime = number(params, "lifetime", 0.0) or None
+        if lifetime is not None and not SHORTEST_LIFETIME <= lifetime <= LONGEST_LIFETIME:
+            raise ControlError("bad-request", f"lifetime must not be {lifetime:g} s")
+        line, effects = self._daemon.engine.sign_request(
+            request, self._daemon.now(), lifetime=lifetime, routes=_routes(params)
+        )
+        await self._daemon.stored(effects)
+        return {"certificate": line, **present_request(request, self._daemon.engine.fingerprint())}
+
+    async def _show(self, params: Params) -> object:
+        engine = self._daemon.engine
+        certificate = engine.certificate(text(params, "node", "") or None)
+        wall = self._daemon.facts().epoch + self._daemon.now()
+        return present_certificate(certificate, engine.fingerprint(), wall)
+
+
+def present_request(request: str, authority: bytes) -> Json:
+    """What people compare before they hand a signed request on, and where it is installed."""
+    asked = CertificateRequest.parse(request)
+    return {
+        "name": asked.name,
+        "fingerprint": asked.fingerprint.hex(),
+        "authority": authority.hex(),
+    }
+
+
+def present_certificate(certificate: Certificate, authority: bytes, wall: float) -> Json:
+    """What `cert show` shows.
+
+    Args:
+        certificate: of a node.
+        authority: fingerprint of the cluster's authorities.
+        wall: the present, in Unix seconds.
+    """
+    return {
+        "name": certificate.name,
+        "id": certificate.node.hex(),
+        "cluster": certificate.cluster.hex(),
+        "serial": certificate.serial,
+        "issuer": fingerprint_of(certificate.issuer).hex(),
+        "not_before": moment(certificate.not_before),
+        "not_after": moment(certificate.not_after),
+        "remaining": round(certificate.not_after - wall, 3),
+        "routes": [str(prefix) for prefix in certificate.routes],
+        "authority": authority.hex(),
+    }
+
+
+def _routes(params: Params) -> tuple[Prefix, ...] | None:
+    routes = params.get("routes")
+    if routes is None:
+        return None
+    if not isinstance(routes, list) or not all(isinstance(route, str) for route in routes):
+        raise ControlError("bad-request", "routes must be a list of text")
+    return parse_routes(routes)
+
+
+def parse_routes(routes: list[str]) -> tuple[Prefix, ...]:
+    """Outside routes as they are typed.
+
+    Raises:
+        ConfigError: one is no prefix; its key is `--route`. Nothing else.
+    """
+    try:
+        return tuple(map(ip_network, routes))
+    except ValueError as error:
+        raise ConfigError(str(error), "--route") from error
