@@ -24,6 +24,7 @@ from typing import Final
 from node import values
 from node.logs import LogFormat
 from node.loop import LoopKind
+from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import ConfigError
 from overlay.types import DEFAULT_PORT, Endpoint
 
@@ -75,8 +76,16 @@ class NodeConfig:
     quarantine: int = 60
     """Seconds before the address of a deleted pod is given to another."""
 
+    certificate_days: int = CERTIFICATE_LIFETIME // 86_400
+    """How long the certificates live that this node makes, if the authority's key is here."""
+
     bench: bool = True
     """Whether members may measure the way to this node (`muslin bench`)."""
+
+    @property
+    def certificate_lifetime(self) -> int:
+        """`certificate_days` in seconds."""
+        return self.certificate_days * values.DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,12 @@ SETTINGS: Final = (
         "quarantine",
         values.seconds,
         "Seconds before the address of a deleted pod is given to another.",
+    ),
+    Setting(
+        "certificate_days",
+        "certificate_days",
+        values.certificate_days,
+        "Days that certificates live which are made here, where the authority's key is.",
     ),
     Setting(
         "bench",

@@ -203,6 +203,7 @@ class Daemon:
                 underlay_mtu=underlay_mtu,
                 offloads=(*self._udp.offloads, *self._tun.offloads),
                 prefer_aes=has_aes(),
+                certificate_lifetime=self._config.certificate_lifetime,
             ),
             entropy=os.urandom,
             rng=random.Random(),

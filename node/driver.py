@@ -27,6 +27,7 @@ from overlay.effects import (
     Left,
     NetworkChanged,
     ProbeAnswered,
+    Renewed,
     Report,
     SendDatagram,
     SetOffload,
@@ -266,6 +267,8 @@ class Driver:
                 self._listener.probe_answered(effect)
             case Left():
                 self._listener.left(effect)
+            case Renewed() if isinstance(self._engine, Engine):
+                self.perform(self._engine.on_renewed(effect.certificate, self._clock()))
             case SetOffload():
                 self._udp.set_offload(effect.name, on=effect.on, endpoint=effect.endpoint)
             case BenchAsked() | BenchAnswered() | BenchEnded():

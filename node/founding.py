@@ -15,11 +15,13 @@ from node.config import NodeConfig, example, load_config
 from node.errors import NodeError
 from node.identity import PSK_SIZE, NodeKeys, StoredNode, write_node
 from node.state import CONFIG, REQUEST, StateFolder
-from overlay.admission import BACKDATED, CERTIFICATE_LIFETIME, Registrar
+from overlay.admission import Registrar
+from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import ConfigError
 from overlay.keys import KEY_SIZE, SigningKey
 from overlay.state import NodeState
 from overlay.types import Endpoint, Entropy
+from overlay.validity import validity
 from overlay.wire.certificate import check_name, issue_certificate
 from overlay.wire.cluster import found_cluster
 
@@ -51,8 +53,11 @@ def found_node(
     block_prefix: int,
     entropy: Entropy,
     wall: float,
+    lifetime: int = CERTIFICATE_LIFETIME,
 ) -> StoredNode:
     """A new cluster with its first node, which holds the authority's key.
+
+    `lifetime` is that of the node's certificate, in seconds.
 
     Raises:
         ConfigError: the name or the ranges will not do. Nothing else.
@@ -68,6 +73,7 @@ def found_node(
         created=int(wall),
         entropy=entropy,
     )
+    not_before, not_after = validity(wall, lifetime)
     certificate = issue_certificate(
         authority,
         node=keys.signing.public,
@@ -75,8 +81,8 @@ def found_node(
         name=name,
         cluster=cluster.id,
         serial=FIRST_SERIAL,
-        not_before=int(wall) - BACKDATED,
-        not_after=int(wall) + CERTIFICATE_LIFETIME,
+        not_before=not_before,
+        not_after=not_after,
     )
     psk = entropy(PSK_SIZE)
     registrar = Registrar(authority, cluster=cluster, psk=psk, tokens=b"", names=b"")
@@ -107,7 +113,10 @@ def check_unused(folder: StateFolder) -> None:
 
 
 def settings_to_write(
-    folder: StateFolder, listen: Endpoint | None, advertise: tuple[Endpoint, ...]
+    folder: StateFolder,
+    listen: Endpoint | None,
+    advertise: tuple[Endpoint, ...],
+    certificate_days: int | None = None,
 ) -> str | None:
     """The text of a config.toml that keeps the given flags; None when there is none to write.
 
@@ -115,13 +124,14 @@ def settings_to_write(
         ConfigError: the folder has a config.toml that says something else, or a broken one.
     """
     present = load_config(folder.config, {})
-    wanted = NodeConfig(listen=listen or present.listen, advertise=advertise or present.advertise)
+    wanted = NodeConfig(
+        listen=listen or present.listen,
+        advertise=advertise or present.advertise,
+        certificate_days=certificate_days or present.certificate_days,
+    )
     if folder.config.exists():
-        for key, old, new in (
-            ("listen", present.listen, wanted.listen),
-            ("advertise", present.advertise, wanted.advertise),
-        ):
-            if old != new:
+        for key in ("listen", "advertise", "certificate_days"):
+            if getattr(present, key) != getattr(wanted, key):
                 raise ConfigError(f"{folder.config} exists and says otherwise, edit it", key)
         return None
     return example(wanted) if wanted != NodeConfig() else None

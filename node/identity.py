@@ -20,6 +20,7 @@ from node.journal import Journal, read_entries
 from node.state import AUTHORITY, CLUSTER, IDENTITY, REQUEST, STATE, StateFolder, StoredFile
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
+from overlay.renewal import present_identity
 from overlay.state import NodeState
 from overlay.types import Entropy
 from overlay.wire.certificate import CERTIFICATE_MAX, Certificate, Identity
@@ -52,6 +53,7 @@ class StoredNode:
     psk: bytes
     """The cluster's shared secret, mixed into every handshake."""
     certificate: Certificate
+    """The one it joined with; `state` may hold a later one."""
     state: NodeState
     """What the engine last persisted."""
     authority: SigningKey | None = None
@@ -59,7 +61,7 @@ class StoredNode:
 
     @property
     def identity(self) -> Identity:
-        """What the engine signs and shakes hands with."""
+        """Keys, and the certificate of the day it joined: where the engine starts from."""
         return Identity(self.keys.signing, self.keys.static, self.certificate)
 
 
@@ -100,7 +102,12 @@ def load_node(folder: StateFolder) -> StoredNode:
     authority = _load_authority(folder, cluster)
     if (certificate.node, certificate.static) != (keys.signing.public, keys.static.public):
         raise _mismatch(folder, IDENTITY, CLUSTER)
-    return StoredNode(keys, cluster, psk, certificate, _load_state(folder), authority)
+    node = StoredNode(keys, cluster, psk, certificate, _load_state(folder), authority)
+    try:
+        present_identity(node.identity, node.state.certificate)
+    except ConfigError as error:
+        raise _unusable(folder, STATE, str(error)) from error
+    return node
 
 
 def _load_membership(folder: StateFolder) -> tuple[Cluster, bytes, Certificate]:

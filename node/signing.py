@@ -66,7 +66,7 @@ def _engine(node: StoredNode, config: NodeConfig) -> Engine:
         cluster=node.cluster,
         psk=node.psk,
         state=node.state,
-        settings=Settings(),
+        settings=Settings(certificate_lifetime=config.certificate_lifetime),
         entropy=os.urandom,
         rng=random.Random(),
         epoch=time.time(),

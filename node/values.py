@@ -11,6 +11,7 @@ from node.logs import LogFormat
 from node.loop import LoopKind
 from overlay.errors import ConfigError
 from overlay.types import Endpoint
+from overlay.validity import LONGEST_DAYS, SHORTEST_DAYS
 from overlay.wire.messages import LANES_LIMIT
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -109,6 +110,16 @@ def seconds(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= DAY:
         raise ValueError(f"must be 0 to {DAY} seconds, not {value!r}")
     return value
+
+
+def certificate_days(value: object) -> int:
+    """Whole days that certificates live."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:9])
+    days = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
+        raise ValueError(f"must be {SHORTEST_DAYS} to {LONGEST_DAYS} days, not {value!r}")
+    return days
 
 
 def switch(value: object) -> bool:

@@ -3,8 +3,13 @@
     joiner's handshake  the secret of its token proves itself       <-- `TokenBook.secret`
     JoinRequest         name, keys, signature                       --> certificate, or a refusal
 
+    RenewRequest        in a session of a member                    --> certificate, or a refusal
+
 A token admits one node. The same node asking again, because the answer was lost, gets the same
 certificate again; any other is refused. So is a name that another living node has.
+
+A member's certificate is renewed as it is: node, key, name and routes stay. One that asks again
+gets the same again until that one is to be renewed, so no member has us sign and store more.
 
 Error contract: a refused request changes nothing. What changes must be stored before the answer is
 sent; `Decision.changed` says so.
@@ -15,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import Final, NamedTuple
 
+from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import ConfigError, RefusedError
 from overlay.keys import KEY_SIZE, SigningKey, verify
 from overlay.tokens import TokenBook
 from overlay.types import NodeId, Prefix
+from overlay.validity import is_due, validity
 from overlay.wire.certificate import Certificate, check_name, issue_certificate
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
@@ -28,12 +35,6 @@ from overlay.wire.packing import MAX_TIME, Fields, pack
 
 JOIN_CONTEXT: Final = "join"
 """Signature context of a join request."""
-
-CERTIFICATE_LIFETIME: Final = 365 * 86_400
-"""Seconds. A year: nothing renews certificates by itself yet, and weeks would be a trap."""
-
-BACKDATED: Final = 3600
-"""Certificates are valid from this long before they are made: clocks of members differ."""
 
 _FORMAT: Final = 1
 _BOOK_MAX: Final = 16 << 20
@@ -55,12 +56,22 @@ class Registrar:
         psk: the cluster's pre-shared key, 32 bytes.
         tokens: the stored token book.
         names: the stored names and serial, from `encode`.
+        lifetime: seconds that certificates live.
     """
 
     def __init__(
-        self, authority: SigningKey, *, cluster: Cluster, psk: bytes, tokens: bytes, names: bytes
+        self,
+        authority: SigningKey,
+        *,
+        cluster: Cluster,
+        psk: bytes,
+        tokens: bytes,
+        names: bytes,
+        lifetime: int = CERTIFICATE_LIFETIME,
     ) -> None:
         self._authority = authority
+        self.lifetime = lifetime
+        self._renewed: dict[NodeId, Certificate] = {}
         self._cluster = cluster
         self._psk = psk
         self.tokens = TokenBook.decode(tokens)
@@ -153,7 +164,7 @@ class Registrar:
         request: CertificateRequest,
         *,
         routes: tuple[Prefix, ...],
-        lifetime: float,
+        lifetime: float | None,
         gone: frozenset[str],
         wall: float,
     ) -> Certificate:
@@ -162,7 +173,7 @@ class Registrar:
         Args:
             request: what it is for; its signature was checked.
             routes: outside routes that the node may advertise.
-            lifetime: seconds.
+            lifetime: seconds; None: as long as others.
             gone: names of nodes that have left, or were removed: free again.
             wall: Unix seconds.
 
@@ -195,10 +206,14 @@ class Registrar:
         name: str,
         *,
         wall: float,
-        lifetime: float = CERTIFICATE_LIFETIME,
+        lifetime: float | None = None,
         routes: tuple[Prefix, ...] = (),
+        old: Certificate | None = None,
     ) -> Certificate:
-        self._serial += 1
+        """A new certificate; one that takes the place of `old` never ends before it."""
+        serial, until = (old.serial, old.not_after) if old else (0, 0)
+        self._serial = max(self._serial, serial) + 1
+        not_before, not_after = validity(wall, int(lifetime or self.lifetime))
         return issue_certificate(
             self._authority,
             node=node,
@@ -206,10 +221,47 @@ class Registrar:
             name=name,
             cluster=self._cluster.id,
             serial=self._serial,
-            not_before=int(wall) - BACKDATED,
-            not_after=int(min(wall + lifetime, MAX_TIME)),
+            not_before=not_before,
+            not_after=min(max(not_after, until + 1), MAX_TIME),
             routes=routes,
         )
+
+    def renew(
+        self, old: Certificate, *, wall: float, removed: Container[NodeId] = ()
+    ) -> tuple[Certificate, bool]:
+        """A certificate that takes the place of a member's.
+
+        Args:
+            old: what its record shows: an authority that is trusted has signed it.
+            wall: Unix seconds.
+            removed: nodes that are members no more.
+
+        Returns:
+            The certificate, and whether something changed: it must be stored before it is given.
+
+        Raises:
+            RefusedError: `node-removed`, `certificate-expired`, `name-taken`, `not-due`. Nothing
+                else.
+        """
+        if old.node in removed:
+            raise RefusedError("node-removed", "this node was removed")
+        if wall >= old.not_after:
+            raise RefusedError("certificate-expired", "its certificate has expired")
+        if self._names.get(old.name, old.node) != old.node:
+            raise RefusedError("name-taken", f"the name {old.name} was given to another node")
+        given = self._renewed.get(old.node)
+        if given is not None and given.serial > old.serial and self._is_fresh(given, wall):
+            return given, False
+        if self._is_fresh(old, wall):
+            raise RefusedError("not-due", "its certificate need not be renewed yet")
+        self._renewed = {n: one for n, one in self._renewed.items() if self._is_fresh(one, wall)}
+        given = self._issue(old.node, old.static, old.name, wall=wall, routes=old.routes, old=old)
+        self._renewed[old.node] = given
+        self._names[old.name] = old.node
+        return given, True
+
+    def _is_fresh(self, certificate: Certificate, wall: float) -> bool:
+        return not is_due(certificate, self._authority.public, wall)
 
     def holder(self, name: str) -> NodeId | None:
         """The node that `name` was last certified for; None if it never was."""
@@ -218,6 +270,11 @@ class Registrar:
     def holders(self) -> Iterator[tuple[str, NodeId]]:
         """Every name that was ever certified, with the node that bore it last."""
         return iter(self._names.items())
+
+    @property
+    def issuer(self) -> bytes:
+        """Key of the authority that it signs for, 32 bytes."""
+        return self._authority.public
 
     def reserve(self, name: str, node: NodeId) -> None:
         """`name` is taken by `node`: a certificate that was made elsewhere, such as the first."""

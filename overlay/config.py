@@ -7,9 +7,13 @@ flags into these objects; tests and the simulator make them directly.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from overlay.types import Prefix
+
+CERTIFICATE_LIFETIME: Final = 90 * 86_400
+"""Seconds. Three months: a stolen key is no member for ever, and an authority's node that is away
+for weeks goes unnoticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,16 @@ class Timing:
     path_raise_interval: float = 600.0
     """Between attempts to find a larger path MTU (RFC 8899, PMTU_RAISE_TIMER)."""
 
+    renew_spread: float = 3600.0
+    """A certificate that is due to be renewed is asked for within this long, so that not all nodes
+    of a cluster ask at once; and within a sixtieth of its life."""
+
+    renew_retry: float = 5.0
+    """Wait for a new certificate; then it doubles up to `renew_retry_max`, for ever."""
+
+    renew_retry_max: float = 900.0
+    """Certificates are renewed weeks before they end; a minute does not matter."""
+
     @classmethod
     def quick(cls) -> Self:
         """For tests on virtual time that want many rekeys in few events."""
@@ -167,3 +181,6 @@ class Settings:
     prefer_aes: bool = True
     """Whether this machine has AES instructions; ChaCha20-Poly1305 is chosen where one end lacks
     them."""
+
+    certificate_lifetime: int = CERTIFICATE_LIFETIME
+    """Seconds that certificates live which this node makes, if the authority's key is here."""

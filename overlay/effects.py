@@ -74,6 +74,17 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The node's new certificate is stored now: `Engine.on_renewed` is to be called.
+
+    Attributes:
+        certificate: that one, encoded.
+    """
+
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SessionUp:
     """A session with `node` is ready for data; packets may be sealed under its current keypair."""
 
@@ -214,6 +225,7 @@ Effect = (
     | SetOffload
     | SendControl
     | Persist
+    | Renewed
     | SessionUp
     | SessionDown
     | StampRefused

@@ -26,6 +26,7 @@ from overlay.answers import IcmpAnswers
 from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
 from overlay.catalog.removals import removal_item
+from overlay.certifying import Certifier
 from overlay.config import Settings
 from overlay.conflict import Conflict
 from overlay.drops import DropReason
@@ -48,6 +49,7 @@ from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
 from overlay.manners import Manners
 from overlay.parts import Parts
+from overlay.renewal import present_identity
 from overlay.requests import Requests
 from overlay.session.handshake import AnsweredError
 from overlay.snapshots import take_snapshot
@@ -57,7 +59,7 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.views import Snapshot
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import decode_untrusted, encode, is_upkeep
+from overlay.wire.control import decode_untrusted, is_upkeep
 from overlay.wire.messages import (
     BlockRequest,
     Delta,
@@ -113,7 +115,7 @@ class Engine(Requests):
         reader: Reader | None = None,
         boot_id: str = "",
     ) -> None:
-        self.identity = identity
+        self.identity = identity = present_identity(identity, state.certificate)
         self.cluster = cluster
         self._restored = state.items
         current = replace(state, boot=state.boot + 1, items=())
@@ -142,6 +144,7 @@ class Engine(Requests):
         self._serve(steward, entropy, boot_id)
         self.landlord = steward.landlord
         self._manners = Manners(self.parts, steward)
+        self._certifier = Certifier(self.parts, steward, identity)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -156,13 +159,6 @@ class Engine(Requests):
         for node in parts.knowledge.to_greet():
             effects += parts.peering.connect(node, now)
         return self._settle(effects, now)
-
-    def stop(self, now: float) -> list[Effect]:
-        """Stop cleanly: tell the peers, keep name, blocks and pods."""
-        goodbye = encode(Goodbye())
-        up = [node for node, path in self.parts.peering.paths.items() if path.keypair is not None]
-        effects: list[Effect] = [self._steward.persist()]
-        return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
 
     # -- packets -------------------------------------------------------------------------------
 
@@ -200,10 +196,6 @@ class Engine(Requests):
         for node in sorted(wanted):
             effects += self.parts.peering.connect(node, now)
         return self._settle(effects, now)
-
-    def on_lane(self, lane: int, report: bytes | None, now: float) -> list[Effect]:
-        """One of our other lanes says something; None: its process is gone. See `Director`."""
-        return self._settle(self.parts.lanes.on_lane(lane, report, now), now)
 
     # -- arrivals ------------------------------------------------------------------------------
 
@@ -290,11 +282,14 @@ class Engine(Requests):
             case BlockRequest():
                 effects = self._steward.on_block_request(node, message, now)
             case Refusal():
-                return parts.seeker.on_refusal(node, message, now) or bench_effects(node, message)
+                effects = parts.seeker.on_refusal(node, message, now)
+                effects += self._certifier.on_refusal(node, message)
+                return effects or bench_effects(node, message)
             case Goodbye():
                 effects = parts.sessions.close(node, now)
             case _:
-                return bench_effects(node, message)
+                done = self._certifier.on_message(node, message, now)
+                return bench_effects(node, message) if done is None else done
         return effects
 
     def _recall(self, message: GossipMessage, now: float) -> list[Effect]:
@@ -350,6 +345,7 @@ class Engine(Requests):
         return earliest(
             self._steward.next_deadline(),
             self._steward.conflict.next_deadline(),
+            self._certifier.next_deadline(),
             self._tend_at,
             parts.peering.next_deadline(),
             parts.gossip.next_deadline(),
@@ -364,7 +360,7 @@ class Engine(Requests):
         parts.tell_time(now)
         parts.inbound.expire(now)
         effects = self._steward.on_deadline(now)
-        effects += self._steward.conflict.on_deadline(now)
+        effects += self._steward.conflict.on_deadline(now) + self._certifier.on_deadline(now)
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
             effects += parts.knowledge.tend(now) + parts.tending.on_look(now) + self.watch.tend(now)

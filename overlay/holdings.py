@@ -77,8 +77,7 @@ class Holdings:
         quarantine: float = Timing().quarantine,
     ) -> None:
         self._identity, self._catalog, self._plan = identity, catalog, plan
-        self._software, self._is_authority = software, is_authority
-        self._limits = limits
+        self._software, self._is_authority, self._limits = software, is_authority, limits
         self.versions = Versions(catalog, identity.node, state.boot)
         self._announced_free, self._announced_removals = 0, NO_REMOVALS
         self._free_counted, self._free_count = (-1, -1, -1), 0
@@ -397,4 +396,5 @@ class Holdings:
             told=self.told,
             standing=standing,
             resting=stored_rests(self.allocator, epoch),
+            certificate=self._identity.kept,
         )

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from overlay.admission import CERTIFICATE_LIFETIME, Registrar
+from overlay.admission import Registrar
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, StaticKey
@@ -144,7 +144,7 @@ class Signer:
         Args:
             text: the request.
             now: monotonic seconds.
-            lifetime: seconds, `CERTIFICATE_LIFETIME` unless given.
+            lifetime: seconds, the registrar's unless given.
             routes: outside routes that the node may advertise; None: those it may already.
 
         Raises:
@@ -171,7 +171,7 @@ class Signer:
         certificate = registrar.certify(
             request,
             routes=routes,
-            lifetime=CERTIFICATE_LIFETIME if lifetime is None else lifetime,
+            lifetime=lifetime,
             gone=self._steward.gone_names(registrar),
             wall=self._parts.wall.at(now),
         )

@@ -2,7 +2,7 @@
 
 Reading order: what the cluster knows (catalog, store, gossip), what the packet path uses (routes,
 paths, ledger, outbound, inbound), what joins them (sessions, peering, knowledge), what this node
-holds (holdings, seeker, registrar), and the processes that share its work (lanes).
+holds (holdings, seeker, renewal, registrar), and the processes that share its work (lanes).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from overlay.lanes.director import Director
 from overlay.losses import LossReports
 from overlay.outside import Outside
 from overlay.peering import Contact, Peering
+from overlay.renewal import Renewal
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
 from overlay.session.handshake import RevokedError
@@ -86,7 +87,7 @@ class Parts:
         self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
         self.store = Store(self._admit, settings.limits, self.reader.id_of)
         self.gossip = self._make_gossip(cluster, state, settings, rng)
-        self.registrar = _registrar(authority, cluster, psk, state)
+        self.registrar = _registrar(authority, cluster, psk, state, settings.certificate_lifetime)
         self.sessions = self._make_sessions(
             psk=psk, boot=state.boot, settings=settings, entropy=entropy, rng=rng
         )
@@ -116,6 +117,7 @@ class Parts:
         self.holdings = self._make_holdings(state, version, settings)
         self.lanes = self._director(lanes)
         self.seeker = self._make_seeker(rng)
+        self.renewal = self._make_renewal(rng)
 
     def _make_sessions(
         self,
@@ -210,6 +212,18 @@ class Parts:
     def _make_seeker(self, rng: random.Random) -> BlockSeeker:
         return BlockSeeker(self.catalog, self._identity.node, self.timing, rng, self._is_ready)
 
+    def _make_renewal(self, rng: random.Random) -> Renewal:
+        return Renewal(
+            identity=self._identity,
+            timing=self.timing,
+            rng=rng,
+            wall=self.wall,
+            certifiers=self._certifiers,
+            issuer=self.issuer,
+            read=self._read_certificate,
+            name_of=self.name_of,
+        )
+
     def _director(self, lanes: int) -> Director:
         return Director(
             lanes=lanes,
@@ -230,6 +244,16 @@ class Parts:
             removal = self.catalog.removed.get(node)
             return removal.name if removal else short_id(node)
         return record.certificate.name
+
+    def issuer(self) -> bytes:
+        """Key of the authority that signs new certificates at present."""
+        return self.reader.cluster.authority
+
+    def _certifiers(self, now: float) -> list[NodeId]:
+        """Ready members that say they can certify."""
+        others = (one for one in self.catalog.nodes.values() if one.node != self.local)
+        able = [record.node for record in others if record.is_authority and not record.left]
+        return [node for node in able if self._is_ready(node, now)]
 
     def _is_ready(self, node: NodeId, now: float) -> bool:
         return self.gossip.state(node, now) is Liveness.READY
@@ -265,8 +289,15 @@ class Parts:
 
 
 def _registrar(
-    authority: SigningKey | None, cluster: Cluster, psk: bytes, state: NodeState
+    authority: SigningKey | None, cluster: Cluster, psk: bytes, state: NodeState, lifetime: int
 ) -> Registrar | None:
     if authority is None:
         return None
-    return Registrar(authority, cluster=cluster, psk=psk, tokens=state.tokens, names=state.names)
+    return Registrar(
+        authority,
+        cluster=cluster,
+        psk=psk,
+        tokens=state.tokens,
+        names=state.names,
+        lifetime=lifetime,
+    )

@@ -1,8 +1,8 @@
 """What the operator and the machine around a node ask of it: one method each, effects settled.
 
 `Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
-`overlay.pods`, `overlay.inviting`, `overlay.offline`, `overlay.conflict`. A request that raises has
-changed nothing.
+`overlay.pods`, `overlay.inviting`, `overlay.offline`, `overlay.certifying`, `overlay.conflict`. A
+request that raises has changed nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from overlay.audit import Finding, audit
+from overlay.certifying import Certifier
 from overlay.effects import Effect, Persist, SendControl
 from overlay.errors import RefusedError
 from overlay.inviting import Inviter
@@ -20,6 +21,8 @@ from overlay.steward import Steward
 from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
 from overlay.views import PodView, TokenView
 from overlay.wire.certificate import Certificate
+from overlay.wire.control import encode
+from overlay.wire.messages import Goodbye
 
 
 class Requests:
@@ -27,6 +30,7 @@ class Requests:
 
     parts: Parts
     _steward: Steward
+    _certifier: Certifier
 
     def _serve(self, steward: Steward, entropy: Entropy, boot_id: str) -> None:
         """Take requests from now on; arguments as for `overlay.engine.Engine`."""
@@ -38,6 +42,13 @@ class Requests:
     def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
         """Execute the effects that one part has for another; return the rest, in order."""
         raise AssertionError("the engine has its own")
+
+    def stop(self, now: float) -> list[Effect]:
+        """Stop cleanly: tell the peers, keep name, blocks and pods."""
+        goodbye = encode(Goodbye())
+        up = [node for node, path in self.parts.peering.paths.items() if path.keypair is not None]
+        effects: list[Effect] = [self._steward.persist()]
+        return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
 
     def add_pod(
         self, name: str, netns: str, address: Address | None, now: float, *, owner: str = CLI
@@ -130,6 +141,10 @@ class Requests:
         """The kernel refused datagrams to `endpoint` as larger than the interface's MTU."""
         return self._settle(self.parts.peering.mtus.on_too_big(endpoint, now), now)
 
+    def on_lane(self, lane: int, report: bytes | None, now: float) -> list[Effect]:
+        """One of our other lanes says something; None: its process is gone. See `Director`."""
+        return self._settle(self.parts.lanes.on_lane(lane, report, now), now)
+
     def on_clock(self, epoch: float) -> None:
         """The wall clock was set: it is `epoch` at monotonic zero, in Unix seconds, from now on.
 
@@ -140,6 +155,10 @@ class Requests:
     def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
         """One of `lost` failed, others stood behind it: announce nothing until all are stored."""
         return self._steward.on_persist_failed(lost, why, now)
+
+    def on_renewed(self, certificate: bytes, now: float) -> list[Effect]:
+        """This node's new certificate is stored (`Renewed`)."""
+        return self._settle(self._certifier.on_renewed(certificate, now), now)
 
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
         """Probe a member; `ProbeAnswered(node, token, rtt)` follows, or nothing.

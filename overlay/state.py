@@ -9,6 +9,7 @@
     items           everything gossip knew: other nodes' records and the deeds of all blocks
     tokens          join tokens and who used them (only where the authority's key lives)
     names           names the authority has certified
+    certificate     the newest that this node was granted since it joined
     blocks_in_use   the blocks that pods get addresses from, first the node's own
     left            whether the node has left its cluster
     told            whether a member has confirmed that it left
@@ -109,6 +110,8 @@ class NodeState:
     standing: int = 0
     """Whether another machine has this node's identity: a number of `overlay.conflict.Standing`."""
     resting: tuple[StoredRest, ...] = ()
+    certificate: bytes = b""
+    """Encoded; empty while it has the one it joined with."""
 
     def entries(self) -> dict[bytes, bytes]:
         """The state as it is stored."""
@@ -295,6 +298,7 @@ _SINGLES: Final[dict[str, _Single]] = {
     "boot": _packed("boot", lambda stored: stored.integer(0, 0, U32)),
     "tokens": _Single(_raw, _raw),
     "names": _Single(_raw, _raw),
+    "certificate": _Single(_raw, _raw),
     "blocks_in_use": _packed("blocks", _read_blocks),
     "left": _packed("left", lambda stored: stored.boolean(0)),
     "told": _packed("told", lambda stored: stored.boolean(0)),

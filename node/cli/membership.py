@@ -55,6 +55,7 @@ Examples:
 @click.option(
     "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
 )
+@click.option("--certificate-days", metavar="N", help="How long certificates live.  [default: 90]")
 @state_option()
 @pass_invocation
 def init(
@@ -65,9 +66,11 @@ def init(
     block_prefix: int,
     listen: str | None,
     advertise: tuple[str, ...],
+    certificate_days: str | None,
 ) -> int:
     """Start a cluster: make its authority, this node's identity, and all address blocks."""
     from node import founding, preflight, privileges  # noqa: PLC0415 - cryptography, netlink: 0.3 s
+    from node.config import load_config  # noqa: PLC0415
     from node.kernel.netlink import Netlink  # noqa: PLC0415
     from overlay.wire.cluster import random_ula  # noqa: PLC0415
 
@@ -75,6 +78,7 @@ def init(
     with doing("cannot start a cluster"):
         privileges.keep_secrets()
         founding.check_unused(folder)
+        config = load_config(folder.config, os.environ, {"certificate_days": certificate_days})
         node = founding.found_node(
             founding.node_name(name),
             cidr=_network(cidr, IPv4Network, "--cidr"),
@@ -82,8 +86,10 @@ def init(
             block_prefix=block_prefix,
             entropy=os.urandom,
             wall=time.time(),
+            lifetime=config.certificate_lifetime,
         )
-        settings = founding.settings_to_write(folder, *_endpoints(listen, advertise))
+        days = None if certificate_days is None else config.certificate_days
+        settings = founding.settings_to_write(folder, *_endpoints(listen, advertise), days)
         with Netlink() as netlink:
             preflight.check_overlap(node.cluster, netlink.host_routes())
         with founding.reserved(folder):

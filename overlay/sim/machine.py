@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import assert_never
 
 from overlay.catalog.removals import is_removed
 from overlay.effects import (
@@ -26,17 +25,11 @@ from overlay.effects import (
     NetworkChanged,
     Persist,
     ProbeAnswered,
-    RemovalShown,
+    Renewed,
     Report,
     Scalar,
-    SendControl,
     SendDatagram,
-    SessionDown,
-    SessionUp,
     SetOffload,
-    StampRefused,
-    TellDaemon,
-    TellLane,
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
@@ -335,19 +328,11 @@ class Machine:
                 return False
             case BenchAsked() | BenchAnswered() | BenchEnded():
                 self.benched.append(effect)
-            case (
-                Persist()
-                | SendControl()
-                | SessionUp()
-                | SessionDown()
-                | StampRefused()
-                | RemovalShown()
-                | TellLane()
-                | TellDaemon()
-            ):
-                raise StateError(f"the engine of {self.name} let {effect} out")
+            case Renewed(certificate):
+                self._executor.perform(self.engine.on_renewed(certificate, self.now))
+                self._rearm()
             case _:
-                assert_never(effect)
+                raise StateError(f"the engine of {self.name} let {effect} out")
         return True
 
     def _on_not_stored(self, pending: list[Persist], why: str) -> None:

@@ -164,9 +164,12 @@ class Certificate:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Identity:
     """Everything a node proves itself with: both private keys and the certificate over them.
+
+    All parts of a node share one of these. The certificate is renewed while the node runs, so it is
+    asked for whenever it is shown, and never kept.
 
     Raises:
         ConfigError: the certificate is for other keys (the state folder was mixed up). Nothing
@@ -176,6 +179,10 @@ class Identity:
     signing: SigningKey
     static: StaticKey
     certificate: Certificate
+    """The one in use."""
+    kept: bytes = b""
+    """The newest one that was granted since the node joined, encoded: what its state holds. Empty
+    while there is none."""
 
     def __post_init__(self) -> None:
         ours = (self.signing.public, self.static.public)
@@ -191,6 +198,14 @@ class Identity:
     def name(self) -> str:
         """The node's name, unique in its cluster."""
         return self.certificate.name
+
+    def keep(self, certificate: Certificate) -> None:
+        """A checked certificate that takes the place of the one in use, as soon as it is stored."""
+        self.kept = certificate.encode()
+
+    def use_kept(self) -> None:
+        """What is kept is stored: show it from now on."""
+        self.certificate = Certificate.decode_untrusted(self.kept)
 
 
 def issue_certificate(

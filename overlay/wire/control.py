@@ -10,6 +10,7 @@ Each is a msgpack array, its number first, in a block of kind CONTROL:
                24 Have            25 Want
     address     9 BlockRequest    10 Refusal           (a grant is a deed: it arrives as an item)
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
+    renewing   29 RenewRequest    30 RenewGrant       10 Refusal
     measuring  21 BenchRequest    22 BenchReady       23 BenchDone         10 Refusal
     lanes      18 Lanes           19 LaneProbe        20 LaneProbeReply
 
@@ -72,6 +73,8 @@ from overlay.wire.messages import (
     ProbeReply,
     ReadSingly,
     Refusal,
+    RenewGrant,
+    RenewRequest,
     SegmentLoss,
     Summary,
     Trial,
@@ -177,6 +180,8 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
     26: (Claims, (_CLAIMS, Fields.boolean)),
     27: (IndirectProbe, (_integer(U64), _bytes(size=KEY_SIZE), _CLAIMS)),
     28: (IndirectReply, (_integer(U64), Fields.boolean, _CLAIMS)),
+    29: (RenewRequest, (_integer(U64),)),
+    30: (RenewGrant, (_integer(U64), _bytes(limit=CERTIFICATE_MAX))),
 }
 """Number -> what it makes, and how each field is read, in order."""
 

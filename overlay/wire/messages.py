@@ -170,7 +170,7 @@ class BlockRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No, to a `BlockRequest`, `JoinRequest` or `BenchRequest`."""
+    """No, to a `BlockRequest`, `JoinRequest`, `RenewRequest` or `BenchRequest`."""
 
     request: int
     code: str
@@ -300,6 +300,21 @@ class LaneProbeReply:
     token: int
 
 
+@dataclass(frozen=True, slots=True)
+class RenewRequest:
+    """Renew my certificate. For a member that can certify; the session says who asks."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewGrant:
+    """The certificate that takes the place of the receiver's."""
+
+    request: int
+    certificate: bytes
+
+
 Message = (
     Probe
     | ProbeReply
@@ -329,4 +344,6 @@ Message = (
     | Claims
     | IndirectProbe
     | IndirectReply
+    | RenewRequest
+    | RenewGrant
 )

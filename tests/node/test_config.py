@@ -54,6 +54,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         tun = "mus1"
         loop = "asyncio"
         quarantine = 90
+        certificate_days = 30
         bench = false
         [log]
         level = "debug"
@@ -72,6 +73,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         tun="mus1",
         loop=LoopKind.ASYNCIO,
         quarantine=90,
+        certificate_days=30,
         bench=False,
         log_level="debug",
         log_format=LogFormat.JSON,
@@ -88,6 +90,7 @@ def test_every_setting_can_be_set_in_the_file_and_by_a_variable(path) -> None:
         "MUSLIN_TUN": "mus1",
         "MUSLIN_LOOP": "asyncio",
         "MUSLIN_QUARANTINE": "90",
+        "MUSLIN_CERTIFICATE_DAYS": "30",
         "MUSLIN_BENCH": "false",
         "MUSLIN_LOG_LEVEL": "debug",
         "MUSLIN_LOG_FORMAT": "json",

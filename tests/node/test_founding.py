@@ -93,6 +93,18 @@ def test_a_stored_node_is_found_again_with_its_settings(tmp_path) -> None:
     assert (config.listen, config.advertise) == (Endpoint("::", 7000), advertise)
 
 
+def test_the_lifetime_of_certificates_holds_from_the_first_one_on(tmp_path) -> None:
+    folder = StateFolder(tmp_path)
+    assert found().certificate.not_after - WALL == NodeConfig().certificate_lifetime
+    assert found(lifetime=86_400).certificate.not_after - WALL == 86_400
+    settings = settings_to_write(folder, None, (), 7)
+    assert settings is not None
+    folder.config.write_text(settings)
+    assert load_config(folder.config, {}).certificate_lifetime == 7 * 86_400
+    with pytest.raises(ConfigError, match="says otherwise"):
+        settings_to_write(folder, None, (), 8)
+
+
 def test_defaults_need_no_file(tmp_path) -> None:
     assert settings_to_write(StateFolder(tmp_path), None, ()) is None
     assert settings_to_write(StateFolder(tmp_path), NodeConfig().listen, ()) is None

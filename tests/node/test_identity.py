@@ -14,6 +14,7 @@ from node.identity import load_node, write_node
 from node.journal import Journal, SystemCalls
 from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder
 from overlay.errors import ConfigError
+from overlay.state import NodeState
 
 
 def make_node(name: str = "node1", seed: int = 0):
@@ -80,6 +81,13 @@ def test_a_state_that_says_what_is_not_known_is_named(folder) -> None:
         load_node(folder)
     Journal.create(path, {b"schema": b"\x91\x02"}).close()
     with pytest.raises(ConfigError, match="newer Muslin"):
+        load_node(folder)
+
+
+def test_a_stored_certificate_of_another_node_is_noticed(folder) -> None:
+    other = make_node("node9", seed=100).certificate.encode()
+    Journal.create(folder.path / STATE.name, NodeState(certificate=other).entries()).close()
+    with pytest.raises(ConfigError, match="the stored certificate is for other keys"):
         load_node(folder)
 
 

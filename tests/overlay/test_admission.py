@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from ipaddress import ip_network
 
 import msgpack
 import pytest
@@ -11,16 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from overlay.admission import (
-    BACKDATED,
-    CERTIFICATE_LIFETIME,
-    Decision,
-    Registrar,
-    join_signed_bytes,
-)
-from overlay.errors import WireError
+from overlay.admission import Decision, Registrar, join_signed_bytes
+from overlay.config import CERTIFICATE_LIFETIME
+from overlay.errors import RefusedError, WireError
 from overlay.types import Endpoint, NodeId
-from overlay.wire.certificate import Certificate
+from overlay.validity import BACKDATED, RENEW_SHARE, last_part, validity
+from overlay.wire.certificate import Certificate, issue_certificate
 from overlay.wire.items import Item
 from overlay.wire.messages import JoinGrant, JoinRequest, Refusal
 from overlay.wire.token import JoinToken
@@ -100,6 +97,92 @@ def test_the_keys_of_a_removed_node_are_not_certified_again() -> None:
     assert isinstance(refused.answer, Refusal)
     assert (refused.answer.code, refused.changed) == ("node-removed", False)
     assert ask(registrar, token, 2, removed=(signing_key(1).public,)).changed
+
+
+# -- renewing ----------------------------------------------------------------------------------
+
+OLD = make_identity(1, CLUSTER).certificate
+DUE = last_part(OLD, RENEW_SHARE)
+
+
+def renewal_code(
+    registrar: Registrar, old: Certificate = OLD, wall: float = DUE, **given: object
+) -> str:
+    before = registrar.encode()
+    with pytest.raises(RefusedError) as caught:
+        registrar.renew(old, wall=wall, **given)
+    assert registrar.encode() == before, "a refused request changes nothing"
+    return caught.value.code
+
+
+def test_a_renewed_certificate_is_the_old_one_for_longer() -> None:
+    old = issue_certificate(
+        AUTHORITY,
+        **{name: getattr(OLD, name) for name in ("node", "static", "name", "cluster", "serial")},
+        not_before=OLD.not_before,
+        not_after=OLD.not_after,
+        routes=[ip_network("192.0.2.0/24")],
+    )
+    registrar = registrar_of()
+    new, changed = registrar.renew(old, wall=DUE)
+    assert changed
+    same = ("node", "static", "name", "cluster", "issuer", "routes")
+    assert [getattr(new, name) for name in same] == [getattr(old, name) for name in same]
+    assert new.serial > old.serial
+    assert new.not_before == validity(DUE, CERTIFICATE_LIFETIME)[0]
+    assert new.not_after > old.not_after
+    new.verify(CLUSTER, DUE)
+    assert registrar.holder(old.name) == old.node
+
+
+def test_a_renewed_certificate_never_ends_before_the_old_one() -> None:
+    registrar = Registrar(
+        AUTHORITY, cluster=CLUSTER, psk=PSK, tokens=b"", names=b"", lifetime=86_400
+    )
+    new, _ = registrar.renew(OLD, wall=DUE)
+    assert new.not_after == OLD.not_after + 1
+
+
+def test_who_asks_again_gets_the_same_until_that_is_due() -> None:
+    registrar = registrar_of()
+    wall = OLD.not_after - 60.0
+    first, _ = registrar.renew(OLD, wall=wall)
+    stored = registrar.encode()
+    assert registrar.renew(OLD, wall=wall + 30.0) == (first, False)
+    assert registrar.encode() == stored
+    assert renewal_code(registrar, first, wall=wall + 30.0) == "not-due"
+    second, changed = registrar.renew(first, wall=last_part(first, RENEW_SHARE))
+    assert changed
+    assert second.serial == first.serial + 1
+
+
+def test_what_was_given_is_forgotten_when_it_is_due() -> None:
+    registrar = registrar_of()
+    for number in range(2, 40):
+        registrar.renew(make_identity(number, CLUSTER).certificate, wall=DUE)
+    registrar.renew(OLD, wall=OLD.not_after - 1.0)
+    assert len(registrar._renewed) == 1
+
+
+def test_who_is_not_certified_again() -> None:
+    registrar = registrar_of()
+    assert renewal_code(registrar, removed=(OLD.node,)) == "node-removed"
+    assert renewal_code(registrar, wall=OLD.not_after) == "certificate-expired"
+    assert renewal_code(registrar, wall=DUE - 1.0) == "not-due"
+    registrar.reserve(OLD.name, signing_key(2).public)
+    assert renewal_code(registrar) == "name-taken"
+
+
+def test_serials_grow_above_those_of_other_authorities() -> None:
+    registrar = registrar_of()
+    new, _ = registrar.renew(replace(OLD, serial=5000), wall=DUE)
+    assert new.serial == 5001
+    assert certificate_of(ask(registrar, mint(registrar).id, 3)).serial == 5002
+
+
+def test_one_of_another_authority_is_renewed_at_once() -> None:
+    new, changed = registrar_of().renew(replace(OLD, issuer=bytes(32)), wall=WALL + 1.0)
+    assert (new.issuer, changed) == (AUTHORITY.public, True)
 
 
 # -- granting ----------------------------------------------------------------------------------

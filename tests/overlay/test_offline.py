@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from overlay.admission import CERTIFICATE_LIFETIME
+from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import AuthError, ConfigError, RefusedError
 from overlay.offline import check_grant, seal, unseal
 from overlay.sim import World

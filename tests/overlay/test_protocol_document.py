@@ -70,6 +70,8 @@ from overlay.wire.messages import (
     ProbeReply,
     ReadSingly,
     Refusal,
+    RenewGrant,
+    RenewRequest,
     SegmentLoss,
     Summary,
     Trial,
@@ -110,6 +112,8 @@ MESSAGES: tuple[Message, ...] = (
     Claims((), ask=True),
     IndirectProbe(7, NodeId(bytes(32))),
     IndirectReply(7, reached=True),
+    RenewRequest(9),
+    RenewGrant(9, b"certificate"),
 )
 
 
@@ -179,7 +183,7 @@ def test_every_table_has_as_many_cells_in_each_row_as_in_its_head() -> None:
 
 @pytest.mark.parametrize(
     ("title", "settings"),
-    [("Timers", Timing()), ("Limits", Limits()), ("Packet sizes", Settings())],
+    [("Timers", Timing()), ("Limits", Limits()), ("Packet sizes and certificates", Settings())],
 )
 def test_timers_and_limits_are_those_of_the_settings(
     title: str, settings: Timing | Limits | Settings

@@ -58,16 +58,17 @@ def test_an_expired_certificate_does_not_get_in():
 
 
 def test_a_member_whose_certificate_expires_is_a_member_no_longer():
-    world = settled(2)
-    world.add_node("node3", lifetime=60)
+    world = settled(3)
+    world.add_node("node4", lifetime=60)
     world.run(world.now + 5.0)
-    assert path_to(world, "node3", seen_by="node2") == "direct"
+    world.crash("node1")  # which would have renewed it
+    assert path_to(world, "node4", seen_by="node2") == "direct"
     # The last keypair was made before the end, and lives 180 s; then nobody starts a handshake.
     world.run(world.now + 60.0 + 180.0)
-    assert path_to(world, "node3", seen_by="node1") == "none"
-    assert path_to(world, "node3", seen_by="node2") == "none"
-    assert "node3" not in {session.node for session in world["node1"].snapshot().sessions}
-    assert path_to(world, "node2", seen_by="node1") == "direct"
+    assert path_to(world, "node4", seen_by="node2") == "none"
+    assert path_to(world, "node4", seen_by="node3") == "none"
+    assert "node4" not in {session.node for session in world["node2"].snapshot().sessions}
+    assert path_to(world, "node3", seen_by="node2") == "direct"
 
 
 def test_newcomers_agree_with_others_about_who_left_long_ago():

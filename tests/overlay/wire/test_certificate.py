@@ -246,6 +246,26 @@ def test_an_identity_of_mixed_up_keys_cannot_be_made() -> None:
         Identity(signing_key(1), static_key(2), certificate)
 
 
+def test_a_new_certificate_is_kept_before_it_is_used() -> None:
+    identity, cluster = make_identity(1), make_cluster()
+    renewed = issue_certificate(
+        AUTHORITY,
+        node=identity.node,
+        static=identity.static.public,
+        name=identity.name,
+        cluster=cluster.id,
+        serial=99,
+        not_before=WALL,
+        not_after=WALL + 2,
+    )
+    before = identity.certificate
+    assert identity.kept == b""
+    identity.keep(renewed)
+    assert (identity.certificate, identity.kept) == (before, renewed.encode())
+    identity.use_kept()
+    assert identity.certificate == renewed
+
+
 def test_the_issuer_is_checked_whenever_the_certificate_is_valid() -> None:
     certificate = make_identity(1).certificate
     certificate.verify_issuer(make_cluster())

@@ -49,6 +49,8 @@ from overlay.wire.messages import (
     ProbeReply,
     ReadSingly,
     Refusal,
+    RenewGrant,
+    RenewRequest,
     SegmentLoss,
     Summary,
     Trial,
@@ -79,6 +81,8 @@ GOLDEN = [
     (Claims((CLAIM,), ask=True), "931a91" + CLAIM_HEX + "c3"),
     (IndirectProbe(7, NodeId(b"n" * 32)), "941b07c420" + "6e" * 32 + "90"),
     (IndirectReply(7, reached=True), "941c07c390"),
+    (RenewRequest(9), "921d09"),
+    (RenewGrant(9, b"cert"), "931e09c40463657274"),
     (BlockRequest(9), "920909"),
     (Refusal(9, "no-block", "all in use"), "940a09a86e6f2d626c6f636baa616c6c20696e20757365"),
     (
@@ -140,6 +144,8 @@ MESSAGES = st.one_of(
     st.builds(Claims, CLAIMS, st.booleans()),
     st.builds(IndirectProbe, NUMBERS, NODES, CLAIMS),
     st.builds(IndirectReply, NUMBERS, st.booleans(), CLAIMS),
+    st.builds(RenewRequest, NUMBERS),
+    st.builds(RenewGrant, NUMBERS, st.binary(max_size=CERTIFICATE_MAX)),
     st.builds(Delta, ITEMS),
     st.builds(BlockRequest, NUMBERS),
     st.builds(Refusal, NUMBERS, printable(CODE_LIMIT), printable(TEXT_LIMIT)),
@@ -179,7 +185,7 @@ def test_every_message_has_golden_bytes():
 
 def test_numbers_are_given_out_without_a_gap():
     numbers = {unpack_untrusted(encode(message), 9999)[0] for message, _ in GOLDEN}
-    assert numbers == set(range(1, 29))
+    assert numbers == set(range(1, 31))
 
 
 @given(MESSAGES)
