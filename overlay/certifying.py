@@ -15,6 +15,7 @@ from overlay.conflict import Conflict
 from overlay.effects import Effect, Renewed, Report, SendControl
 from overlay.errors import RefusedError
 from overlay.parts import Parts
+from overlay.renewal import PASSING
 from overlay.steward import Steward
 from overlay.types import NodeId
 from overlay.wire.certificate import Certificate, Identity
@@ -122,6 +123,6 @@ class Certifier:
         try:
             certificate, _ = self._certify(self._identity.certificate, now)
         except RefusedError as refused:
-            self._renewal.why, self._renewal.refused = str(refused), True
+            self._renewal.why, self._renewal.refused = str(refused), refused.code not in PASSING
             return []
         return self._take(certificate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from overlay.catalog.outside import NOT_CERTIFIED, TAKEN
 from overlay.complaints import Complaint
 from overlay.ending import Ending
+from overlay.expiry import member_problems, own_problems
 from overlay.faults import WRONGS
 from overlay.views import NodeState, NodeView, Problem
 
@@ -35,6 +36,7 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_doubled(nodes),
         *_unannounced(engine),
         *_refused(engine),
+        *_certificates(engine, now),
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
         *_accused(engine),
@@ -68,6 +70,15 @@ def _own(engine: Engine) -> Iterator[Problem]:
             evidence,
             "keep the state folder and the log, report it, restart the node",
         )
+
+
+def _certificates(engine: Engine, now: float) -> Iterator[Problem]:
+    parts = engine.parts
+    wall, records = parts.wall.at(now), parts.catalog.nodes.values()
+    if parts.holdings.ended is None and not parts.holdings.left:
+        yield from own_problems(engine.identity.certificate, parts.renewal, wall)
+    others = (one for one in records if one.node != engine.identity.node and not one.left)
+    yield from member_problems(sorted(others, key=lambda record: record.name), wall)
 
 
 def _blocks(engine: Engine, now: float) -> Iterator[Problem]:

@@ -39,6 +39,9 @@ SPREAD_SHARE: Final = 60
 PATIENCE_SHARE: Final = 100
 """And again within one part in so many: one that lives for a day is not asked for in hours."""
 
+PASSING: Final = frozenset({"not-due", "just-started"})
+"""Codes of refusals that mean nothing but "later": the clocks differ, or it has just started."""
+
 DOUBLINGS: Final = 20
 """Of the patience, at most; it is bounded otherwise, this keeps the number small."""
 
@@ -236,6 +239,8 @@ class Renewal:
     def on_refusal(self, node: NodeId, refusal: Refusal) -> list[Effect]:
         """A member declined. It is asked again: what it lacks may come."""
         if not self._is_answer(node, refusal.request):
+            return []
+        if refusal.code in PASSING:
             return []
         return self._fail(node, f"declined: {refusal.text}")
 

@@ -50,6 +50,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         ledger=parts.lanes.books.view(engine.ledger),
         problems=problems_of(engine, nodes, now),
         gossip={**parts.gossip.counters(), "routes_refused": sum(parts.outside.refusals.values())},
+        expires=engine.identity.certificate.not_after,
     )
 
 
@@ -143,6 +144,7 @@ def _node(engine: Engine, record: NodeRecord, member: MemberView | None, now: fl
         loss=member.loss if member else None,
         seen=0.0 if local else member.seen if member else None,
         conflict=record.conflict,
+        expires=None if record.left else record.certificate.not_after,
     )
 
 

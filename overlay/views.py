@@ -71,6 +71,8 @@ class NodeView:
     """Seconds since it was last heard directly; 0.0 for the local node, None if never."""
     conflict: bool = False
     """Two machines have signed as this node."""
+    expires: int | None = None
+    """When its certificate ends, in Unix seconds; None for one that is no member any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +222,5 @@ class Snapshot:
     problems: tuple[Problem, ...] = field(default=())
     gossip: Mapping[str, int] = field(default_factory=dict)
     """What happened among members that should not happen often; see `Gossip.counters`."""
+    expires: int = 0
+    """When this node's certificate ends, in Unix seconds."""

@@ -74,6 +74,15 @@ def since(value: object) -> str:
     return duration(max(0.0, time.time() - datetime.fromisoformat(value).timestamp()))
 
 
+def until(value: object) -> str:
+    """The day of a moment in RFC 3339.
+
+    >>> until("2027-02-19T08:00:00.000Z")
+    'until 2027-02-19'
+    """
+    return f"until {value[:10]}" if isinstance(value, str) else ""
+
+
 def _total(value: object) -> str:
     return str(sum(value.values())) if isinstance(value, dict) else ""
 
@@ -110,6 +119,7 @@ NODES: Final = Kind(
         Column("seen", "seen", duration),
         Column("pods", "pods"),
         Column("blocks", "blocks", wide=True),
+        Column("certificate", "certificate_expires", until, wide=True),
         Column("version", "version", wide=True),
     ),
     changing=frozenset({"rtt", "loss", "seen"}),

@@ -22,6 +22,7 @@ from node.cli.context import (
 )
 from node.cli.output import FORMATS, duration, plain, table, to_json, to_yaml
 from node.cli.progress import Progress
+from overlay.wall import remaining
 
 WATCH_INTERVAL: Final = 1.0
 
@@ -153,11 +154,12 @@ def _status_text(answer: Json) -> str:
         ("offloads", plain(answer["offloads"]) or "none"),
         *_lanes(answer["lanes"]),
         ("guard", _guard(answer["guard"])),
+        ("certificate", _certificate(answer)),
         ("ledger", ledger),
         ("drops", drops or "none"),
         ("gossip", _nonzero(answer["gossip"]) or "calm"),
     ]
-    lines = [f"{key:<10}{value}" for key, value in rows]
+    lines = [f"{key:<13}{value}" for key, value in rows]
     problems = objects(answer["problems"])
     if problems:
         keys = ("code", "what", "why", "fix")
@@ -179,6 +181,14 @@ def _guard(guard: object) -> str:
     drops = plain(facts["drops"])
     said = facts["why"] or (f"dropped {drops}" if drops else "")
     return f"{plain(facts['by'])} ({plain(said)})" if said else plain(facts["by"])
+
+
+def _certificate(answer: Json) -> str:
+    """Until when it is valid; in a cluster that is well, always for a while."""
+    left, day = answer["certificate_expiry_seconds"], plain(answer["certificate_expires"])[:10]
+    if not isinstance(left, int | float) or left <= 0:
+        return f"expired {day}"
+    return f"valid until {day} ({remaining(left)})"
 
 
 def _split_ledger(ledger: object) -> tuple[str, str]:

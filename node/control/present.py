@@ -104,6 +104,7 @@ def present_node(node: NodeView) -> Json:
         "seen": _rounded(node.seen, 3),
         "local": node.local,
         "conflict": node.conflict,
+        "certificate_expires": None if node.expires is None else moment(node.expires),
         "id": node.id.hex(),
     }
 
@@ -216,6 +217,8 @@ def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
             "why": facts.guard.why or None,
             "drops": _counts(facts.guard.drops.items()),
         },
+        "certificate_expires": moment(snapshot.expires),
+        "certificate_expiry_seconds": round(snapshot.expires - facts.epoch - snapshot.now, 3),
         "version": facts.version,
         "pid": facts.pid,
         "started": moment(facts.epoch + facts.started),

@@ -43,6 +43,7 @@ LAYERS = (
         "channel",
         "conflict",
         "ending",
+        "expiry",
         "engine",
         "farewell",
         "holdings",

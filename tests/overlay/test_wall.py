@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from overlay.sim import World
 from overlay.views import NodeState
-from overlay.wall import Wall
+from overlay.wall import Wall, rfc3339
+from overlay.wire.packing import MAX_TIME
 from tests.sim.worlds import settled
 
 YEAR = 365 * 86_400.0
@@ -15,6 +21,14 @@ def test_setting_the_clock_moves_the_wall_and_nothing_else() -> None:
     assert wall.at(5.0) == 1005.0
     wall.epoch = 500.0
     assert wall.at(5.0) == 505.0
+
+
+@given(st.integers(0, MAX_TIME))
+@example(951_782_400)  # 29 February of a year that 400 divides
+@example(4_107_542_399)  # the last second of a February without one, which 100 divides
+def test_moments_are_those_of_the_calendar(unix: int) -> None:
+    expected = datetime.fromtimestamp(unix, UTC).isoformat().replace("+00:00", "Z")
+    assert rfc3339(unix) == expected
 
 
 def states(world: World) -> set[NodeState]:

@@ -32,6 +32,8 @@ from tests.support.clusters import make_cluster, make_identity
 
 NODE1 = NodeId(bytes([1]) * 32)
 NODE2 = NodeId(bytes([2]) * 32)
+EXPIRES = 1_707_776_000
+"""When certificates end: 90 days after FACTS' epoch."""
 PEER = Endpoint("192.0.2.2", 6875)
 
 PROBLEM = Problem("no-block", "no address block", "no member gave one", "wait, or look at status")
@@ -54,6 +56,7 @@ def node_view(number: int, **changes: object) -> NodeView:
         rtt=None if number == 1 else 0.0004217,
         loss=None if number == 1 else 0.0,
         seen=0.0 if number == 1 else 1.25,
+        expires=EXPIRES,
     )
     return replace(view, **changes)
 
@@ -108,6 +111,7 @@ def snapshot(**changes: object) -> Snapshot:
         ),
         own_prefixes=(ip_network("10.244.0.0/24"),),
         ledger=LedgerView(10, 7, 1, {"no_route": 2, "bad_tag": 0}),
+        expires=EXPIRES,
         gossip={"awareness": 0, "damped": 3, "refuted": 1},
     )
     return replace(shot, **changes)

@@ -44,7 +44,7 @@ def test_a_node_reads_well() -> None:
 
 def test_wide_adds_columns_and_drops_none() -> None:
     assert set(NODES.headers(wide=True)) - set(NODES.headers(wide=False)) == {
-        "address6", "loss", "blocks", "version",
+        "address6", "loss", "blocks", "certificate", "version",
     }  # fmt: skip
 
 

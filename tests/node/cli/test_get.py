@@ -114,7 +114,7 @@ def test_a_well_node_is_zero(muslin, daemon) -> None:
 
 def test_a_node_to_whose_members_nothing_happened_calls_that_calm(muslin, daemon) -> None:
     daemon.engine.shot = snapshot(gossip={"awareness": 0, "refuted": 0})
-    assert "\ngossip    calm\n" in muslin("status").out
+    assert "\ngossip       calm\n" in muslin("status").out
 
 
 def test_an_unwell_node_is_one_with_the_problem_and_its_fix(muslin, daemon) -> None:
@@ -135,7 +135,7 @@ def test_status_for_programs_is_one_object(muslin, daemon) -> None:
 
 def test_a_node_without_an_address_says_so(muslin, daemon) -> None:
     daemon.engine.shot = snapshot(address=None, address6=None, cidr6=None)
-    assert "address   none yet\n" in muslin("status").out
+    assert "address      none yet\n" in muslin("status").out
 
 
 def test_lanes_are_counted_by_state_where_there_are_several(muslin, daemon, monkeypatch) -> None:
@@ -145,7 +145,7 @@ def test_lanes_are_counted_by_state_where_there_are_several(muslin, daemon, monk
         for number, state in enumerate(("up", "up", "waiting"))
     )
     monkeypatch.setattr(daemon, "facts", lambda: replace(FACTS, lanes=lanes))
-    assert "\nlanes     up=2,waiting=1\n" in muslin("status").out
+    assert "\nlanes        up=2,waiting=1\n" in muslin("status").out
     assert json.loads(muslin("status", "-o", "json").out)["lanes"][2] == {
         "lane": 2,
         "pid": 9,
@@ -159,12 +159,19 @@ def test_lanes_are_counted_by_state_where_there_are_several(muslin, daemon, monk
 def test_who_checks_what_pods_send_is_said_and_what_was_dropped(
     muslin, daemon, monkeypatch
 ) -> None:
-    assert "\nguard     nft\n" in muslin("status").out
+    assert "\nguard        nft\n" in muslin("status").out
     for guard, said in (
         (GuardFacts("", {"spoofed": 3}), "nft (dropped spoofed=3)"),
         (GuardFacts("there is no nft"), "routes (there is no nft)"),
     ):
         monkeypatch.setattr(daemon, "facts", lambda guard=guard: replace(FACTS, guard=guard))
-        assert f"\nguard     {said}\n" in muslin("status").out
+        assert f"\nguard        {said}\n" in muslin("status").out
     shown = json.loads(muslin("status", "-o", "json").out)["guard"]
     assert shown == {"by": "routes", "why": "there is no nft", "drops": {}}
+
+
+def test_until_when_the_certificate_is_valid_is_said(muslin, daemon) -> None:
+    assert "\ncertificate  valid until 2024-02-12 (89 d)\n" in muslin("status").out
+    daemon.engine.shot = snapshot(expires=1_700_000_000)
+    assert "\ncertificate  expired 2023-11-14\n" in muslin("status").out
+    assert "until 2024-02-12" in muslin("get", "nodes", "-o", "wide").out

@@ -55,13 +55,16 @@ def test_a_node_is_shown_with_rounded_figures_and_text_addresses() -> None:
         "seen": 1.25,
         "local": False,
         "conflict": False,
+        "certificate_expires": "2024-02-12T22:13:20.000Z",
         "id": "02" * 32,
     }
 
 
 def test_the_unknown_is_null_and_never_left_out() -> None:
-    shown = present_node(replace(node_view(2), address=None, endpoint=None, rtt=None, seen=None))
-    assert [shown[key] for key in ("address", "endpoint", "rtt", "seen")] == [None] * 4
+    unknown = ("address", "endpoint", "rtt", "seen", "expires")
+    shown = present_node(replace(node_view(2), **dict.fromkeys(unknown)))
+    keys = ("address", "endpoint", "rtt", "seen", "certificate_expires")
+    assert [shown[key] for key in keys] == [None] * len(keys)
 
 
 def test_ages_are_seconds_and_moments_are_rfc_3339() -> None:
@@ -120,3 +123,5 @@ def test_status_counts_nodes_by_state_and_its_own_pods() -> None:
     }
     assert status["pods"] == 1
     assert status["uptime"] == 90.0
+    assert status["certificate_expires"] == "2024-02-12T22:13:20.000Z"
+    assert status["certificate_expiry_seconds"] == 90 * 86_400.0 - 100.0
