@@ -33,7 +33,7 @@ class DropReason(StrEnum):
     BAD_TAG = "bad_tag"  #: the AEAD did not verify
     OVERLAY_SOURCE = "overlay_source"  #: a handshake from inside the pod network: never an underlay
     BAD_HANDSHAKE = "bad_handshake"  #: a handshake message that proves nothing
-    BAD_CERTIFICATE = "bad_certificate"  #: not signed by the authority, expired, or revoked
+    BAD_CERTIFICATE = "bad_certificate"  #: not by a trusted authority, expired, or revoked
     UNDER_LOAD = "under_load"  #: answered with a cookie instead
     RATE_LIMITED = "rate_limited"  #: a handshake message over what its source may ask for now
     REASSEMBLY_FULL = "reassembly_full"  #: pushed out of the reassembly table by newer bursts

@@ -214,7 +214,7 @@ class Engine(Requests):
                 return self.parts.sessions.on_opened(keypair, source, now)
             case Moved(keypair):
                 return self.parts.peering.on_moved(keypair, source, now)
-            case Control(keypair) if keypair.node in self.parts.catalog.removed:
+            case Control(keypair) if self.parts.catalog.is_out(keypair.node):
                 # The session is kept for one last message of ours; nothing said in it counts.
                 self.ledger.drop(DropReason.BAD_CERTIFICATE)
                 return []

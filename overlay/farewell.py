@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from overlay.catalog.blocks import choose_giver
 from overlay.catalog.keys import block_of_key
 from overlay.effects import Effect, Left
 from overlay.errors import RefusedError, WireError
@@ -128,7 +129,7 @@ class Farewell:
         authorities = [record.node for record in records if record and record.is_authority]
         if authorities:
             return min(authorities)
-        giver = catalog.choose_giver({self._local}, lambda node: node in ready)
+        giver = choose_giver(catalog.nodes, {self._local}, lambda node: node in ready)
         return giver or min(ready, default=None)
 
     def _ready_members(self, now: float) -> list[NodeId]:

@@ -29,6 +29,7 @@ class Fault(StrEnum):
     FOREIGN_DESTINATION = "foreign-destination"
     ROUTE_NOT_CERTIFIED = "route-not-certified"
     ROUTE_FORBIDDEN = "route-forbidden"
+    FORGED_LINK = "forged-link"
 
 
 WRONGS: Final[Mapping[Fault, str]] = {
@@ -45,6 +46,7 @@ WRONGS: Final[Mapping[Fault, str]] = {
     Fault.FOREIGN_DESTINATION: "it sent packets to addresses that are not at their receiver",
     Fault.ROUTE_NOT_CERTIFIED: "it advertises a network that its certificate does not allow",
     Fault.ROUTE_FORBIDDEN: "it advertises a default route, or what belongs to the cluster",
+    Fault.FORGED_LINK: "it sent a change of the authorities that none of them has signed",
 }
 """Each fault in a clause, for people."""
 

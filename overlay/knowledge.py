@@ -5,7 +5,8 @@
                           '-----> members         (whom to probe)
 
 A removed node is told so, if there is a session to tell it in, and has none any more with the next
-look at the peers. Nothing that it says counts from the removal on (`overlay.engine`).
+look at the peers. Nothing that it says counts from the removal on (`overlay.engine`). The same is
+done with one whose certificate is void (`overlay.distrust`).
 
 Everything derived follows from the catalog, which says what has changed: an item costs what it
 changes, whatever the size of the cluster. The catalog's invariants compare that with all anew.
@@ -20,6 +21,7 @@ from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import node_of_key
 from overlay.catalog.records import NodeRecord
 from overlay.catalog.removals import removed_of_key
+from overlay.distrust import Distrust
 from overlay.effects import Effect, NetworkChanged, Report, SendControl
 from overlay.forwarding.inbound import Inbound
 from overlay.forwarding.outbound import Outbound
@@ -30,6 +32,7 @@ from overlay.peering import Peering
 from overlay.reminders import Reminders
 from overlay.routing.table import Announcement, RouteTable
 from overlay.types import NodeId
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.control import encode
 from overlay.wire.items import Item
 from overlay.wire.messages import Delta
@@ -56,6 +59,7 @@ class Knowledge:
         gossip, peering: told about members.
         routes: derived from the catalog.
         outbound, inbound: their flow caches are emptied when routes change.
+        distrust: acts on lists of authorities.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Knowledge:
         routes: RouteTable,
         outbound: Outbound,
         inbound: Inbound,
+        distrust: Distrust,
     ) -> None:
         self._local = local
         self._outside = outside
@@ -80,12 +85,14 @@ class Knowledge:
         self._routes = routes
         self._outbound = outbound
         self._inbound = inbound
+        self._distrust = distrust
         self._gone: dict[NodeId, float] = {}  # members that left, and when to forget them
         self._reminders = Reminders(local, catalog, peering.paths)
 
     def restore(self, items: Iterable[Item], now: float) -> None:
         """Start from stored items, before any time is told; what does not verify is left out."""
-        items = tuple(items)
+        # Whose word counts first: the rest is judged by it.
+        items = sorted(items, key=lambda item: item.key != AUTHORITIES_KEY)
         for item in self._store.merge(items):
             self._catalog.apply(item)
         # What was left out is to leave the disk, too.
@@ -107,7 +114,9 @@ class Knowledge:
         effects: list[Effect] = []
         for item in items:
             self._catalog.apply(item)
+            self._distrust.observe(item)
             effects += self._banish(item, now)
+        effects += self._distrust.settle(now)
         own = self._catalog.nodes.get(self._local)
         if own is not None and not own.left:
             self._gossip.set_boot(own.boot)
@@ -123,12 +132,13 @@ class Knowledge:
             node = node_of_key(item.key)
             before = None if node is None else self._catalog.nodes.get(node)
             self._catalog.apply(item)
+            self._distrust.observe(item)
             effects += self._banish(item, now)
             if before is not None:
                 effects += self._reminders.compare(before)
             if node is not None:
                 effects += self._introduce(node, now)
-        return effects + self.reroute(now)
+        return effects + self._distrust.settle(now) + self.reroute(now)
 
     def _introduce(self, node: NodeId, now: float) -> list[Effect]:
         record = self._catalog.nodes.get(node)
@@ -181,7 +191,8 @@ class Knowledge:
 
     def tend(self, now: float) -> list[Effect]:
         """Packets prove life as well as probes do."""
-        effects = self.forget_gone(now) + self._reminders.on_look() + self.reroute(now)
+        effects = self.forget_gone(now) + self._distrust.on_look(now)
+        effects += self._reminders.on_look() + self.reroute(now)
         for node in self._outside.to_call():
             effects += self._peering.connect(node, now)
         for node, path in self._peering.paths.items():

@@ -16,6 +16,9 @@ from overlay.catalog.reader import Reader
 from overlay.catalog.removals import removal_key
 from overlay.complaints import Complaints
 from overlay.config import Settings
+from overlay.distrust import Distrust
+from overlay.drops import DropReason
+from overlay.errors import AuthError
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
 from overlay.forwarding.ledger import Ledger
@@ -84,7 +87,7 @@ class Parts:
         self.own_key = node_key(identity.node)
         self.reader = reader or Reader(cluster, settings.limits)
         self.plan = self.reader.plan
-        self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader)
+        self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader, self.local)
         self.store = Store(self._admit, settings.limits, self.reader.id_of)
         self.gossip = self._make_gossip(cluster, state, settings, rng)
         self.registrar = _registrar(authority, cluster, psk, state, settings.certificate_lifetime)
@@ -103,6 +106,7 @@ class Parts:
         self.outbound.find = self.inbound.find = self.peering.path_to
         self.tending = Tending(self.peering, settings.timing, self.gossip.is_dead)
         self.outside = self._make_outside(cluster)
+        self.distrust = self._make_distrust()
         self.knowledge = Knowledge(
             local=identity.node,
             outside=self.outside,
@@ -113,6 +117,7 @@ class Parts:
             routes=self.routes,
             outbound=self.outbound,
             inbound=self.inbound,
+            distrust=self.distrust,
         )
         self.holdings = self._make_holdings(state, version, settings)
         self.lanes = self._director(lanes)
@@ -195,6 +200,15 @@ class Parts:
             complaints=self.complaints,
         )
 
+    def _make_distrust(self) -> Distrust:
+        return Distrust(
+            identity=self._identity,
+            store=self.store,
+            catalog=self.catalog,
+            gossip=self.gossip,
+            peering=self.peering,
+        )
+
     def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:
         holdings = Holdings(
             identity=self._identity,
@@ -247,7 +261,7 @@ class Parts:
 
     def issuer(self) -> bytes:
         """Key of the authority that signs new certificates at present."""
-        return self.reader.cluster.authority
+        return self.catalog.judge.trust.in_use
 
     def _certifiers(self, now: float) -> list[NodeId]:
         """Ready members that say they can certify."""
@@ -277,6 +291,9 @@ class Parts:
 
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)
+        if not self.catalog.judge.trust.trusts(certificate.issuer):
+            why = f"the certificate of {certificate.name} is by an authority that is not trusted"
+            raise AuthError(why, DropReason.BAD_CERTIFICATE)
         if certificate.node in self.catalog.removed:
             removal = self.store.get(removal_key(certificate.node))
             raise RevokedError(b"" if removal is None else removal.body)

@@ -21,6 +21,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from overlay.catalog.blocks import choose_giver
 from overlay.catalog.catalog import Catalog
 from overlay.config import Timing
 from overlay.effects import Effect, Report, SendControl
@@ -150,8 +151,8 @@ class BlockSeeker:
 
     def _choose(self, exclude: set[NodeId], now: float) -> NodeId | None:
         others = {self._local, *exclude}
-        ready = self._catalog.choose_giver(others, lambda node: self._ready(node, now))
-        return ready or self._catalog.choose_giver(others, lambda _: True)
+        ready = choose_giver(self._catalog.nodes, others, lambda node: self._ready(node, now))
+        return ready or choose_giver(self._catalog.nodes, others, lambda _: True)
 
     def _name(self, node: NodeId) -> str:
         record = self._catalog.nodes.get(node)

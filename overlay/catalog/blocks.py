@@ -17,7 +17,7 @@ of them becomes the least number of aligned prefixes:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from overlay.catalog.records import NodeRecord
@@ -173,3 +173,23 @@ def _view(plan: BlockPlan, nodes: Mapping[NodeId, NodeRecord], run: Run, pods: i
 def _widen(prefix: Prefix, blocks: int) -> Prefix:
     # A block by itself, which most rows of a large cluster are, needs no second prefix object.
     return prefix if blocks == 1 else prefix.supernet(prefixlen_diff=blocks.bit_length() - 1)
+
+
+def choose_giver(
+    nodes: Mapping[NodeId, NodeRecord],
+    exclude: Collection[NodeId],
+    alive: Callable[[NodeId], bool],
+) -> NodeId | None:
+    """The node to ask for a block: the one with most free blocks; None if none has any.
+
+    Args:
+        nodes: the records.
+        exclude: nodes not to be asked.
+        alive: whether a node is worth asking.
+    """
+    givers = (
+        (record.free_blocks, node)
+        for node, record in nodes.items()
+        if record.free_blocks and node not in exclude and alive(node)
+    )
+    return max(givers, default=(0, None))[1]

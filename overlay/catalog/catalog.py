@@ -4,6 +4,7 @@
                              +--> who may use what --> routes, ranges, blocks
     item b"b".. --> titles --+
     item b"a".. --> removed: what the node's record says has no effect any more
+    item b"c"   --> judge:   whose word on nodes, removals and blocks counts
 
 Outside routes, which no deed gives, are decided in `overlay.catalog.outside`.
 
@@ -17,11 +18,13 @@ owned too); the record alone would let any member claim addresses of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from overlay.catalog.blocks import block_views, blocks_used
+from overlay.catalog.judge import Judge
 from overlay.catalog.keys import block_of_key, node_of_key
+from overlay.catalog.lies import Lie, lie_of
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import NodeRecord, PodEntry, check_validity
 from overlay.catalog.removals import (
@@ -29,15 +32,16 @@ from overlay.catalog.removals import (
     acknowledgement,
     decode_removal_untrusted,
     open_removal_untrusted,
+    removal_content,
     removed_of_key,
 )
 from overlay.config import Limits
-from overlay.errors import AuthError, CapacityError, ForgedError, NewerError, WireError
-from overlay.faults import Fault
+from overlay.errors import AuthError, CapacityError, WireError
 from overlay.ipam.plan import BlockPlan
 from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex, NodeId, Prefix
 from overlay.views import BlockView
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 
@@ -51,13 +55,6 @@ class RouteChanges(NamedTuple):
     removed: tuple[Prefix, ...]
 
 
-class Lie(NamedTuple):
-    """What is wrong with an item, whoever looks at it and whenever."""
-
-    fault: Fault
-    evidence: str
-
-
 class Catalog:
     """Records and titles of one cluster.
 
@@ -69,6 +66,7 @@ class Catalog:
         plan: its blocks.
         limits: `record` and `deed_chain` bound single items.
         reader: reads items of this cluster; its own unless given.
+        local: this node, whose own record is in effect here whatever its certificate is worth.
 
     Attributes:
         nodes: the newest record of each node, tombstones included, removed nodes not. To be read
@@ -77,6 +75,9 @@ class Catalog:
         departed: the newest record of each removed node, None if none is known: only to be shown.
         lie: why no honest node would have sent the item that `admit` was asked about last; None if
             an honest one might have.
+        judge: whose word counts.
+        void: the last record of each node whose certificate lost its worth with the authority that
+            signed it, until it has another one: only to be shown.
         titles: who owns which block.
         generation: grows whenever `routes`, or who may use which block, may have changed.
         spoken: grows whenever what nodes say of outside routes and of underlay addresses may have.
@@ -92,15 +93,22 @@ class Catalog:
         "_removals",
         "departed",
         "generation",
+        "judge",
         "lie",
         "nodes",
         "removed",
         "spoken",
         "titles",
+        "void",
     )
 
     def __init__(
-        self, cluster: Cluster, plan: BlockPlan, limits: Limits, reader: Reader | None = None
+        self,
+        cluster: Cluster,
+        plan: BlockPlan,
+        limits: Limits,
+        reader: Reader | None = None,
+        local: NodeId | None = None,
     ) -> None:
         self._cluster = cluster
         self._plan = plan
@@ -114,7 +122,9 @@ class Catalog:
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.removed: dict[NodeId, Removal] = {}
         self.departed: dict[NodeId, NodeRecord | None] = {}
-        self.titles = Titles(cluster, limits, self._reader)
+        self.void: dict[NodeId, NodeRecord] = {}
+        self.judge = Judge(cluster, local, self._is_node)
+        self.titles = Titles(cluster, limits, self._reader, self.judge.check_base)
         self.generation = 0
         self.lie: Lie | None = None
         self.spoken = 0
@@ -129,25 +139,33 @@ class Catalog:
         can announce nothing new, except that it has left. Without `wall`, certificates may be of
         any time: for items that were admitted before.
 
-        A removal must be signed by the authority. Records of a removed node are admitted like any:
-        all stores shall hold the same, and they have no effect.
+        A removal must be signed by an authority that is trusted, or stand (`Trust.stands`); so must
+        the base of a chain. What was admitted before is not asked again.
+
+        A record's certificate must be by an authority that is trusted. Records of a removed node
+        are admitted like any: all stores shall hold the same, and they have no effect.
 
         A chain of deeds must be valid, and better than the one known. Checking a chain and merging
-        it are one act of the ledger: it is in force from here on.
+        it are one act of the ledger: it is in force from here on. So is a list of authorities that
+        continues the one known.
 
         Items of any other kind are refused. `lie` says whose fault it is that this one was.
         """
-        block = block_of_key(item.key)
+        block, self.judge.restoring = block_of_key(item.key), wall is None
         self.lie = None
         try:
             if block is not None:
                 return self._admit_chain(block, item)
             if removed_of_key(item.key) is not None:
-                open_removal_untrusted(item, self._cluster)
+                removal = open_removal_untrusted(item, self._cluster)
+                self.judge.check_removal(removal, removal_content(item))
+                return True
+            if item.key == AUTHORITIES_KEY:
+                self.judge.admit(item)
                 return True
             return self._admit_record(item, wall)
         except (WireError, AuthError, CapacityError) as error:
-            self.lie = _lie(error)
+            self.lie = lie_of(error)
             return False
 
     def apply(self, item: Item) -> bool:
@@ -163,6 +181,8 @@ class Catalog:
                 return self._apply_chain(block, item)
             if removed_of_key(item.key) is not None:
                 return self._apply_removal(item)
+            if item.key == AUTHORITIES_KEY:
+                return self._apply_list(item)
             return self._apply_record(item)
         except (WireError, AuthError, CapacityError):
             return False
@@ -172,6 +192,7 @@ class Catalog:
         if node is None:
             return False
         record = self._reader.record(item)
+        self.judge.check_record(record)
         before = self.nodes.get(node)
         known = before is not None and before.certificate == record.certificate
         check_validity(record, wall, known=known)
@@ -189,15 +210,19 @@ class Catalog:
         node = node_of_key(item.key)
         if node is None:
             return False
-        before = self.nodes.get(node) or self.departed.get(node)
+        before = self.nodes.get(node) or self.departed.get(node) or self.void.get(node)
         if before is not None and (item.version, item.body) <= (before.version, before.body):
             return False
         admitted, record = self._admitted.pop(item.key, (None, None))
         if record is None or admitted != item:
             record = self._reader.record(item)
+        if not self.judge.certifies(record):
+            return False
         if record.node in self.removed:
             self.departed[record.node] = record
             return True
+        if self.void.pop(record.node, None) is not None:
+            before = None
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
         if before is None or _spoken(before) != _spoken(record):
@@ -217,6 +242,7 @@ class Catalog:
         record = self.nodes.get(removal.node) or self.departed.get(removal.node)
         self._note(record.blocks_in_use if record is not None else ())
         self.nodes.pop(removal.node, None)
+        self.void.pop(removal.node, None)
         self._removals[removal.node] = item
         self.removed[removal.node] = removal
         self.departed[removal.node] = record
@@ -230,6 +256,20 @@ class Catalog:
         if not self.titles.holds(block, item.body) and not self.titles.admit(item.body):
             return False
         self.generation += 1
+        return True
+
+    def _apply_list(self, item: Item) -> bool:
+        """Records without a certificate that is worth anything lose their effect."""
+        self.judge.apply(item)
+        for node, record in list(self.nodes.items()):
+            if not self.judge.certifies(record):
+                self._note(record.blocks_in_use)
+                self.void[node] = self.nodes.pop(node)
+        for node, last in self.departed.items():
+            if last is not None and not self.judge.certifies(last):
+                self.departed[node] = None
+        self.generation += 1
+        self.spoken += 1
         return True
 
     def _note(self, blocks: Iterable[BlockIndex]) -> None:
@@ -264,6 +304,14 @@ class Catalog:
     def acknowledgement(self) -> bytes:
         """What this node's record says of the removals it knows."""
         return acknowledgement(self.removed)
+
+    def is_out(self, node: NodeId | None) -> bool:
+        """Whether a node is removed, or its certificate void: what it says counts no more."""
+        return node in self.removed or node in self.void
+
+    def _is_node(self, key: bytes) -> bool:
+        node = NodeId(key)
+        return node in self.nodes or self.is_out(node)
 
     def is_held(self, block: BlockIndex) -> bool:
         """Whether a removed node owns `block`, or gave it away.
@@ -323,27 +371,13 @@ class Catalog:
             self._plan, self.titles, self.nodes, self._cluster.genesis, self.departed
         )
 
-    def choose_giver(
-        self, exclude: Collection[NodeId], alive: Callable[[NodeId], bool]
-    ) -> NodeId | None:
-        """The node to ask for a block: the one with most free blocks; None if none has any.
-
-        Args:
-            exclude: nodes not to be asked.
-            alive: whether a node is worth asking.
-        """
-        givers = (
-            (record.free_blocks, node)
-            for node, record in self.nodes.items()
-            if record.free_blocks and node not in exclude and alive(node)
-        )
-        return max(givers, default=(0, None))[1]
-
     def check_invariants(self) -> None:
         """Assert that the parts agree. For tests."""
         self.titles.check_invariants()
         assert self.removed.keys() == self.departed.keys()
         assert not self.removed.keys() & self.nodes.keys()
+        assert not self.void.keys() & self.nodes.keys()
+        assert all(map(self.judge.certifies, self.nodes.values()))
         assert self.removed.keys() == self._removals.keys()
         used = blocks_used(self.nodes, self.titles)
         assert all(self._routed(block) == self.titles.owner(block) for block in used)
@@ -358,17 +392,6 @@ class Catalog:
     def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
         prefix4, prefix6 = self._plan.prefix4(block), self._plan.prefix6(block)
         return (prefix4,) if prefix6 is None else (prefix4, prefix6)
-
-
-def _lie(error: Exception) -> Lie | None:
-    """Certificates that are not valid at this time are nobody's fault, nor is a newer format."""
-    match error:
-        case ForgedError():
-            return Lie(error.fault, str(error))
-        case AuthError() | NewerError():
-            return None
-        case _:
-            return Lie(Fault.MALFORMED_ITEM, str(error))
 
 
 def _spoken(record: NodeRecord) -> tuple[object, ...]:

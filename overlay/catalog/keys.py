@@ -3,6 +3,7 @@
 b"n" || node id 32      a node's record              (`overlay.catalog.records`)
 b"b" || u32 block       the title of a block         (`overlay.ipam.deeds`)
 b"a" || node id 32      the removal of a node        (`overlay.catalog.removals`)
+b"c"                    the list of authorities      (`overlay.wire.authority`)
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Reads what items carry: bytes in, frozen values out, signatures checked.
 
-    item b"n".. --> record    certified by the authority, signed by its node
+    item b"n".. --> record    certified by its issuer, signed by its node
     item b"b".. --> chain     deeds that follow each other; each signature is asked for by itself
 
 What a reader returns depends on the bytes and the cluster alone, never on the time nor on what it
-read before. So one may remember what it likes, and many nodes in one process may share one: a
+read before; whether an authority is trusted, each node asks for itself (`overlay.catalog.trust`).
+So one may remember what it likes, and many nodes in one process may share one: a
 thousand of them then check one signature once (`overlay.sim.reader`).
 
 A node alone remembers certificates only. Records of one node carry the same one in every version,
@@ -20,17 +21,19 @@ from typing import Final
 from overlay.catalog.keys import block_of_key
 from overlay.catalog.records import NodeRecord, open_record_untrusted
 from overlay.catalog.removals import open_removal_untrusted, removed_of_key
+from overlay.catalog.trust import Trust
 from overlay.config import Limits
 from overlay.ipam.deeds import ChainReader, verify_chain
 from overlay.ipam.plan import BlockPlan
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Certificate
 from overlay.wire.claims import Claim, is_proven
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item, item_id
 
 CERTIFICATES: Final = 4096
-"""Certificates remembered (about 500 bytes each). The authority signed each, so strangers cannot
-push them out; in a larger cluster some are checked again."""
+"""Certificates remembered (about 600 bytes each). In a larger cluster some are checked again, and
+whoever makes certificates of its own can push them out: that costs it as much as it costs us."""
 
 
 class Reader(ChainReader):
@@ -52,18 +55,18 @@ class Reader(ChainReader):
         self._certificates: dict[bytes, Certificate] = {}
 
     def certificate(self, data: bytes) -> Certificate:
-        """A certificate of this cluster. Whether it is valid at this time is not asked.
+        """A certificate of this cluster. Neither its time nor trust in its issuer is asked for.
 
         Raises:
             WireError: it does not parse.
-            AuthError: this cluster's authority has not signed it. Nothing else.
+            AuthError: its issuer has not signed it. Nothing else.
         """
         digest = blake2s(data).digest()  # a fifth of the bytes it stands for
         known = self._certificates.get(digest)
         if known is not None:
             return known
         certificate = Certificate.decode_untrusted(data)
-        certificate.verify_issuer(self.cluster)
+        certificate.verify_signature(self.cluster)
         certificate = replace(certificate, cluster=self.cluster.id)  # equal; held once
         if len(self._certificates) >= CERTIFICATES:
             del self._certificates[next(iter(self._certificates))]
@@ -98,5 +101,7 @@ class Reader(ChainReader):
             verify_chain(reader.chain(item.body), reader)
         elif removed_of_key(item.key) is not None:
             open_removal_untrusted(item, self.cluster)
+        elif item.key == AUTHORITIES_KEY:
+            Trust.founded(self.cluster).extend_untrusted(item)
         else:
             open_record_untrusted(item, self.cluster, self.plan, self._limits)

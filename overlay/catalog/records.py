@@ -212,7 +212,9 @@ def open_record_untrusted(
     limits: Limits,
     read: Callable[[bytes], Certificate] | None = None,
 ) -> NodeRecord:
-    """Read a record and check that its node signed it and the authority certified that node.
+    """Read a record and check that its node signed it, and an authority the node's certificate.
+
+    Whether that authority is trusted is not asked.
 
     The result depends on the arguments alone; `check_validity` asks what depends on the time.
 
@@ -221,7 +223,7 @@ def open_record_untrusted(
         cluster: whose authority must have certified the node.
         plan: the cluster's blocks.
         limits: `record` bounds the size.
-        read: reads a certificate and checks its issuer, with a memory for those it has checked.
+        read: reads a certificate and checks its signature, with a memory for those it has checked.
 
     Raises:
         WireError: the item is not the shape of a record.
@@ -229,7 +231,7 @@ def open_record_untrusted(
     """
     record = decode_record_untrusted(item, cluster, plan, limits, read)
     if read is None:
-        record.certificate.verify_issuer(cluster)
+        record.certificate.verify_signature(cluster)
     content = item.body[SIGNATURE_SIZE:]
     if not verify(record.node, _CONTEXT, content, item.body[:SIGNATURE_SIZE]):
         raise ForgedError(f"the record of {record.name} is not signed by it", Fault.FORGED_RECORD)

@@ -1,11 +1,14 @@
-"""Removals: the authority's word that a node is gone for ever, and who has heard it.
+"""Removals: an authority's word that a node is gone for ever, and who has heard it.
 
-One gossip item per removed node, written by the authority alone:
+One gossip item per removed node, written by an authority alone:
 
     key      b"a" || node id 32
     version  1: it never changes
-    body     signature 64 || content, by the authority, in context `removal`
-    content  [1, cluster id 8, node 32, serial, name, time]
+    body     signature 64 || content, by the signer, in context `removal`
+    content  [1, cluster id 8, node 32, serial, name, time, signer 32]
+
+The signer is the authority's public key. Whether it is trusted, or what it said still stands, is
+not asked here (`overlay.catalog.trust`).
 
 It revokes the node's certificate: every certificate, should it get others. Whoever has the item
 takes no notice of the node's record, routes nothing to it, and refuses its handshakes.
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Final
 
+from overlay.catalog.trust import stored_trust
 from overlay.errors import AuthError, ForgedError, WireError
 from overlay.faults import Fault
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
@@ -63,6 +67,8 @@ class Removal:
     name: str
     time: int
     """Unix seconds."""
+    signer: bytes = b""
+    """Public key of the authority that says so, 32 bytes; filled in when it is signed."""
 
 
 def removal_key(node: NodeId) -> bytes:
@@ -85,12 +91,12 @@ def sign_removal(authority: SigningKey, removal: Removal, *, cluster: bytes) -> 
     """The item that tells everyone. Store it before it is sent.
 
     Args:
-        authority: the authority's key.
+        authority: the key of the authority in use.
         removal: what is said.
         cluster: id of the cluster.
     """
     fields = [_FORMAT, cluster, removal.node, removal.serial, removal.name, removal.time]
-    content = pack(fields)
+    content = pack([*fields, authority.public])
     return removal_item(removal.node, authority.sign(_CONTEXT, content) + content)
 
 
@@ -100,18 +106,22 @@ def removal_item(node: NodeId, body: bytes) -> Item:
 
 
 def open_removal_untrusted(item: Item, cluster: Cluster) -> Removal:
-    """Read a removal and check that the authority made it.
+    """Read a removal and check that the authority it names made it.
 
     Raises:
         WireError: the item is not the shape of a removal.
-        ForgedError: the authority did not sign it. Nothing else.
+        ForgedError: that authority did not sign it. Nothing else.
     """
     removal = decode_removal_untrusted(item, cluster)
-    signature, content = item.body[:SIGNATURE_SIZE], item.body[SIGNATURE_SIZE:]
-    if not verify(cluster.authority, _CONTEXT, content, signature):
-        why = f"the removal of {removal.name} is not signed by the authority"
+    if not verify(removal.signer, _CONTEXT, removal_content(item), item.body[:SIGNATURE_SIZE]):
+        why = f"the removal of {removal.name} is not signed by its signer"
         raise ForgedError(why, Fault.FORGED_REMOVAL)
     return removal
+
+
+def removal_content(item: Item) -> bytes:
+    """What its authority signed."""
+    return item.body[SIGNATURE_SIZE:]
 
 
 def decode_removal_untrusted(item: Item, cluster: Cluster) -> Removal:
@@ -123,13 +133,14 @@ def decode_removal_untrusted(item: Item, cluster: Cluster) -> Removal:
     if len(item.body) > REMOVAL_MAX or item.version != _VERSION:
         raise WireError("removal: too large, or of another version")
     fields = Fields.unpack_untrusted(
-        item.body[SIGNATURE_SIZE:], REMOVAL_MAX, "removal", count=6, version=_FORMAT
+        item.body[SIGNATURE_SIZE:], REMOVAL_MAX, "removal", count=7, version=_FORMAT
     )
     removal = Removal(
         node=NodeId(fields.bytes(2, KEY_SIZE)),
         serial=fields.integer(3),
         name=fields.text(4, NAME_MAX),
         time=fields.integer(5, high=MAX_TIME),
+        signer=fields.bytes(6, KEY_SIZE),
     )
     if fields.bytes(1, CLUSTER_ID_SIZE) != cluster.id or item.key != removal_key(removal.node):
         raise WireError("removal: for another cluster or another key")
@@ -137,15 +148,17 @@ def decode_removal_untrusted(item: Item, cluster: Cluster) -> Removal:
 
 
 def is_removed(items: Iterable[Item], cluster: Cluster, node: NodeId) -> bool:
-    """Whether one of `items` is the authority's word that `node` is removed."""
+    """Whether one of `items`, which are this node's own, is an authority's word on `node`."""
+    items = tuple(items)
+    trust = stored_trust(items, cluster)
     for item in items:
         if item.key != removal_key(node):
             continue
         try:
-            open_removal_untrusted(item, cluster)
+            removal = open_removal_untrusted(item, cluster)
         except (WireError, AuthError):
             return False
-        return True
+        return trust.standing(removal.signer) is not None
     return False
 
 

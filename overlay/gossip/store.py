@@ -139,6 +139,19 @@ class Store:
             return False
         return self._set(item)
 
+    def discard(self, key: bytes) -> None:
+        """Hold nothing under this key any more: what made it good is gone. For all stores alike."""
+        one = self._ids.pop(key, None)
+        if one is None:
+            return
+        bucket, number = bucket_of(key), int.from_bytes(one, "big")
+        del self._items[one]
+        self._buckets[bucket].remove(one)
+        self._roots[bucket] ^= number
+        self._root ^= number
+        self.unstored.add(key)
+        self.unwelcome.add(one)
+
     def fits(self, key: bytes) -> bool:
         """Whether an item with this key can be kept: one is held already, or there is room."""
         return key in self._ids or not self._full

@@ -7,11 +7,12 @@ from typing import Final
 
 from overlay.catalog.keys import block_of_key, node_of_key
 from overlay.catalog.records import decode_record_untrusted
-from overlay.catalog.removals import removed_of_key
+from overlay.catalog.removals import decode_removal_untrusted, removal_content, removed_of_key
 from overlay.invariants.kinds import Invariant, Scope, Subject
 from overlay.invariants.register import Act, Claims, Stored
 from overlay.keys import SIGNATURE_SIZE
 from overlay.types import BlockIndex, NodeId
+from overlay.wire.authority import AUTHORITIES_KEY, links_untrusted
 from overlay.wire.items import Item
 
 # -- who holds what --------------------------------------------------------------------------------
@@ -68,21 +69,37 @@ def _unsigned(act: Act, item: Item) -> Iterator[str]:
         record = decode_record_untrusted(item, cluster, parts.plan, parts.limits)
         if not signed(record.node, item.body[SIGNATURE_SIZE:]):
             yield f"{act.machine} accepted a record of {record.name}, never signed by {record.name}"
-        if not signed(cluster.authority, record.certificate.signed_bytes()):
-            yield f"{act.machine} accepted {record.name}, never certified by the authority"
-    if removed_of_key(item.key) is not None and not signed(
-        cluster.authority, item.body[SIGNATURE_SIZE:]
-    ):
-        yield f"{act.machine} accepted a removal, never signed by the authority"
-    chain = act.chain(item)
-    base = None if chain is None else chain.base
-    if base is not None and not signed(cluster.authority, base.signed_bytes(cluster.id)):
-        place = f"base {base.sequence} of {_prefix(act, base.block)}"
-        yield f"{act.machine} accepted {place}, never signed by the authority"
+        certificate = record.certificate
+        if not _authority_signed(act, certificate.issuer, certificate.signed_bytes()):
+            yield f"{act.machine} accepted {record.name}, never certified by an authority"
+    yield from _unsigned_by_authority(act, item)
     for deed in act.deeds(item):
         if not signed(deed.giver, deed.signed_bytes(cluster.id)):
             place = f"deed {deed.sequence} of {_prefix(act, deed.block)}"
             yield f"{act.machine} accepted {place}, never signed by {_name(act, deed.giver)}"
+
+
+def _unsigned_by_authority(act: Act, item: Item) -> Iterator[str]:
+    cluster = act.engine.cluster
+    if removed_of_key(item.key) is not None:
+        signer = decode_removal_untrusted(item, cluster).signer
+        if not _authority_signed(act, signer, removal_content(item)):
+            yield f"{act.machine} accepted a removal, never signed by an authority"
+    if item.key == AUTHORITIES_KEY:
+        for link in links_untrusted(item):
+            if not _authority_signed(act, link.signer, link.signed_bytes()):
+                yield f"{act.machine} accepted link {link.number}, never signed by an authority"
+    chain = act.chain(item)
+    base = None if chain is None else chain.base
+    if base is not None and not _authority_signed(act, base.signer, base.signed_bytes(cluster.id)):
+        place = f"base {base.sequence} of {_prefix(act, base.block)}"
+        yield f"{act.machine} accepted {place}, never signed by an authority"
+
+
+def _authority_signed(act: Act, signer: bytes, message: bytes) -> bool:
+    """Whether `signer` is, or was, an authority of the cluster, and did sign this."""
+    known = act.engine.parts.catalog.judge.trust.standing(signer) is not None
+    return known and act.register.signed(signer, message)
 
 
 def _never_backwards(act: Act) -> Iterator[str]:

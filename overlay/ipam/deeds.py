@@ -6,7 +6,7 @@ the deeds of a block, one after the other, are its chain of title:
     genesis --deed 1--> B --deed 2--> C                    C owns the block
     base 7, owner A    --deed 8--> D                       D owns it, whatever came before 7
 
-A chain may begin with a *base* instead of with genesis: the authority's word that after transfer
+A chain may begin with a *base* instead of with genesis: an authority's word that after transfer
 number `sequence` the block belongs to `owner`. Bases cut long chains short and take back the blocks
 of removed nodes.
 
@@ -15,10 +15,11 @@ of removed nodes.
     | format | block     | base sequence   | base, unless  | rank 16 | request u64 | taker 32     |
     | u8 = 2 | u32       | u64, 0: no base | sequence is 0 |         | signature 64               |
     +--------+-----------+-----------------+---------------+--------------------------------------+
-    base     rank 16 | owner 32 | signature 64
+    base     rank 16 | signer 32 | owner 32 | signature 64
 
     deed     signed  [2, cluster id 8, block, sequence, request, giver 32, taker 32], context "deed"
-    base     signed  [2, cluster id 8, block, sequence, owner 32], context "base", by the authority
+    base     signed  [2, cluster id 8, block, sequence, signer 32, owner 32], context "base", by the
+             signer: an authority. Whether it is trusted is not asked here
 
 The giver of a deed is the taker of the one before it (first: the base's owner, or genesis), its
 sequence one more; both follow from the place in the chain and are not sent. `request` is the number
@@ -73,7 +74,7 @@ _FORMAT: Final = 2
 _DEED_CONTEXT: Final = "deed"
 _BASE_CONTEXT: Final = "base"
 _HEAD: Final = struct.Struct(">BIQ")
-_BASE: Final = struct.Struct(f">{RANK_SIZE}s{KEY_SIZE}s{SIGNATURE_SIZE}s")
+_BASE: Final = struct.Struct(f">{RANK_SIZE}s{KEY_SIZE}s{KEY_SIZE}s{SIGNATURE_SIZE}s")
 _DEED: Final = struct.Struct(f">{RANK_SIZE}sQ{KEY_SIZE}s{SIGNATURE_SIZE}s")
 _HASHED: Final = struct.Struct(f">IQQ{KEY_SIZE}s{KEY_SIZE}s")
 _HIGHEST: Final = (1 << 8 * RANK_SIZE) - 1
@@ -111,29 +112,31 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The authority's word on who owns a block after so many transfers."""
+    """An authority's word on who owns a block after so many transfers."""
 
     block: BlockIndex
     sequence: int
     """From 1. The deed behind it has the next number."""
+    signer: bytes
+    """Public key of the authority, 32 bytes."""
     owner: NodeId
     signature: bytes
-    """By the authority, 64 bytes."""
+    """By the signer, 64 bytes."""
 
     @property
     def rank(self) -> bytes:
         """Complement of its hash, 16 bytes: of two with one sequence the greater wins."""
-        hashed = _HASHED.pack(self.block, self.sequence, 0, self.owner, bytes(KEY_SIZE))
+        hashed = _HASHED.pack(self.block, self.sequence, 0, self.signer, self.owner)
         return _complement(hashed + self.signature)
 
     def is_signed(self, cluster: Cluster) -> bool:
-        """Whether the cluster's authority signed this."""
+        """Whether the signer signed this, for that cluster."""
         message = self.signed_bytes(cluster.id)
-        return verify(cluster.authority, _BASE_CONTEXT, message, self.signature)
+        return verify(self.signer, _BASE_CONTEXT, message, self.signature)
 
     def signed_bytes(self, cluster: bytes) -> bytes:
         """What the authority signs, in context `base`; `cluster` is the cluster's id."""
-        return pack([_FORMAT, cluster, self.block, self.sequence, self.owner])
+        return pack([_FORMAT, cluster, self.block, self.sequence, self.signer, self.owner])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ class Chain:
         base = self.base
         parts = [_HEAD.pack(_FORMAT, self.block, self.base_sequence)]
         if base is not None:
-            parts.append(_BASE.pack(base.rank, base.owner, base.signature))
+            parts.append(_BASE.pack(base.rank, base.signer, base.owner, base.signature))
         parts += [
             _DEED.pack(deed.rank, deed.request, deed.taker, deed.signature) for deed in self.deeds
         ]
@@ -219,7 +222,7 @@ def sign_base(
 
     The caller answers for it that no living node uses the block but `owner`.
     """
-    unsigned = Base(block, sequence, owner, b"")
+    unsigned = Base(block, sequence, authority.public, owner, b"")
     message = unsigned.signed_bytes(cluster)
     base = replace(unsigned, signature=authority.sign(_BASE_CONTEXT, message))
     return Chain(block, owner, base)
@@ -241,8 +244,8 @@ def decode_chain_untrusted(data: bytes, cluster: Cluster) -> Chain:
     if sequence:
         if len(data) < at + _BASE.size:
             raise WireError("chain: the base is cut short")
-        rank, root, signature = _BASE.unpack_from(data, at)
-        base = Base(block, sequence, root, signature)
+        rank, base = _base_at(data, block, sequence)
+        root = base.owner
         at += _BASE.size
         if base.rank != rank:
             raise WireError("chain: the base has another rank")
@@ -278,6 +281,18 @@ def count_moves(body: bytes) -> tuple[int, int]:
     return sequence, (len(body) - _HEAD.size - (_BASE.size if sequence else 0)) // _DEED.size
 
 
+def base_of(body: bytes) -> Base | None:
+    """The base of a chain that was decoded before, without its deeds."""
+    _, block, sequence = _HEAD.unpack_from(body)
+    return _base_at(body, block, sequence)[1] if sequence else None
+
+
+def _base_at(data: bytes, block: BlockIndex, sequence: int) -> tuple[bytes, Base]:
+    """Its rank, as sent, and the base."""
+    rank, signer, owner, signature = _BASE.unpack_from(data, _HEAD.size)
+    return rank, Base(block, sequence, signer, owner, signature)
+
+
 def owner_of(body: bytes) -> NodeId:
     """Who owns the block of a chain that was decoded before, without decoding it again.
 
@@ -307,12 +322,14 @@ class ChainReader:
         return chain
 
     def is_signed(self, record: Deed | Base) -> bool:
-        """Whether its giver has signed this deed, or the authority this base."""
+        """Whether its giver has signed this deed, or the authority it names this base."""
         return record.is_signed(self.cluster)
 
 
 def verify_chain(chain: Chain, reader: ChainReader, known: Chain | None = None) -> None:
-    """Check that the authority signed the base, and each deed the owner that came before.
+    """Check that its signer signed the base, and each deed the owner that came before.
+
+    Whether the signer of the base is an authority that is trusted is not asked.
 
     Args:
         chain: what to check.
@@ -327,7 +344,7 @@ def verify_chain(chain: Chain, reader: ChainReader, known: Chain | None = None) 
     _check_continuity(chain, reader.cluster)
     shared = None if known is None else shared_deeds(known, chain)
     if chain.base is not None and shared is None and not reader.is_signed(chain.base):
-        why = f"the base of block {chain.block} is not the authority's"
+        why = f"the base of block {chain.block} is not its signer's"
         raise ForgedError(why, Fault.FORGED_BASE)
     for deed in chain.deeds[shared or 0 :]:
         if not reader.is_signed(deed):

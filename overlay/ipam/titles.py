@@ -11,15 +11,18 @@ as evidence, so that an operator learns whom not to trust.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple
 
 from overlay.config import Limits
-from overlay.errors import CapacityError
+from overlay.drops import DropReason
+from overlay.errors import AuthError, CapacityError
 from overlay.ipam.deeds import (
+    Base,
     Chain,
     ChainReader,
     Deed,
+    base_of,
     count_moves,
     owner_of,
     shared_deeds,
@@ -55,6 +58,8 @@ class Titles:
         cluster: whose blocks these are.
         limits: `deed_chain` bounds the length of a chain.
         reader: reads chains and checks signatures; its own unless given.
+        check_base: raises AuthError for a base that its signer did sign but that does not count.
+            One that is in force stays so. Bases of the cluster's own authority count, unless given.
 
     Attributes:
         generation: grows with every chain that gets in.
@@ -66,6 +71,7 @@ class Titles:
         "_bodies",
         "_cluster",
         "_granted",
+        "_judge_base",
         "_longest",
         "_plan",
         "_reader",
@@ -73,8 +79,15 @@ class Titles:
         "generation",
     )
 
-    def __init__(self, cluster: Cluster, limits: Limits, reader: ChainReader | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        limits: Limits,
+        reader: ChainReader | None = None,
+        check_base: Callable[[Base], None] | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._judge_base = check_base or self._check_signer
         self._reader = reader or ChainReader(cluster)
         self.generation = 0
         self._plan = BlockPlan(cluster)
@@ -100,6 +113,10 @@ class Titles:
     def holds(self, block: BlockIndex, data: bytes) -> bool:
         """Whether this encoded chain is the title of `block`."""
         return self._bodies.get(block) == data
+
+    def bases(self) -> Iterator[Base]:
+        """The bases in force."""
+        return (base for body in self._bodies.values() if (base := base_of(body)) is not None)
 
     def chains(self) -> Iterator[Chain]:
         """All chains of blocks that have moved."""
@@ -200,7 +217,7 @@ class Titles:
 
         Raises:
             WireError: not a chain of this cluster.
-            AuthError: a signature is not its giver's.
+            AuthError: a signature is not its giver's, or the base does not count.
             CapacityError: more deeds than `Limits.deed_chain`. Nothing else.
         """
         chain = self._reader.chain(data)
@@ -213,10 +230,17 @@ class Titles:
             return False
         known = None if held is None else self._reader.chain(held)
         verify_chain(chain, self._reader, known)
+        if chain.base is not None and (known is None or known.base != chain.base):
+            self._judge_base(chain.base)
         if known is not None:
             self._note_conflict(known, chain)
         self._replace(chain, data)
         return True
+
+    def _check_signer(self, base: Base) -> None:
+        if base.signer != self._cluster.authority:
+            why = f"the base of block {base.block} is not by the cluster's authority"
+            raise AuthError(why, DropReason.BAD_CERTIFICATE)
 
     def _note_conflict(self, known: Chain, chain: Chain) -> None:
         shared = shared_deeds(known, chain)

@@ -220,7 +220,9 @@ class Inspector:
         if machine.name in self._distrusted:
             return False
         certificate = machine.membership.identity.certificate
-        return self._notary.signed(machine.membership.cluster.authority, certificate.signed_bytes())
+        if machine.engine.parts.catalog.judge.trust.standing(certificate.issuer) is None:
+            return False
+        return self._notary.signed(certificate.issuer, certificate.signed_bytes())
 
     # -- helpers -----------------------------------------------------------------------------------
 

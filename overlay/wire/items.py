@@ -3,6 +3,7 @@
     key      b"n" + node id 32      a node's record; `version` is boot << 32 | n
              b"b" + u32 block       its deeds; `version` is the sequence of their base, 0 without
              b"a" + node id 32      a node's removal; `version` is 1
+             b"c"                   the authorities; `version` counts their changes
     version  never falls
     body     opaque bytes; whoever admits an item checks the signatures inside
 

@@ -42,6 +42,7 @@ LAYERS = (
         "certifying",
         "channel",
         "conflict",
+        "distrust",
         "ending",
         "expiry",
         "engine",

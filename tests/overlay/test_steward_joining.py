@@ -60,19 +60,19 @@ def test_a_name_is_free_after_its_node_left_and_taken_while_its_next_bearer_live
     world.run_until(world.converged, timeout=5.0)
     first = registrar.holder("twin")
     assert first == world["twin"].membership.identity.node
-    assert steward._gone_names(registrar) == frozenset()
+    assert steward.gone_names(registrar) == frozenset()
     world["twin"].leave()
     world.run_until(lambda: world["twin"].left, timeout=5.0)
     world.run(world.now + 2.0)
-    assert steward._gone_names(registrar) == {"twin"}
+    assert steward.gone_names(registrar) == {"twin"}
     # Another machine is given the name; the tombstone of the first is still there.
     registrar._names["twin"] = world.membership("twin").identity.node
-    assert steward._gone_names(registrar) == frozenset()
+    assert steward.gone_names(registrar) == frozenset()
 
 
 def test_a_joiner_gets_records_to_start_with_but_no_more_than_fit() -> None:
     world = settled(12)
-    items = world["node1"].engine._steward._items_for_joiner()
+    items = world["node1"].engine._steward.items_for_joiner()
     assert items[0].key == node_key(world["node1"].membership.identity.node)
     assert len(items) == 12
     assert len({item.key for item in items}) == 12
@@ -80,7 +80,7 @@ def test_a_joiner_gets_records_to_start_with_but_no_more_than_fit() -> None:
         identity = world.membership(name).identity
         large = sign_record(identity, version=1, software="x" * 9_000)
         world["node1"].engine.parts.store.put(large)
-    items = world["node1"].engine._steward._items_for_joiner()
+    items = world["node1"].engine._steward.items_for_joiner()
     assert 4 <= len(items) < 16
     assert sum(len(item.body) for item in items) <= JOIN_ITEMS_SIZE
 

@@ -26,6 +26,7 @@ from overlay.session.sessions import Sessions
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wall import Wall
+from overlay.wire.certificate import Certificate
 from overlay.wire.handshake import JoinerHello
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
 from tests.support.clusters import WALL, make_cluster, make_identity, signing_key, static_key
@@ -36,6 +37,16 @@ PROBE = b"probe"
 """What a node says first under a new keypair."""
 STRANGER = Endpoint("203.0.113.9", 999)
 CLUSTER = make_cluster()
+
+
+READER = Reader(CLUSTER, Limits())
+
+
+def read_certificate(data: bytes) -> Certificate:
+    """As a member of a cluster with one authority does."""
+    certificate = READER.certificate(data)
+    certificate.verify_issuer(CLUSTER)
+    return certificate
 
 
 @dataclass
@@ -74,7 +85,7 @@ class Node:
             "entropy": generator.randbytes,
             "rng": generator,
             "token_secret": lambda token_id: None,
-            "read_certificate": Reader(CLUSTER, Limits()).certificate,
+            "read_certificate": read_certificate,
         }
         self.identity = arguments["identity"]
         self.id: NodeId = self.identity.node

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overlay.catalog.blocks import choose_giver
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import deed_item, deed_key, node_key
 from overlay.catalog.records import NodeRecord, PodEntry, sign_record
@@ -21,7 +22,7 @@ from overlay.keys import SigningKey
 from overlay.wire.certificate import Certificate
 from overlay.wire.items import Item
 
-from .world import AUTHORITY, CLUSTER, LIMITS, PLAN, WALL, YEAR, identity, keys_of, node
+from .world import AUTHORITY, CLUSTER, LIMITS, PLAN, WALL, YEAR, forged, identity, keys_of, node
 
 
 def deeds(block, *names, upto=None):
@@ -214,6 +215,7 @@ FORGED = SigningKey(b"X" * 32)
         record("bob")._replace(version=2),
         record("bob")._replace(key=node_key(node("carol"))),
         sign_record(identity("bob", authority=FORGED), version=1),
+        sign_record(forged("bob", FORGED), version=1),
         sign_record(identity("bob", lasts=0), version=1),
         Item(deed_key(3), 1, b""),
         deeds(3, "bob")._replace(version=2),
@@ -257,10 +259,10 @@ def test_a_node_with_an_expired_certificate_stays_known_but_announces_nothing_ne
 def test_the_authority_s_signature_is_checked_once_per_certificate(monkeypatch):
     """Half of what a new version of a record costs to check is saved."""
     checked = []
-    verify = Certificate.verify_issuer
+    verify = Certificate.verify_signature
     monkeypatch.setattr(
         Certificate,
-        "verify_issuer",
+        "verify_signature",
         lambda one, *rest: (checked.append(one.serial), verify(one, *rest)),
     )
     catalog, store = make([record("bob", 1)])
@@ -350,10 +352,10 @@ def test_the_giver_is_the_living_node_with_most_free_blocks():
         ]
     )
     alive = {node("node1"), node("carol"), node("dave")}
-    assert catalog.choose_giver((), lambda _: True) == node("bob")
-    assert catalog.choose_giver((), alive.__contains__) == node("node1")
-    assert catalog.choose_giver({node("node1")}, alive.__contains__) == node("carol")
-    assert catalog.choose_giver({node("node1"), node("carol")}, alive.__contains__) is None
+    assert choose_giver(catalog.nodes, (), lambda _: True) == node("bob")
+    assert choose_giver(catalog.nodes, (), alive.__contains__) == node("node1")
+    assert choose_giver(catalog.nodes, {node("node1")}, alive.__contains__) == node("carol")
+    assert choose_giver(catalog.nodes, {node("node1"), node("carol")}, alive.__contains__) is None
 
 
 # -- removed nodes -------------------------------------------------------------------------------

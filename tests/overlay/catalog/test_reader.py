@@ -12,7 +12,7 @@ from overlay.errors import AuthError, WireError
 from overlay.keys import SigningKey
 from overlay.wire.certificate import Certificate
 
-from .world import CLUSTER, LIMITS, identity
+from .world import CLUSTER, LIMITS, forged, identity
 
 ALICE, BOB = identity("alice"), identity("bob")
 
@@ -21,13 +21,13 @@ ALICE, BOB = identity("alice"), identity("bob")
 def checks(monkeypatch):
     """Which certificates were verified, in order."""
     seen = []
-    check = Certificate.verify_issuer
+    check = Certificate.verify_signature
 
-    def verify_issuer(certificate, cluster):
+    def verify_signature(certificate, cluster):
         seen.append(certificate.name)
         check(certificate, cluster)
 
-    monkeypatch.setattr(Certificate, "verify_issuer", verify_issuer)
+    monkeypatch.setattr(Certificate, "verify_signature", verify_signature)
     return seen
 
 
@@ -40,14 +40,18 @@ def test_a_certificate_is_verified_once_whatever_carries_it(checks):
     assert checks == ["alice"]
 
 
-def test_what_another_authority_signed_is_refused_every_time(checks):
+def test_what_its_issuer_has_not_signed_is_refused_every_time(checks):
     reader = Reader(CLUSTER, LIMITS)
-    forged = identity("alice", authority=SigningKey(b"X" * 32))
     for _ in range(2):
         with pytest.raises(AuthError) as caught:
-            reader.certificate(forged.certificate.encode())
+            reader.certificate(forged("alice").certificate.encode())
         assert caught.value.reason is DropReason.BAD_CERTIFICATE
     assert checks == ["alice", "alice"]
+
+
+def test_whether_the_issuer_is_trusted_is_another_question():
+    other = identity("alice", authority=SigningKey(b"X" * 32)).certificate
+    assert Reader(CLUSTER, LIMITS).certificate(other.encode()) == other
 
 
 def test_the_oldest_certificate_is_forgotten_when_there_are_too_many(checks, monkeypatch):

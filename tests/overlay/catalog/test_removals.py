@@ -13,22 +13,28 @@ from overlay.catalog.removals import (
     acknowledgement,
     is_removed,
     open_removal_untrusted,
+    removal_content,
     removal_key,
     removed_of_key,
     sign_removal,
 )
 from overlay.errors import AuthError, WireError
+from overlay.keys import SigningKey
 from overlay.types import NodeId
+from overlay.wire.authority import Act, list_item, sign_link
 from tests.support.reencode import malleated, reencoded
 
 from .world import AUTHORITY, CLUSTER, WALL, identity, node
 
-BOB = Removal(node("bob"), 7, "bob", WALL)
+BOB = Removal(node("bob"), 7, "bob", WALL, AUTHORITY.public)
+SECOND = SigningKey(b"second".ljust(32))
 ITEM = sign_removal(AUTHORITY, BOB, cluster=CLUSTER.id)
 
 
 def test_a_removal_has_the_documented_bytes_and_reads_back() -> None:
-    content = msgpack.packb([1, CLUSTER.id, BOB.node, 7, "bob", WALL], use_bin_type=True)
+    content = msgpack.packb(
+        [1, CLUSTER.id, BOB.node, 7, "bob", WALL, AUTHORITY.public], use_bin_type=True
+    )
     assert (ITEM.key, ITEM.version) == (b"a" + BOB.node, 1)
     assert ITEM.body == AUTHORITY.sign("removal", content) + content
     assert open_removal_untrusted(ITEM, CLUSTER) == BOB
@@ -46,11 +52,12 @@ def signed(*fields: object) -> object:
         ITEM._replace(key=removal_key(node("carol"))),
         ITEM._replace(body=ITEM.body + bytes(300)),
         ITEM._replace(body=ITEM.body[:40]),
-        signed(2, CLUSTER.id, BOB.node, 7, "bob", WALL),
-        signed(1, bytes(8), BOB.node, 7, "bob", WALL),
-        signed(1, CLUSTER.id, BOB.node, 7, "bob"),
-        signed(1, CLUSTER.id, BOB.node, 7, "b" * 64, WALL),
-        signed(1, CLUSTER.id, BOB.node, -1, "bob", WALL),
+        signed(2, CLUSTER.id, BOB.node, 7, "bob", WALL, bytes(32)),
+        signed(1, bytes(8), BOB.node, 7, "bob", WALL, AUTHORITY.public),
+        signed(1, CLUSTER.id, BOB.node, 7, "bob", WALL),
+        signed(1, CLUSTER.id, BOB.node, 7, "bob", WALL, bytes(31)),
+        signed(1, CLUSTER.id, BOB.node, 7, "b" * 64, WALL, AUTHORITY.public),
+        signed(1, CLUSTER.id, BOB.node, -1, "bob", WALL, AUTHORITY.public),
     ],
 )
 def test_what_is_no_removal_is_refused(item: object) -> None:
@@ -59,8 +66,9 @@ def test_what_is_no_removal_is_refused(item: object) -> None:
     assert not is_removed([item], CLUSTER, BOB.node)  # type: ignore[list-item]
 
 
-def test_nobody_but_the_authority_removes_a_node() -> None:
-    forged = sign_removal(identity("node1").signing, BOB, cluster=CLUSTER.id)
+def test_a_removal_is_signed_by_whom_it_names() -> None:
+    content = removal_content(ITEM)
+    forged = ITEM._replace(body=identity("node1").signing.sign("removal", content) + content)
     with pytest.raises(AuthError):
         open_removal_untrusted(forged, CLUSTER)
     assert not is_removed([forged], CLUSTER, BOB.node)
@@ -76,6 +84,14 @@ def test_no_other_form_of_a_removal_can_take_its_place() -> None:
         assert msgpack.unpackb(body[64:]) == msgpack.unpackb(content)
         with pytest.raises(AuthError):
             open_removal_untrusted(ITEM._replace(body=body), CLUSTER)
+
+
+def test_nobody_but_an_authority_removes_a_node() -> None:
+    other = sign_removal(SECOND, BOB, cluster=CLUSTER.id)
+    assert open_removal_untrusted(other, CLUSTER).signer == SECOND.public
+    assert not is_removed([other], CLUSTER, BOB.node)
+    link = sign_link(AUTHORITY, CLUSTER, [], Act.INSTALL, SECOND.public, time=WALL)
+    assert is_removed([other, list_item([link])], CLUSTER, BOB.node)
 
 
 def test_a_node_finds_its_own_removal_among_items() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 
@@ -52,6 +53,17 @@ def identity(
         routes=routes,
     )
     return Identity(signing, static, certificate)
+
+
+FORGER = SigningKey(b"X" * 32)
+
+
+def forged(name, key=FORGER):
+    """An identity whose certificate names the authority, which never signed it."""
+    true = identity(name)
+    certificate = replace(true.certificate, signature=b"")
+    signature = key.sign("certificate", certificate.signed_bytes())
+    return replace(true, certificate=replace(certificate, signature=signature))
 
 
 def node(name):

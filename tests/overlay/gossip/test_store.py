@@ -180,3 +180,19 @@ def test_two_keys_whose_items_have_one_id_do_not_disturb_each_other():
     newer = Item(b"na", 2, b"same")
     assert store.merge([newer, second]) == [newer, second]
     assert store.items() == [newer, second]
+
+
+def test_what_is_discarded_is_gone_and_not_asked_for_again_at_once():
+    store = Store(lambda _item: True, Limits())
+    kept, gone = Item(b"a", 1, b"kept"), Item(b"b", 1, b"gone")
+    store.merge([kept])
+    root = store.root()
+    store.merge([gone])
+    store.unstored.clear()
+    store.discard(gone.key)
+    store.check_invariants()
+    assert (store.root(), store.get(gone.key), len(store)) == (root, None, 1)
+    assert store.unstored == {gone.key}, "the disk is to forget it too"
+    assert not store.lacks(item_id(gone))
+    store.discard(gone.key)
+    assert store.merge([gone._replace(version=2)])

@@ -124,8 +124,8 @@ def take_the_address_of_another(world: World) -> None:
 BREAKS: list[tuple[str, Callable[[World], None], str]] = [
     ("owner-signed", forge_a_record, "node2 accepted a record of node1, never signed by node1"),
     ("owner-signed", forge_a_deed, "node2 accepted deed 1 of 10.244.9.0/24, never signed by node1"),
-    ("owner-signed", forge_a_base, "accepted base 3 of 10.244.9.0/24, never signed by the author"),
-    ("owner-signed", forge_a_removal, "node3 accepted a removal, never signed by the authority"),
+    ("owner-signed", forge_a_base, "accepted base 3 of 10.244.9.0/24, never signed by an author"),
+    ("owner-signed", forge_a_removal, "node3 accepted a removal, never signed by an authority"),
     ("never-backwards", go_back, "back to 0.5 with the record of node1"),
     ("version-once", say_two_things, "there are two records of node1 with version 256.0"),
     ("deed-once", give_twice, "node1 gave 10.244.9.0/24 away twice, by two deeds 1"),

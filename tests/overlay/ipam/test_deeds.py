@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from overlay.config import Limits
 from overlay.errors import AuthError, StateError, WireError
+from overlay.ipam import deeds
 from overlay.ipam.deeds import (
     Chain,
     ChainReader,
     decode_chain_untrusted,
-    sign_base,
     sign_deed,
     verify_chain,
 )
@@ -24,7 +24,7 @@ from overlay.types import BlockIndex
 from overlay.wire.items import BODY_LIMIT
 from tests.support.clusters import AUTHORITY
 
-from .titled import BLOCK, CLUSTER, NODES, altered, base_of, chain_of
+from .titled import CLUSTER, NODES, altered, base_of, chain_of
 
 READER = ChainReader(CLUSTER)
 
@@ -56,11 +56,13 @@ def test_a_deed_has_the_documented_bytes_and_signature() -> None:
 def test_a_base_has_the_documented_bytes_and_signature() -> None:
     chain = base_of(7, owner=3)
     assert chain.base is not None
-    signed = b"\x95\x02\xc4\x08" + CLUSTER.id + b"\x02\x07\xc4\x20" + NODES[3].public
+    signer, owner = AUTHORITY.public, NODES[3].public
+    place = b"\x96\x02\xc4\x08" + CLUSTER.id + b"\x02\x07"
+    signed = place + b"\xc4\x20" + signer + b"\xc4\x20" + owner
     assert chain.base.signature == AUTHORITY.sign("base", signed)
-    hashed = struct.pack(">IQQ", 2, 7, 0) + NODES[3].public + bytes(32) + chain.base.signature
+    hashed = struct.pack(">IQQ", 2, 7, 0) + signer + owner + chain.base.signature
     head = b"\x02\x00\x00\x00\x02" + struct.pack(">Q", 7)
-    assert chain.encode() == head + complement(hashed) + NODES[3].public + chain.base.signature
+    assert chain.encode() == head + complement(hashed) + signer + owner + chain.base.signature
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,12 @@ def test_sequences_go_on_behind_a_base() -> None:
     assert [deed.sequence for deed in chain.deeds] == [6, 7]
     assert [deed.giver for deed in chain.deeds] == [NODES[2].public, NODES[1].public]
     assert (chain.base_sequence, chain.sequence, chain.owner) == (5, 7, NODES[3].public)
+
+
+def test_a_base_is_read_alone_from_a_chain_that_was_read_before() -> None:
+    chain = chain_of(1, 3, base=base_of(5, owner=2))
+    assert deeds.base_of(chain.encode()) == chain.base
+    assert deeds.base_of(chain_of(1).encode()) is None
 
 
 GOOD = chain_of(1, 2, base=base_of(5)).encode()
@@ -191,22 +199,20 @@ def test_deeds_of_another_cluster_prove_nothing_here() -> None:
         verify_chain(chain_of(1, cluster=bytes(8)), READER)
 
 
-@pytest.mark.parametrize("key", NODES[:2], ids=["the founder", "a member"])
-def test_only_the_authority_makes_bases(key: object) -> None:
-    forged = sign_base(
-        key,  # type: ignore[arg-type]
-        cluster=CLUSTER.id,
-        block=BLOCK,
-        sequence=9,
-        owner=NODES[1].public,
-    )
-    with pytest.raises(AuthError):
-        verify_chain(forged, READER)
+def test_a_base_is_signed_by_whom_it_names() -> None:
+    forged = base_of(9)
+    assert forged.base is not None
+    message = forged.base.signed_bytes(CLUSTER.id)
+    base = replace(forged.base, signature=NODES[0].sign("base", message))
+    with pytest.raises(AuthError, match="not its signer's"):
+        verify_chain(replace(forged, base=base), READER)
 
 
 def test_a_base_that_was_checked_before_is_not_a_pass_for_another_one() -> None:
     known = chain_of(1, base=base_of(3))
-    other = sign_base(NODES[1], cluster=CLUSTER.id, block=BLOCK, sequence=4, owner=NODES[1].public)
+    other = base_of(4)
+    assert other.base is not None
+    other = replace(other, base=replace(other.base, signature=bytes(64)))
     with pytest.raises(AuthError):
         verify_chain(other, READER, known)
 

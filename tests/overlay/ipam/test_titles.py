@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from overlay.config import Limits
 from overlay.errors import AuthError, CapacityError
 from overlay.ipam import deeds
-from overlay.ipam.deeds import Chain, sign_deed
+from overlay.ipam.deeds import Base, Chain, sign_base, sign_deed
 from overlay.ipam.titles import MAX_CONFLICTS, Titles
+from overlay.keys import SigningKey
 from overlay.types import BlockIndex, NodeId
 
 from .titled import BLOCK, CLUSTER, NODES, altered, base_of, chain_of
+
+OTHER = SigningKey(b"other".ljust(32))
 
 
 def titles_of(*chains: Chain) -> Titles:
@@ -157,6 +161,49 @@ def test_two_deeds_with_one_number_are_kept_as_proof_against_their_giver() -> No
     assert (proof.won, proof.lost) == (foul.deeds[1], fair.deeds[1])
     assert proof.won.is_signed(CLUSTER)
     assert proof.lost.is_signed(CLUSTER)
+
+
+def other_base(sequence: int) -> Chain:
+    return sign_base(
+        OTHER, cluster=CLUSTER.id, block=BLOCK, sequence=sequence, owner=NODES[1].public
+    )
+
+
+def only_by(*signers: bytes) -> Callable[[Base], None]:
+    def check(base: Base) -> None:
+        if base.signer not in signers:
+            raise AuthError("not by one of them")
+
+    return check
+
+
+def test_a_base_counts_only_if_its_signer_does() -> None:
+    titles = titles_of(chain_of(1))
+    with pytest.raises(AuthError, match="not by the cluster's authority"):
+        titles.admit(other_base(9).encode())
+    assert titles.owner(BLOCK) == NODES[1].public
+    assert list(titles.bases()) == []
+    believing = Titles(CLUSTER, Limits(), check_base=only_by(OTHER.public))
+    assert believing.admit(other_base(9).encode())
+    assert list(believing.bases()) == [other_base(9).base]
+    with pytest.raises(AuthError):
+        believing.admit(base_of(10).encode())
+
+
+def test_a_base_in_force_stays_so_when_its_signer_does_not_count_any_more() -> None:
+    trusted = [True]
+
+    def check(_base: Base) -> None:
+        if not trusted[0]:
+            raise AuthError("not any more")
+
+    titles = Titles(CLUSTER, Limits(), check_base=check)
+    titles.admit(other_base(9).encode())
+    trusted[0] = False
+    longer = sign_deed(NODES[1], other_base(9), NODES[2].public, cluster=CLUSTER.id)
+    assert titles.admit(longer.encode())
+    with pytest.raises(AuthError):
+        titles.admit(other_base(10).encode())
 
 
 def test_a_base_is_no_proof_against_anybody() -> None:
