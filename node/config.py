@@ -87,6 +87,9 @@ class NodeConfig:
         """`certificate_days` in seconds."""
         return self.certificate_days * values.DAY
 
+    control_group: str = ""
+    """Group whose members may look (`muslin get`, `status`, `ping`); empty: root alone may."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -154,6 +157,12 @@ SETTINGS: Final = (
         values.switch,
         "Let other nodes measure the way to this one (muslin bench).",
         reloadable=True,
+    ),
+    Setting(
+        "control_group",
+        "control_group",
+        values.group,
+        "Group of this machine whose members may look: muslin get, status, ping. Empty: none.",
     ),
     Setting(
         "log.level",

@@ -130,8 +130,8 @@ class Daemon:
             stack.push_async_callback(self._lanes.close)
             self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
             await self._apply_kernel()
-            server = ControlServer(self._folder.socket, self._handlers.dispatch)
-            await server.start()
+            path, group = self._folder.socket, self._config.control_group
+            server = await ControlServer(path, self._handlers.dispatch, group=group).start()
             stack.push_async_callback(server.close)
             tasks = (
                 spawn(self._keep_kernel(), name="kernel", on_crash=self._on_crash),

@@ -154,7 +154,9 @@ class StateFolder:
             raise NodeError.of(f"creating {self.path}", error) from error
 
     def check_private(self) -> None:
-        """Whether nobody but the owner may enter the folder.
+        """Whether nobody but the owner may look into the folder.
+
+        A group may pass through it (0710), to the control socket (`node.control.peers`).
 
         Raises:
             ConfigError: others may; says what to run.
@@ -164,7 +166,7 @@ class StateFolder:
             mode = self.path.stat().st_mode
         except OSError as error:
             raise NodeError.of(f"looking at {self.path}", error) from error
-        if mode & 0o077:
+        if mode & 0o067:
             raise ConfigError(
                 f"{self.path} holds secrets and other users may enter it: run chmod 700 {self.path}"
             )

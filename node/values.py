@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import grp
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -138,6 +139,21 @@ def interface(value: object) -> str:
         raise ValueError(f"{value!r} is not an interface name")
     if len(name) > LONGEST_TUN_NAME:
         raise ValueError(f"must be at most {LONGEST_TUN_NAME} characters, not {len(name)}")
+    return name
+
+
+def group(value: object) -> str:
+    """The name of a group of this machine, or nothing."""
+    name = value if isinstance(value, str) else None
+    if name is None or not name.isprintable():
+        raise ValueError(f"must be the name of a group, not {value!r}")
+    if name:
+        try:
+            grp.getgrnam(name)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"names no group of this machine: make it with groupadd {name}, or leave it out"
+            ) from None
     return name
 
 

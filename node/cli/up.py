@@ -41,6 +41,7 @@ def up(
     """
     from node import logs, preflight, privileges  # noqa: PLC0415 - the only verb that is the daemon
     from node.config import NodeConfig, load_config  # noqa: PLC0415
+    from node.control.peers import let_in  # noqa: PLC0415
     from node.identity import load_node  # noqa: PLC0415
 
     folder = invocation.folder
@@ -62,6 +63,7 @@ def up(
         config = read_config()
         preflight.check_privilege()
         preflight.check_tun()
+        let_in(folder.path, config.control_group)
         privileges.narrow(folder.path, config.listen.port)
         from node import daemon  # noqa: PLC0415 - libraries may start threads: they come after
 

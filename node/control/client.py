@@ -61,8 +61,9 @@ class ControlClient:
                 "start it with muslin up, or name its folder with --state",
             ) from error
         except PermissionError as error:
-            why = f"only root and the daemon's user may use {self._path}"
-            raise ControlError("no-permission", why, "run as root") from error
+            why = f"this user may not use {self._path}"
+            fix = "run as root, or to look as a member of its control_group"
+            raise ControlError("no-permission", why, fix) from error
         except TimeoutError as error:
             raise self._silent() from error
         except OSError as error:

@@ -5,8 +5,10 @@ What each limit is for: a line may have 64 KiB, so nobody makes the daemon colle
 closed after a while, and one that does not read is closed when its answer does not fit the socket
 buffer in time. A client costs one waiting task until then, nothing else.
 
-Who may ask is decided by the kernel's word (SO_PEERCRED): root, and the user the daemon runs as.
-The mode 0600 of the socket says the same; checking both covers folders that were opened up.
+Who may ask what is decided by the kernel's word (`node.control.peers`): root and the user the
+daemon runs as everything, members of one group to look. The mode of the socket says the same;
+checking both covers folders that were opened up. Connections of others count by themselves: however
+many they open, the operator gets in.
 """
 
 from __future__ import annotations
@@ -14,13 +16,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
-from typing import Final
+from typing import Final, Self
 
 from node.control.address import short_path
+from node.control.peers import (
+    READING,
+    SOCKET_OF_OWNER,
+    Rights,
+    group_id,
+    hand_over,
+    rights_of,
+)
 from node.control.schema import (
     LONGEST_REQUEST,
     ControlError,
@@ -37,10 +47,11 @@ Dispatch = Callable[[str, dict[str, object]], Awaitable[object]]
 OverlayError for what the caller should know."""
 
 MOST_CLIENTS: Final = 64
+MOST_OTHERS: Final = 32
+"""Connections of all who are not the owner. One more is closed without a word, because whoever is
+told that he is one too many is another connection until he has read it."""
 IDLE_AFTER: Final = 60.0
 UNREAD_AFTER: Final = 10.0
-
-_CREDENTIALS: Final = Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class ControlServer:
@@ -49,6 +60,7 @@ class ControlServer:
     Args:
         path: where the socket goes. A stale one is replaced: the caller holds the folder's lock.
         dispatch: does the requests.
+        group: name of the group whose members may look; empty: none.
         idle_after: seconds after which a silent connection is closed.
         unread_after: seconds after which a connection that does not take its answer is closed.
     """
@@ -58,34 +70,43 @@ class ControlServer:
         path: Path,
         dispatch: Dispatch,
         *,
+        group: str = "",
         idle_after: float = IDLE_AFTER,
         unread_after: float = UNREAD_AFTER,
     ) -> None:
         self._path = path
         self._dispatch = dispatch
+        self._group_name = group
+        self._group: int | None = None
+        self._open: Counter[Rights] = Counter()
         self._idle_after = idle_after
         self._unread_after = unread_after
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
+    async def start(self) -> Self:
         """Listen.
 
         Raises:
-            NodeError: the socket cannot be made. Nothing else.
+            NodeError: the socket cannot be made, or given to the group. Nothing else.
         """
+        self._group = group_id(self._group_name)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._path.unlink(missing_ok=True)
-            os.fchmod(listener.fileno(), 0o600)  # the file has this mode from its first moment on
+            os.fchmod(
+                listener.fileno(), SOCKET_OF_OWNER
+            )  # the file has this mode from its first moment on
             with short_path(str(self._path)) as path:
                 listener.bind(path)
+            hand_over(self._path, self._group)
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error
         self._server = await asyncio.start_unix_server(
             self._on_client, sock=listener, limit=LONGEST_REQUEST
         )
+        return self
 
     async def close(self) -> None:
         """Stop listening, close all connections, remove the socket. Safe to call twice."""
@@ -113,7 +134,22 @@ class ControlServer:
             await self._converse(reader, writer)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        refusal = self._refusal(writer)
+        rights = rights_of(writer.get_extra_info("socket"), self._group)
+        self._open[rights] += 1
+        try:
+            if rights is Rights.ALL or self._others <= MOST_OTHERS:
+                await self._answer_all(reader, writer, rights)
+        finally:
+            self._open[rights] -= 1
+
+    @property
+    def _others(self) -> int:
+        return self._open[Rights.READING] + self._open[Rights.NONE]
+
+    async def _answer_all(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rights: Rights
+    ) -> None:
+        refusal = self._refusal(rights)
         while True:
             line = b""
             try:
@@ -127,17 +163,16 @@ class ControlServer:
                 # Only after reading: closing with unread bytes would take the answer back.
                 await self._send(writer, encode_error(None, refusal))
                 return
-            await self._send(writer, await self._answer(line))
+            await self._send(writer, await self._answer(line, rights))
 
-    def _refusal(self, writer: asyncio.StreamWriter) -> ControlError | None:
-        handle = writer.get_extra_info("socket")
-        raw = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(raw)
-        if uid not in {0, os.geteuid()}:
+    def _refusal(self, rights: Rights) -> ControlError | None:
+        """Why nothing of a connection is answered."""
+        if rights is Rights.NONE:
+            may = f", and to look group {self._group_name}," if self._group_name else ""
             return ControlError(
-                "no-permission", "only root and the daemon's user may ask", "run as root"
+                "no-permission", f"only root and the daemon's user{may} may ask", "run as root"
             )
-        if len(self._clients) > MOST_CLIENTS:
+        if self._open[Rights.ALL] > MOST_CLIENTS:
             return ControlError("busy", f"{MOST_CLIENTS} clients are connected", "try again")
         return None
 
@@ -146,11 +181,14 @@ class ControlServer:
         async with asyncio.timeout(self._unread_after):
             await writer.drain()
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes, rights: Rights) -> bytes:
         request_id: int | None = None
         try:
             request = Request.decode(line)
             request_id = request.id
+            if rights is Rights.READING and request.method not in READING:
+                why = f"members of group {self._group_name} may look, and change nothing"
+                raise ControlError("no-permission", why, "run as root")
             work = self._encoded(request)
             outcome = await contain(
                 work, name=f"control.{request.method}", expected=(ControlError, OverlayError)

@@ -61,8 +61,8 @@ def test_asking_when_no_daemon_runs(scene: Scene, words: list[str], what: str) -
 
 def test_asking_without_permission(scene: Scene) -> None:
     done = scene.founder.types("status", before=NOBODY)
-    why = f"only root and the daemon's user may use {scene.founder.state}/control.sock"
-    refused(done, f"cannot tell the status: {why}: run as root")
+    why = f"this user may not use {scene.founder.state}/control.sock"
+    refused(done, f"cannot tell the status: {why}: run as root, or to look as a member of its ...")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_file_is_private_from_its_first_byte_whatever_was_in_its_place(
     assert stat.S_IMODE((folder.path / "cluster").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("mode", [0o750, 0o705, 0o777, 0o710])
+@pytest.mark.parametrize("mode", [0o750, 0o705, 0o777, 0o720, 0o701])
 def test_a_folder_that_others_may_enter_is_refused_with_what_to_run(folder, mode) -> None:
     folder.check_private()
     folder.path.chmod(mode)

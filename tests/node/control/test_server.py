@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from node.control import server as server_module
 from node.control.client import ControlClient
+from node.control.peers import Rights
 from node.control.schema import LONGEST_REQUEST, ControlError, Request, decode_answer
 from node.control.server import ControlServer
 from node.errors import NodeError
@@ -40,7 +43,7 @@ async def dispatch(method: str, params: dict[str, object]) -> object:
 def serving(request, tmp_path):
     """Runs a coroutine function with a started server and the socket's path."""
 
-    def go(main: Callable[[ControlServer, str], Awaitable[None]], **settings: float) -> None:
+    def go(main: Callable[[ControlServer, str], Awaitable[None]], **settings: Any) -> None:
         async def body() -> None:
             path = tmp_path / "control.sock"
             server = ControlServer(path, dispatch, **settings)
@@ -211,7 +214,7 @@ def test_too_many_clients_are_told_so(serving, monkeypatch) -> None:
 
 
 def test_another_user_is_refused(serving, monkeypatch) -> None:
-    monkeypatch.setattr(server_module, "_CREDENTIALS", OtherUser())
+    monkeypatch.setattr(server_module, "rights_of", lambda *_: Rights.NONE)
 
     async def main(_: ControlServer, path: str) -> None:
         assert await code_of(path, "echo") == "no-permission"
@@ -219,13 +222,54 @@ def test_another_user_is_refused(serving, monkeypatch) -> None:
     serving(main)
 
 
-class OtherUser:
-    """Decodes every peer's credentials as those of user 12345."""
+def test_members_of_the_group_look_and_do_nothing_else(serving, monkeypatch) -> None:
+    asked = []
 
-    size = 12
+    def rights_of(_: socket.socket, group: int | None) -> Rights:
+        asked.append(group)
+        return Rights.READING
 
-    def unpack(self, _: bytes) -> tuple[int, int, int]:
-        return 1, 12345, 12345
+    monkeypatch.setattr(server_module, "rights_of", rights_of)
+    monkeypatch.setattr(server_module, "READING", {"echo"})
+    own = grp.getgrgid(os.getegid())
+
+    async def main(_: ControlServer, path: str) -> None:
+        assert await ask(path, "echo", n=1) == {"n": 1}
+        for method in ("refuse", "unknown", "big"):
+            assert await code_of(path, method) == "no-permission"
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        assert os.stat(path).st_gid == own.gr_gid
+
+    serving(main, group=own.gr_name)
+    assert set(asked) == {own.gr_gid}
+
+
+def test_however_many_others_connect_the_owner_gets_in(serving, monkeypatch) -> None:
+    """Those who are one too many are closed; they do not count as clients until they give up."""
+    monkeypatch.setattr(server_module, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(server_module, "MOST_OTHERS", 2)
+    rights = [Rights.READING] * 3 + [Rights.NONE] * 3 + [Rights.ALL]
+    monkeypatch.setattr(server_module, "rights_of", lambda *_: rights.pop(0))
+
+    async def main(server: ControlServer, path: str) -> None:
+        others = [await asyncio.open_unix_connection(path) for _ in range(6)]
+        await until(lambda: server.clients == 2)
+        assert await ask(path, "echo") == {}
+        for reader, _ in others[2:]:
+            assert await reader.read() == b""
+        for _, writer in others:
+            writer.close()
+
+    serving(main)
+
+
+def test_a_group_that_does_not_exist_is_named(tmp_path) -> None:
+    async def main() -> None:
+        with pytest.raises(NodeError, match="no group 'no-such-group'"):
+            await ControlServer(tmp_path / "c.sock", dispatch, group="no-such-group").start()
+
+    asyncio.run(main())
+    assert not (tmp_path / "c.sock").exists()
 
 
 def test_the_socket_is_only_for_its_owner_and_replaces_a_stale_one(serving, tmp_path) -> None:
