@@ -1,0 +1,111 @@
+"""Tokens and certificates by hand, on real nodes.
+
+node1 -- founded the cluster     node2 -- a member, or about to be     node3 -- made by hand
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.support.machines import Machine, Yard
+from tests.support.privileged import NEEDS_KERNEL
+from tests.support.traffic import reaches
+from tests.support.waiting import eventually
+
+pytestmark = NEEDS_KERNEL
+
+SOON = 30.0
+"""Seconds, for what takes one or two, on a machine that may be busy with other things."""
+
+
+def by_hand(machine: Machine, signer: Machine, notes: Path, *flags: object) -> str:
+    """Carry a request to the signer and the certificate back, in files; the certificate."""
+    request, certificate = notes / "request", notes / "certificate"
+    request.write_text(machine.says("cert", "request", "--name", machine.name))
+    piped = ("sh", "-c", f'exec "$@" < {request} > {certificate}', "sh")
+    done = signer.types("cert", "sign", "-", *flags, before=piped)
+    assert done.returncode == 0, done.stderr
+    return certificate.read_text().strip()
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def test_a_token_is_listed_used_and_revoked(node1: Machine, yard: Yard) -> None:
+    unused, used = (node1.says("token").strip() for _ in range(2))
+    rows = node1.shows("token", "list")
+    assert [row["state"] for row in rows][-2:] == ["unused", "unused"]
+    assert unused not in node1.says("token", "list", "-o", "wide")
+    node2, node3 = yard.machines[1:]
+    node2.says("join", used, "--name", "node2")
+    by_id = {row["id"]: row for row in node1.shows("token", "list")}
+    (spent,) = (row for row in by_id.values() if row["node"])
+    assert (spent["state"], spent["node"]) == ("used", "node2")
+    (left,) = (row for row in by_id.values() if row["state"] == "unused")
+    said = node1.says("token", "revoke", left["id"][:8])
+    assert said == f"revoked token {left['id'][:8]}: it admits nobody any more\n"
+    done = node3.types("join", unused, "--name", "node3")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "muslin: cannot join: this token was revoked: make another token with muslin token\n"
+    )
+    assert "stays a member: muslin remove node2 ends that" in node1.says(
+        "token", "revoke", spent["id"]
+    )
+    node2.up()
+    eventually(lambda: len(node1.get("nodes")) == 2, within=SOON)
+    node1.stop()
+    node1.up()
+    states = {row["id"]: row["state"] for row in node1.shows("token", "list")}
+    assert states == {left["id"]: "revoked", spent["id"]: "revoked"}
+
+
+# -- certificates by hand --------------------------------------------------------------------------
+
+
+def test_a_node_made_without_a_network_comes_up_and_reaches_pods(make_yard, tmp_path) -> None:
+    """The founder's daemon does not run while it signs."""
+    yard = make_yard(2)
+    founder, new = yard.machines
+    yard.found()
+    founder.says("pod", "add", "web")
+    founder.stop()
+    certificate = by_hand(new, founder, tmp_path)
+    pin = founder.shows("cert", "show")["authority"]
+    assert new.types("up").returncode == 1
+    refused = new.types("cert", "install", certificate, "--authority", "0" * 32)
+    assert refused.returncode == 1
+    new.says("cert", "install", certificate, "--authority", pin)
+    founder.up()
+    new.up()
+    new.says("pod", "add", "db")
+    for one in (founder, new):
+        eventually(lambda one=one: len(one.get("pods")) == 2, within=SOON)
+    web, db = founder.place("web"), new.place("db")
+    assert reaches(web, db.address)
+    assert reaches(db, web.address6)
+    assert founder.types("status").returncode == 0
+    shown = founder.shows("cert", "show", new.name)
+    assert (shown["name"], shown["issuer"]) == (new.name, new.shows("cert", "show")["issuer"])
+
+
+def test_a_running_daemon_signs_and_never_twice_for_one_name(
+    node1: Machine, yard, tmp_path
+) -> None:
+    node3 = yard.machines[2]
+    certificate = by_hand(node3, node1, tmp_path, "--days", 5, "--route", "192.0.2.0/24")
+    node3.says(
+        "cert", "install", certificate, "--authority", node1.shows("cert", "show")["authority"]
+    )
+    shown = node3.shows("cert", "show")
+    assert shown["routes"] == ["192.0.2.0/24"]
+    assert 4 * 86_400 < shown["remaining"] <= 5 * 86_400
+    other = ("--state", tmp_path / "other")
+    asked = node3.says("cert", "request", "--name", "node3", *other).strip()
+    done = node1.types("cert", "sign", asked)
+    assert done.returncode == 1
+    assert "a node named node3 exists in the cluster" in done.stderr
+    assert re.fullmatch(r"muslin: cannot sign the request: [^\n]+\n", done.stderr)
+    node3.up()
+    eventually(lambda: "node3" in {row["name"] for row in node1.get("nodes")}, within=SOON)
