@@ -1,0 +1,159 @@
+"""A secret at rest under a passphrase.
+
+    b"muslin sealed " || msgpack [1, log2 N, r, p, salt 16, nonce 12, ciphertext]
+
+    key         scrypt(passphrase, salt, N, r, p), 32 bytes
+    ciphertext  ChaCha20-Poly1305(key, nonce, secret), with all that stands before it authenticated
+
+The parameters stand in the file, so that they can be raised later; what a file may ask for is
+bounded, because whoever could write it could otherwise have the daemon take all memory. Every
+sealing draws a salt and a nonce.
+
+A passphrase is the text of one line, in UTF-8. It is never an argument, never in the environment
+itself, in no log and in no error.
+
+References:
+    RFC 7914 (scrypt). OWASP Password Storage Cheat Sheet, "scrypt": N = 2^15, r = 8, p = 3 is one
+    of its equal choices; this one takes 32 MiB, which the smallest of machines has.
+    RFC 8439 (ChaCha20-Poly1305).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from node.errors import NodeError
+from overlay.errors import ConfigError, WireError
+from overlay.types import Entropy
+from overlay.wire.packing import Fields, pack
+
+# -- specification ---------------------------------------------------------------------------------
+
+MAGIC: Final = b"muslin sealed "
+SALT_SIZE: Final = 16
+NONCE_SIZE: Final = 12
+KEY_SIZE: Final = 32
+
+COST: Final = 15
+"""log2 of N."""
+BLOCK: Final = 8
+PARALLEL: Final = 3
+
+LONGEST_PASSPHRASE: Final = 1024
+"""Bytes."""
+
+LARGEST_SECRET: Final = 64 << 10
+
+_FORMAT: Final = 1
+_MOST_COST: Final = 20
+_MOST_BLOCK: Final = 16
+_MOST_PARALLEL: Final = 16
+"""At most 2 GiB, 128 * N * r bytes, and some seconds."""
+
+
+class WrongPassphraseError(NodeError):
+    """The passphrase does not open the secret; or the file was changed, which looks the same."""
+
+    def __init__(self) -> None:
+        super().__init__("the passphrase is wrong", "try again", code="wrong-passphrase")
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether `data` was made by `seal_secret`."""
+    return data.startswith(MAGIC)
+
+
+def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
+    """What to write down. `passphrase` is from `check_passphrase`."""
+    salt, nonce = entropy(SALT_SIZE), entropy(NONCE_SIZE)
+    header = [_FORMAT, COST, BLOCK, PARALLEL, salt, nonce]
+    key = _derive(passphrase, salt, COST, BLOCK, PARALLEL)
+    ciphertext = ChaCha20Poly1305(key).encrypt(nonce, secret, MAGIC + pack(header))
+    return MAGIC + pack([*header, ciphertext])
+
+
+def open_secret(data: bytes, passphrase: str) -> bytes:
+    """The secret in `data`, which `is_sealed`.
+
+    Raises:
+        WrongPassphraseError: the passphrase does not open it.
+        ConfigError: damaged, or it asks for more than this Muslin does. Nothing else.
+    """
+    try:
+        fields = Fields.unpack_untrusted(
+            data.removeprefix(MAGIC), 2 * LARGEST_SECRET, "sealed secret", version=_FORMAT
+        )
+        cost = fields.integer(1, 1, _MOST_COST)
+        block = fields.integer(2, 1, _MOST_BLOCK)
+        parallel = fields.integer(3, 1, _MOST_PARALLEL)
+        salt, nonce = fields.bytes(4, SALT_SIZE), fields.bytes(5, NONCE_SIZE)
+        ciphertext = fields.bytes(6, limit=2 * LARGEST_SECRET)
+    except WireError as error:
+        raise ConfigError(str(error)) from error
+    header = pack([_FORMAT, cost, block, parallel, salt, nonce])
+    key = _derive(passphrase, salt, cost, block, parallel)
+    try:
+        return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, MAGIC + header)
+    except InvalidTag:
+        # Not "from": what was tried is in that error's frames.
+        raise WrongPassphraseError from None
+
+
+def _derive(passphrase: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
+    kdf = Scrypt(salt=salt, length=KEY_SIZE, n=1 << cost, r=block, p=parallel)
+    key: bytes = kdf.derive(passphrase.encode())
+    return key
+
+
+# -- passphrases -----------------------------------------------------------------------------------
+
+
+def check_passphrase(text: str) -> str:
+    """`text`, if it can be a passphrase: one line of it.
+
+    Raises:
+        ConfigError: empty, or too long. Nothing else; no part of it is in the error.
+    """
+    if not text:
+        raise ConfigError("the passphrase is empty")
+    if len(text.encode()) > LONGEST_PASSPHRASE:
+        raise ConfigError(f"the passphrase has more than {LONGEST_PASSPHRASE} bytes")
+    return text
+
+
+def read_passphrase(file: str) -> str:
+    """The passphrase in the first line of a file, or of standard input for "-".
+
+    A file must be its owner's alone, like a key; a systemd credential is.
+
+    Raises:
+        ConfigError: it is empty or too long, not UTF-8, or others may read the file.
+        NodeError: the file cannot be read. Nothing else.
+    """
+    try:
+        if file == "-":
+            line = sys.stdin.buffer.readline(LONGEST_PASSPHRASE + 2)
+        else:
+            line = _first_line(file)
+    except OSError as error:
+        raise NodeError.of(f"reading {file}", error) from error
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise ConfigError("the passphrase is not UTF-8") from None
+    return check_passphrase(text.removesuffix("\n").removesuffix("\r"))
+
+
+def _first_line(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            raise ConfigError(f"{file} holds a passphrase and others may read it: chmod 600 {file}")
+        return stream.readline(LONGEST_PASSPHRASE + 2)
