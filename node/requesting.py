@@ -11,21 +11,28 @@ its certificate, or is a node: the same line can be installed again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Final
 
 from node.founding import node_name, reserved
 from node.identity import NodeKeys, StoredNode, load_node, write_node
+from node.journal import Journal
 from node.state import REQUEST, STATE, StateFolder
-from overlay.errors import ConfigError, WireError
+from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
 from overlay.offline import check_grant, unseal
+from overlay.renewal import check_new, present_identity
 from overlay.state import NodeState
 from overlay.types import Entropy
 from overlay.wire.certificate import NAME_MAX
 from overlay.wire.offline import CertificateRequest, Grant
 from overlay.wire.packing import Fields, pack
 
-_FORMAT = 1
+CERTIFICATE_KEY: Final = b"certificate"
+"""Of the entry of the stored state that has a node's latest certificate."""
+
+_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,57 @@ def install_new(folder: StateFolder, line: str, *, pinned: bytes, wall: float) -
         )
         folder.remove(REQUEST)
     return grant
+
+
+def open_renewal(folder: StateFolder, line: str, *, pinned: bytes | None, wall: float) -> Grant:
+    """What a line has for the node of a folder: another certificate. Nothing is changed.
+
+    Args:
+        folder: of the node.
+        line: what `muslin cert sign` printed.
+        pinned: fingerprint of the authorities; None: the node knows its cluster.
+        wall: Unix seconds.
+
+    Raises:
+        ConfigError: there is no node here, or `line` is not for it.
+        RefusedError: see `overlay.offline.check_grant`.
+        NodeError: the folder may not be looked into. Nothing else.
+    """
+    node = load_node(folder)
+    grant = unseal(line, node.keys.static)
+    check_grant(grant, _of_node(node, None), pinned=pinned, cluster=node.cluster, wall=wall)
+    return grant
+
+
+def install_renewal(folder: StateFolder, grant: Grant, *, wall: float) -> None:
+    """Store another certificate of a node whose daemon does not run.
+
+    Args:
+        folder: of the node.
+        grant: from `open_renewal`.
+        wall: Unix seconds.
+
+    Raises:
+        ConfigError: the folder is damaged.
+        RefusedError: the certificate may not take the place of the present one
+            (`bad-certificate`).
+        NodeError: the folder is in use, or the file system does not allow it. Nothing else.
+    """
+    new = grant.certificate
+    with folder.locked():
+        node = load_node(folder)
+        present = present_identity(node.identity, node.state.certificate).certificate
+        if new != present:
+            try:
+                check_new(new, present, wall, by_hand=True)
+            except AuthError as error:
+                why = f"the certificate cannot take the place of the present one: {error}"
+                fix = "have a new request signed: muslin cert request"
+                raise RefusedError("bad-certificate", why, fix) from error
+            with closing(Journal.open(folder.path / STATE.name)) as journal:
+                changed = replace(node.state, certificate=new.encode()).entries()
+                journal.append([(CERTIFICATE_KEY, changed[CERTIFICATE_KEY])])
+        folder.remove(REQUEST)  # what an installation left that ended early
 
 
 def _write(folder: StateFolder, waiting: Requested) -> None:

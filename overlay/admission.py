@@ -167,6 +167,7 @@ class Registrar:
         lifetime: float | None,
         gone: frozenset[str],
         wall: float,
+        old: Certificate | None = None,
     ) -> Certificate:
         """A certificate for a request that came by hand. Whether to sign was the operator's choice.
 
@@ -176,6 +177,7 @@ class Registrar:
             lifetime: seconds; None: as long as others.
             gone: names of nodes that have left, or were removed: free again.
             wall: Unix seconds.
+            old: the one that it takes the place of, and ends after, if there is one.
 
         Raises:
             RefusedError: `bad-name`, `name-taken`.
@@ -183,7 +185,13 @@ class Registrar:
         """
         self._check_free(request.name, request.node, gone)
         certificate = self._issue(
-            request.node, request.static, request.name, wall=wall, lifetime=lifetime, routes=routes
+            request.node,
+            request.static,
+            request.name,
+            wall=wall,
+            lifetime=lifetime,
+            routes=routes,
+            old=old,
         )
         self._names[request.name] = request.node
         return certificate

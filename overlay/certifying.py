@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from overlay.conflict import Conflict
 from overlay.effects import Effect, Renewed, Report, SendControl
-from overlay.errors import RefusedError
+from overlay.errors import AuthError, RefusedError, WireError
 from overlay.parts import Parts
 from overlay.renewal import PASSING
 from overlay.steward import Steward
@@ -95,6 +95,31 @@ class Certifier:
         """Store it; use it when that is done. If it cannot be stored, it is asked for again."""
         self._identity.keep(certificate)
         return [self._steward.persist(), Renewed(self._identity.kept)]
+
+    def install(self, data: bytes, now: float) -> list[Effect]:
+        """The operator has a certificate for this node: store it, then use it.
+
+        The one in use is fine, and changes nothing.
+
+        Args:
+            data: the encoded certificate.
+            now: monotonic seconds.
+
+        Raises:
+            RefusedError: `not-stored`, `node-removed`, `node-left`, `bad-certificate`. Nothing
+                else.
+        """
+        self._steward.check_storable()
+        if self._parts.holdings.ended is not None:
+            self._parts.holdings.ended.refuse()
+        if data == self._identity.certificate.encode():
+            return []
+        try:
+            return self._take(self._renewal.by_hand(data, now))
+        except (WireError, AuthError) as error:
+            why = f"the certificate cannot take the place of the present one: {error}"
+            fix = "have a new request signed: muslin cert request"
+            raise RefusedError("bad-certificate", why, fix) from error
 
     def on_renewed(self, certificate: bytes, now: float) -> list[Effect]:
         """That certificate is stored: show it in handshakes and in the record."""

@@ -88,7 +88,7 @@ def check_grant(
     Args:
         grant: from `unseal`.
         request: what was asked for.
-        pinned: the authorities' fingerprint, from the operator; None if `cluster` is known.
+        pinned: the authorities' fingerprint, from the operator; needed if `cluster` is not known.
         cluster: the cluster that the machine is a member of; None if it is new.
         wall: Unix seconds.
 
@@ -106,7 +106,7 @@ def check_grant(
     if cluster is not None and grant.cluster != cluster:
         why = "this certificate is for another cluster than this node's"
         raise RefusedError("wrong-cluster", why, "have the request signed where muslin init ran")
-    if cluster is None and pinned != grant.cluster.authority_fingerprint:
+    if (cluster is None or pinned is not None) and pinned != grant.cluster.authority_fingerprint:
         why = "this certificate is not from the authority with that fingerprint"
         fix = "compare with muslin cert show on the authority's node; trust no other source"
         raise RefusedError("wrong-authority", why, fix)
@@ -148,7 +148,7 @@ class Signer:
             routes: outside routes that the node may advertise; None: those it may already.
 
         Raises:
-            ConfigError: the text is no request, or the routes will not do.
+            ConfigError: the text is no request, or routes or lifetime will not do.
             RefusedError: `not-authority`, `not-stored`, `identity-conflict`, `wrong-cluster`,
                 `not-a-member`, `node-left`, `no-endpoint`, `bad-key`, and those of
                 `Registrar.certify`. Nothing else.
@@ -157,11 +157,15 @@ class Signer:
         registrar = self._registrar()
         request = CertificateRequest.parse(text)
         self._check(request, registrar)
+        record, wall = self._parts.catalog.nodes.get(request.node), self._parts.wall.at(now)
+        old = None if record is None else record.certificate
         if routes is None:
-            record = self._parts.catalog.nodes.get(request.node)
-            routes = () if record is None else record.certificate.routes
+            routes = () if old is None else old.routes
         routes = sort_routes(routes)
         check_outside(routes, self._steward.cluster)
+        if old is not None and lifetime is not None and wall + lifetime <= old.not_after:
+            why = f"the certificate that {request.name} has lasts longer, and would be kept"
+            raise ConfigError(why, "--days")
         items = () if request.cluster else self._items()
         probe = StaticKey(self._entropy(KEY_SIZE))
         try:
@@ -173,7 +177,8 @@ class Signer:
             routes=routes,
             lifetime=lifetime,
             gone=self._steward.gone_names(registrar),
-            wall=self._parts.wall.at(now),
+            wall=wall,
+            old=old,
         )
         grant = registrar.grant(certificate, items, member=bool(request.cluster))
         report = Report("node.certified", {"node": request.name})

@@ -113,6 +113,10 @@ class Requests:
             raise RefusedError("no-such-node", why, fix)
         return record.certificate
 
+    def install_certificate(self, certificate: bytes, now: float) -> list[Effect]:
+        """Use a certificate that the operator has for this node; `certificate` is encoded."""
+        return self._settle(self._certifier.install(certificate, now), now)
+
     def fingerprint(self) -> bytes:
         """What names the cluster's authorities to people, 16 bytes."""
         return self._steward.cluster.authority_fingerprint

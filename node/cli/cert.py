@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,6 +21,9 @@ from node.cli.context import (
 from node.cli.output import duration, grouped, plain, to_json, to_yaml
 from node.control.schema import ControlError
 from overlay.errors import ConfigError
+
+if TYPE_CHECKING:
+    from overlay.wire.offline import Grant
 
 DAY: Final = 86_400.0
 FINGERPRINT_DIGITS: Final = 32
@@ -158,6 +161,7 @@ def _ask_to_sign(
     epilog="""\b
 Examples:
   muslin cert install - --authority 3fa2-c81d-0b7e-99d4-1c55-e0aa-72f1-8b3c < certificate
+  muslin cert request | ssh vm1 muslin cert sign - | muslin cert install -
 
 \b
 The fingerprint is what muslin init and muslin cert show print on the authority's node. Get it by
@@ -170,31 +174,51 @@ fits it, of a cluster of his own. So install never shows the one that came with 
     "pinned",
     metavar="FINGERPRINT",
     type=fingerprint,
-    help="Of the cluster's authorities.",
+    help="Of the cluster's authorities; needed on a new machine.",
 )
 @state_option()
 @pass_invocation
 def install(invocation: Invocation, certificate: str, pinned: bytes | None) -> int:
     """Install CERTIFICATE ("-": read it), the answer to this machine's request.
 
-    A new machine is a node then: muslin up starts it.
+    A new machine is a node then: muslin up starts it. A node uses the certificate from then on,
+    whether its daemon runs or not; it needs no fingerprint.
     """
     from node import privileges, requesting  # noqa: PLC0415 - cryptography: 0.2 s
 
     folder = invocation.folder
     with doing("cannot install the certificate"):
         privileges.keep_secrets()
-        if pinned is None:
+        line, new = read_line(certificate), requesting.is_waiting(folder)
+        if new and pinned is None:
             raise ConfigError(
                 "needed: muslin cert show prints it on the authority's node", "--authority"
             )
-        line = read_line(certificate)
-        granted = requesting.install_new(folder, line, pinned=pinned, wall=time.time())
+        if new:
+            granted = requesting.install_new(folder, line, pinned=pinned or b"", wall=time.time())
+        else:
+            granted = requesting.open_renewal(folder, line, pinned=pinned, wall=time.time())
+            _install_renewal(invocation, granted)
     made = granted.certificate
+    if not new:
+        click.echo(f"node {made.name} uses the certificate with serial {made.serial} from now on")
+        return 0
     click.echo(f"this is node {made.name} of cluster {made.cluster.hex()}")
     click.echo(f"keys and certificate are in {folder.path}")
     next_steps(invocation, "up")
     return 0
+
+
+def _install_renewal(invocation: Invocation, granted: Grant) -> None:
+    """Hand the certificate to the daemon; where none runs, store it."""
+    try:
+        invocation.ask("cert.install", certificate=granted.certificate.encode().hex())
+    except ControlError as error:
+        if error.code != "not-running":
+            raise
+        from node import requesting  # noqa: PLC0415 - cryptography: 0.2 s
+
+        requesting.install_renewal(invocation.folder, granted, wall=time.time())
 
 
 @cert.command(
@@ -233,10 +257,11 @@ def _shown(invocation: Invocation, node: str | None) -> Json:
             raise
     from node.control.certificates import present_certificate  # noqa: PLC0415 - cryptography
     from node.identity import load_node  # noqa: PLC0415
+    from overlay.renewal import present_identity  # noqa: PLC0415
 
     stored = load_node(invocation.folder)
-    pin = stored.cluster.authority_fingerprint
-    return present_certificate(stored.identity.certificate, pin, time.time())
+    present = present_identity(stored.identity, stored.state.certificate).certificate
+    return present_certificate(present, stored.cluster.authority_fingerprint, time.time())
 
 
 def _text(shown: Json) -> str:

@@ -1,7 +1,8 @@
 """Certificates through the control socket.
 
-    cert.sign   request, lifetime?, routes?    sign a request that came by hand
-    cert.show   node?                          what a node's certificate says; this one's by itself
+    cert.sign      request, lifetime?, routes?   sign a request that came by hand
+    cert.install   certificate                   use one that was made for this node (hex digits)
+    cert.show      node?                         what a node's certificate says; this one's without
 
 What is signed is stored before it is answered. Fingerprints are 16 bytes, in hex digits.
 """
@@ -39,6 +40,7 @@ class Certificates:
         self._daemon = daemon
         self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "cert.sign": self._sign,
+            "cert.install": self._install,
             "cert.show": self._show,
         }
 
@@ -52,6 +54,17 @@ class Certificates:
         )
         await self._daemon.stored(effects)
         return {"certificate": line, **present_request(request, self._daemon.engine.fingerprint())}
+
+    async def _install(self, params: Params) -> object:
+        """Checked here as well: the command that opened it may be of another version."""
+        given = text(params, "certificate")
+        try:
+            certificate = bytes.fromhex(given)
+        except ValueError as error:
+            raise ControlError("bad-request", "certificate must be hex digits") from error
+        engine = self._daemon.engine
+        await self._daemon.stored(engine.install_certificate(certificate, self._daemon.now()))
+        return await self._show({})
 
     async def _show(self, params: Params) -> object:
         engine = self._daemon.engine

@@ -73,6 +73,10 @@ class EnginePort(Protocol):
         """The certificate of a node; of this one for None."""
         ...
 
+    def install_certificate(self, certificate: bytes, now: float) -> list[Effect]:
+        """Use a certificate that the operator has for this node."""
+        ...
+
     def fingerprint(self) -> bytes:
         """Of the cluster's authorities, 16 bytes."""
         ...

@@ -109,3 +109,37 @@ def test_a_running_daemon_signs_and_never_twice_for_one_name(
     assert re.fullmatch(r"muslin: cannot sign the request: [^\n]+\n", done.stderr)
     node3.up()
     eventually(lambda: "node3" in {row["name"] for row in node1.get("nodes")}, within=SOON)
+
+
+def test_a_node_gets_another_certificate_by_hand_while_it_runs_and_while_it_does_not(
+    make_yard, tmp_path
+) -> None:
+    yard = make_yard(2)
+    founder, member = yard.machines
+    yard.found()
+    founder.says("pod", "add", "web")
+    yard.join(member)
+    member.says("pod", "add", "db")
+    eventually(lambda: len(founder.get("pods")) == 2, within=SOON)
+    serials = [member.shows("cert", "show")["serial"]]
+
+    def renew(days: int) -> None:
+        certificate = by_hand(member, founder, tmp_path, "--days", days)
+        member.says("cert", "install", certificate)
+        shown = member.shows("cert", "show")
+        assert shown["remaining"] > (days - 1) * 86_400
+        serials.append(shown["serial"])
+
+    def seen() -> bool:
+        return founder.shows("cert", "show", member.name)["serial"] == serials[-1]
+
+    renew(200)
+    eventually(seen, within=SOON)
+    assert reaches(founder.place("web"), member.place("db").address)
+    member.stop()
+    renew(300)
+    assert serials == sorted(set(serials))
+    member.up()
+    assert member.shows("cert", "show")["serial"] == serials[-1]
+    eventually(seen, within=SOON)
+    eventually(lambda: reaches(founder.place("web"), member.place("db").address), within=SOON)

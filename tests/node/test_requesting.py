@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from ipaddress import ip_network
 
 import pytest
 
@@ -13,10 +14,11 @@ from node.errors import NodeError
 from node.founding import check_unused, found_node, reserved, store_node
 from node.identity import load_node
 from node.journal import SystemCalls
-from node.requesting import install_new, is_waiting, request
+from node.requesting import install_new, install_renewal, is_waiting, open_renewal, request
 from node.signing import sign_here
 from node.state import CLUSTER, IDENTITY, REQUEST, StateFolder
 from overlay.errors import ConfigError, RefusedError
+from overlay.renewal import present_identity
 from overlay.types import Endpoint
 from overlay.wire.offline import CertificateRequest
 from tests.node.test_identity import make_node
@@ -238,3 +240,74 @@ def test_an_installation_that_ends_early_can_be_done_again(
     assert load_node(folder).identity.node == asked.node
     assert folder.has(IDENTITY)
     assert folder.has(CLUSTER)
+
+
+# -- another certificate for a node ----------------------------------------------------------------
+
+
+@pytest.fixture
+def node(folder, authority) -> StateFolder:
+    asked = request(folder, "vm2", os.urandom)
+    install(folder, authority, sign_here(authority, HERE, str(asked)))
+    return folder
+
+
+def present(folder: StateFolder):
+    stored = load_node(folder)
+    return present_identity(stored.identity, stored.state.certificate).certificate
+
+
+def another(node: StateFolder, authority: StateFolder, **options: object):
+    line = sign_here(authority, HERE, str(request(node, None, os.urandom)), **options)
+    return open_renewal(node, line, pinned=None, wall=time.time())
+
+
+def test_a_node_uses_its_latest_certificate(node, authority) -> None:
+    before = present(node)
+    routes = (ip_network("192.0.2.0/24"),)
+    grant = another(node, authority, lifetime=200 * 86_400.0, routes=routes)
+    assert (grant.psk, grant.items) == (b"", ())
+    assert present(node) == before, "it was only looked at"
+    install_renewal(node, grant, wall=time.time())
+    assert present(node) == grant.certificate
+    assert present(node).routes == routes
+    assert load_node(node).state.items, "all else is as it was"
+    install_renewal(node, grant, wall=time.time())  # again
+
+
+def test_an_older_certificate_is_not_installed_over_a_newer_one(node, authority) -> None:
+    old = another(node, authority, lifetime=200 * 86_400.0)
+    new = another(node, authority, lifetime=300 * 86_400.0)
+    install_renewal(node, new, wall=time.time())
+    with pytest.raises(RefusedError) as caught:
+        install_renewal(node, old, wall=time.time())
+    assert caught.value.code == "bad-certificate"
+    assert present(node) == new.certificate
+
+
+def test_a_certificate_of_another_cluster_or_node_is_not_opened(
+    node, authority, tmp_path, monkeypatch
+) -> None:
+    asked = str(request(StateFolder(tmp_path / "x"), "x", os.urandom))
+    line = sign_here(authority, HERE, asked)
+    with pytest.raises(ConfigError, match="for another machine's request"):
+        open_renewal(node, line, pinned=None, wall=time.time())
+    good = sign_here(authority, HERE, str(request(node, None, os.urandom)))
+    with pytest.raises(RefusedError) as caught:
+        open_renewal(node, good, pinned=bytes(16), wall=time.time())
+    assert caught.value.code == "wrong-authority"
+    open_renewal(node, good, pinned=pin_of(authority), wall=time.time())
+
+
+def test_the_line_that_made_a_node_can_be_installed_once_more(folder, authority) -> None:
+    """The first time ended just before `request.key` was removed."""
+    line = sign_here(authority, HERE, str(request(folder, "vm2", os.urandom)))
+    kept = (folder.path / "request.key").read_bytes()
+    install(folder, authority, line)
+    folder.write_raw("request.key", kept)
+    assert not is_waiting(folder)
+    before = load_node(folder).state
+    grant = open_renewal(folder, line, pinned=None, wall=time.time())
+    install_renewal(folder, grant, wall=time.time())
+    assert load_node(folder).state == before
+    assert not (folder.path / "request.key").exists()

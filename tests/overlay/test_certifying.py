@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from overlay.catalog.removals import is_removed
 from overlay.config import Settings, Timing
 from overlay.effects import Persist, Renewed, SendControl
-from overlay.errors import RefusedError
+from overlay.errors import ConfigError, RefusedError
+from overlay.offline import unseal
 from overlay.sim import World
 from overlay.sim.world import EPOCH
 from overlay.types import NodeId
@@ -15,6 +18,7 @@ from overlay.validity import RENEW_SHARE, last_part
 from overlay.wire.certificate import Certificate
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import Refusal, RenewGrant, RenewRequest
+from overlay.wire.offline import CertificateRequest
 from tests.sim.worlds import settled
 from tests.support.engines import node_id
 from tests.support.stewards import FULL, check
@@ -219,3 +223,81 @@ def test_effects_are_in_the_order_of_what_must_be_stored() -> None:
     persist, used = engine._certifier._take(new)
     assert isinstance(persist, Persist)
     assert used == Renewed(new.encode())
+
+
+# -- by hand -----------------------------------------------------------------------------------
+
+
+def signed_by_hand(world: World, name: str, **options: object) -> bytes:
+    """A certificate that an operator has signed for a node, and brings there."""
+    identity = world[name].membership.identity
+    request = CertificateRequest.sign(
+        identity.signing, identity.static.public, name, world.cluster.id
+    )
+    line, effects = world["node1"].engine.sign_request(str(request), world.now, **options)
+    world["node1"].perform(effects)
+    return unseal(line, identity.static).certificate.encode()
+
+
+def install(world: World, name: str, certificate: bytes) -> None:
+    world[name].perform(world[name].engine.install_certificate(certificate, world.now))
+
+
+def test_a_certificate_that_an_operator_brings_is_stored_then_used_and_shown() -> None:
+    world = settled(2)
+    routes = (ip_network("192.0.2.0/24"),)
+    made = signed_by_hand(world, "node2", routes=routes)
+    effects = world["node2"].engine.install_certificate(made, world.now)
+    assert isinstance(effects[0], Persist)
+    assert present(world, "node2").encode() != made, "not before it is stored"
+    world["node2"].perform(effects)
+    assert present(world, "node2").encode() == made
+    assert present(world, "node2").routes == routes
+    world.run(world.now + 5.0)
+    assert shown(world, "node2", "node1").encode() == made
+    world.crash("node2")
+    world.restart("node2")
+    assert present(world, "node2").encode() == made
+
+
+def test_without_a_word_about_routes_or_days_the_routes_stay_and_the_end_is_later() -> None:
+    world = settled(2)
+    routes = (ip_network("192.0.2.0/24"),)
+    install(world, "node2", signed_by_hand(world, "node2", routes=routes))
+    world.run(world.now + 5.0)
+    before = present(world, "node2")
+    install(world, "node2", signed_by_hand(world, "node2"))
+    after = present(world, "node2")
+    assert after.routes == routes
+    assert after.not_after > before.not_after
+    assert after.serial > before.serial
+    with pytest.raises(ConfigError) as caught:
+        signed_by_hand(world, "node2", lifetime=86_400.0)
+    assert caught.value.key == "--days"
+
+
+def test_the_certificate_in_use_may_be_brought_again_and_an_older_one_may_not() -> None:
+    world = settled(2)
+    first = signed_by_hand(world, "node2")
+    world.run(world.now + 2.0)
+    second = signed_by_hand(world, "node2")
+    install(world, "node2", second)
+    assert world["node2"].engine.install_certificate(second, world.now) == []
+    for wrong in (first, present(world, "node1").encode(), b"nonsense"):
+        with pytest.raises(RefusedError) as caught:
+            world["node2"].engine.install_certificate(wrong, world.now)
+        assert caught.value.code == "bad-certificate"
+    assert present(world, "node2").encode() == second
+
+
+def test_nothing_is_installed_that_cannot_be_stored_or_where_membership_has_ended() -> None:
+    world = settled(3)
+    made = {name: signed_by_hand(world, name) for name in ("node2", "node3")}
+    world["node2"].disk.fail(FULL)
+    world["node2"].add_pod("first")
+    world["node1"].remove("node3", force=True)
+    world.run(world.now + 5.0)
+    for name, code in (("node2", "not-stored"), ("node3", "node-removed")):
+        with pytest.raises(RefusedError) as caught:
+            world[name].engine.install_certificate(made[name], world.now)
+        assert caught.value.code == code

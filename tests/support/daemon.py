@@ -202,6 +202,10 @@ class FakeEngine:
             raise RefusedError("no-such-node", f"no node {name} is known", "see muslin get nodes")
         return make_identity(number).certificate
 
+    def install_certificate(self, certificate: bytes, now: float) -> list[Effect]:
+        self.calls.append(("install_certificate", certificate))
+        return [Persist(((b"certificate", certificate),))]
+
     def fingerprint(self) -> bytes:
         return make_cluster().authority_fingerprint
 

@@ -14,10 +14,12 @@ from node.cli.cert import fingerprint
 from node.founding import reserved
 from node.identity import load_node
 from node.state import StateFolder
+from overlay.wire.certificate import Certificate
 from overlay.wire.offline import CertificateRequest
 from tests.node.cli.conftest import Muslin, Ran
 from tests.node.cli.test_membership import FakeNetlink
 from tests.support.clusters import signing_key, static_key
+from tests.support.control import served
 
 REQUEST = str(CertificateRequest.sign(signing_key(9), static_key(9).public, "vm9"))
 
@@ -170,6 +172,40 @@ def test_a_daemon_signs_where_one_runs(muslin, daemon) -> None:
     assert [call[1:] for call in daemon.engine.calls[1:]] == [(None, None), (None, ())]
     ran = muslin("cert", "sign", "hello")
     assert "this is not a request for a certificate: copy the line" in ran.err
+
+
+# -- another certificate ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def node(muslin: Muslin, authority: Path, signed: Ran, state: Path) -> Path:
+    """This machine's folder, as a node."""
+    assert muslin("cert", "install", signed.out, "--authority", pin(muslin, authority)).code == 0
+    return state
+
+
+def test_a_node_gets_another_certificate_without_a_fingerprint(muslin, node, authority) -> None:
+    asked = muslin("cert", "request").out
+    line = muslin("cert", "sign", asked, "--days", "200", "--state", str(authority)).out
+    ran = muslin("cert", "install", line)
+    shown = json.loads(muslin("cert", "show", "-o", "json").out)
+    assert ran.out == f"node vm2 uses the certificate with serial {shown['serial']} from now on\n"
+    assert shown["remaining"] > 199 * 86_400
+    ran = muslin("cert", "install", line, "--authority", "0" * 32)
+    assert "is not from the authority with that fingerprint" in ran.err
+    ran = muslin("cert", "request", "--name", "other")
+    assert (ran.code, "--name: this node is called vm2" in ran.err) == (2, True)
+
+
+def test_a_running_daemon_is_handed_the_certificate(muslin, node, authority) -> None:
+    asked = muslin("cert", "request").out
+    line = muslin("cert", "sign", asked, "--state", str(authority)).out
+    with served(node) as daemon:
+        assert muslin("cert", "install", line).code == 0
+    ((what, certificate),) = daemon.engine.calls
+    assert what == "install_certificate"
+    assert Certificate.decode_untrusted(certificate).name == "vm2"
+    assert daemon.kept == [b"certificate"]
 
 
 # -- looking ---------------------------------------------------------------------------------------

@@ -74,3 +74,20 @@ def test_certificates_are_shown_with_what_is_left_of_them(daemon) -> None:
     with pytest.raises(RefusedError) as caught:
         ask(daemon, "cert.show", node="node9")
     assert caught.value.code == "no-such-node"
+
+
+def test_a_certificate_is_installed_when_it_is_stored(daemon) -> None:
+    own = daemon.engine.identity
+    request = CertificateRequest.sign(
+        own.signing, own.static.public, own.name, own.certificate.cluster
+    )
+    line = ask(daemon, "cert.sign", request=str(request))["certificate"]
+    made = unseal(line, own.static).certificate
+    daemon.kept.clear()
+    ask(daemon, "cert.install", certificate=made.encode().hex())
+    assert daemon.kept == [b"certificate"]
+    with pytest.raises(ControlError):
+        ask(daemon, "cert.install", certificate="xyz")
+    with pytest.raises(RefusedError) as caught:
+        ask(daemon, "cert.install", certificate="00")
+    assert caught.value.code == "bad-certificate"
