@@ -162,6 +162,15 @@ def _disk_of(act: Act, node: NodeId) -> Stored | None:
     return act.register.stored(node)
 
 
+# -- what is said of others -----------------------------------------------------------------------
+
+
+def _honest_not_named(act: Act) -> Iterator[str]:
+    for (node, fault), entry in act.engine.parts.complaints.entries.items():
+        if node not in act.register.suspects:
+            yield f"{act.machine} complains of {_name(act, node)}: {fault} ({entry.evidence})"
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 
@@ -235,6 +244,12 @@ CLUSTER_INVARIANTS: Final[tuple[Invariant[Act], ...]] = (
         "No address belongs to two pods.",
         Subject.HOLDINGS,
         _one_holder,
+    ),
+    _of(
+        "honest-not-named",
+        "Nobody complains of a node that is honest.",
+        Subject.BOOKS,
+        _honest_not_named,
     ),
 )
 """Items come first: they say which blocks a suspect has forked."""

@@ -6,6 +6,7 @@ from overlay.complaints import KEPT_FOR, Complaint
 from overlay.faults import FAULTS, Fault
 from overlay.sim import World
 from overlay.sim.machine import Machine
+from overlay.types import NodeId
 from tests.sim.worlds import settled
 
 
@@ -16,6 +17,7 @@ def own_record(machine: Machine):
 
 def note(world: World, name: str, about: str, fault: Fault = Fault.FORGED_RECORD) -> Complaint:
     node = world[about].membership.identity.node
+    world.inspector.excuse(node)
     world[name].engine.parts.complaints.note(node, fault, world.now, "seen")
     return Complaint(node, fault)
 
@@ -76,7 +78,9 @@ def test_a_removed_member_is_complained_of_no_more() -> None:
 def test_who_names_nobody_that_is_known_says_nothing() -> None:
     world = settled(2)
     parts = world["node1"].engine.parts
-    parts.complaints.note(parts.local[:-1] + b"?", Fault.FORGED_DEED, world.now)
+    nobody = NodeId(parts.local[:-1] + b"?")
+    world.inspector.excuse(nobody)
+    parts.complaints.note(nobody, Fault.FORGED_DEED, world.now)
     world.run(world.now + 3.0)
     assert own_record(world["node1"]).complaints
     assert said(world, "node2") == []

@@ -10,6 +10,7 @@ import pytest
 from overlay.catalog.keys import deed_item, deed_key
 from overlay.catalog.records import sign_record
 from overlay.catalog.removals import Removal, sign_removal
+from overlay.faults import Fault
 from overlay.invariants import CLUSTER_INVARIANTS
 from overlay.ipam.deeds import Chain, sign_base, sign_deed
 from overlay.keys import SigningKey
@@ -121,6 +122,12 @@ def take_the_address_of_another(world: World) -> None:
     world["node2"].perform([])
 
 
+def complain_of_an_honest_node(world: World) -> None:
+    parts = world["node1"].engine.parts
+    parts.complaints.note(world["node2"].membership.identity.node, Fault.FORGED_DEED, world.now)
+    world.run(world.now + 3.0)
+
+
 BREAKS: list[tuple[str, Callable[[World], None], str]] = [
     ("owner-signed", forge_a_record, "node2 accepted a record of node1, never signed by node1"),
     ("owner-signed", forge_a_deed, "node2 accepted deed 1 of 10.244.9.0/24, never signed by node1"),
@@ -133,6 +140,7 @@ BREAKS: list[tuple[str, Callable[[World], None], str]] = [
     ("stored-first", give_early, "node2 has deed 1 of 10.244.9.0/24, the disk of node1 has not"),
     ("one-owner", keep_what_was_given, "10.244.9.0/24 is owned by node1 and by node2"),
     ("one-user", use_what_another_uses, "10.244.0.0/24 is used by node1 and by node2"),
+    ("honest-not-named", complain_of_an_honest_node, "node1 complains of node2: forged-deed"),
     ("one-holder", take_the_address_of_another, "10.244.0.2 belongs to node1/web and to node2/db"),
 ]
 
