@@ -45,6 +45,7 @@ class DropReason(StrEnum):
     SPOOFED_SOURCE = "spoofed_source"  #: the inner source does not belong to the sending node
     NOT_OURS = "not_ours"  #: the inner destination is not on this node
     BAD_CONTROL = "bad_control"  #: a control message that does not decode or is out of place
+    FLOODED = "flooded"  #: a control message of a member that says more than a member may
     DELIVERY_FAILED = "delivery_failed"  #: the kernel refused the packet
     # -- both directions, counted in what waited -------------------------------------------------
     LANE_LOST = "lane_lost"  #: waited in a lane whose process ended

@@ -59,7 +59,7 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.views import Snapshot
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
-from overlay.wire.control import decode_untrusted, is_upkeep
+from overlay.wire.control import is_upkeep
 from overlay.wire.messages import (
     BlockRequest,
     Delta,
@@ -240,11 +240,8 @@ class Engine(Requests):
 
     def _on_control(self, control: Control, source: Endpoint, now: float) -> list[Effect]:
         keypair = control.keypair
-        try:
-            message = decode_untrusted(control.message)
-        except WireError as error:
-            self.ledger.drop(DropReason.BAD_CONTROL)
-            self._manners.on_malformed(keypair.node, error, now)
+        message = self._manners.read_untrusted(keypair.node, control.message, now)
+        if message is None:
             return []
         if keypair.node is None:
             if not isinstance(message, JoinRequest):

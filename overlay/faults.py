@@ -30,6 +30,9 @@ class Fault(StrEnum):
     ROUTE_NOT_CERTIFIED = "route-not-certified"
     ROUTE_FORBIDDEN = "route-forbidden"
     FORGED_LINK = "forged-link"
+    GOSSIP_FLOOD = "gossip-flood"
+    RECORD_FLOOD = "record-flood"
+    VERSION_JUMP = "version-jump"
 
 
 WRONGS: Final[Mapping[Fault, str]] = {
@@ -47,6 +50,9 @@ WRONGS: Final[Mapping[Fault, str]] = {
     Fault.ROUTE_NOT_CERTIFIED: "it advertises a network that its certificate does not allow",
     Fault.ROUTE_FORBIDDEN: "it advertises a default route, or what belongs to the cluster",
     Fault.FORGED_LINK: "it sent a change of the authorities that none of them has signed",
+    Fault.GOSSIP_FLOOD: "it said more than a member may; the rest is dropped",
+    Fault.RECORD_FLOOD: "it writes new records all the time; not all of them are taken over",
+    Fault.VERSION_JUMP: "it says that it has started more often than a node can start",
 }
 """Each fault in a clause, for people."""
 

@@ -19,6 +19,8 @@ from overlay.gossip.letter import GossipMessage
 from overlay.parts import Parts
 from overlay.steward import Steward
 from overlay.types import NodeId
+from overlay.wire.control import decode_untrusted
+from overlay.wire.messages import Message
 
 
 class Manners:
@@ -36,21 +38,42 @@ class Manners:
 
     def hear(self, node: NodeId, message: GossipMessage, now: float) -> list[Effect]:
         """Gossip of a member; who sends what does not hold is noted meanwhile."""
-        self._parts.teller = node, now
+        self._parts.refusals.teller = node, now
         effects = self._parts.gossip.on_message(node, message, now)
-        self._parts.teller = None
+        self._parts.refusals.teller = None
         return effects + self._steward.learn(now)
 
-    def on_malformed(self, node: NodeId | None, error: WireError, now: float) -> None:
-        """A control message did not decode; one that a newer version may send is no fault."""
-        if node is not None and not isinstance(error, NewerError):
-            self._parts.complaints.note(node, Fault.MALFORMED_MESSAGE, now, str(error))
+    def read_untrusted(self, node: NodeId | None, message: bytes, now: float) -> Message | None:
+        """Read a control message, if its sender may still say something.
+
+        Args:
+            node: who said it in its session; None for a joiner.
+            message: as it is encoded.
+            now: monotonic seconds.
+
+        Returns:
+            None when it was dropped; the ledger says why.
+        """
+        allowances = self._parts.refusals.allowances
+        if node is not None and (kind := allowances.spend(node, message, now)) is not None:
+            self._parts.ledger.drop(DropReason.FLOODED)
+            self._parts.complaints.note(node, Fault.GOSSIP_FLOOD, now, f"too many {kind}")
+            return None
+        try:
+            return decode_untrusted(message)
+        except WireError as error:
+            self._parts.ledger.drop(DropReason.BAD_CONTROL)
+            # What a newer version may send is no fault.
+            if node is not None and not isinstance(error, NewerError):
+                self._parts.complaints.note(node, Fault.MALFORMED_MESSAGE, now, str(error))
+            return None
 
     def on_look(self, now: float) -> list[Effect]:
         """About a second has gone by: judge what was dropped, forget what is old, tell the rest."""
         parts, book = self._parts, self._parts.complaints
         self._look_at_packets(now)
         book.expire(now)
+        parts.refusals.expire(now)
         for node in {one.node for one in book.entries} & parts.catalog.removed.keys():
             book.forget(node)
         reports: list[Effect] = []

@@ -35,6 +35,7 @@ from overlay.lanes.director import Director
 from overlay.losses import LossReports
 from overlay.outside import Outside
 from overlay.peering import Contact, Peering
+from overlay.refusals import Refusals
 from overlay.renewal import Renewal
 from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
@@ -81,8 +82,7 @@ class Parts:
         self._now: float | None = None
         self.local = identity.node
         self.complaints = Complaints()
-        # Whose items are being looked at, and when: who sends what cannot be honest is named.
-        self.teller: tuple[NodeId, float] | None = None
+        self.refusals = Refusals(self.complaints, identity.node)
         self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
         self.reader = reader or Reader(cluster, settings.limits)
@@ -282,12 +282,7 @@ class Parts:
 
     def _admit(self, item: Item) -> bool:
         wall = None if self._now is None else self.wall.at(self._now)
-        if self.catalog.admit(item, wall):
-            return True
-        if self.teller is not None and (lie := self.catalog.lie) is not None:
-            node, now = self.teller
-            self.complaints.note(node, lie.fault, now, lie.evidence)
-        return False
+        return self.refusals.admit(item, self.catalog, wall)
 
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)

@@ -204,6 +204,15 @@ _AT_ONCE: Final = frozenset(
 _NUMBER_AT: Final = 1
 
 
+def number_of(kind: type[Message]) -> int:
+    """The number of a kind of message.
+
+    >>> number_of(Probe)
+    1
+    """
+    return _NUMBERS[kind]
+
+
 def is_upkeep(message: bytes) -> bool:
     """Whether an encoded message serves the session it travels in, and nothing else.
 

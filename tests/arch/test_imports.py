@@ -19,6 +19,7 @@ from tests.arch.project import Module, imports, modules, source_modules
 LAYERS = (
     {
         "complaints",
+        "debts",
         "errors",
         "faults",
         "drops",
@@ -36,6 +37,7 @@ LAYERS = (
     {"forwarding"},
     {
         "admission",
+        "allowance",
         "answers",
         "audit",
         "bench",
@@ -64,6 +66,7 @@ LAYERS = (
         "peering",
         "pods",
         "problems",
+        "refusals",
         "reminders",
         "removing",
         "renewal",
