@@ -36,6 +36,8 @@ from overlay.wire.messages import (
     Probe,
     ProbeReply,
     Refusal,
+    RenewGrant,
+    RenewRequest,
     Summary,
     Want,
 )
@@ -94,7 +96,10 @@ _KINDS: Final = {
     Kind.COMPARING: (Summary, Buckets, Ids),
     Kind.WANTS: (Want,),
     Kind.ITEMS: (Delta,),
-    Kind.REQUESTS: (BlockRequest, Refusal, BenchRequest, BenchReady, BenchDone),
+    Kind.REQUESTS: (
+        *(BlockRequest, Refusal, RenewRequest, RenewGrant),
+        *(BenchRequest, BenchReady, BenchDone),
+    ),
 }
 _KIND_OF: Final = {number_of(one): kind for kind, types in _KINDS.items() for one in types}
 _NUMBER_AT: Final = 1

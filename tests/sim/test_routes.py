@@ -51,6 +51,7 @@ def lie(
 ) -> None:
     """As a modified member: its record says this whatever its certificate does."""
     machine = world[name]
+    world.inspector.excuse(machine.membership.identity.node)
     holdings = machine.engine.parts.holdings
     honest = type(holdings)._packed
 
