@@ -168,11 +168,6 @@ class Catalog:
             self.lie = lie_of(error)
             return False
 
-    def admitted(self, item: Item) -> NodeRecord | None:
-        """The record in an item that was admitted and is not applied yet."""
-        known, record = self._admitted.get(item.key, (None, None))
-        return record if known == item else None
-
     def apply(self, item: Item) -> bool:
         """Let an item take effect that was admitted, or that this node made itself.
 
