@@ -26,6 +26,7 @@ from overlay.complaints import Complaints
 from overlay.debts import Debts
 from overlay.faults import Fault
 from overlay.types import NodeId
+from overlay.versions import TOMBSTONE
 from overlay.wire.items import Item
 
 # -- implementation --------------------------------------------------------------------------------
@@ -77,11 +78,10 @@ class Refusals:
         if not self._records.spend(owner, 1 / RECORDS, now):
             return self._refuse_flood(owner, teller, now)
         before = catalog.nodes.get(owner)
-        if before is not None and (item.version >> _BOOT_SHIFT) - before.boot > JUMP:
-            record = catalog.admitted(item)
-            if record is None or not record.left:
-                evidence = f"from start {before.boot} to {item.version >> _BOOT_SHIFT}"
-                self._complaints.note(owner, Fault.VERSION_JUMP, now, evidence)
+        boot = item.version >> _BOOT_SHIFT
+        if before is not None and boot - before.boot > JUMP and item.version != TOMBSTONE:
+            evidence = f"from start {before.boot} to {boot}"
+            self._complaints.note(owner, Fault.VERSION_JUMP, now, evidence)
         return True
 
     def _refuse_flood(self, owner: NodeId, teller: NodeId, now: float) -> bool:
