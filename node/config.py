@@ -18,6 +18,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from node.logs import LogFormat
 from node.loop import LoopKind
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import ConfigError
-from overlay.types import DEFAULT_PORT, Endpoint
+from overlay.types import DEFAULT_PORT, Endpoint, Prefix
 
 PREFIX: Final = "MUSLIN_"
 OTHER_VARIABLES: Final = ("MUSLIN_STATE",)
@@ -45,6 +46,9 @@ class NodeConfig:
 
     advertise: tuple[Endpoint, ...] = ()
     """Where other nodes reach this one; empty: they learn it from what they receive."""
+
+    advertise_routes: tuple[Prefix, ...] = ()
+    """Networks behind this node that it takes packets to, as far as its certificate allows."""
 
     mtu: int = 1500
     """What pods see, in bytes, whatever the underlay carries."""
@@ -101,6 +105,7 @@ class Setting:
         parse: from what TOML, a variable or a flag gives; raises ValueError with one clause.
         help: for the example file, one line.
         reloadable: whether SIGHUP applies a change; others need a restart.
+        flag: the flag of `muslin up` where it is not called as the key is.
     """
 
     key: str
@@ -108,6 +113,7 @@ class Setting:
     parse: Callable[[object], object]
     help: str
     reloadable: bool = False
+    flag: str = ""
 
     @property
     def variable(self) -> str:
@@ -123,6 +129,14 @@ SETTINGS: Final = (
         values.endpoints,
         "Where other nodes reach this one. Empty: they learn it from what they receive.",
         reloadable=True,
+    ),
+    Setting(
+        "advertise_routes",
+        "advertise_routes",
+        values.prefixes,
+        "Networks behind this node that pods shall reach; its certificate must allow them.",
+        reloadable=True,
+        flag="--advertise-route",
     ),
     Setting("mtu", "mtu", values.mtu, "What pods see, in bytes, whatever the underlay carries."),
     Setting(
@@ -246,7 +260,8 @@ def _sources(
             mistakes += [f"{variable} is not a setting{guess}"] if guess else []
     for key, raw in flags.items():
         if raw is not None and raw != ():
-            yield "--" + key.replace(".", "-").replace("_", "-"), key, raw
+            flag = _BY_KEY[key].flag or "--" + key.replace(".", "-").replace("_", "-")
+            yield flag, key, raw
 
 
 def _read_toml(path: Path, mistakes: list[str]) -> dict[str, object]:
@@ -325,7 +340,7 @@ def _toml(value: object) -> str:
             return str(value).lower()
         case int():
             return str(value)
-        case Endpoint() | str():
+        case Endpoint() | str() | IPv4Network() | IPv6Network():
             return f'"{value}"'
         case tuple():
             return f"[{', '.join(map(_toml, value))}]"

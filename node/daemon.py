@@ -43,7 +43,7 @@ from node.preflight import check_membership, check_overlap, has_aes
 from node.reloading import reloaded
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
-from node.surroundings import boot_id, largest_underlay_mtu, own_endpoints
+from node.surroundings import ADDRESS_INTERVAL, boot_id, largest_underlay_mtu, own_endpoints
 from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.version import software_version
@@ -55,9 +55,6 @@ from overlay.snapshots import take_local_view
 from overlay.state import Change
 from overlay.types import Address, Endpoint
 from overlay.views import PodView, Problem
-
-ADDRESS_INTERVAL = 5.0
-"""Between looks at this machine's addresses: a changed one is announced within this time."""
 
 STOP_DELAY = 0.1
 """Between the answer to a request that ends the daemon and the end."""
@@ -201,6 +198,7 @@ class Daemon:
                 timing=Timing(quarantine=self._config.quarantine),
                 mtu=self._config.mtu,
                 underlay_mtu=underlay_mtu,
+                routes=self._config.advertise_routes,
                 offloads=(*self._udp.offloads, *self._tun.offloads),
                 prefer_aes=has_aes(),
                 certificate_lifetime=self._config.certificate_lifetime,
@@ -252,6 +250,7 @@ class Daemon:
     def _reload_config(self) -> None:
         self._notifier.reloading()
         self._config = reloaded(self._config, self._reload, self._log)
+        self._driver.perform(self.engine.on_routes(self._config.advertise_routes, self.now()))
         self._notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:

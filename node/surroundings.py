@@ -18,6 +18,9 @@ from overlay.wire.cluster import Cluster
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
+ADDRESS_INTERVAL: Final = 5.0
+"""Between looks at this machine's addresses: a changed one is announced within this time."""
+
 
 def boot_id() -> str:
     """Which boot of the machine this is; empty where the kernel does not say (random(4))."""

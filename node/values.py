@@ -6,14 +6,16 @@ import difflib
 import grp
 import os
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import Final
 
 from node.logs import LogFormat
 from node.loop import LoopKind
 from overlay.errors import ConfigError
-from overlay.types import Endpoint
+from overlay.types import Endpoint, Prefix
 from overlay.validity import LONGEST_DAYS, SHORTEST_DAYS
 from overlay.wire.messages import LANES_LIMIT
+from overlay.wire.routes import ROUTES_MAX
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -60,6 +62,28 @@ def endpoints(value: object) -> tuple[Endpoint, ...]:
         if one.host in {"::", "0.0.0.0"}:  # noqa: S104 - refused, not bound
             raise ValueError(f"{one} is not an address that others can reach")
     return found
+
+
+def prefixes(value: object) -> tuple[Prefix, ...]:
+    """A list of `ADDRESS/LENGTH`, or one text with commas; each once, no host bits set."""
+    if isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list of "ADDRESS/LENGTH"')
+    found = tuple(dict.fromkeys(_prefix(item) for item in value))
+    if len(found) > ROUTES_MAX:
+        raise ValueError(f"must be at most {ROUTES_MAX} networks, not {len(found)}")
+    return found
+
+
+def _prefix(value: object) -> Prefix:
+    # Anything but text would be read as a number: 0 is 0.0.0.0/32.
+    if not isinstance(value, str) or "/" not in value:
+        raise ValueError(f'must be "ADDRESS/LENGTH", not {value!r}')
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"must be networks: {error}") from error
 
 
 def mtu(value: object, most: int = MOST_MTU) -> int:

@@ -145,7 +145,9 @@ class Registrar:
         if wall >= minted.expires:
             raise RefusedError("token-expired", "this token has expired")
         self._check_free(request.name, joiner, gone)
-        certificate = self._issue(joiner, request.static, request.name, wall=wall).encode()
+        certificate = self._issue(
+            joiner, request.static, request.name, wall=wall, routes=minted.routes
+        ).encode()
         self._names[request.name] = joiner
         self.tokens.use(token, joiner, certificate)
         return certificate, True

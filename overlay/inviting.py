@@ -9,11 +9,12 @@ What a token is to a joiner is decided in `overlay.admission`.
 
 from __future__ import annotations
 
+from overlay.catalog.outside import check_consent
 from overlay.effects import Effect
 from overlay.errors import RefusedError
 from overlay.steward import Steward
 from overlay.tokens import TokenBook
-from overlay.types import Entropy
+from overlay.types import Entropy, Prefix
 from overlay.views import TokenView
 from overlay.wire.token import MAX_ENDPOINTS
 
@@ -31,12 +32,20 @@ class Inviter:
         self._parts = steward.parts
         self._entropy = entropy
 
-    def mint(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+    def mint(
+        self, ttl: float, now: float, routes: tuple[Prefix, ...] = ()
+    ) -> tuple[str, list[Effect]]:
         """A join token, as text, and what must be stored before it is shown.
+
+        Args:
+            ttl: seconds for which it is good.
+            now: monotonic seconds.
+            routes: outside networks that the node it admits may advertise.
 
         Raises:
             RefusedError: `not-authority`, `no-endpoint`, `not-stored`, `too-many-tokens`,
-                `identity-conflict`. Nothing else.
+                `identity-conflict`.
+            ConfigError: `routes` are more than a node may have, or nobody may. Nothing else.
         """
         self._steward.check_may_give()
         book = self._book()
@@ -51,6 +60,7 @@ class Inviter:
             endpoints=endpoints[:MAX_ENDPOINTS],
             entropy=self._entropy,
             wall=self._parts.wall.at(now),
+            routes=check_consent(routes, self._steward.cluster),
         )
         return str(token), [self._steward.persist()]
 

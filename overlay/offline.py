@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Final
 
 from overlay.admission import Registrar
+from overlay.catalog.outside import check_consent
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, StaticKey
@@ -33,7 +34,6 @@ from overlay.types import Entropy, NodeId, Prefix
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.offline import GRANT_LINE, CertificateRequest, Grant
-from overlay.wire.routes import check_outside, sort_routes
 
 LONGEST_LIFETIME: Final = 3650 * 86_400.0
 
@@ -161,8 +161,7 @@ class Signer:
         old = None if record is None else record.certificate
         if routes is None:
             routes = () if old is None else old.routes
-        routes = sort_routes(routes)
-        check_outside(routes, self._steward.cluster)
+        routes = check_consent(routes, self._steward.cluster)
         if old is not None and lifetime is not None and wall + lifetime <= old.not_after:
             why = f"the certificate that {request.name} has lasts longer, and would be kept"
             raise ConfigError(why, "--days")

@@ -75,9 +75,11 @@ class Requests:
         """The operator says: this is the only machine with this identity."""
         return self._settle(self._steward.claim(now), now)
 
-    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+    def mint_token(
+        self, ttl: float, now: float, routes: tuple[Prefix, ...] = ()
+    ) -> tuple[str, list[Effect]]:
         """A join token, as text, and what must be stored before it is shown."""
-        return self._inviter.mint(ttl, now)
+        return self._inviter.mint(ttl, now, routes)
 
     def tokens(self, now: float) -> tuple[TokenView, ...]:
         """All join tokens that are remembered, without their secrets, the oldest first."""

@@ -49,6 +49,8 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         own_prefixes=_own_prefixes(engine),
         ledger=parts.lanes.books.view(engine.ledger),
         problems=problems_of(engine, nodes, now),
+        outside=parts.outside.others(),
+        own_outside=parts.outside.own(),
         gossip={**parts.gossip.counters(), "routes_refused": sum(parts.outside.refusals.values())},
         expires=engine.identity.certificate.not_after,
     )

@@ -18,11 +18,12 @@ from typing import Final
 
 from overlay.errors import RefusedError
 from overlay.keys import KEY_SIZE
-from overlay.types import Endpoint, Entropy, NodeId
+from overlay.types import Endpoint, Entropy, NodeId, Prefix
 from overlay.views import TokenState, TokenView
 from overlay.wire.certificate import CERTIFICATE_MAX, Certificate, Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.packing import MAX_TIME, Fields, pack
+from overlay.wire.routes import pack_routes, routes_untrusted
 from overlay.wire.token import TOKEN_ID_SIZE, TOKEN_SECRET_SIZE, JoinToken
 
 REMEMBERED_AFTER: Final = 86_400
@@ -49,11 +50,14 @@ class MintedToken:
     certificate: bytes = b""
     """What its user got, to give it again."""
     revoked: bool = False
+    routes: tuple[Prefix, ...] = ()
+    """Outside routes that the node it admits may advertise."""
 
     def view(self, wall: float) -> TokenView:
         """What people are shown of it at `wall` (Unix seconds)."""
         name = Certificate.decode_untrusted(self.certificate).name if self.certificate else ""
-        return TokenView(self.id, self._state(wall), self.expires, self.made, name)
+        state = self._state(wall)
+        return TokenView(self.id, state, self.expires, self.made, name, self.routes)
 
     def _state(self, wall: float) -> TokenState:
         if self.revoked:
@@ -78,8 +82,11 @@ class TokenBook:
         endpoints: tuple[Endpoint, ...],
         entropy: Entropy,
         wall: float,
+        routes: tuple[Prefix, ...] = (),
     ) -> JoinToken:
         """A fresh token that is good for `ttl` seconds. Store the book before showing it.
+
+        `routes`, as `sort_routes` orders them, go into the certificate of whom it admits.
 
         Raises:
             RefusedError: `too-many-tokens`. Nothing else.
@@ -90,7 +97,11 @@ class TokenBook:
             raise RefusedError("too-many-tokens", f"{MAX_TOKENS} tokens are remembered", fix)
         expires = int(min(wall + ttl, MAX_TIME))
         minted = MintedToken(
-            entropy(TOKEN_ID_SIZE), entropy(TOKEN_SECRET_SIZE), expires, made=int(wall)
+            entropy(TOKEN_ID_SIZE),
+            entropy(TOKEN_SECRET_SIZE),
+            expires,
+            made=int(wall),
+            routes=routes,
         )
         self._tokens[minted.id] = minted
         return JoinToken(
@@ -165,6 +176,7 @@ class TokenBook:
                 minted.used_by or b"",
                 minted.certificate,
                 minted.revoked,
+                pack_routes(minted.routes),
             ]
             for minted in self._tokens.values()
         ]
@@ -184,7 +196,7 @@ class TokenBook:
 
 
 def _minted(value: object) -> MintedToken:
-    fields = Fields(value, "token", 7)
+    fields = Fields(value, "token", 8)
     used_by = fields.bytes(4, limit=KEY_SIZE)
     return MintedToken(
         id=fields.bytes(0, TOKEN_ID_SIZE),
@@ -194,6 +206,7 @@ def _minted(value: object) -> MintedToken:
         used_by=NodeId(used_by) if used_by else None,
         certificate=_certificate(fields.bytes(5, limit=CERTIFICATE_MAX)),
         revoked=fields.boolean(6),
+        routes=routes_untrusted(fields, 7),
     )
 
 

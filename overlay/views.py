@@ -44,6 +44,8 @@ class TokenView:
     """Unix seconds."""
     node: str
     """Name of the node it has admitted; empty if none."""
+    routes: tuple[Prefix, ...] = ()
+    """Outside networks that node may advertise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +226,7 @@ class Snapshot:
     """What happened among members that should not happen often; see `Gossip.counters`."""
     expires: int = 0
     """When this node's certificate ends, in Unix seconds."""
+    outside: tuple[Prefix, ...] = ()
+    """Outside prefixes that other nodes take packets to."""
+    own_outside: tuple[Prefix, ...] = ()
+    """Outside prefixes that this node takes packets to."""

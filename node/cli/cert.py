@@ -141,7 +141,8 @@ def _ask_to_sign(
             raise
     from node import privileges, signing  # noqa: PLC0415 - the engine: 0.4 s
     from node.config import load_config  # noqa: PLC0415
-    from node.control.certificates import parse_routes, present_request  # noqa: PLC0415
+    from node.control.certificates import present_request  # noqa: PLC0415
+    from node.control.params import parse_routes  # noqa: PLC0415
     from node.identity import load_node  # noqa: PLC0415
 
     privileges.keep_secrets()

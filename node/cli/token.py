@@ -31,6 +31,7 @@ SHOWN_DIGITS: Final = 8
 Examples:
   muslin token
   muslin token --ttl 15m
+  muslin token --route 192.168.7.0/24 --route 2001:db8:7::/48
   muslin token list
   muslin token revoke 3fa2c81d""",
 )
@@ -42,20 +43,31 @@ Examples:
     show_default=True,
     help="How long it can be used.",
 )
+@click.option(
+    "--route",
+    "routes",
+    metavar="PREFIX",
+    multiple=True,
+    help="A network behind the node that it may advertise.",
+)
 @state_option()
 @click.pass_context
 @pass_invocation
-def token(invocation: Invocation, context: click.Context, ttl: float) -> int:
+def token(
+    invocation: Invocation, context: click.Context, ttl: float, routes: tuple[str, ...]
+) -> int:
     """Print a join token, good for one node; or list them, or revoke one.
 
     Without a verb behind it: nothing but the token is on stdout; keep it secret.
     """
     if context.invoked_subcommand is not None:
-        if context.get_parameter_source("ttl") is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--ttl is not for token {context.invoked_subcommand}")
+        for option in ("ttl", "routes"):
+            if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
+                flag = f"--{option.removesuffix('s')}"
+                raise click.UsageError(f"{flag} is not for token {context.invoked_subcommand}")
         return 0
     with doing("cannot make a token"):
-        answer = invocation.ask("token", ttl=ttl)
+        answer = invocation.ask("token", ttl=ttl, routes=list(routes))
     click.echo(plain(answer["token"]))
     if sys.stderr.isatty():
         click.echo(f"muslin: good for one node, for {duration(ttl)}", err=True)
@@ -77,6 +89,7 @@ TOKENS: Final = Kind(
         Column("age", "made", since),
         Column("whole id", "id", wide=True),
         Column("made", "made", wide=True),
+        Column("routes", "routes", wide=True),
     ),
 )
 

@@ -20,6 +20,13 @@ Examples:
 @click.option(
     "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
 )
+@click.option(
+    "--advertise-route",
+    "advertise_routes",
+    metavar="PREFIX",
+    multiple=True,
+    help="A network behind this node that pods shall reach.",
+)
 @click.option("--lanes", metavar="N", help="Processes that carry packets, or auto.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
@@ -30,6 +37,7 @@ def up(
     invocation: Invocation,
     listen: str | None,
     advertise: tuple[str, ...],
+    advertise_routes: tuple[str, ...],
     lanes: str | None,
     log_level: str | None,
     log_format: str | None,
@@ -48,6 +56,7 @@ def up(
     flags = {
         "listen": listen,
         "advertise": advertise,
+        "advertise_routes": advertise_routes,
         "lanes": lanes,
         "log.level": log_level,
         "log.format": log_format,

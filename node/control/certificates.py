@@ -10,15 +10,12 @@ What is signed is stored before it is answered. Fingerprints are 16 bytes, in he
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_network
 
-from node.control.params import Params, number, text
+from node.control.params import Params, number, routes, text
 from node.control.ports import DaemonPort
 from node.control.present import Json, moment
 from node.control.schema import ControlError
-from overlay.errors import ConfigError
 from overlay.offline import LONGEST_LIFETIME
-from overlay.types import Prefix
 from overlay.wire.certificate import Certificate
 from overlay.wire.cluster import fingerprint_of
 from overlay.wire.offline import CertificateRequest
@@ -50,7 +47,7 @@ class Certificates:
         if lifetime is not None and not SHORTEST_LIFETIME <= lifetime <= LONGEST_LIFETIME:
             raise ControlError("bad-request", f"lifetime must not be {lifetime:g} s")
         line, effects = self._daemon.engine.sign_request(
-            request, self._daemon.now(), lifetime=lifetime, routes=_routes(params)
+            request, self._daemon.now(), lifetime=lifetime, routes=routes(params)
         )
         await self._daemon.stored(effects)
         return {"certificate": line, **present_request(request, self._daemon.engine.fingerprint())}
@@ -103,24 +100,3 @@ def present_certificate(certificate: Certificate, authority: bytes, wall: float)
         "routes": [str(prefix) for prefix in certificate.routes],
         "authority": authority.hex(),
     }
-
-
-def _routes(params: Params) -> tuple[Prefix, ...] | None:
-    routes = params.get("routes")
-    if routes is None:
-        return None
-    if not isinstance(routes, list) or not all(isinstance(route, str) for route in routes):
-        raise ControlError("bad-request", "routes must be a list of text")
-    return parse_routes(routes)
-
-
-def parse_routes(routes: list[str]) -> tuple[Prefix, ...]:
-    """Outside routes as they are typed.
-
-    Raises:
-        ConfigError: one is no prefix; its key is `--route`. Nothing else.
-    """
-    try:
-        return tuple(map(ip_network, routes))
-    except ValueError as error:
-        raise ConfigError(str(error), "--route") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from node.control.schema import ControlError
-from overlay.types import Address
+from overlay.errors import ConfigError
+from overlay.types import Address, Prefix
 
 Params = Mapping[str, object]
 
@@ -75,3 +76,30 @@ def address(params: Params, key: str) -> Address | None:
         return ip_address(given) if given else None
     except ValueError as error:
         raise ControlError("bad-request", f"{key}: {given!r} is not an address") from error
+
+
+def routes(params: Params) -> tuple[Prefix, ...] | None:
+    """Outside routes; None if they are missing.
+
+    Raises:
+        ControlError: `bad-request`.
+        ConfigError: see `parse_routes`. Nothing else.
+    """
+    given = params.get("routes")
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(isinstance(route, str) for route in given):
+        raise ControlError("bad-request", "routes must be a list of text")
+    return parse_routes(given)
+
+
+def parse_routes(routes: list[str]) -> tuple[Prefix, ...]:
+    """Outside routes as they are typed.
+
+    Raises:
+        ConfigError: one is no prefix; its key is `--route`. Nothing else.
+    """
+    try:
+        return tuple(map(ip_network, routes))
+    except ValueError as error:
+        raise ConfigError(str(error), "--route") from error

@@ -46,7 +46,9 @@ class EnginePort(Protocol):
         """This is the only machine with the node's identity."""
         ...
 
-    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+    def mint_token(
+        self, ttl: float, now: float, routes: tuple[Prefix, ...] = ()
+    ) -> tuple[str, list[Effect]]:
         """A join token, as text."""
         ...
 

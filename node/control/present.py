@@ -117,6 +117,7 @@ def present_token(token: TokenView) -> Json:
         "expires": moment(token.expires),
         "node": token.node or None,
         "made": moment(token.made),
+        "routes": [_prefix(prefix) for prefix in token.routes],
     }
 
 

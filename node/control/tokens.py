@@ -1,6 +1,6 @@
 """Join tokens through the control socket.
 
-    token          ttl      a fresh one
+    token          ttl, routes?   a fresh one
     token.list              all that are remembered; never a secret
     token.revoke   id       one of them admits nobody any more
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from node.control.params import Params, number, text
+from node.control.params import Params, number, routes, text
 from node.control.ports import DaemonPort
 from node.control.present import present_token
 from node.control.schema import ControlError
@@ -45,7 +45,8 @@ class Tokens:
         if not 1.0 <= ttl <= LONGEST_TTL:
             why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:g} s"
             raise ControlError("bad-request", why)
-        token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now())
+        allowed = routes(params) or ()
+        token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now(), allowed)
         await self._daemon.stored(effects)  # shown only when stored: else it could be used twice
         return {"token": token, "ttl": ttl}
 

@@ -14,6 +14,9 @@ A packet's hops are the reason for each piece. From a pod to a pod of another no
   as source. Routes of the worst metric then take over: the pods of this node still reach each
   other, and the rest of the cluster range meets `unreachable CIDR`, instead of leaving
   unencrypted by the machine's default route.
+- Outside networks that other nodes advertise are routed like the cluster range. What this node
+  advertises itself it reaches already; the way back is that network's affair: it needs a route to
+  the cluster range by way of this node, as nothing is translated.
 
 The gateway that pods use is link-local and the same on every veth: 169.254.1.1 and fe80::1 on the
 host end. Proxy ARP would answer only where the node has some other route to that address.
@@ -160,6 +163,11 @@ def _routes(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[
         yield Route(prefix, metric=FALLBACK_METRIC)
         source = _source(snapshot, prefix)
         if source is not None:
+            yield Route(prefix, tun, source=source, metric=default_metric(prefix))
+    for prefix in snapshot.outside:
+        source = _source(snapshot, prefix)
+        if source is not None:
+            yield Route(prefix, metric=FALLBACK_METRIC)
             yield Route(prefix, tun, source=source, metric=default_metric(prefix))
     for prefix in snapshot.own_prefixes:
         yield Route(prefix, metric=default_metric(prefix))

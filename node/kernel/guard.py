@@ -14,6 +14,11 @@ needs a foreign source by nature: router advertisements, redirects, DHCP.
 - ARP may speak of the pod's own address and nothing else: a table of the neighbours of all links
   is easily filled up from one of them.
 - Multicast listener reports are dropped without being counted: every kernel sends them.
+- Nobody but a pod, this node or another node has an address of the cluster: what else comes with
+  one is dropped.
+- Networks outside that this node advertises may send to the cluster, and not through it to other
+  such networks. Their addresses count only where this node's routes lead to them: else whoever
+  reaches one of its links could pass for a host there.
 - The underlay's ports are closed to whatever comes out of the pod network, from pods of this node
   as from other nodes: a stranger is to come by the underlay, where he can be told apart.
 
@@ -51,6 +56,10 @@ SPOOFED: Final = "spoofed"
 UNDERLAY: Final = "underlay"
 """Counter: datagrams to the underlay's ports that came out of the pod network."""
 
+OUTSIDE: Final = "outside"
+"""Counter: packets that are no pod's, with an address of the cluster or of an advertised network
+that does not belong there, or on the way from one such network to another."""
+
 
 @dataclass(frozen=True, slots=True)
 class GuardFacts:
@@ -74,20 +83,28 @@ _RULES: Final = """\
 add table inet {table}
 add counter inet {table} {spoofed}
 add counter inet {table} {underlay}
+add counter inet {table} {outside}
 add set inet {table} links {{ type ifname; }}
 add set inet {table} pods4 {{ type ifname . ipv4_addr; }}
 add set inet {table} pods6 {{ type ifname . ipv6_addr; }}
+add set inet {table} lans4 {{ type ipv4_addr; flags interval; auto-merge; }}
+add set inet {table} lans6 {{ type ipv6_addr; flags interval; auto-merge; }}
 add chain inet {table} prerouting {{ type filter hook prerouting priority raw; policy accept; }}
 add chain inet {table} from_pod
 add chain inet {table} input {{ type filter hook input priority filter; policy accept; }}
+add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}
 flush chain inet {table} prerouting
 flush chain inet {table} from_pod
 flush chain inet {table} input
+flush chain inet {table} forward
+flush set inet {table} lans4
+flush set inet {table} lans6
 flush set inet {table} links
 flush set inet {table} pods4
 flush set inet {table} pods6
 add rule inet {table} prerouting iifname @links jump from_pod
-add rule inet {table} from_pod iifname . ip saddr @pods4 accept
+add rule inet {table} prerouting iifname {{ "lo", "{tun}" }} accept
+{ours}add rule inet {table} from_pod iifname . ip saddr @pods4 accept
 add rule inet {table} from_pod iifname . ip6 saddr @pods6 accept
 add rule inet {table} from_pod ip6 saddr {near} \
 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
@@ -95,7 +112,7 @@ add rule inet {table} from_pod icmpv6 type {{ mld-listener-report, mld2-listener
 add rule inet {table} from_pod counter name {spoofed} drop
 add rule inet {table} input iifname @links udp dport {ports} counter name {underlay} drop
 add rule inet {table} input iifname "{tun}" udp dport {ports} counter name {underlay} drop
-add table arp {table}
+{transit}add table arp {table}
 add counter arp {table} {spoofed}
 add set arp {table} links {{ type ifname; }}
 add set arp {table} pods4 {{ type ifname . ipv4_addr; }}
@@ -115,7 +132,7 @@ def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
     """The input of `nft -f` that makes the filter what it must be, whatever it was.
 
     Args:
-        snapshot: only local pods matter.
+        snapshot: ranges, own networks, and pods, of which only local ones matter.
         tun: name of the TUN interface.
         ports: the UDP ports of the underlay, one per lane.
     """
@@ -125,6 +142,9 @@ def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
         table=TABLE,
         spoofed=SPOOFED,
         underlay=UNDERLAY,
+        outside=OUTSIDE,
+        ours=_ours(snapshot),
+        transit=_transit(snapshot, tun),
         near=POD_LINK_LOCAL,
         tun=tun,
         ports=f"{ports[0]}-{ports[-1]}",
@@ -135,12 +155,39 @@ def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
     return "".join(
         [
             lines,
+            _elements("inet", "lans4", [str(p) for p in snapshot.own_outside if p.version == 4]),
+            _elements("inet", "lans6", [str(p) for p in snapshot.own_outside if p.version == 6]),
             _elements("inet", "links", names),
             _elements("inet", "pods4", held4),
             _elements("inet", "pods6", held6),
             _elements("arp", "links", names),
             _elements("arp", "pods4", held4),
         ]
+    )
+
+
+def _ours(snapshot: LocalView) -> str:
+    """What is no pod's, nor from the overlay or this node, has no address that belongs there."""
+    rule = f"add rule inet {TABLE} prerouting"
+    drop = f"counter name {OUTSIDE} drop\n"
+    lines = [f"{rule} ip saddr {snapshot.cidr} {drop}"]
+    if snapshot.cidr6 is not None:
+        lines.append(f"{rule} ip6 saddr {snapshot.cidr6} {drop}")
+    if snapshot.own_outside:
+        lines.append(f"{rule} ip saddr @lans4 fib saddr . iif oif missing {drop}")
+        lines.append(f"{rule} ip6 saddr @lans6 fib saddr . iif oif missing {drop}")
+    return "".join(lines)
+
+
+def _transit(snapshot: LocalView, tun: str) -> str:
+    """Advertised networks reach pods and nodes, and not each other."""
+    if not snapshot.own_outside:
+        return ""
+    rule, drop = f'add rule inet {TABLE} forward oifname "{tun}"', f"counter name {OUTSIDE} drop\n"
+    beyond6 = f"ip6 daddr != {snapshot.cidr6} " if snapshot.cidr6 is not None else ""
+    return (
+        f"{rule} ip saddr @lans4 ip daddr != {snapshot.cidr} {drop}"
+        f"{rule} ip6 saddr @lans6 {beyond6}{drop}"
     )
 
 

@@ -28,10 +28,11 @@ from node.kernel.guard import GuardFacts, guard_rules
 from node.kernel.model import KernelState, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
+from node.kernel.overlap import HostRoute, find_overlap
 from node.kernel.reconcile import Change, reconcile
 from node.kernel.thread import KernelThread
 from overlay.errors import StateError
-from overlay.types import Address
+from overlay.types import Address, Prefix
 from overlay.views import LocalView, PodView, Problem
 
 REPAIR_INTERVAL: Final = 2.0
@@ -68,7 +69,8 @@ class KernelManager:
         self._thread = thread
         self._snapshot: LocalView | None = None
         # The rest is used in the netlink thread only.
-        self._settled: tuple[KernelState, dict[str, Wiring]] | None = None
+        self._settled: tuple[KernelState, tuple[Prefix, ...], dict[str, Wiring]] | None = None
+        self._overlapping: frozenset[Prefix] = frozenset()  # outside networks the host reaches
         self._problems: tuple[Problem, ...] = ()
         self._attached: dict[str, PodView] = {}
 
@@ -167,12 +169,14 @@ class KernelManager:
         snapshot = self._known()
         desired = desired_state(snapshot, self._tun, self._mtu)
         local = {pod.name: pod for pod in snapshot.pods if pod.local}
-        settled = desired, {name: _wiring(pod) for name, pod in local.items()}
+        wired = {name: _wiring(pod) for name, pod in local.items()}
+        settled = desired, snapshot.own_outside, wired
         changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
         if any(changed) or self._problems or settled != self._settled:
             self._settled = None  # until all is done: a kernel that is silent now is asked again
             self._guard()
-            self._problems = tuple(self._settle(netlink, desired, local))
+            overlaps = self._look_for_overlaps(netlink, snapshot)
+            self._problems = (*overlaps, *self._settle(netlink, local))
             self._forget(local)
             self._settled = settled
         elif self._firewall.failed:
@@ -183,9 +187,21 @@ class KernelManager:
         """Comes before any veth is made: not one packet of a pod goes unchecked."""
         self._firewall.hold(guard_rules(self._known(), self._tun, self._ports))
 
-    def _settle(
-        self, netlink: Netlink, desired: KernelState, local: dict[str, PodView]
-    ) -> list[Problem]:
+    def _look_for_overlaps(self, netlink: Netlink, snapshot: LocalView) -> list[Problem]:
+        """Outside networks that the machine reaches by itself stay as they are."""
+        host = netlink.host_routes() if snapshot.outside else []
+        found = {prefix: find_overlap(host, [prefix]) for prefix in snapshot.outside}
+        overlaps = {prefix: overlap[0] for prefix, overlap in found.items() if overlap is not None}
+        self._overlapping = frozenset(overlaps)
+        return [_overlap(prefix, route) for prefix, route in overlaps.items()]
+
+    def _desired(self) -> KernelState:
+        snapshot = self._known()
+        kept = tuple(one for one in snapshot.outside if one not in self._overlapping)
+        return desired_state(replace(snapshot, outside=kept), self._tun, self._mtu)
+
+    def _settle(self, netlink: Netlink, local: dict[str, PodView]) -> list[Problem]:
+        desired = self._desired()
         actual = netlink.read(self._ours, desired.sysctls)
         problems = []
         unwired = [pod for pod in local.values() if not self._is_wired(pod, actual)]
@@ -263,7 +279,7 @@ class KernelManager:
             pods.remove_own_namespace(pod.netns)
 
     def _reconcile(self, netlink: Netlink) -> list[tuple[Change, KernelError]]:
-        desired = desired_state(self._known(), self._tun, self._mtu)
+        desired = self._desired()
         return _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
 
     def _remove_everything(self, netlink: Netlink) -> None:
@@ -303,6 +319,15 @@ def _detached(pod: PodView, error: KernelError) -> Problem:
         return _problem("pod-detached", f"pod {pod.name} is not connected", error)
     fix = f"muslin pod del {pod.name}, or muslin ipam check --fix"
     return Problem("pod-lost", f"pod {pod.name} has lost its namespace", error.why, fix)
+
+
+def _overlap(prefix: Prefix, route: HostRoute) -> Problem:
+    return Problem(
+        "route-overlaps-host",
+        f"packets to {prefix} do not take the pod network",
+        f"this machine has the route {route} of its own",
+        "remove that route, or leave it: packets go where it leads",
+    )
 
 
 def _problem(code: str, what: str, error: KernelError) -> Problem:

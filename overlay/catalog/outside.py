@@ -29,8 +29,10 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
+from overlay.errors import ConfigError
 from overlay.types import Endpoint, NodeId, Prefix
 from overlay.wire.cluster import Cluster
+from overlay.wire.routes import sort_routes
 
 NOT_CERTIFIED: Final = "route-not-certified"
 FORBIDDEN: Final = "route-forbidden"
@@ -157,10 +159,22 @@ def forbidden(prefix: Prefix, cluster: Cluster) -> str:
         return "it is a default route"
     for reserved, what in reserved_ranges(cluster):
         if reserved.version == prefix.version and prefix.overlaps(reserved):
-            return f"it overlaps {reserved}, {what}"
+            return f"it overlaps {what} {reserved}"
     if prefix.version == 6 and prefix.prefixlen < SHORTEST6:
         return "it is as good as a default route"
     return ""
+
+
+def check_consent(routes: Iterable[Prefix], cluster: Cluster) -> tuple[Prefix, ...]:
+    """`routes` in the order of a certificate, if the authority may consent to them.
+
+    Raises:
+        ConfigError: they are too many, or nobody may advertise one of them. Nothing else.
+    """
+    for prefix in routes:
+        if why := forbidden(prefix, cluster):
+            raise ConfigError(f"{prefix} cannot be advertised: {why}")
+    return sort_routes(routes)
 
 
 def judge(offer: Offer, cluster: Cluster) -> Refused | None:

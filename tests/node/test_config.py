@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,22 @@ def test_all_mistakes_of_all_sources_are_told_together(path) -> None:
     assert "MUSLIN_LOOP must be uvloop or asyncio, not 'twisted'" in text
     assert "MUSLIN_LOGLEVEL is not a setting (did you mean MUSLIN_LOG_LEVEL?)" in text
     assert "--listen 'foo' is not ADDRESS:PORT" in text
+
+
+def test_networks_to_advertise_come_from_each_source_and_are_named_by_their_own_flag(path) -> None:
+    path.write_text('advertise_routes = ["192.168.7.0/24", "2001:db8:7::/48"]\n')
+    lan, lan6 = ip_network("192.168.7.0/24"), ip_network("2001:db8:7::/48")
+    assert load_config(path, {}).advertise_routes == (lan, lan6)
+    variable = {"MUSLIN_ADVERTISE_ROUTES": "192.168.7.0/24"}
+    assert load_config(path, variable).advertise_routes == (lan,)
+    flags = {"advertise_routes": ("2001:db8:7::/48",)}
+    assert load_config(path, variable, flags).advertise_routes == (lan6,)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {}, {"advertise_routes": ("192.168.7.1/24",)})
+    assert caught.value.key == "--advertise-route"
+    assert diff(load_config(path, {}), NodeConfig()).reloadable == ("advertise_routes",)
+    text = example(load_config(path, {}))
+    assert '\nadvertise_routes = ["192.168.7.0/24", "2001:db8:7::/48"]\n' in text
 
 
 def test_flags_that_alone_are_wrong_are_named_as_the_key(path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from ipaddress import ip_network
 
 import pytest
 
@@ -17,6 +18,9 @@ from overlay.wire.messages import LANES_LIMIT
         (values.endpoint, "192.0.2.1:7", Endpoint("192.0.2.1", 7)),
         (values.endpoints, "192.0.2.1:7,[2001:db8::1]:8", 2),
         (values.endpoints, [], 0),
+        (values.prefixes, "192.168.7.0/24, 2001:db8::/32", 2),
+        (values.prefixes, ["10.0.0.0/8", "10.0.0.0/8"], (ip_network("10.0.0.0/8"),)),
+        (values.prefixes, "", ()),
         (values.mtu, 1280, 1280),
         (values.mtu, "9000", 9000),
         (values.underlay_mtu, "auto", None),
@@ -48,6 +52,11 @@ def test_what_a_file_or_a_variable_may_say(
         (values.endpoint, 7, "must be"),
         (values.endpoint, "nowhere", "nowhere"),
         (values.endpoints, "0.0.0.0:7", "is not an address that others can reach"),
+        (values.prefixes, "192.168.7.1/24", "has host bits set"),
+        (values.prefixes, "192.168.7.1", 'must be "ADDRESS/LENGTH"'),
+        (values.prefixes, [7], 'must be "ADDRESS/LENGTH"'),
+        (values.prefixes, 7, "must be a list"),
+        (values.prefixes, [f"10.{n}.0.0/16" for n in range(9)], "at most 8 networks, not 9"),
         (values.mtu, 1279, "must be 1280 to 9000, not 1279"),
         (values.mtu, True, "must be a number"),
         (values.underlay_mtu, 9217, "must be 1280 to 9216"),

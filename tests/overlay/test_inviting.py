@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
+import pytest
+
+from overlay.errors import ConfigError
 from overlay.tokens import TokenBook
 from overlay.types import Endpoint
 from overlay.views import TokenState
@@ -29,6 +34,33 @@ def test_a_token_is_on_the_disk_before_it_is_shown() -> None:
     world = settled(1)
     token = JoinToken.parse(world["node1"].mint_token())
     assert TokenBook.decode(world["node1"].stored.tokens).get(token.id) is not None
+
+
+def test_whom_a_token_admits_may_advertise_what_it_says() -> None:
+    world = settled(1)
+    machine, lan = world["node1"], ip_network("192.168.7.0/24")
+    token, effects = machine.engine.mint_token(60.0, world.now, (lan,))
+    machine.perform(effects)
+    assert machine.engine.tokens(world.now)[0].routes == (lan,)
+    world.crash("node1")
+    world.restart("node1")  # what it promised is stored with the token
+    world.join("node2", token)
+    world.run_until(lambda: "node2" in world.machines, timeout=5.0)
+    assert world["node2"].membership.identity.certificate.routes == (lan,)
+    world.run_until(world.converged, timeout=5.0)
+    joined = world["node2"]
+    joined.perform(joined.engine.on_routes((lan,), joined.now))
+    world.run_until(
+        lambda: any(one.prefix == lan for one in machine.snapshot().routes), timeout=3.0
+    )
+
+
+@pytest.mark.parametrize("prefix", ["0.0.0.0/0", "10.244.0.0/24", "127.0.0.0/8"])
+def test_what_nobody_may_advertise_is_put_into_no_token(prefix: str) -> None:
+    machine = settled(1)["node1"]
+    with pytest.raises(ConfigError, match="cannot be advertised"):
+        machine.engine.mint_token(60.0, machine.now, (ip_network(prefix),))
+    assert machine.engine.tokens(machine.now) == ()
 
 
 def test_only_the_authoritys_node_lists_and_revokes() -> None:

@@ -15,6 +15,7 @@ from overlay.catalog import outside
 from overlay.catalog.records import sign_record, usable_endpoint
 from overlay.outside import PATIENCE
 from overlay.sim import Machine, World, udp
+from overlay.snapshots import take_local_view
 from overlay.types import Endpoint, Prefix
 from overlay.views import Problem
 from overlay.wire.cluster import pack_network
@@ -138,6 +139,30 @@ def test_packets_to_a_network_behind_a_node_go_to_that_node_and_back():
     exchange(world, "node2")
     assert world.settled()
     world.check_invariants()
+
+
+def test_a_node_names_no_underlay_address_in_what_it_advertises():
+    world = lan_world()
+    machine = world["node3"]
+    inside = Endpoint(str(HOST), 6875)
+    machine.perform(machine.engine.on_endpoints((inside, machine.endpoint), machine.now))
+    world.run(world.now + 2.0)
+    record = world["node1"].engine.parts.catalog.nodes[machine.membership.identity.node]
+    assert record.endpoints == (machine.endpoint,)
+    assert machine.engine.parts.holdings.endpoints == (inside, machine.endpoint)
+    assert everybody_routes(world, LAN, "node3")
+    advertise(world, "node3")
+    world.run(world.now + 2.0)
+    record = world["node1"].engine.parts.catalog.nodes[machine.membership.identity.node]
+    assert record.endpoints == (inside, machine.endpoint)
+
+
+def test_the_kernel_is_told_whose_networks_are_whose():
+    world = lan_world()
+    views = {name: take_local_view(world[name].engine) for name in ("node1", "node3")}
+    assert (set(views["node1"].outside), views["node1"].own_outside) == ({LAN, LAN6}, ())
+    assert (views["node3"].outside, set(views["node3"].own_outside)) == ((), {LAN, LAN6})
+    assert world["node1"].snapshot().outside == views["node1"].outside
 
 
 def test_what_is_withdrawn_is_routed_to_nobody():

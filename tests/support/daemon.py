@@ -171,7 +171,10 @@ class FakeEngine:
         self.calls.append(("claim",))
         return [Persist(((b"claimed", b""),))]
 
-    def mint_token(self, ttl: float, now: float) -> tuple[str, list[Effect]]:
+    def mint_token(
+        self, ttl: float, now: float, routes: tuple[Prefix, ...] = ()
+    ) -> tuple[str, list[Effect]]:
+        self.calls.append(("mint_token", ttl, *map(str, routes)))
         return f"muslin1-{ttl:g}", [Persist(((b"token", b""),))]
 
     def tokens(self, now: float) -> tuple[TokenView, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from ipaddress import ip_network
 
 import pytest
 
@@ -11,8 +12,9 @@ from overlay.types import Endpoint, NodeId
 from overlay.views import TokenState, TokenView
 from overlay.wire.token import JoinToken
 
+ROUTES = (ip_network("192.168.7.0/24"),)
 VIEWS = tuple(
-    TokenView(bytes([0xA0 + number]) * 16, state, 1_700_003_600, 1_700_000_000, node)
+    TokenView(bytes([0xA0 + number]) * 16, state, 1_700_003_600, 1_700_000_000, node, ROUTES)
     for number, (state, node) in enumerate(
         [
             (TokenState.UNUSED, ""),
@@ -32,6 +34,18 @@ def tokens(daemon) -> None:
 def test_a_token_is_all_that_is_on_stdout(muslin, daemon) -> None:
     ran = muslin("token", "--ttl", "15m")
     assert (ran.code, ran.out, ran.err) == (0, "muslin1-900\n", "")
+
+
+def test_networks_that_the_node_may_advertise_go_with_the_token(muslin, daemon) -> None:
+    assert muslin("token", "--route", "192.168.7.0/24", "--route", "2001:db8::/48").code == 0
+    assert daemon.engine.calls[-1] == ("mint_token", 3600.0, "192.168.7.0/24", "2001:db8::/48")
+    wrong = muslin("token", "--route", "192.168.7.1/24")
+    assert (wrong.code, "has host bits set" in wrong.err) == (1, True)
+
+
+def test_the_options_of_a_new_token_are_not_for_the_list(muslin, daemon) -> None:
+    for flags in (("--ttl", "1m"), ("--route", "192.168.7.0/24")):
+        assert f"{flags[0]} is not for token list" in muslin("token", *flags, "list").err
 
 
 def test_the_list_has_a_line_for_each(muslin, tokens) -> None:
@@ -55,6 +69,7 @@ def test_programs_get_whole_ids_and_moments(muslin, tokens) -> None:
         "expires": "2023-11-14T23:13:20.000Z",
         "node": "node2",
         "made": "2023-11-14T22:13:20.000Z",
+        "routes": ["192.168.7.0/24"],
     }
     assert shown[0]["node"] is None
     names = muslin("token", "list", "-o", "name").out.split()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from node.control import params
+from node.control.params import routes
 from node.control.schema import ControlError
+from overlay.errors import ConfigError
 
 
 def test_what_is_given_is_taken() -> None:
@@ -47,3 +49,15 @@ def test_anything_else_is_a_bad_request(read, given) -> None:
     with pytest.raises(ControlError) as caught:
         read(given)
     assert caught.value.code == "bad-request"
+
+
+def test_routes_are_a_list_of_networks() -> None:
+    assert routes({}) is None
+    assert routes({"routes": []}) == ()
+    assert routes({"routes": ["192.168.7.0/24"]}) == (ip_network("192.168.7.0/24"),)
+    for wrong in ("192.168.7.0/24", [7], {}):
+        with pytest.raises(ControlError):
+            routes({"routes": wrong})
+    with pytest.raises(ConfigError) as caught:
+        routes({"routes": ["192.168.7.1/24"]})
+    assert caught.value.key == "--route"

@@ -133,3 +133,28 @@ def test_the_desired_state_obeys_the_kernels_own_rules() -> None:
         for change in reconcile(desired, kernel.state()):
             kernel.apply(change)
         assert kernel.state().routes == desired.routes
+
+
+def test_networks_that_others_advertise_are_routed_like_the_cluster() -> None:
+    outside = (ip_network("192.168.7.0/24"), ip_network("2001:db8:7::/48"))
+    bare = desired_state(node_snapshot(1), "muslin0", 1500)
+    state = desired_state(replace(node_snapshot(1), outside=outside), "muslin0", 1500)
+    assert state.routes - bare.routes == {
+        route("192.168.7.0/24", "muslin0", source="10.244.1.1"),
+        route("192.168.7.0/24", metric=FALLBACK_METRIC),
+        route("2001:db8:7::/48", "muslin0", source="fd00:0:0:1::1", metric=1024),
+        route("2001:db8:7::/48", metric=FALLBACK_METRIC),
+    }
+
+
+def test_what_a_node_advertises_itself_it_reaches_already() -> None:
+    own = replace(node_snapshot(1), own_outside=(ip_network("192.168.7.0/24"),))
+    assert desired_state(own, "muslin0", 1500) == desired_state(node_snapshot(1), "muslin0", 1500)
+
+
+def test_without_an_address_of_its_own_a_node_has_no_way_to_other_networks() -> None:
+    outside = (ip_network("2001:db8:7::/48"), ip_network("192.168.7.0/24"))
+    single = replace(node_snapshot(1), cidr6=None, address6=None, outside=outside)
+    routed = {one.prefix for one in desired_state(single, "muslin0", 1500).routes}
+    assert not routed & {outside[0]}
+    assert outside[1] in routed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 from node.kernel.guard import GuardFacts, guard_rules, removal_rules
 from node.kernel.model import veth_name
@@ -44,6 +45,44 @@ def test_the_underlays_ports_are_closed_to_pods_and_to_the_tun() -> None:
     assert len(closed) == 2
     assert all("udp dport 7000-7003 counter name underlay drop" in line for line in closed)
     assert 'iifname "ovl7"' in closed[1]
+
+
+def test_nobody_else_has_an_address_of_the_cluster() -> None:
+    lines = guard_rules(node_snapshot(1), "muslin0", PORTS).splitlines()
+    checks = [line for line in lines if " prerouting " in line and "counter name outside" in line]
+    assert [line.partition(" prerouting ")[2] for line in checks] == [
+        "ip saddr 10.244.0.0/16 counter name outside drop",
+        "ip6 saddr fd00::/48 counter name outside drop",
+    ]
+    # Behind those who have: pods, and what comes out of the overlay or from this node itself.
+    passes = next(n for n, line in enumerate(lines) if '{ "lo", "muslin0" } accept' in line)
+    pods = next(n for n, line in enumerate(lines) if "jump from_pod" in line)
+    assert pods < passes < lines.index(checks[0])
+
+
+def test_networks_behind_the_node_are_held_to_their_links_and_to_the_cluster() -> None:
+    lans = (ip_network("192.168.7.0/24"), ip_network("2001:db8:7::/48"))
+    rules = guard_rules(replace(node_snapshot(1), own_outside=lans), "muslin0", PORTS)
+    assert elements(rules, "inet muslin lans4") == "192.168.7.0/24"
+    assert elements(rules, "inet muslin lans6") == "2001:db8:7::/48"
+    for family, cluster in (("ip", "10.244.0.0/16"), ("ip6", "fd00::/48")):
+        lan = f"{family} saddr @lans{'4' if family == 'ip' else '6'}"
+        assert f"prerouting {lan} fib saddr . iif oif missing counter name outside drop" in rules
+        transit = f'forward oifname "muslin0" {lan} {family} daddr != {cluster}'
+        assert f"{transit} counter name outside drop" in rules
+
+
+def test_in_a_cluster_without_ipv6_no_network_may_send_any_through_it() -> None:
+    lan = ip_network("2001:db8:7::/48")
+    single = replace(node_snapshot(1), cidr6=None, address6=None, own_outside=(lan,))
+    rules = guard_rules(single, "muslin0", PORTS)
+    assert 'forward oifname "muslin0" ip6 saddr @lans6 counter name outside drop' in rules
+
+
+def test_a_node_that_advertises_nothing_asks_nothing_of_networks() -> None:
+    rules = guard_rules(node_snapshot(1), "muslin0", PORTS)
+    assert "fib saddr" not in rules
+    assert "add rule inet muslin forward" not in rules
 
 
 def test_removal_works_also_where_nothing_is() -> None:

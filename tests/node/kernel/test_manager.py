@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
 from node.kernel.model import KernelState, Link, veth_name
 from node.kernel.nft import Firewall
+from node.kernel.overlap import HostRoute
 from node.kernel.reconcile import AddRoute, Change
 from overlay.errors import StateError
-from overlay.types import Address
+from overlay.types import Address, Prefix
 from overlay.views import Problem
 from tests.support.kernel import ModelKernel, RefusedByKernel
 from tests.support.views import node_snapshot, pod_view
@@ -33,11 +35,15 @@ class FakeNetlink:
         self.announced = True
         self.refuse: Callable[[Change], bool] = lambda _: False
         self.namespaces = {"/run/netns/pod11"}
+        self.host: list[HostRoute] = []
 
     def read(self, ours: Callable[[str], bool], sysctls: Sequence[str]) -> KernelState:
         self.reads += 1
         state = self.kernel.state()
         return replace(state, links={k: link for k, link in state.links.items() if ours(k)})
+
+    def host_routes(self) -> list[HostRoute]:
+        return self.host
 
     def changed(self) -> bool:
         announced, self.announced = self.announced, False
@@ -88,8 +94,11 @@ class Bench:
         thread: Any = FakeThread(self.netlink)
         self.manager = KernelManager("muslin0", 1500, thread)
 
-    def apply(self, *pods: Any) -> tuple[Problem, ...]:
-        return asyncio.run(self.manager.apply(node_snapshot(1, pods)))
+    def apply(self, *pods: Any, **changes: Any) -> tuple[Problem, ...]:
+        return asyncio.run(self.manager.apply(replace(node_snapshot(1, pods), **changes)))
+
+    def routed(self) -> set[Prefix]:
+        return {route.prefix for route in self.netlink.kernel.routes.values()}
 
 
 @pytest.fixture
@@ -260,3 +269,39 @@ def test_a_veth_of_no_pod_is_a_stray(bench: Bench) -> None:
     assert asyncio.run(bench.manager.strays()) == ()
     bench.netlink.kernel.links[veth_name("old")] = Link(veth_name("old"), alias="old")
     assert asyncio.run(bench.manager.strays()) == ("old",)
+
+
+LAN = ip_network("192.168.7.0/24")
+
+
+def test_an_outside_network_comes_and_goes(bench: Bench) -> None:
+    assert bench.apply(outside=(LAN,)) == ()
+    assert LAN in bench.routed()
+    assert bench.apply() == ()
+    assert LAN not in bench.routed()
+
+
+def test_a_network_that_the_machine_reaches_by_itself_stays_as_it_is(bench: Bench) -> None:
+    bench.netlink.host = [HostRoute(ip_network("192.168.7.128/25"), "eth1")]
+    (problem,) = bench.apply(POD, outside=(LAN,))
+    assert problem.code == "route-overlaps-host"
+    assert (str(LAN) in problem.what, "192.168.7.128/25 dev eth1" in problem.why) == (True, True)
+    assert LAN not in bench.routed()
+    bench.netlink.namespaces.add("/run/netns/pod12")
+    other = pod_view(1, 2, netns="/run/netns/pod12")
+    asyncio.run(bench.manager.attach_pod(other))
+    assert LAN not in bench.routed(), "a change of pods brought it"
+    bench.netlink.host = []
+    bench.netlink.announced = True
+    assert bench.apply(POD, other, outside=(LAN,)) == ()
+    assert LAN in bench.routed()
+
+
+def test_the_packet_filter_follows_what_this_node_advertises(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+    monkeypatch.setattr(Firewall, "hold", lambda _, rules: held.append(rules))
+    bench.apply(POD)
+    bench.apply(POD, own_outside=(LAN,))
+    assert ["192.168.7.0/24" in rules for rules in held] == [False, True]

@@ -66,7 +66,7 @@ def test_rules_stand_until_they_are_removed() -> None:
         namespace.run(firewall.hold, RULES)
         assert firewall.why == ""
         assert namespace.run(listed).count("table ") == 2
-        assert namespace.run(firewall.counts) == {"spoofed": 0, "underlay": 0}
+        assert namespace.run(firewall.counts) == {"spoofed": 0, "underlay": 0, "outside": 0}
         namespace.run(firewall.remove)
         assert namespace.run(listed) == ""
 
