@@ -153,7 +153,7 @@ class Inbound:
         Returns:
             What the engine has to act on; usually nothing.
         """
-        self._source, self._now, self._arrivals = source, now, []
+        self._source, self._now = source, now
         size = len(buffer)
         step = step or size
         position = 0
@@ -162,7 +162,9 @@ class Inbound:
         if not size:
             self._ledger.datagrams_in += 1
             self._ledger.drop(DropReason.TRUNCATED)
-        return self._arrivals
+        # Nothing is kept: with the last arrival its keypair would outlive the session.
+        arrivals, self._arrivals = self._arrivals, []
+        return arrivals
 
     def _next(self, buffer: memoryview, start: int, step: int) -> int:
         """Handle the burst, or the single datagram, at `start`; returns where the next begins."""

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 from overlay.forwarding.path import PeerPath
 from overlay.lanes.messages import Key, Peer, lane_keys
 from overlay.session.index import lane_index
+from overlay.session.keyring import FAREWELL
 from overlay.session.transport import Keypair, lane_byte
 from overlay.types import Endpoint, NodeId
 from overlay.wire.handshake import Suite
@@ -40,10 +41,6 @@ CONFIRM_AFTER: Final = 10.0
 
 CONFIRM_WAIT: Final = 1.0
 CONFIRM_TRIES: Final = 3
-
-FAREWELL: Final = 5.0
-"""Seconds a keypair still opens after the daemon let go of it: a peer's lanes change over one by
-one, and what they sent is on its way."""
 
 
 class ViaFirst(Endpoint):
@@ -166,7 +163,7 @@ class Remote:
         self.choose(now)
 
     def on_key_gone(self, index: int, now: float) -> None:
-        """The daemon let go of a keypair."""
+        """The daemon let go of a keypair. A peer's lanes change over one by one."""
         if index in self._keys:
             self._keys[index].gone_at = now + FAREWELL
 

@@ -75,7 +75,7 @@ class PeerSnapshot:
     observed: Endpoint | None
     stamp: int
     keypairs: tuple[tuple[int, bool, int] | None, ...]
-    """Previous, current, next: local index, confirmed, bursts sent."""
+    """Previous, current, next, then what is leaving: local index, confirmed, bursts sent."""
     attempt: int | None
     tries: int
     cookie_until: float
@@ -231,7 +231,7 @@ class PeerSession:
             return [RemovalShown(self.node, finished.proof)]  # if it is not true, we try on
         self._cancel_attempt()
         keypair, self.observed = finished
-        self.keyring.complete(keypair)
+        self.keyring.complete(keypair, now)
         return self._on_new_current(keypair, self._asked, now)
 
     def _on_stale(self, stamp: int, now: float) -> list[Effect]:
@@ -271,7 +271,7 @@ class PeerSession:
 
     def on_opened(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
         """A burst under `keypair`, which was not confirmed, has authenticated."""
-        if not self.keyring.confirm(keypair):
+        if not self.keyring.confirm(keypair, now):
             return []
         self._cancel_attempt()
         return self._on_new_current(keypair, source, now)
@@ -315,8 +315,9 @@ class PeerSession:
     # -- time --------------------------------------------------------------------------------------
 
     def deadlines(self) -> tuple[float | None, ...]:
-        """When something is due: previous expires, current expires, rekey, retry, give up."""
+        """When what is due: previous or current expires, rekey, retry, give up, one has left."""
         previous, current, _ = self.keyring.held()
+        leaving = self.keyring.leaving
         trying = self._attempt is not None
         return (
             previous.expires_at if previous is not None else None,
@@ -324,6 +325,7 @@ class PeerSession:
             None if trying else self._rekey_at,
             self._retry_at if trying else None,
             self._give_up_at if trying else None,
+            leaving[0][1] if leaving else None,
         )
 
     def next_deadline(self) -> float | None:
@@ -374,7 +376,7 @@ class PeerSession:
             stamp=self.stamp,
             keypairs=tuple(
                 (keypair.local_index, keypair.confirmed, keypair.counter) if keypair else None
-                for keypair in self.keyring.held()
+                for keypair in self.keyring.all()
             ),
             attempt=self._attempt.index if self._attempt is not None else None,
             tries=self._tries,
@@ -385,7 +387,7 @@ class PeerSession:
 
     def check_invariants(self) -> None:
         """Raise `AssertionError` if keypairs, index table and state contradict each other."""
-        held = [keypair for keypair in self.keyring.held() if keypair is not None]
+        held = [keypair for keypair in self.keyring.all() if keypair is not None]
         assert all(self._local.table.keypairs[keypair.local_index] is keypair for keypair in held)
         assert len({keypair.local_index for keypair in held}) == len(held)
         current = self.keyring.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overlay.session.keyring import Keyring
+from overlay.session.keyring import FAREWELL, Keyring
 from overlay.session.suites import Suite
 from overlay.session.transport import Keypair
 from tests.support.session_net import (
@@ -58,16 +58,21 @@ class Ring:
         self.ring.accept(keypair)
 
     def complete(self, index: int) -> None:
-        self.ring.complete(self.make(index, initiator=True))
+        self.ring.complete(self.make(index, initiator=True), index)
 
     def confirm(self, index: int) -> bool:
-        return self.ring.confirm(self.made[index])
+        return self.ring.confirm(self.made[index], index)
 
     def slots(self) -> tuple[int | None, ...]:
-        """Indexes of previous, current and next; checks that exactly these are known."""
+        """Indexes of previous, current and next; checks that these and what leaves are known."""
         slots = tuple(pair.local_index if pair else None for pair in self.ring.held())
-        assert {index for index in slots if index is not None} == self.indexes.known
+        held = {index for index in slots if index is not None}
+        assert held | set(self.leaving()) == self.indexes.known
         return slots
+
+    def leaving(self) -> list[int]:
+        """Indexes of keypairs that still open for a moment, oldest first."""
+        return [keypair.local_index for keypair, _ in self.ring.leaving]
 
 
 def test_a_responder_s_keypair_waits_as_next_until_it_is_confirmed():
@@ -135,6 +140,52 @@ def test_expired_keypairs_go_and_the_others_stay():
     assert ring.slots() == (None, 2, 3)
     ring.ring.expire(182.0)
     assert ring.slots() == (None, None, 3)
+
+
+def test_what_was_previous_opens_for_a_moment_longer():
+    ring = Ring()
+    for index in (1, 2, 3):
+        ring.complete(index)
+    assert (ring.slots(), ring.leaving()) == ((2, 3, None), [1])
+    ring.ring.expire(3.0 + FAREWELL - 0.1)
+    assert (ring.slots(), ring.leaving()) == ((2, 3, None), [1])
+    ring.ring.expire(3.0 + FAREWELL)
+    assert (ring.slots(), ring.leaving()) == ((2, 3, None), [])
+
+
+def test_no_more_than_two_keypairs_are_on_their_way_out():
+    ring = Ring()
+    for index in range(1, 7):
+        ring.complete(index)
+    assert (ring.slots(), ring.leaving()) == ((5, 6, None), [3, 4])
+    ring.accept(7)
+    assert ring.confirm(7)
+    assert (ring.slots(), ring.leaving()) == ((6, 7, None), [4, 5])
+    ring.ring.clear()
+    assert (ring.slots(), ring.leaving()) == ((None, None, None), [])
+
+
+def test_leaving_makes_no_keypair_live_longer():
+    ring = Ring()
+    ring.complete(1)
+    ring.complete(2)
+    ring.ring.complete(ring.make(180, initiator=True), 180.0)
+    ring.ring.expire(180.9)
+    assert (ring.slots(), ring.leaving()) == ((2, 180, None), [1])
+    ring.ring.expire(181.0)
+    assert ring.leaving() == []
+
+
+@pytest.mark.parametrize("wins", [True, False])
+def test_after_a_crossing_what_was_sealed_before_it_still_opens(wins):
+    """Three keypairs within a round trip: the old one, ours, theirs."""
+    ring = Ring(wins_ties=wins)
+    ring.complete(1)
+    ring.accept(2)
+    ring.complete(3)
+    ring.confirm(2)
+    assert 1 in ring.leaving()
+    assert set(ring.slots()) == {2, 3, None}
 
 
 def test_dropping_next_and_clearing_leave_no_index_behind():
