@@ -52,6 +52,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         outside=parts.outside.others(),
         own_outside=parts.outside.own(),
         gossip={**parts.gossip.counters(), "routes_refused": sum(parts.outside.refusals.values())},
+        items=len(parts.store),
         expires=engine.identity.certificate.not_after,
     )
 

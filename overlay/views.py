@@ -224,6 +224,8 @@ class Snapshot:
     problems: tuple[Problem, ...] = field(default=())
     gossip: Mapping[str, int] = field(default_factory=dict)
     """What happened among members that should not happen often; see `Gossip.counters`."""
+    items: int = 0
+    """How many gossiped items it holds."""
     expires: int = 0
     """When this node's certificate ends, in Unix seconds."""
     outside: tuple[Prefix, ...] = ()

@@ -1,6 +1,7 @@
 """What each method of the control socket does.
 
     status                          the node's state, problems and ledger
+    metrics                         the same and more, as OpenMetrics text
     get       kind                  the objects of one kind, see `node.control.present`
     token...                        see `node.control.tokens`
     cert...                         see `node.control.certificates`
@@ -34,6 +35,7 @@ from typing import Final
 
 from node.control.benches import Benches
 from node.control.certificates import Certificates
+from node.control.metrics import exposition
 from node.control.params import Params, address, flag, number, request_number, text
 from node.control.ports import DaemonPort
 from node.control.present import (
@@ -93,6 +95,7 @@ class Handlers:
         self.benches = Benches(daemon)
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
+            "metrics": self._metrics,
             "get": self._get,
             "pod.add": self._pod_add,
             "pod.del": self._pod_del,
@@ -147,6 +150,10 @@ class Handlers:
     async def _status(self, _: Params) -> object:
         await self._daemon.refresh()
         return present_status(self._snapshot(), self._daemon.facts())
+
+    async def _metrics(self, _: Params) -> object:
+        await self._daemon.refresh()
+        return {"text": exposition(self._snapshot(), self._daemon.facts())}
 
     async def _get(self, params: Params) -> object:
         kind = text(params, "kind")
