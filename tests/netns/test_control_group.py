@@ -21,7 +21,8 @@ from node.lab.processes import command
 from node.lab.verbs import lab_kill, lab_start
 from tests.support.labs import OWN_ROOT, Lab, LabMaker
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt
+from tests.support.processes import attempt, background
+from tests.support.waiting import eventually
 
 pytestmark = [
     *NEEDS_KERNEL,
@@ -29,6 +30,7 @@ pytestmark = [
 ]
 
 GROUP = next(one for one in grp.getgrall() if one.gr_gid not in {0, *os.getgroups()})
+WITHIN = 20.0
 USER = 64_123
 """Of nobody on this machine."""
 
@@ -105,6 +107,29 @@ def test_without_the_setting_the_folder_is_closed_again(lab: Lab) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "control.sock").stat().st_mode & 0o777 == 0o600
     assert "may not use" in asked(lab, "node1", "status", member=True).stderr
+
+
+BOUNDED = "--bounding-set=-setgid,-chown,-fowner,-dac_override,-setuid,-setpcap"
+"""As in the shipped unit, none of these is there."""
+
+
+def test_bounded_as_in_the_unit_the_daemon_needs_the_group_given_and_says_so(lab: Lab) -> None:
+    lab_kill(lab.name, "node1", signal.SIGTERM, store=lab.store)
+    config = lab.info.state("node1") / "config.toml"
+    config.write_text(f'control_group = "{GROUP.gr_name}"\n')
+    words = command(lab.info.state("node1"), "up")
+    try:
+        alone = attempt(lab["node1"].netns, "setpriv", BOUNDED, "--clear-groups", "--", *words)
+        assert alone.returncode == 1
+        assert alone.stderr.endswith(f"or with SupplementaryGroups={GROUP.gr_name} in the unit\n")
+        given = ["setpriv", BOUNDED, f"--groups={GROUP.gr_gid}", "--"]
+        with background(lab["node1"].netns, *given, *words):
+            eventually(
+                lambda: "node1" in asked(lab, "node1", "status", member=True).stdout, within=WITHIN
+            )
+    finally:
+        config.unlink()
+        lab_start(lab.name, "node1", store=lab.store)
 
 
 def test_a_group_that_does_not_exist_keeps_the_daemon_from_starting(lab: Lab) -> None:

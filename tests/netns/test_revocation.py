@@ -45,7 +45,8 @@ def is_rid(lab: Lab, node: str) -> bool:
 
 @pytest.fixture(scope="module")
 def lab(make_module_lab: LabMaker) -> Lab:
-    return make_module_lab(nodes=4, pods=1)
+    # Two lanes each: a lane has keys of its own, which must go as well.
+    return make_module_lab(nodes=4, pods=1, settings={"MUSLIN_LANES": "2"})
 
 
 @pytest.fixture(scope="module")

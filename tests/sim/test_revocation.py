@@ -22,7 +22,7 @@ from overlay.parts import Parts
 from overlay.sim import Link, Machine, World
 from overlay.sim.world import EPOCH
 from overlay.types import Endpoint, NodeId
-from overlay.wire.certificate import Certificate, Identity, issue_certificate
+from overlay.wire.certificate import NAME_MAX, Certificate, Identity, issue_certificate
 from overlay.wire.control import encode
 from overlay.wire.items import ID_SIZE
 from overlay.wire.messages import BlockRequest, Buckets, Delta, Have, Ids, Summary
@@ -81,6 +81,17 @@ def test_a_node_removed_without_hearing_of_it_learns_it_by_the_answer_to_its_cal
     world.run_until(
         lambda: removed_of(world) in world[REMOVED].engine.parts.catalog.removed, timeout=TARGET
     )
+
+
+def test_the_proof_of_a_removal_fits_the_answer_with_the_longest_name_there_is() -> None:
+    world, name = settled(2), "n" * NAME_MAX
+    world.add_node(name)
+    world.run(world.now + 5.0)
+    world.crash(name)
+    world["node1"].remove(name, force=True)
+    world.run(world.now + 5.0)
+    world.restart(name)
+    world.run_until(lambda: knows_removal(world[name]), timeout=TARGET)
 
 
 # -- what it may try -------------------------------------------------------------------------------

@@ -229,7 +229,8 @@ class Mallory:
     def __enter__(self) -> Self:
         self._orders.write_text("")
         node, state = self._info.topology.node(LIAR), str(self._info.state(LIAR))
-        words = [sys.executable, str(Path(__file__)), str(self._orders)]
+        settings = [f"{name}={value}" for name, value in self._info.settings.items()]
+        words = ["env", *settings, sys.executable, str(Path(__file__)), str(self._orders)]
         words += ["-m", "node", "--state", state, "up"]
         self._process = self._stack.enter_context(background(node.netns, *words))
         return self
