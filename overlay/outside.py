@@ -102,7 +102,7 @@ class Outside:
         self._name_of = name_of
         self._complaints = complaints
         self._fresh: list[Refused] = []
-        self._heard = (-1, -1)
+        self._heard = 0
         self._offers: tuple[Offer, ...] = ()
         self._judged: tuple[Refused, ...] = ()
         self._claims: tuple[Claim, ...] = ()
@@ -122,9 +122,8 @@ class Outside:
 
         Costs next to nothing while nobody advertises anything.
         """
-        heard = (self._catalog.spoken, self._catalog.generation)
-        if heard != self._heard:
-            self._heard = heard
+        if self._catalog.heard.generation != self._heard:
+            self._heard = self._catalog.heard.generation
             self._listen()
         before = self.in_force
         if not self._offers and not before:

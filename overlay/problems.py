@@ -15,6 +15,9 @@ from overlay.views import NodeState, NodeView, Problem
 if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
     from overlay.engine import Engine
 
+MAX_REFUSED: Final = 16
+"""Lines about outside routes; a node may advertise eight."""
+
 MAX_NAMES: Final = 5
 """Names in one line; more are counted."""
 
@@ -153,7 +156,8 @@ def _unannounced(engine: Engine) -> Iterator[Problem]:
 def _refused(engine: Engine) -> Iterator[Problem]:
     """What members advertise and this node does not follow; packets go nowhere because of it."""
     parts = engine.parts
-    for one in parts.outside.refused:
+    refused = parts.outside.refused
+    for one in refused[:MAX_REFUSED]:
         name, why = parts.name_of(one.node), one.why
         other = None if one.other is None else parts.name_of(one.other)
         fix = f"take it out of advertise_routes of {name}"
@@ -165,7 +169,14 @@ def _refused(engine: Engine) -> Iterator[Problem]:
         else:
             fix = f"{fix}; if that was not its operator, muslin remove {name}"
         yield Problem(one.code, f"outside route {one.prefix} of {name} is not in force", why, fix)
-    for claim in parts.outside.ignored():
+    if (more := len(refused) - MAX_REFUSED) > 0:
+        yield Problem(
+            "routes-refused",
+            f"{more} more outside routes are not in force",
+            "members advertise them that may not, or underlay addresses are in the way",
+            "see muslin status once these are mended",
+        )
+    for claim in parts.outside.ignored()[:MAX_REFUSED]:
         name, via = parts.name_of(claim.node), parts.name_of(parts.outside.in_force[claim.prefix])
         yield Problem(
             "endpoint-in-route",

@@ -25,6 +25,7 @@ from overlay.catalog.blocks import block_views, blocks_used
 from overlay.catalog.judge import Judge
 from overlay.catalog.keys import block_of_key, node_of_key
 from overlay.catalog.lies import Lie, lie_of
+from overlay.catalog.outside import Heard
 from overlay.catalog.reader import Reader
 from overlay.catalog.records import NodeRecord, PodEntry, check_validity
 from overlay.catalog.removals import (
@@ -80,7 +81,7 @@ class Catalog:
             signed it, until it has another one: only to be shown.
         titles: who owns which block.
         generation: grows whenever `routes`, or who may use which block, may have changed.
-        spoken: grows whenever what nodes say of outside routes and of underlay addresses may have.
+        heard: whether what nodes say of outside routes and of underlay addresses may have changed.
     """
 
     __slots__ = (
@@ -93,11 +94,11 @@ class Catalog:
         "_removals",
         "departed",
         "generation",
+        "heard",
         "judge",
         "lie",
         "nodes",
         "removed",
-        "spoken",
         "titles",
         "void",
     )
@@ -127,7 +128,7 @@ class Catalog:
         self.titles = Titles(cluster, limits, self._reader, self.judge.check_base)
         self.generation = 0
         self.lie: Lie | None = None
-        self.spoken = 0
+        self.heard = Heard()
 
     # -- items in ----------------------------------------------------------------------------------
 
@@ -225,8 +226,7 @@ class Catalog:
             before = None
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
-        if before is None or _spoken(before) != _spoken(record):
-            self.spoken += 1
+        self.heard.on_record(before, record)
         used = before.blocks_in_use if before is not None else ()
         if before is None or used != record.blocks_in_use:
             self.generation += 1
@@ -247,7 +247,7 @@ class Catalog:
         self.removed[removal.node] = removal
         self.departed[removal.node] = record
         self.generation += 1
-        self.spoken += 1
+        self.heard.on_loss()
         return True
 
     def _apply_chain(self, block: BlockIndex, item: Item) -> bool:
@@ -269,7 +269,7 @@ class Catalog:
             if last is not None and not self.judge.certifies(last):
                 self.departed[node] = None
         self.generation += 1
-        self.spoken += 1
+        self.heard.on_loss()
         return True
 
     def _note(self, blocks: Iterable[BlockIndex]) -> None:
@@ -392,7 +392,3 @@ class Catalog:
     def _prefixes_of(self, block: BlockIndex) -> tuple[Prefix, ...]:
         prefix4, prefix6 = self._plan.prefix4(block), self._plan.prefix6(block)
         return (prefix4,) if prefix6 is None else (prefix4, prefix6)
-
-
-def _spoken(record: NodeRecord) -> tuple[object, ...]:
-    return record.routes, record.endpoints, record.certificate

@@ -29,6 +29,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
+from overlay.catalog.records import NodeRecord
 from overlay.errors import ConfigError
 from overlay.types import Endpoint, NodeId, Prefix
 from overlay.wire.cluster import Cluster
@@ -53,6 +54,39 @@ _NAMED: Final[dict[str, str]] = {
 }
 SPECIAL: Final[list[tuple[Prefix, str]]] = [(ip_network(one), what) for one, what in _NAMED.items()]
 """Ranges that mean something else on every machine."""
+
+
+class Heard:
+    """Whether what members say of outside routes, and what counts against them, may have changed.
+
+    While nobody advertises anything, nothing does: a record then costs next to nothing here.
+
+    Attributes:
+        generation: grows whenever it may have.
+    """
+
+    __slots__ = ("_advertise", "generation")
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._advertise: set[NodeId] = set()
+
+    def on_record(self, before: NodeRecord | None, record: NodeRecord) -> None:
+        """A record took the place of `before`, the last one of that node that had an effect."""
+        if record.routes:
+            self._advertise.add(record.node)
+        if self._advertise and (before is None or _said(before) != _said(record)):
+            self.generation += 1
+        if not record.routes:
+            self._advertise.discard(record.node)
+
+    def on_loss(self) -> None:
+        """Records have lost their effect."""
+        self.generation += bool(self._advertise)
+
+
+def _said(record: NodeRecord) -> tuple[object, ...]:
+    return record.routes, record.endpoints, record.certificate
 
 
 class Offer(NamedTuple):

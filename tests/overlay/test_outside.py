@@ -135,7 +135,7 @@ def test_a_removed_node_has_no_network_any_more(bench: Bench) -> None:
     bench.say("bob", LAN)
     bench.look()
     bench.catalog.nodes.pop(node("bob"))
-    bench.catalog.generation += 1
+    bench.catalog.heard.on_loss()
     assert bench.look() == {}
 
 

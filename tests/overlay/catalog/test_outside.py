@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -14,6 +15,7 @@ from overlay.catalog.outside import (
     SPECIAL,
     TAKEN,
     Cover,
+    Heard,
     Offer,
     announced,
     consent_for,
@@ -24,9 +26,10 @@ from overlay.catalog.outside import (
     reserved_ranges,
     settle,
 )
+from overlay.catalog.records import NodeRecord
 from overlay.types import Endpoint, NodeId
 
-from .world import CLUSTER
+from .world import CLUSTER, identity
 
 A, B, C = (NodeId(bytes([n]) * 32) for n in (1, 2, 3))
 LAN = ip_network("192.168.7.0/24")
@@ -250,3 +253,23 @@ def test_a_nodes_addresses_in_the_network_behind_it_are_not_its_underlay():
 
 def test_an_offer_without_consent_weighs_less_than_any_other():
     assert Offer(LAN, A, None).weight < offer(str(LAN), A, "0.0.0.0/0").weight
+
+
+def test_while_nobody_advertises_anything_nothing_is_heard():
+    heard = Heard()
+    plain = NodeRecord(identity("alice").certificate, 1, (Endpoint("192.0.2.1", 1),))
+    heard.on_record(None, plain)
+    heard.on_loss()
+    assert heard.generation == 0
+    lan = NodeRecord(identity("bob").certificate, 1, routes=(LAN,))
+    heard.on_record(None, lan)
+    assert heard.generation == 1
+    heard.on_record(lan, replace(lan, version=2))
+    assert heard.generation == 1, "nothing of it has changed"
+    heard.on_record(plain, replace(plain, endpoints=()))
+    heard.on_loss()
+    assert heard.generation == 3
+    heard.on_record(lan, replace(lan, routes=()))
+    assert heard.generation == 4, "what is withdrawn is heard"
+    heard.on_record(None, plain)
+    assert heard.generation == 4
