@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import count
 
 import pytest
 
 from overlay import allowance
 from overlay.catalog.keys import deed_item, node_key
-from overlay.catalog.records import NodeRecord, PodEntry, sign_record
+from overlay.catalog.records import (
+    RECORD_LIMIT,
+    NodeRecord,
+    PodEntry,
+    pack_record,
+    seal_record,
+    sign_record,
+)
 from overlay.catalog.removals import Removal, sign_removal
 from overlay.drops import DropReason
 from overlay.ipam.deeds import sign_base, sign_deed
@@ -171,6 +178,37 @@ def an_ipv6_packet_from_the_victims_node(insider: Insider) -> None:
     insider.packet(victim.address6, told.address6)
 
 
+def advertise(insider: Insider, *prefixes: str) -> None:
+    """Its own record, properly signed, with outside routes that it has no consent for."""
+    parts = insider.machine.engine.parts
+    said = parts.catalog.nodes[parts.local]
+    content = replace(said, version=said.version + 1, routes=tuple(map(ip_network, prefixes)))
+    identity = insider.machine.membership.identity
+    item = seal_record(identity, content.version, pack_record(content), limit=RECORD_LIMIT)
+    insider.tell(item)
+
+
+def a_default_route(insider: Insider) -> None:
+    advertise(insider, "0.0.0.0/0", "::/0")
+
+
+def half_a_default_route(insider: Insider) -> None:
+    advertise(insider, "128.0.0.0/1")
+
+
+def the_victims_pods_as_a_network_of_its_own(insider: Insider) -> None:
+    advertise(insider, f"{insider.pods[VICTIM]}/32")
+
+
+def a_network_without_consent(insider: Insider) -> None:
+    advertise(insider, "192.168.7.0/24", "2001:db8:7::/48")
+
+
+def the_underlay_address_of_the_victim(insider: Insider) -> None:
+    nodes = insider.machine.engine.parts.catalog.nodes
+    advertise(insider, f"{nodes[insider.node(VICTIM)].endpoints[0].host}/32")
+
+
 LIES: list[tuple[Lie, str]] = [
     (a_newer_record_of_the_victim, "forged-record"),
     (the_tombstone_of_the_victim, "forged-record"),
@@ -190,6 +228,11 @@ LIES: list[tuple[Lie, str]] = [
     (a_burst_that_does_not_add_up, "malformed-burst"),
     (a_packet_from_the_victims_pod, "foreign-source"),
     (an_ipv6_packet_from_the_victims_node, "foreign-source"),
+    (a_default_route, "route-forbidden"),
+    (half_a_default_route, "route-forbidden"),
+    (the_victims_pods_as_a_network_of_its_own, "route-forbidden"),
+    (a_network_without_consent, "route-not-certified"),
+    (the_underlay_address_of_the_victim, "route-not-certified"),
 ]
 
 
@@ -197,10 +240,12 @@ LIES: list[tuple[Lie, str]] = [
 def test_a_lie_is_refused_and_named_everywhere_and_nobody_else_notices(lie: Lie, code: str) -> None:
     insider = Insider()
     before = insider.world[TOLD].engine.parts.catalog.routes()
+    table = {entry.prefix for entry in insider.world[TOLD].engine.parts.routes.entries()}
     lie(insider)
     insider.world.run_until(lambda: insider.is_named(code), timeout=WITHIN)
     insider.world.run(insider.now + WITHIN)
     assert insider.world[TOLD].engine.parts.catalog.routes() == before
+    assert {entry.prefix for entry in insider.world[TOLD].engine.parts.routes.entries()} == table
     assert insider.lost() == 0
     assert insider.others_accused() == []
     assert {node.name for node in insider.world[BYSTANDER].snapshot().nodes} >= {VICTIM, NAME}

@@ -14,6 +14,7 @@ import pytest
 from overlay.catalog import outside
 from overlay.catalog.records import sign_record, usable_endpoint
 from overlay.outside import PATIENCE
+from overlay.problems import MAX_REFUSED
 from overlay.sim import Machine, World, udp
 from overlay.snapshots import take_local_view
 from overlay.types import Endpoint, Prefix
@@ -257,6 +258,17 @@ def test_beside_a_lie_the_rest_of_the_record_holds():
     honest = ip_network("198.51.100.0/24")
     world.run_until(lambda: everybody_routes(world, honest, "mallory"), timeout=NAMED_WITHIN)
     assert all(ip_network("0.0.0.0/0") not in routes for routes in table(world).values())
+
+
+def test_the_status_does_not_grow_with_what_liars_advertise():
+    world = lan_world()
+    for name in ("mallory", "node2", "node3"):
+        lie(world, name, [f"203.0.113.{number}/32" for number in range(8)])
+    world.run_until(lambda: len(world["node1"].engine.parts.outside.refused) == 24, NAMED_WITHIN)
+    problems = world["node1"].snapshot().problems
+    assert sum(one.code == "route-not-certified" for one in problems) == MAX_REFUSED
+    (rest,) = [one for one in problems if one.code == "routes-refused"]
+    assert rest.what.startswith("8 more")
 
 
 def test_a_lie_that_is_taken_back_is_no_problem_any_more():
