@@ -106,9 +106,10 @@ class Timing:
     path_raise_interval: float = 600.0
     """Between attempts to find a larger path MTU (RFC 8899, PMTU_RAISE_TIMER)."""
 
-    renew_spread: float = 3600.0
+    renew_spread: float = 300.0
     """A certificate that is due to be renewed is asked for within this long, so that not all nodes
-    of a cluster ask at once; and within a sixtieth of its life."""
+    of a cluster ask at once; and within a sixtieth of its life. When another authority is put in
+    use, this is how long the cluster takes to follow."""
 
     renew_retry: float = 5.0
     """Wait for a new certificate; then it doubles up to `renew_retry_max`, for ever."""

@@ -31,7 +31,7 @@ LIFE: Final = 90 * DAY
 TIMING: Final = Timing(
     rekey_after=12.0,
     reject_after=18.0,
-    renew_spread=3600.0 / FAST,
+    renew_spread=300.0 / FAST,
     renew_retry=0.02,
     renew_retry_max=900.0 / FAST,
 )

@@ -14,6 +14,7 @@ import pytest
 
 from node import joiner
 from node.cli.output import grouped
+from node.config import load_config
 from node.founding import found_node
 from node.identity import load_node
 from node.kernel.overlap import HostRoute
@@ -92,6 +93,13 @@ def test_a_used_folder_is_refused_and_left_alone(muslin, state) -> None:
     assert {path.name: path.read_bytes() for path in state.iterdir()} == before
 
 
+def test_how_long_certificates_live_is_said_once_and_kept(muslin, state) -> None:
+    assert muslin("init", "--name", "a", "--certificate-days", "7").code == 0
+    assert load_config(state / "config.toml", {}).certificate_days == 7
+    certificate = load_node(StateFolder(state)).certificate
+    assert certificate.not_after - certificate.not_before == 7 * 86_400 + 3600
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
@@ -105,6 +113,8 @@ def test_a_used_folder_is_refused_and_left_alone(muslin, state) -> None:
         (("--cidr6", "fd00::/129"), 2, "--cidr6: 'fd00::/129' is not an IPv6 range"),
         (("--listen", "nowhere"), 2, "--listen: 'nowhere' is not ADDRESS:PORT"),
         (("--advertise", "[::]:1"), 2, "--advertise: [::]:1 is not an address that others can"),
+        (("--certificate-days", "0"), 2, "--certificate-days: must be 1 to 3650 days, not 0"),
+        (("--certificate-days", "x"), 2, "--certificate-days: must be 1 to 3650 days, not 'x'"),
     ],
 )
 def test_a_wrong_wish_is_refused_before_anything_is_written(
