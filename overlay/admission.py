@@ -17,7 +17,7 @@ sent; `Decision.changed` says so.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from overlay.config import CERTIFICATE_LIFETIME
@@ -38,6 +38,26 @@ JOIN_CONTEXT: Final = "join"
 
 _FORMAT: Final = 1
 _BOOK_MAX: Final = 16 << 20
+
+
+Renewable = Callable[[Certificate, float, Container[NodeId], NodeId], bool]
+
+RENEWABLE: Final[Mapping[str, tuple[str, Renewable]]] = {
+    "node-removed": (
+        "this node was removed",
+        lambda old, _wall, removed, _holder: old.node not in removed,
+    ),
+    "certificate-expired": (
+        "its certificate has expired",
+        lambda old, wall, _removed, _holder: wall < old.not_after,
+    ),
+    "name-taken": (
+        "its name was given to another node",
+        lambda old, _wall, _removed, holder: holder == old.node,
+    ),
+}
+"""Codes of refusals to renew, what is said, and what must be true: of the certificate, the wall
+time, who was removed, and who was last certified under its name."""
 
 
 class Decision(NamedTuple):
@@ -253,12 +273,10 @@ class Registrar:
             RefusedError: `node-removed`, `certificate-expired`, `name-taken`, `not-due`. Nothing
                 else.
         """
-        if old.node in removed:
-            raise RefusedError("node-removed", "this node was removed")
-        if wall >= old.not_after:
-            raise RefusedError("certificate-expired", "its certificate has expired")
-        if self._names.get(old.name, old.node) != old.node:
-            raise RefusedError("name-taken", f"the name {old.name} was given to another node")
+        holder = self._names.get(old.name, old.node)
+        for code, (why, holds) in RENEWABLE.items():
+            if not holds(old, wall, removed, holder):
+                raise RefusedError(code, why)
         given = self._renewed.get(old.node)
         if given is not None and given.serial > old.serial and self._is_fresh(given, wall):
             return given, False

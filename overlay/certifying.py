@@ -63,6 +63,10 @@ class Certifier:
         try:
             if record is None:
                 raise RefusedError("no-record", "this node has not heard of its record yet")
+            other = self._parts.catalog.by_name(record.name)
+            if other is not None and other.node != node and not other.left:
+                # Another authority may have certified it, of which our own list says nothing.
+                raise RefusedError("name-taken", f"a newer node named {record.name} exists")
             certificate, changed = self._certify(record.certificate, now)
         except RefusedError as refused:
             answer = Refusal(request.request, refused.code, str(refused))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from overlay.admission import Decision, Registrar, join_signed_bytes
+from overlay.admission import RENEWABLE, Decision, Registrar, join_signed_bytes
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import RefusedError, WireError
 from overlay.types import Endpoint, NodeId
@@ -164,13 +164,30 @@ def test_what_was_given_is_forgotten_when_it_is_due() -> None:
     assert len(registrar._renewed) == 1
 
 
-def test_who_is_not_certified_again() -> None:
-    registrar = registrar_of()
-    assert renewal_code(registrar, removed=(OLD.node,)) == "node-removed"
-    assert renewal_code(registrar, wall=OLD.not_after) == "certificate-expired"
-    assert renewal_code(registrar, wall=DUE - 1.0) == "not-due"
-    registrar.reserve(OLD.name, signing_key(2).public)
-    assert renewal_code(registrar) == "name-taken"
+def not_renewed(code: str) -> None:
+    """The proof of a refusal."""
+    registrar, given = registrar_of(), {}
+    match code:
+        case "node-removed":
+            given["removed"] = (OLD.node,)
+        case "certificate-expired":
+            given["wall"] = OLD.not_after
+        case "name-taken":
+            registrar.reserve(OLD.name, signing_key(2).public)
+    assert renewal_code(registrar, **given) == code
+
+
+@pytest.mark.parametrize("code", RENEWABLE)
+def test_who_is_not_certified_again(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    not_renewed(code)
+    others = {one: check for one, check in RENEWABLE.items() if one != code}
+    monkeypatch.setattr("overlay.admission.RENEWABLE", others)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        not_renewed(code)
+
+
+def test_a_certificate_that_is_not_due_is_not_renewed() -> None:
+    assert renewal_code(registrar_of(), wall=DUE - 1.0) == "not-due"
 
 
 def test_serials_grow_above_those_of_other_authorities() -> None:

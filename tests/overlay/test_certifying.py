@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from overlay.catalog.records import NodeRecord
 from overlay.catalog.removals import is_removed
 from overlay.config import Settings, Timing
 from overlay.effects import Persist, Renewed, SendControl
@@ -213,6 +214,14 @@ def test_a_name_that_another_node_has_now_is_not_certified_for_the_first() -> No
     registrar = world["node1"].engine.parts.registrar
     assert registrar is not None
     registrar.reserve("short", NodeId(bytes(32)))
+    assert refused(world, "short") == "name-taken"
+
+
+def test_a_name_that_another_authority_gave_to_a_newer_node_is_not_certified() -> None:
+    world = due(world_of())
+    namesake = world.membership("short")
+    record = NodeRecord(namesake.identity.certificate, 1)
+    world["node1"].engine.parts.catalog.nodes[record.node] = record
     assert refused(world, "short") == "name-taken"
 
 
