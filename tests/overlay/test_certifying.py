@@ -128,6 +128,19 @@ def test_what_cannot_be_stored_is_not_used_and_is_asked_for_again() -> None:
     check(world)
 
 
+def test_a_slow_disk_is_waited_for() -> None:
+    world = world_of()
+    engine, slow = world["short"].engine, 4.0
+    world["short"].disk.latency = slow
+    world.run_until(lambda: engine.identity.kept != b"", timeout=LIFE)
+    granted = world.now
+    world.run_until(lambda: renewed(world), timeout=LIFE)
+    assert world.now - granted >= slow - 1.0, "what was under way may have been written before"
+    assert world["short"].stored.certificate == present(world, "short").encode()
+    world.run(world.now + 2 * slow)
+    assert shown(world, "short", "node2") == present(world, "short")
+
+
 def test_another_one_that_comes_meanwhile_is_not_used_before_it_is_stored() -> None:
     world = world_of()
     engine = world["short"].engine
