@@ -312,7 +312,7 @@ class Peering:
             case TrialReply():
                 effects = self.trials.on_trial_reply(node, message, now)
             case ReadSingly():
-                effects = self.trials.on_read_singly(node)
+                effects = self.trials.on_read_singly(node, now)
             case _:
                 return None
         return effects

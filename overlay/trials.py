@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from overlay.agenda import earliest
 from overlay.config import Settings
 from overlay.effects import Effect, Report, SendControl, SendDatagram, SetOffload
 from overlay.forwarding.outbound import Outbound
@@ -38,6 +39,12 @@ BLOCK_SIZE: Final = 48_000
 as random as any others, and the tag proves every one of them."""
 
 # -- implementation --------------------------------------------------------------------------------
+
+ALONE: Final = 3
+"""Times that one peer is read singly at its word alone."""
+
+SINGLY_FOR: Final = 60.0
+"""Seconds for which it is, each time: then all are read as before."""
 
 GSO: Final = "udp_gso"
 GRO: Final = "udp_gro"
@@ -75,6 +82,8 @@ class Trials:
         self._settings = settings
         self._takes = sum(TAKES.get(name, 0) for name in settings.offloads)
         self._coalesces = GRO in settings.offloads
+        self._pleas: dict[NodeId, int] = {}  # who asked to be read singly, and how often
+        self._again_at: float | None = None  # when to coalesce again
         self._peers: dict[NodeId, _Peer] = {}
         self._due: float | None = None  # a lower bound: nothing is due before
 
@@ -125,12 +134,26 @@ class Trials:
             peer.coalesced = reply.coalesced
         return self._take(peer, [], now)
 
-    def on_read_singly(self, node: NodeId) -> list[Effect]:
-        """The peer's large bursts do not arrive: believed if some came and did not verify."""
+    def on_read_singly(self, node: NodeId, now: float) -> list[Effect]:
+        """The peer's large bursts do not arrive: believed if some came and did not verify.
+
+        It is for all peers, so it is for good only if more than half of them say so. One alone, who
+        may have made bad bursts on purpose, is heard `ALONE` times, for `SINGLY_FOR` each.
+        """
         bad = sum(key.bad_tags for key in self._keypairs.values() if key.node == node)
-        if not self._coalesces or not bad:
+        if GRO not in self._settings.offloads or not bad:
+            return []
+        live = {one for one, peer in self._peers.items() if not peer.over} | {node}
+        if self._coalesces or node not in self._pleas:
+            self._pleas[node] = self._pleas.get(node, 0) + 1
+        self._pleas = {one: times for one, times in self._pleas.items() if one in live}
+        for_good = 2 * len(self._pleas) > len(live)
+        if for_good:
+            self._again_at = None
+        if not self._coalesces or (self._pleas[node] > ALONE and not for_good):
             return []
         self._coalesces = False
+        self._again_at = None if for_good else now + SINGLY_FOR
         why = f"{bad} bursts of the peer's did not verify"
         fields = {"peer": short_id(node), "offloads": GRO, "why": why}
         return [SetOffload(GRO, on=False), Report("offload.failed", fields)]
@@ -185,14 +208,17 @@ class Trials:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do next."""
-        return self._due
+        return earliest(self._due, self._again_at)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Rounds that are due."""
-        if self._due is None or now < self._due:
-            return []
-        self._due = None
         effects: list[Effect] = []
+        if self._again_at is not None and now >= self._again_at:
+            self._again_at, self._coalesces = None, True
+            effects.append(SetOffload(GRO, on=True))
+        if self._due is None or now < self._due:
+            return effects
+        self._due = None
         for peer in self._peers.values():
             # Without a session nothing would be answered; the next one begins anew.
             if not peer.over:

@@ -104,7 +104,7 @@ class Gossip:
         self._name_of = name_of
         self._liveness = Liveness(local, timing, rng, name_of)
         round_trip = self._liveness.hearsay.members.round_trip
-        self._spread = Spread(store, timing, self._partners, round_trip)
+        self._spread = Spread(store, timing, self._partners, round_trip, local.complaints)
         self._met: set[NodeId] = set()  # members that something came from
         self._offer: Offer | None = None
         self._summary_at: float | None = None

@@ -23,7 +23,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from overlay.agenda import earliest
+from overlay.complaints import Complaints
 from overlay.config import Timing
+from overlay.debts import Debts
+from overlay.faults import Fault
 from overlay.gossip.damping import Damping
 from overlay.gossip.letter import Action, Letter
 from overlay.gossip.store import Store
@@ -62,7 +65,17 @@ message costs as much as many of them."""
 COMPARE_FOR: Final = 2.0
 """Seconds for which one comparison keeps others from beginning, unless it ends before: a node that
 starts with little differs from all its neighbours, and one of them is enough. Whoever had that time
-while others were turned away leaves them as much, or one liar could keep a node from all others."""
+while others were turned away rests as long for each of them, `MOST_DENIED` at most: however many
+liars take turns, those who were turned away get theirs."""
+
+MOST_DENIED: Final = 8
+"""Nodes turned away that one who compared makes room for: as many as a node has neighbours."""
+
+ANSWERS: Final = 1_000_000.0
+"""Bytes of items per second that one node gets for its wants."""
+
+ANSWERS_AHEAD: Final = 20.0
+"""Seconds of that at once: who comes back wants all there is."""
 
 
 ItemMessage = Buckets | Ids | Have | Want | Delta
@@ -93,6 +106,7 @@ class Spread:
         timing: `offer_interval`, `want_retry`.
         neighbours: who is offered news at present.
         round_trip: seconds to a node and back; 0 if that is not known.
+        complaints: the book of what members did wrong.
 
     Attributes:
         store: the items.
@@ -102,14 +116,17 @@ class Spread:
     """
 
     __slots__ = (
+        "_answered",
         "_ask_at",
         "_comparing",
+        "_complaints",
         "_denied",
         "_flush_at",
         "_may_ask_at",
         "_neighbours",
         "_outboxes",
         "_own_keys",
+        "_rests",
         "_timing",
         "_wanted",
         "damping",
@@ -124,8 +141,11 @@ class Spread:
         timing: Timing,
         neighbours: Callable[[], Collection[NodeId]],
         round_trip: Callable[[NodeId], float],
+        complaints: Complaints | None = None,
     ) -> None:
         self.store = store
+        self._complaints = complaints or Complaints()
+        self._answered: Debts[NodeId] = Debts(ANSWERS_AHEAD)
         self.damping = Damping()
         self.muted = False
         self.learned: list[Item] = []
@@ -138,7 +158,8 @@ class Spread:
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._own_keys: set[bytes] = set()
         self._comparing: tuple[NodeId, float, float] | None = None  # the last: with whom, from, to
-        self._denied = False  # whether others were turned away meanwhile
+        self._denied: set[NodeId] = set()  # who was turned away meanwhile
+        self._rests: dict[NodeId, float] = {}  # who leaves others their turn, and until when
 
     @property
     def hidden(self) -> Collection[bytes]:
@@ -184,7 +205,7 @@ class Spread:
             case Have():
                 return self.on_have(node, message, now)
             case Want():
-                return self.on_want(node, message)
+                return self.on_want(node, message, now)
             case Delta():
                 return self.on_delta(node, message, now)
 
@@ -204,10 +225,16 @@ class Spread:
                 self._wanted.offer(node, one)
         return self._ask(now)
 
-    def on_want(self, node: NodeId, message: Want) -> list[Action]:
-        """A member lacks these."""
-        items = wanted_items(self.store, message.ids, self.hidden)
-        return [Letter(node, delta) for delta in deltas_of(items)]
+    def on_want(self, node: NodeId, message: Want, now: float) -> list[Action]:
+        """A member lacks these; nothing is sent to one that has got too much already."""
+        if self._answered.is_spent(node, now):
+            why = "it asks for more items than a member may"
+            self._complaints.note(node, Fault.GOSSIP_FLOOD, now, why)
+            return []
+        deltas = deltas_of(wanted_items(self.store, message.ids, self.hidden))
+        size = sum(len(item.key) + len(item.body) for delta in deltas for item in delta.items)
+        self._answered.spend(node, size / ANSWERS, now)
+        return [Letter(node, delta) for delta in deltas]
 
     def on_delta(self, node: NodeId, message: Delta, now: float) -> list[Action]:
         """Items came: keep what is new, and pass the news on."""
@@ -256,15 +283,18 @@ class Spread:
     def _compare(self, node: NodeId, now: float) -> bool:
         """Begin a comparison with `node`, or go on with it; False if it is another one's turn."""
         if self.is_busy(node, now):
-            self._denied = True
+            self._denied.add(node)
             return False
-        if self._comparing is not None and self._comparing[0] == node:
-            _, begun, end = self._comparing
-            if now < end:
+        if self._comparing is not None:
+            last, begun, end = self._comparing
+            if last == node and now < end:
                 return True
-            if self._denied and now < end + (end - begun):
-                return False
-        self._comparing, self._denied = (node, now, now + COMPARE_FOR), False
+            if others := self._denied - {last}:
+                self._rests[last] = end + (end - begun) * min(len(others), MOST_DENIED)
+                self._denied = set()
+        if now < self._rests.get(node, now):
+            return False
+        self._comparing = (node, now, now + COMPARE_FOR)
         return True
 
     # -- output ------------------------------------------------------------------------------------
@@ -278,6 +308,9 @@ class Spread:
         self.store.superseded.on_time(now)
         self.store.unwelcome.on_time(now)
         self.damping.on_time(now)
+        self._answered.expire(now)
+        if self._rests:
+            self._rests = {node: until for node, until in self._rests.items() if until > now}
         self._wanted.on_deadline(now)
         if self._flush_at is None or now < self._flush_at:
             return self._ask(now)

@@ -76,6 +76,13 @@ LONGEST: Final = 1.0
 AT_ONCE: Final = 3
 """Nodes that are asked for one item at a time, at most: one more with each repetition."""
 
+HOLLOW: Final = 32
+"""Items that a node offered, was asked for and did not send, those that it sent taken off, from
+which on its offers are taken for hollow: they do not count as wanted for anybody else."""
+
+HOLLOW_LINE: Final = 64
+"""Items that wait to be asked of such a node."""
+
 FEW: Final = 16
 """Items wanted up to which more than one node is asked for one of them. Where there are more it is
 not loss alone that delays them, and nobody needs them twice."""
@@ -99,7 +106,16 @@ class Wanted:
         round_trip: seconds to a node and back; 0 if that is not known.
     """
 
-    __slots__ = ("_asked", "_due", "_lines", "_open", "_round_trip", "_timing", "_waiting")
+    __slots__ = (
+        "_asked",
+        "_due",
+        "_lines",
+        "_missed",
+        "_open",
+        "_round_trip",
+        "_timing",
+        "_waiting",
+    )
 
     def __init__(self, timing: Timing, round_trip: Callable[[NodeId], float]) -> None:
         self._timing = timing
@@ -110,6 +126,7 @@ class Wanted:
         # A heap. Ids that were asked for together have one entry: most of them come long before.
         self._due: list[tuple[float, list[bytes]]] = []
         self._open: dict[NodeId, int] = {}
+        self._missed: dict[NodeId, int] = {}  # items asked of a node in vain, less those that came
 
     def __contains__(self, one: bytes) -> bool:
         return one in self._asked or one in self._waiting
@@ -126,7 +143,8 @@ class Wanted:
         """`node` has the item with this id, which is not held here."""
         wanted = self._asked.get(one) or self._waiting.get(one)
         if wanted is None:
-            if len(self) >= LIMIT or len(self._lines.get(node, ())) >= LINE:
+            line = HOLLOW_LINE if self._is_hollow(node) else LINE
+            if len(self) >= LIMIT or len(self._lines.get(node, ())) >= line:
                 return
             wanted = _Wanted([node])
             self._queue(one, wanted)
@@ -141,6 +159,8 @@ class Wanted:
         if wanted is None:
             return ()
         self._release(wanted)
+        if len(wanted.asked) == 1:
+            self._miss(wanted.asked[0], -1)
         return wanted.offerers
 
     def ask(self, now: float) -> list[tuple[NodeId, Want]]:
@@ -200,8 +220,9 @@ class Wanted:
     def _choose(self, wanted: _Wanted, asked: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Whom to ask for an item; `asked` are those that are asked for something anyway."""
         if wanted.tries:
+            few = len(self) <= FEW or self._are_few(wanted)
             free = [node for node in wanted.offerers if self._open.get(node, 0) < WINDOW]
-            return tuple(free[: min(wanted.tries + 1, AT_ONCE) if len(self) <= FEW else 1])
+            return tuple(free[: min(wanted.tries + 1, AT_ONCE) if few else 1])
         node = wanted.offerers[0]
         for other in wanted.offerers:  # few nodes that are asked for much: fewer messages
             if other in asked:
@@ -232,21 +253,51 @@ class Wanted:
 
     def on_deadline(self, now: float) -> None:
         """What did not come waits for another that has it, if there is one."""
-        most = TRIES if len(self) <= FEW else TRIES_OF_MANY
+        few = len(self) <= FEW
         while (at := self.next_deadline()) is not None and now >= at:
             _, together = heappop(self._due)
             for one in together:
                 if self._is_due(one, at):
-                    self._retry(one, most)
+                    self._retry(one, few=few)
 
-    def _retry(self, one: bytes, most: int) -> None:
+    def _retry(self, one: bytes, *, few: bool) -> None:
+        most = TRIES if few or self._are_few(self._asked[one]) else TRIES_OF_MANY
         wanted = self._asked.pop(one)
         self._release(wanted)
+        for node in wanted.asked:
+            self._miss(node, 1)
         wanted.tries += 1
         if wanted.tries < most:
             others = [node for node in wanted.offerers if node not in wanted.asked]
             wanted.offerers = [*others, *wanted.asked]
             self._queue(one, wanted)
+
+    def _miss(self, node: NodeId, more: int) -> None:
+        missed = min(self._missed.get(node, 0) + more, 2 * HOLLOW)
+        if missed > 0:
+            self._missed[node] = missed
+        else:
+            self._missed.pop(node, None)
+
+    def _is_hollow(self, node: NodeId) -> bool:
+        return self._missed.get(node, 0) >= HOLLOW
+
+    def _are_few(self, wanted: _Wanted) -> bool:
+        """Whether so few are wanted beside this one, of many, that loss alone delays it.
+
+        Not counted is what only nodes offer that send nothing: one that offers inventions without
+        end would have all others asked less often for what they have.
+        """
+        hollow = {node for node, missed in self._missed.items() if missed >= HOLLOW}
+        if not hollow or hollow.issuperset(wanted.offerers):
+            return False
+        counted = 0
+        for table in (self._asked, self._waiting):
+            for other in table.values():
+                counted += not hollow.issuperset(other.offerers)
+                if counted > FEW:
+                    return False
+        return True
 
     def _release(self, wanted: _Wanted) -> None:
         for node in wanted.asked:

@@ -34,8 +34,14 @@ from overlay.wire.cluster import Cluster
 
 # -- implementation --------------------------------------------------------------------------------
 
-MAX_CONFLICTS: Final = 16
+MAX_CONFLICTS: Final = 64
 """Proofs that are kept: enough to see who it was. A giver can make any number of them."""
+
+ASKERS: Final = 256
+"""Nodes of which it is remembered how many blocks they were given, as long as no block moves."""
+
+CONFLICTS_EACH: Final = 2
+"""Proofs against one giver: whoever makes many leaves room for those against others."""
 
 
 class Conflict(NamedTuple):
@@ -70,6 +76,7 @@ class Titles:
     __slots__ = (
         "_bodies",
         "_cluster",
+        "_given",
         "_granted",
         "_judge_base",
         "_longest",
@@ -98,6 +105,7 @@ class Titles:
         # Owner -> its blocks that have a chain. Nearly all own one, which stands there by itself:
         # a tuple around it would double the memory, at every node for every node.
         self._granted: dict[NodeId, BlockIndex | tuple[BlockIndex, ...]] = {}
+        self._given: dict[NodeId, tuple[int, NodeId | None, int]] = {}
         self.conflicts: list[Conflict] = []
 
     def owner(self, block: BlockIndex) -> NodeId:
@@ -185,12 +193,19 @@ class Titles:
         front of their chains, and what was before it is forgotten. Nor do those that `back_at`
         owns now: a node that left, handed its blocks over and came back, gets one where they are.
         """
-        return sum(
+        known = self._given.get(node)
+        if known is not None and known[:2] == (self.generation, back_at):
+            return known[2]  # who asks again and again makes nobody walk all chains
+        given = sum(
             owner_of(body) != back_at
             and any(deed.taker == node for deed in self.chain(block).deeds)
             for block, body in self._bodies.items()
             if bytes(node) in body  # which costs a hundredth of reading the deeds
         )
+        if len(self._given) >= ASKERS:
+            self._given.clear()
+        self._given[node] = self.generation, back_at, given
+        return given
 
     def passed_by(self, nodes: Collection[NodeId]) -> tuple[BlockIndex, ...]:
         """Blocks that one of `nodes` owns or has given away, as far as chains tell; in order."""
@@ -247,7 +262,8 @@ class Titles:
         if shared is None or shared == len(known.deeds):
             return  # another base, or a continuation
         lost, won = known.deeds[shared], chain.deeds[shared]
-        told = any((one.block, one.giver) == (won.block, won.giver) for one in self.conflicts)
+        his = [one.block for one in self.conflicts if one.giver == won.giver]
+        told = won.block in his or len(his) >= CONFLICTS_EACH
         if not told and len(self.conflicts) < MAX_CONFLICTS:
             self.conflicts.append(Conflict(won.block, won.giver, won, lost))
 

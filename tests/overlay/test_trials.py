@@ -12,6 +12,7 @@ from overlay.forwarding.path import PeerPath
 from overlay.knowledge import FAREWELL
 from overlay.sim import Link, Lost, World, udp
 from overlay.sim.link import cut
+from overlay.trials import ALONE, SINGLY_FOR
 from overlay.types import Endpoint, NodeId
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import ReadSingly, SegmentLoss, TrialReply
@@ -184,7 +185,9 @@ def test_another_endpoint_is_tried_anew_and_the_old_one_is_no_longer_spared() ->
 
 
 def plea(world: World) -> list[Effect]:
-    return world["node2"].engine.parts.peering.trials.on_read_singly(node_id(world, "node1"))
+    return world["node2"].engine.parts.peering.trials.on_read_singly(
+        node_id(world, "node1"), world.now
+    )
 
 
 def test_receive_offload_ends_on_request_when_bursts_did_not_verify_and_only_then() -> None:
@@ -199,6 +202,29 @@ def test_receive_offload_ends_on_request_when_bursts_did_not_verify_and_only_the
     assert report.fields["offloads"] == "udp_gro"
     assert "udp_gro" not in session(world, "node2").offloads
     assert plea(world) == [], "once"
+
+
+def test_one_peer_of_several_is_heard_three_times_and_for_a_minute_each() -> None:
+    world = with_offloads(*ALL)
+    for name in ("node3", "node4"):
+        world.add_node(name)
+    world.run_until(world.converged, timeout=20.0)
+    world.run(world.now + 3.0)
+    trials = world["node2"].engine.parts.peering.trials
+    for name in ("node1", "node3"):
+        keypair = world["node2"].engine.parts.paths[node_id(world, name)].keypair
+        assert keypair is not None
+        keypair.bad_tags = 2
+    for _ in range(ALONE):
+        assert plea(world)[0] == SetOffload("udp_gro", on=False)
+        assert plea(world) == [], "once"
+        back_at = world.now + SINGLY_FOR
+        assert SetOffload("udp_gro", on=True) not in trials.on_deadline(back_at - 1.0)
+        assert SetOffload("udp_gro", on=True) in trials.on_deadline(back_at)
+    assert plea(world) == []
+    off = trials.on_read_singly(node_id(world, "node3"), world.now)
+    assert off[0] == SetOffload("udp_gro", on=False), "two of three say so"
+    assert SetOffload("udp_gro", on=True) not in trials.on_deadline(world.now + 10 * SINGLY_FOR)
 
 
 def test_a_far_end_that_joins_wrongly_is_asked_and_does_without() -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from overlay.complaints import Complaint
 from overlay.config import Limits
+from overlay.faults import Fault
 from overlay.gossip.damping import SUPPRESS
-from overlay.gossip.spread import COMPARE_FOR, MANY, NEWS_LIMIT, PUSHED_BYTES, Spread
+from overlay.gossip.spread import (
+    ANSWERS,
+    ANSWERS_AHEAD,
+    COMPARE_FOR,
+    MANY,
+    NEWS_LIMIT,
+    PUSHED_BYTES,
+    Spread,
+)
 from overlay.gossip.store import Store
 from overlay.gossip.sync import CHUNK, MESSAGES_PER_TURN, buckets_of
 from overlay.gossip.wanted import PER_ITEM
@@ -219,6 +229,40 @@ def test_one_that_compares_without_end_leaves_others_their_turn():
         spread.on_message(A, Delta(()), second + 0.6)
         spread.on_deadline(second + 0.7)
     assert heard.count(True) >= 20 / 4
+
+
+def turns_of(honest, liars, seconds=120):
+    """Comparisons that were begun with each of `honest`, who ask every second."""
+    spread, begun = make([ITEM]), dict.fromkeys(honest, 0)
+    for second in range(seconds):
+        for part in range(10):  # the liars ask all the time, and first
+            for node in liars:
+                spread.on_message(node, Ids(b"", ids(NEW, LARGE)), second + part / 10)
+        for node in honest:
+            begun[node] += bool(spread.on_message(node, Ids(b"", ids(NEW)), second + 0.95))
+            spread.on_message(node, Delta(()), second + 0.96)
+        spread.on_deadline(second + 0.97)
+    return begun
+
+
+@pytest.mark.parametrize("liars", [1, 2, 3, 4])
+def test_liars_that_take_turns_leave_others_theirs(liars):
+    nodes = [node_id(number) for number in range(10, 18)]
+    begun = turns_of(nodes[liars:], nodes[:liars])
+    assert all(turns >= 3 for turns in begun.values())
+
+
+def test_who_wants_everything_all_the_time_gets_so_much_and_is_named():
+    items = [Item(b"%d" % number, 1, bytes(20_000)) for number in range(100)]
+    spread = make(items)
+    sizes = 0
+    for turn in range(600):
+        said = sent(spread.on_message(A, Want(ids(*items)), 1.0 + turn / 10))
+        sizes += sum(len(item.body) for _, delta in said for item in delta.items)
+    assert sizes <= ANSWERS * (60 + ANSWERS_AHEAD) * 1.1
+    assert spread.on_message(B, Want(ids(items[0])), 61.0) != []
+    ((complaint, _),) = spread._complaints.entries.items()
+    assert complaint == Complaint(A, Fault.GOSSIP_FLOOD)
 
 
 def test_a_node_alone_may_compare_again_at_once():

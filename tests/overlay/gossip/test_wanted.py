@@ -8,6 +8,8 @@ import pytest
 
 from overlay.gossip.wanted import (
     FEW,
+    HOLLOW,
+    HOLLOW_LINE,
     LIMIT,
     LINE,
     LONGEST,
@@ -223,3 +225,56 @@ def test_the_table_is_bounded():
     for number in range(2 * OFFERERS):
         wanted.offer(node_id(number), X)
     assert len(wanted.got(X)) == OFFERERS
+
+
+# -- inventions ------------------------------------------------------------------------------------
+
+
+def test_who_offers_inventions_without_end_slows_down_nobody_elses_items():
+    """C offers what does not exist; X, of which one question is lost, is asked for as ever."""
+    wanted, now, numbers = make(), 1.0, iter(range(100, 10**6))
+    for _ in range(20):
+        for _ in range(4 * FEW):
+            wanted.offer(C, next(numbers).to_bytes(8, "big"))
+        wanted.ask(now)
+        now += 0.2
+        wanted.on_deadline(now)
+    for node in (A, B, D):
+        wanted.offer(node, X)
+    askings = []
+    for _ in range(40):
+        wanted.offer(C, next(numbers).to_bytes(8, "big"))
+        askings += [node for node, want in wanted.ask(now) if X in want.ids]
+        now += 0.2
+        wanted.on_deadline(now)
+    assert askings[:3] == [A, B, D]
+    assert len(askings) > TRIES, "several at a time, and as often as where little is wanted"
+
+
+def test_who_sends_what_it_offers_is_asked_for_as_much_as_ever():
+    wanted = make()
+    for one in ids(4 * HOLLOW):
+        wanted.offer(A, one)
+    (asked,) = wanted.ask(1.0)
+    wanted.on_deadline(wanted.next_deadline())
+    wanted.ask(5.0)
+    for one in ids(4 * HOLLOW):
+        wanted.got(one)
+    for one in ids(LINE, first=1000):
+        wanted.offer(A, one)
+    assert asked[0] == A
+    assert len(wanted) == LINE
+
+
+def test_who_sent_nothing_of_much_may_have_little_waiting():
+    wanted, now = make(), 1.0
+    for one in ids(WINDOW):
+        wanted.offer(C, one)
+    for _ in range(TRIES + 1):
+        wanted.ask(now)
+        now += 5.0
+        wanted.on_deadline(now)
+    before = len(wanted)
+    for one in ids(LINE, first=5000):
+        wanted.offer(C, one)
+    assert len(wanted) - before <= HOLLOW_LINE

@@ -15,7 +15,7 @@ from overlay.config import Limits
 from overlay.errors import AuthError, CapacityError
 from overlay.ipam import deeds
 from overlay.ipam.deeds import Base, Chain, sign_base, sign_deed
-from overlay.ipam.titles import MAX_CONFLICTS, Titles
+from overlay.ipam.titles import ASKERS, CONFLICTS_EACH, MAX_CONFLICTS, Titles
 from overlay.keys import SigningKey
 from overlay.types import BlockIndex, NodeId
 
@@ -218,6 +218,36 @@ def test_a_giver_that_signs_one_deed_to_ever_new_takers_fills_no_memory() -> Non
         titles.admit(sign_deed(NODES[1], chain_of(1), taker, cluster=CLUSTER.id).encode())
         titles.check_invariants()  # nobody is remembered who owns nothing
     assert len(titles.conflicts) == 1
+
+
+def test_one_giver_leaves_room_for_proofs_against_others() -> None:
+    titles = titles_of()
+    for block in range(3):
+        base = replace(chain_of(), block=BlockIndex(block))
+        for number in range(20):
+            taker = NodeId(number.to_bytes(32, "big"))
+            titles.admit(sign_deed(NODES[0], base, taker, cluster=CLUSTER.id).encode())
+    assert len(titles.conflicts) == CONFLICTS_EACH
+    titles = titles_of(chain_of(1))
+    for number in range(20):
+        taker = NodeId(number.to_bytes(32, "big"))
+        titles.admit(sign_deed(NODES[1], chain_of(1), taker, cluster=CLUSTER.id).encode())
+    assert {one.giver for one in titles.conflicts} == {NODES[1].public}
+
+
+def test_who_asks_again_makes_nobody_walk_all_chains(monkeypatch) -> None:
+    titles = titles_of(chain_of(1, 2))
+    given = [titles.given_to(NODES[node].public) for node in range(4)]
+    walked: list[object] = []
+    chain = Titles.chain
+    monkeypatch.setattr(Titles, "chain", lambda *one: walked.append(one) or chain(*one))
+    assert [titles.given_to(NODES[node].public) for node in range(4)] == given
+    assert not walked
+    for number in range(2 * ASKERS):
+        titles.given_to(NodeId(number.to_bytes(32, "big")))
+    assert len(titles._given) <= ASKERS
+    titles.admit(chain_of(1, 2, 3).encode())
+    assert titles.given_to(NODES[3].public) == 1
 
 
 def test_proofs_are_kept_up_to_a_number() -> None:
