@@ -361,7 +361,7 @@ class Engine(Requests):
         if self._tend_at is not None and now >= self._tend_at:
             self._tend_at = now + TEND_INTERVAL
             effects += parts.knowledge.tend(now) + parts.tending.on_look(now) + self.watch.tend(now)
-            effects += self._manners.on_look(now) + parts.sessions.on_look(now)
+            effects += self._manners.on_look(now) + parts.sessions.on_look(parts.paths, now)
         effects += parts.peering.on_deadline(now)
         effects += parts.gossip.on_deadline(now)
         effects += parts.seeker.on_deadline(now) + parts.lanes.on_deadline(now)

@@ -153,6 +153,11 @@ class PeerSession:
         """Whether an initiation of ours waits for its response."""
         return self._attempt is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no keypair, and no handshake of ours runs."""
+        return self._attempt is None and not any(self.keyring.held())
+
     def introduce(self, static: bytes) -> None:
         """The node has a new static key; the next initiation uses it."""
         self.static = static

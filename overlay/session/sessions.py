@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from overlay.agenda import Agenda, earliest
@@ -347,8 +347,10 @@ class Sessions:
         """Whether more initiations arrive than are answered unasked."""
         return self._gate.limit.meter
 
-    def on_look(self, now: float) -> list[Effect]:
-        """Once a second: whether a load has begun or ended."""
+    def on_look(self, kept: Container[NodeId], now: float) -> list[Effect]:
+        """Once a second: a load may have begun or ended; who never came, nor is `kept`, lapses."""
+        for node in [one for one, peer in self._peers.items() if peer.is_idle and one not in kept]:
+            self.lapse(node)
         return self._gate.on_look(now)
 
     def next_deadline(self) -> float | None:

@@ -409,14 +409,14 @@ def test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end():
 def test_a_load_is_told_when_it_begins_and_when_it_has_ended():
     network = Network(settings=Settings(limits=Limits(handshakes_per_second=10)))
     member = network.add(2)
-    assert member.sessions.on_look(0.0) == []
+    assert member.sessions.on_look((), 0.0) == []
     offered(member, garbage(member, 11), STRANGER, 0.5)
-    assert member.sessions.on_look(0.6) == [Report("load.begun", {"count": 0})]
-    assert member.sessions.on_look(1.6) == []
+    assert member.sessions.on_look((), 0.6) == [Report("load.begun", {"count": 0})]
+    assert member.sessions.on_look((), 1.6) == []
     assert member.sessions.load.rate == 11
-    assert member.sessions.on_look(CALM + 0.9) == []
-    assert member.sessions.on_look(CALM + 1.0) == [Report("load.ended", {"count": 0})]
-    assert member.sessions.on_look(CALM + 2.0) == []
+    assert member.sessions.on_look((), CALM + 0.9) == []
+    assert member.sessions.on_look((), CALM + 1.0) == [Report("load.ended", {"count": 0})]
+    assert member.sessions.on_look((), CALM + 2.0) == []
 
 
 # -- how long a refusal takes ----------------------------------------------------------------------

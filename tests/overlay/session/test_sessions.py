@@ -374,6 +374,21 @@ def test_half_open_keypairs_expire():
     assert b.sessions.next_deadline() is None
 
 
+def test_who_shook_hands_half_and_never_came_is_not_kept():
+    _, a, b = two()
+    for other in list(b.sessions.snapshot().peers):
+        b.sessions.forget(other.node, 0.0)
+    b.sessions.on_handshake_untrusted(initiation(a, b), a.endpoint, 5.0)
+    b.sessions.on_look((), 6.0)
+    assert [one.node for one in b.sessions.snapshot().peers] == [a.id], "it may still come"
+    b.sessions.on_deadline(185.0)
+    b.sessions.on_look({a.id}, 186.0)
+    assert [one.node for one in b.sessions.snapshot().peers] == [a.id], "it has a path"
+    b.sessions.on_look((), 187.0)
+    assert not b.sessions.snapshot().peers
+    b.sessions.check_invariants()
+
+
 @pytest.fixture
 def busy() -> tuple[Network, Node, Node, list[bytes]]:
     """`b` with a session to `a`, a half-open one, a handshake of its own, and what it has seen."""
