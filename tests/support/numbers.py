@@ -1,0 +1,98 @@
+"""Numbered UDP packets from one pod to another: how many came, and whether any came twice."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from tests.support.labs import Place
+from tests.support.traffic import opened
+
+PORT = 5007
+SIZES = (8, 8, 200, 1400, 4000)
+BUFFER = 8 << 20
+
+
+class Numbers:
+    """A sender and a receiver, for the time of a `with` block.
+
+    Args:
+        source, target: pods.
+        rate: packets per second, about.
+        port: of the receiver.
+
+    Attributes:
+        sent: how many so far.
+        arrived: how often each came.
+    """
+
+    def __init__(self, source: Place, target: Place, rate: float, port: int = PORT) -> None:
+        self.sent = 0
+        self.arrived: Counter[int] = Counter()
+        self._pause = 1.0 / rate
+        self._ended = threading.Event()
+        self._quiet = threading.Event()
+        self._receiver = opened(target, socket.SOCK_DGRAM, 4)
+        self._receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        self._receiver.bind((target.address, port))
+        self._receiver.settimeout(0.1)
+        self._sender = opened(source, socket.SOCK_DGRAM, 4)
+        self._sender.connect((target.address, port))
+        self._threads = [
+            threading.Thread(target=one, daemon=True) for one in (self._take, self._send)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._quiet.set()
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        self._receiver.close()
+        self._sender.close()
+
+    def pause(self) -> None:
+        """Send no more; go on receiving."""
+        self._quiet.set()
+        self._threads[1].join()
+
+    @property
+    def twice(self) -> list[int]:
+        """What came more than once."""
+        return [number for number, times in self.arrived.items() if times > 1]
+
+    @property
+    def missing(self) -> int:
+        """How many have not come."""
+        return self.sent - len(self.arrived)
+
+    def _send(self) -> None:
+        rng = random.Random(1)
+        due = time.monotonic()
+        while not self._quiet.is_set():
+            size = rng.choice(SIZES)
+            self._sender.send(self.sent.to_bytes(8, "big") + bytes(size - 8))
+            self.sent += 1
+            due += self._pause
+            self._quiet.wait(max(due - time.monotonic(), 0.0))
+
+    def _take(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.arrived[int.from_bytes(self._receiver.recv(1 << 16)[:8], "big")] += 1
+            except TimeoutError:
+                continue
