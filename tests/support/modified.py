@@ -31,6 +31,8 @@ def modify():
     )
     if {together}:
         peer.PeerSession._on_rekey_due = lambda session, current, now: session.start(now)
+    if not {window}:
+        transport.ReplayWindow.check = transport.ReplayWindow.accept = lambda *_: True
     make, log = transport.make_aead, []
 
     class Watched:
@@ -55,7 +57,12 @@ if "up" in sys.orig_argv or "node.lanes" in " ".join(sys.orig_argv):
 
 
 def modified(
-    folder: Path, *, rekey_after: float, reject_after: float, together: bool = False
+    folder: Path,
+    *,
+    rekey_after: float,
+    reject_after: float,
+    together: bool = False,
+    window: bool = True,
 ) -> dict[str, str]:
     """Variables with which a lab's daemons are of this build.
 
@@ -63,11 +70,16 @@ def modified(
         folder: an empty one, for the code and the nonces.
         rekey_after, reject_after: seconds, as in `Timing`.
         together: whether both ends start a handshake when a rekey is due, not only the initiator.
+        window: whether counters are looked at.
     """
     early = folder / "early"
     early.mkdir(parents=True)
     code = _CODE.format(
-        rekey_after=rekey_after, reject_after=reject_after, together=together, folder=str(folder)
+        rekey_after=rekey_after,
+        reject_after=reject_after,
+        together=together,
+        window=window,
+        folder=str(folder),
     )
     (early / "sitecustomize.py").write_text(code)
     return {"PYTHONPATH": f"{early}:{PACKAGES}"}
