@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from node.errors import NodeError
 from node.lab.verbs import lab_kill
 from overlay.complaints import COMPLAINTS_MAX
 from tests.sim.insider import BYSTANDER, TOLD, VICTIM
-from tests.sim.test_insider import LIES
+from tests.sim.test_insider import FLOODS, LIES
 from tests.support.labs import Lab, LabMaker
 from tests.support.mallory import LIAR, Mallory
 from tests.support.privileged import NEEDS_KERNEL
@@ -41,8 +42,11 @@ class Scene:
         self.stream = stream
 
     def problems(self, node: str) -> list[tuple[str, str, str]]:
-        """Code, what and why, of all that a node's status says."""
-        status = self.lab.ask(node, "status")
+        """Code, what and why, of all that a node's status says; nothing if it is too busy."""
+        try:
+            status = self.lab.ask(node, "status")
+        except NodeError:
+            return []
         return [(one["code"], one["what"], one["why"]) for one in status["problems"]]
 
     def times(self, node: str, code: str) -> int:
@@ -105,7 +109,16 @@ def undisturbed(scene: Scene) -> Iterator[Scene]:
     scene.stream.moves()
 
 
-@pytest.mark.parametrize(("lie", "code"), [(lie.__name__, code) for lie, code in LIES])
+MORE = [
+    ("a_network_without_consent", "route-not-certified"),
+    ("a_default_route", "route-forbidden"),
+    ("half_of_the_victims_block", "route-forbidden"),
+    ("an_authority_of_its_own", "forged-link"),
+]
+"""What is proven elsewhere in the simulator."""
+
+
+@pytest.mark.parametrize(("lie", "code"), [*((lie.__name__, code) for lie, code in LIES), *MORE])
 def test_a_lie_is_refused_counted_and_named_everywhere(
     undisturbed: Scene, lie: str, code: str
 ) -> None:
@@ -157,11 +170,11 @@ def test_a_block_in_the_liars_record_is_the_victims_all_the_same(undisturbed: Sc
 
 
 def test_a_block_that_is_signed_over_twice_names_who_did_it(scene: Scene) -> None:
-    """The last: the liar has no block afterwards."""
+    """From here on the liar has no block."""
     scene.mallory.does("two_deeds")
 
     def is_named() -> bool:
-        """By whoever has seen both deeds: where the other one was first, one never arrives."""
+        """By whoever has seen both deeds: where the one that wins was first, that is all."""
         return any(
             code == "deed-conflict" and LIAR in what
             for node in HONEST
@@ -171,3 +184,30 @@ def test_a_block_that_is_signed_over_twice_names_who_did_it(scene: Scene) -> Non
     eventually(is_named, within=WITHIN)
     scene.stream.moves()
     assert {row["name"] for row in scene.lab.get(TOLD, "nodes")} == {*HONEST, LIAR}
+
+
+@pytest.mark.parametrize(
+    ("flood", "code"),
+    [(say.__name__, "gossip-flood") for say, _ in FLOODS] + [("new_records", "record-flood")],
+)
+def test_who_says_too_much_is_cut_off_and_named(undisturbed: Scene, flood: str, code: str) -> None:
+    before = undisturbed.lab.drops(TOLD)["flooded"], undisturbed.times(TOLD, code)
+    undisturbed.mallory.does(flood)
+    try:
+        eventually(lambda: undisturbed.times(TOLD, code) > before[1], within=2 * WITHIN)
+        eventually(lambda: undisturbed.is_named(code), within=WITHIN)
+        undisturbed.stream.moves()
+    finally:
+        undisturbed.mallory.does("peace")
+    assert code != "gossip-flood" or undisturbed.lab.drops(TOLD)["flooded"] > before[0]
+
+
+def test_a_jump_of_its_own_version_is_named(scene: Scene) -> None:
+    """From here on it cannot write another record that counts."""
+    scene.mallory.does("a_jump_of_its_version")
+    try:
+        eventually(lambda: scene.times(TOLD, "version-jump"), within=WITHIN)
+    finally:
+        scene.mallory.does("peace")
+    eventually(lambda: scene.is_named("version-jump"), within=WITHIN)
+    scene.stream.moves()

@@ -11,10 +11,13 @@ dropped; the words behind ORDERS are those by which labs find their daemons.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -28,9 +31,11 @@ from overlay.catalog.keys import deed_item
 from overlay.catalog.records import sign_record
 from overlay.ipam.deeds import sign_deed
 from overlay.types import NodeId
+from overlay.wire.authority import Act, list_item, sign_link
 from overlay.wire.claims import Claim, ClaimState
 from overlay.wire.items import Item
 from overlay.wire.messages import Claims
+from overlay.wire.packing import U64
 from tests.sim import test_insider
 from tests.sim.insider import BYSTANDER, TOLD, VICTIM, Insider
 from tests.support.processes import Background, background
@@ -53,15 +58,9 @@ class RealInsider(Insider):
     """
 
     def __init__(self, daemon: Daemon) -> None:
-        engine = daemon.engine
-        self.machine = SimpleNamespace(
-            engine=engine,
-            membership=SimpleNamespace(identity=engine.identity),
-            perform=daemon.perform,
-            name=LIAR,
-        )
-        self.machine.now = daemon.now()
+        self.machine = _Machine(daemon)
         self.world = _Others(self)
+        engine = daemon.engine
         names = {VICTIM: f"{VICTIM}-pod1", TOLD: f"{TOLD}-pod1", "mallory": f"{LIAR}-pod1"}
         catalog, plan = engine.parts.catalog, engine.parts.plan
         placed = {pod.name: plan.address4(pod.block, pod.host) for _, pod in catalog.pods()}
@@ -72,6 +71,21 @@ class RealInsider(Insider):
         record = self.machine.engine.parts.catalog.by_name(LIAR if name == "mallory" else name)
         assert record is not None
         return record.node
+
+
+class _Machine:
+    """Stands for a simulated machine."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self.name = LIAR
+        self.engine = daemon.engine
+        self.membership = SimpleNamespace(identity=daemon.engine.identity)
+        self.perform = daemon.perform
+
+    @property
+    def now(self) -> float:
+        return self._daemon.now()
 
 
 class _Others:
@@ -89,6 +103,20 @@ class _Others:
         )
         return SimpleNamespace(engine=SimpleNamespace(parts=SimpleNamespace(holdings=holdings)))
 
+    def every(self, interval: float, action: Callable[[], None]) -> None:
+        """Do something again and again, until there is peace."""
+
+        async def go_on() -> None:
+            while True:
+                action()
+                await asyncio.sleep(interval)
+
+        _GOING_ON.append(spawn(go_on(), name="mallory"))
+
+
+_GOING_ON: Final[list[asyncio.Task[None]]] = []
+"""What is done again and again."""
+
 
 # -- orders that are no lies of the simulator ------------------------------------------------------
 
@@ -101,22 +129,59 @@ def victims_death(insider: RealInsider) -> None:
     insider.say(Claims((death,)), TOLD, BYSTANDER)
 
 
-def victims_block_in_its_record(insider: RealInsider) -> None:
-    """Its own record, properly signed, and the victim's block in it."""
+def own_record(insider: RealInsider, **changes: Any) -> Item:
+    """Its own record, properly signed, a little newer than the last and otherwise than it is."""
     parts = insider.machine.engine.parts
     record = parts.catalog.nodes[parts.local]
-    stolen = parts.catalog.nodes[insider.node(VICTIM)].blocks_in_use
-    insider.tell(
-        sign_record(
-            insider.machine.engine.identity,
-            version=record.version + 1,
-            endpoints=record.endpoints,
-            blocks_in_use=(*record.blocks_in_use, *stolen),
-            pods=record.pods,
-            removals=record.removals,
-        ),
-        to=(TOLD, BYSTANDER),
+    said: dict[str, Any] = {
+        "version": record.version + next(_NUMBERS),
+        "endpoints": record.endpoints,
+        "blocks_in_use": record.blocks_in_use,
+        "pods": record.pods,
+        "removals": record.removals,
+        **changes,
+    }
+    return sign_record(insider.machine.engine.identity, **said)
+
+
+_NUMBERS: Final = itertools.count(1)
+
+
+def victims_block_in_its_record(insider: RealInsider) -> None:
+    """The victim's block among its own."""
+    nodes = insider.machine.engine.parts.catalog.nodes
+    blocks = [nodes[insider.node(name)].blocks_in_use for name in (LIAR, VICTIM)]
+    stolen = own_record(insider, blocks_in_use=tuple(itertools.chain(*blocks)))
+    insider.tell(stolen, to=(TOLD, BYSTANDER))
+
+
+def a_network_without_consent(insider: RealInsider) -> None:
+    """Everything behind it, though its certificate allows nothing."""
+    insider.tell(own_record(insider, routes=[ip_network("192.168.0.0/16")]))
+
+
+def a_default_route(insider: RealInsider) -> None:
+    """All of the internet."""
+    insider.tell(own_record(insider, routes=[ip_network("0.0.0.0/0")]))
+
+
+def half_of_the_victims_block(insider: RealInsider) -> None:
+    """A prefix that is more specific than the victim's."""
+    parts = insider.machine.engine.parts
+    (block, *_) = parts.catalog.nodes[insider.node(VICTIM)].blocks_in_use
+    half, _ = parts.plan.prefix4(block).subnets()
+    insider.tell(own_record(insider, routes=[half]))
+
+
+def an_authority_of_its_own(insider: RealInsider) -> None:
+    """A link that installs it, in the authority's name."""
+    engine = insider.machine.engine
+    own, trust = engine.identity.signing, engine.parts.catalog.judge.trust
+    forger = test_insider._Forger(own, trust.in_use)
+    link = sign_link(
+        forger, engine.cluster, trust.links, Act.INSTALL, own.public, time=int(time.time())
     )
+    insider.tell(list_item([*trust.links, link]))
 
 
 _FIRST: Final[list[Item]] = []
@@ -137,15 +202,42 @@ def the_victims_old_record(insider: RealInsider) -> None:
 
 
 def two_deeds(insider: RealInsider) -> None:
-    """Its own block, signed over to two takers."""
+    """Its own block, signed over to two takers; who hears first the one that loses sees both."""
     engine = insider.machine.engine
     (block, *_) = engine.parts.holdings.owned()
     chain = engine.parts.catalog.titles.chain(block)
-    for taker, told in ((TOLD, BYSTANDER), (BYSTANDER, TOLD)):
-        forked = sign_deed(
-            engine.identity.signing, chain, insider.node(taker), cluster=engine.cluster.id
+    one, other = (
+        deed_item(
+            sign_deed(
+                engine.identity.signing, chain, insider.node(taker), cluster=engine.cluster.id
+            )
         )
-        insider.tell(deed_item(replace(forked)), to=(told,))
+        for taker in (TOLD, BYSTANDER)
+    )
+    insider.tell(one, other, to=(TOLD,))
+    insider.tell(other, one, to=(BYSTANDER,))
+
+
+def new_records(insider: RealInsider) -> None:
+    """Its own record, again and again, always a little newer."""
+
+    def write() -> None:
+        for _ in range(5):
+            insider.tell(own_record(insider))
+
+    insider.world.every(0.05, write)
+
+
+def a_jump_of_its_version(insider: RealInsider) -> None:
+    """Its own record, in the last version but one that there is; said until it is heard."""
+    jump = own_record(insider, version=U64 - 1)
+    insider.world.every(0.5, lambda: insider.tell(jump))
+
+
+def peace(_: RealInsider) -> None:
+    """Stop what goes on."""
+    while _GOING_ON:
+        _GOING_ON.pop().cancel()
 
 
 def be_deaf(insider: RealInsider) -> None:
@@ -160,10 +252,29 @@ ORDERS_TAKEN: Final[dict[str, Callable[[RealInsider], None]]] = {
         victims_block_in_its_record,
         remember_the_victims_record,
         the_victims_old_record,
+        a_network_without_consent,
+        a_default_route,
+        half_of_the_victims_block,
+        an_authority_of_its_own,
         two_deeds,
+        new_records,
+        a_jump_of_its_version,
+        peace,
         be_deaf,
     )
 }
+
+
+def _flood(say: Callable[[RealInsider, int], None], per_second: int, insider: RealInsider) -> None:
+    test_insider.flood(insider, partial(say, insider), per_second)
+
+
+def _order(name: str) -> Callable[[RealInsider], None]:
+    """What a line of ORDERS means; a flood of the simulator goes on until there is `peace`."""
+    for say, per_second in test_insider.FLOODS:
+        if say.__name__ == name:
+            return partial(_flood, say, per_second)
+    return ORDERS_TAKEN.get(name) or getattr(test_insider, name)
 
 
 # -- the process -----------------------------------------------------------------------------------
@@ -175,8 +286,7 @@ async def take_orders(daemon: Daemon, orders: Path) -> None:
     while True:
         for name in _read(orders)[done:]:
             done += 1
-            order = ORDERS_TAKEN.get(name) or getattr(test_insider, name)
-            order(RealInsider(daemon))
+            _order(name)(RealInsider(daemon))
             print(name, flush=True)
         await asyncio.sleep(POLL)
 
