@@ -38,6 +38,8 @@ at line rate, which is what a busy event loop may be away."""
 _STEP: Final = Struct("=H")
 _GRO_STEP: Final = Struct("=i")
 _MAX_CACHED: Final = 4096
+_MAPPED: Final = "::ffff:"
+"""In front of an IPv4 address on a socket for both."""
 _GSO_REFUSED: Final = (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 
 
@@ -179,12 +181,20 @@ class UdpSocket:
         # Anybody can send from any address: what they fill must not grow.
         if len(self._sources) >= _MAX_CACHED:
             self._sources.clear()
-        source = self._sources[address] = Endpoint.of(*address)
+        source = self._sources[address] = _endpoint(*address)
         return source
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _endpoint(host: str, port: int) -> Endpoint:
+    if host.startswith(_MAPPED) and "." in host:
+        # As the kernel's own text is in the shortest form, what is behind is the IPv4 address.
+        # A flood may come from so many that each has to be read anew.
+        return Endpoint(host[len(_MAPPED) :], port)
+    return Endpoint.of(host, port)
 
 
 def _bind(listen: Endpoint) -> tuple[socket.socket, bool]:

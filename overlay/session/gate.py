@@ -9,7 +9,7 @@
     5. a cipher we have in common
     6. it is newer than the last of its member
 
-Cheapest first, and before step 3 comes a look whether it is a copy (`overlay.session.copies`). What
+Cheapest first, and after step 1 comes a look whether it is a copy (`overlay.session.copies`). What
 fails is not remembered, only how much arrives.
 
 How long a refusal takes tells at which step it happened, so which step fails must not depend on
@@ -25,11 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import compare_digest
+from typing import Final
 
 from overlay.config import Settings
 from overlay.drops import DropReason
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError, WireError
+from overlay.keys import KEY_SIZE
 from overlay.session.cookie import MacChecker, MacMaker
 from overlay.session.copies import Copies
 from overlay.session.handshake import (
@@ -60,6 +62,9 @@ from overlay.wire.handshake import (
     Suite,
 )
 from overlay.wire.header import HEADER_SIZE
+
+EPHEMERAL_AT: Final = HEADER_SIZE + 4
+"""Behind the sender's index in an initiation."""
 
 
 class Gate:
@@ -150,18 +155,22 @@ class Gate:
             now: monotonic seconds.
 
         Raises:
-            AuthError: mac1 is wrong, or there is no turn for it (RATE_LIMITED).
+            AuthError: mac1 is wrong; it is a copy (REPLAYED); or there is no turn for it
+                (RATE_LIMITED).
             WireError: no initiation has that size. Nothing else.
         """
         if not RESPONSE_LIMIT <= len(datagram) <= INITIATION_LIMIT:
             raise WireError(f"an initiation of {len(datagram)} bytes")
         self._checker.check_mac1(datagram)
+        # In front of the meter: who repeats what it saw makes no load, and gets no cookie for it.
+        if self.copies.is_copy(datagram[EPHEMERAL_AT : EPHEMERAL_AT + KEY_SIZE]):
+            raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
         if not self.limit.meter.arrived(now):
             return None
         if not self._shows_cookie(datagram, source, now):
             if not self.limit.cookie(source.host, now):
                 raise AuthError("under load, and no turn at a cookie", DropReason.RATE_LIMITED)
-            sender = int.from_bytes(datagram[HEADER_SIZE : HEADER_SIZE + 4], "big")
+            sender = int.from_bytes(datagram[HEADER_SIZE:EPHEMERAL_AT], "big")
             return self._checker.cookie_reply(datagram, sender, source, now)
         if not self.limit.handshake(source.host, now):
             raise AuthError("under load, and no turn at a handshake", DropReason.RATE_LIMITED)
@@ -178,12 +187,10 @@ class Gate:
 
         Raises:
             AuthError: it does not verify (BAD_HANDSHAKE), or its certificate does not
-                (BAD_CERTIFICATE); AnsweredError if that is because the node was removed. It is
-                a copy (REPLAYED); StaleError if it is none, but not newer than the last.
+                (BAD_CERTIFICATE); AnsweredError if that is because the node was removed;
+                StaleError if it is not newer than the last of its member.
             WireError: what is in it does not parse. Nothing else.
         """
-        if self.copies.is_copy(message.ephemeral):
-            raise AuthError("an initiation that was seen before", DropReason.REPLAYED)
         try:
             received, admission = self._admit(message, now)
         except (AuthError, WireError):

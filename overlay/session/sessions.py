@@ -264,7 +264,7 @@ class Sessions:
             AuthError: it does not prove what it must; `reason` says what it counts as.
             WireError: it does not parse, or is none of the three. Nothing else.
         """
-        match header.Header.decode_untrusted(datagram).type:
+        match datagram[0] if datagram else None:  # whoever is asked decodes the rest
             case header.TYPE_INITIATION:
                 return self._on_initiation_untrusted(datagram, source, now)
             case header.TYPE_RESPONSE:

@@ -20,7 +20,6 @@ References:
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 from overlay.drops import DropReason
@@ -81,6 +80,8 @@ class Reassembly:
         # Insertion order is age, because every burst has the same life.
         self._bursts: dict[_Key, _Partial] = {}
         self._counts: dict[int, int] = {}
+        # By session and source, oldest first: who fills the table must not make us search it.
+        self._places: dict[int, dict[Endpoint | None, dict[int, None]]] = {}
         self.held = 0
         """Segments waiting now."""
         self._incomplete: dict[int, int] = {}
@@ -108,6 +109,8 @@ class Reassembly:
             partial = _Partial(header.last + 1, now + self._expires_after)
             self._bursts[key] = partial
             self._counts[session] = self._counts.get(session, 0) + 1
+            places = self._places.setdefault(session, {})
+            places.setdefault(source, {})[header.counter] = None
         elif len(partial.pieces) != header.last + 1:
             return Taken(drop=DropReason.BAD_HEADER)
         elif partial.pieces[header.index] is not None:
@@ -129,21 +132,23 @@ class Reassembly:
             if len(self._bursts) < self._total:
                 return 0
             session = max(self._counts, key=self._counts.__getitem__)
-        own = [key for key in self._bursts if key[0] == session]
-        by_source = Counter(source for _, source, _ in own)
-        fullest = max(by_source, key=by_source.__getitem__)
-        return self._remove(next(key for key in own if key[1] == fullest))
+        places = self._places[session]
+        fullest = max(places, key=lambda source: len(places[source]))
+        return self._remove((session, fullest, next(iter(places[fullest]))))
 
     def _remove(self, key: _Key) -> int:
         partial = self._bursts.pop(key)
-        left = self._counts[key[0]] - 1
-        if left:
-            self._counts[key[0]] = left
-        else:
-            del self._counts[key[0]]
+        session, source, counter = key
+        places = self._places[session]
+        del places[source][counter]
+        if not places[source]:
+            del places[source]
+        self._counts[session] -= 1
+        if not self._counts[session]:
+            del self._counts[session], self._places[session]
         self.held -= partial.held
         if partial.missing:
-            self._incomplete[key[0]] = self._incomplete.get(key[0], 0) + 1
+            self._incomplete[session] = self._incomplete.get(session, 0) + 1
         return partial.held
 
     def take_incomplete(self) -> dict[int, int]:
@@ -169,6 +174,13 @@ class Reassembly:
     def check_invariants(self) -> None:
         """Assert what must always hold; called by tests after each step."""
         assert self.held == sum(partial.held for partial in self._bursts.values())
+        placed = [
+            (session, source, counter)
+            for session, sources in self._places.items()
+            for source, counters in sources.items()
+            for counter in counters
+        ]
+        assert set(placed) == self._bursts.keys()
         assert sum(self._counts.values()) == len(self._bursts) <= self._total
         assert all(0 < count <= self._per_session for count in self._counts.values())
         for partial in self._bursts.values():

@@ -313,6 +313,15 @@ def besieged() -> tuple[Node, Node]:
     return network.add(1), member
 
 
+def test_copies_make_no_load_and_get_no_cookie():
+    _, a, b = two(settings=Settings(limits=Limits(handshakes_per_second=1)))
+    genuine = initiation(a, b)
+    b.sessions.on_handshake_untrusted(genuine, a.endpoint, 0.0)
+    became = offered(b, [genuine] * 50, STRANGER, 0.0)
+    assert became == {DropReason.REPLAYED: 50}
+    assert not b.sessions.load.loaded
+
+
 def test_a_flood_from_one_address_leaves_turns_at_cookies_to_others():
     _, member = besieged()
     became = offered(member, garbage(member, 5000), STRANGER, 0.0)

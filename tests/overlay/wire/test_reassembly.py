@@ -231,6 +231,7 @@ class Machine(RuleBasedStateMachine):
         self.table = table(per_session=PER_SESSION, total=TOTAL)
         self.model: list[tuple[Key, int, dict[int, bytes], float]] = []
         self.sessions: list[int] = []
+        self.places: list[tuple[int, Endpoint]] = []
         self.now = 0.0
         self.taken = self.gone = 0
 
@@ -284,18 +285,22 @@ class Machine(RuleBasedStateMachine):
             # Where several have as much, the one that has had some for longest.
             fullest = max(self.sessions, key=lambda session: held[session])
             own = [burst for burst in self.model if burst[0][0] == fullest]
-        sources = Counter(burst[0][1] for burst in own)
-        most = max(sources, key=lambda source: sources[source])
+        sources = [source for session, source in self.places if session == own[0][0][0]]
+        counts = Counter(burst[0][1] for burst in own)
+        most = max(sources, key=lambda source: counts[source])
         victim = next(burst for burst in own if burst[0][1] == most)
         self.model.remove(victim)
         self.follow()
         return len(victim[2])
 
     def follow(self) -> None:
-        """Sessions with a burst, in the order in which they came to have one."""
+        """Sessions with a burst, and sources in them, in the order in which they came to one."""
         present = [burst[0][0] for burst in self.model]
         self.sessions = [session for session in self.sessions if session in present]
         self.sessions += [one for one in dict.fromkeys(present) if one not in self.sessions]
+        pairs = [burst[0][:2] for burst in self.model]
+        self.places = [pair for pair in self.places if pair in pairs]
+        self.places += [pair for pair in dict.fromkeys(pairs) if pair not in self.places]
 
     @rule(after=st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0]))
     def expire(self, after: float) -> None:
