@@ -104,6 +104,7 @@ class Parts:
             settings=settings,
         )
         self.outbound.find = self.inbound.find = self.peering.path_to
+        self.inbound.is_hopeless = self.sessions.is_hopeless
         self.tending = Tending(self.peering, settings.timing, self.gossip.is_dead)
         self.outside = self._make_outside(cluster)
         self.distrust = self._make_distrust()

@@ -63,7 +63,7 @@ def _own(engine: Engine) -> Iterator[Problem]:
         yield Problem(
             "under-load",
             "more handshakes are asked for than this node answers unasked",
-            f"{load.rate} came in the last second: strangers, or many members at once",
+            f"{load.rate} were looked at in the last second: strangers, or many members at once",
             "sessions that are up go on; if it lasts, let a packet filter keep strangers out",
         )
     for name, evidence in engine.watch.found.items():

@@ -119,6 +119,8 @@ class Inbound:
         self._routes = routes
         self.find: Callable[[NodeId], PeerPath | None] = peers.get
         """The path to a node that has proved itself; whoever makes paths on demand replaces it."""
+        self.is_hopeless: Callable[[memoryview, Endpoint, float], bool] = lambda *_: False
+        """Whether an initiation can be dropped at once; whoever answers them replaces it."""
         self._keypairs = keypairs
         self._ledger = ledger
         self._deliver = deliver
@@ -196,7 +198,9 @@ class Inbound:
         header = Header(*HEADER.unpack_from(datagram))
         if header.type == TYPE_DATA:
             return header
-        if header.type in _HANDSHAKES:
+        if header.type == TYPE_INITIATION and self.is_hopeless(datagram, self._source, self._now):
+            self._ledger.drop(DropReason.RATE_LIMITED)  # most of a flood ends here
+        elif header.type in _HANDSHAKES:
             self._arrivals.append(Handshake(bytes(datagram)))
         else:
             self._ledger.drop(DropReason.UNKNOWN_TYPE)

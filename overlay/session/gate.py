@@ -126,6 +126,13 @@ class Gate:
         self._checker = MacChecker(identity.static.public, entropy)
         self.limit = RateLimit(settings.limits.handshakes_per_second)
 
+    def is_hopeless(self, datagram: memoryview, source: Endpoint, now: float) -> bool:
+        """Whether an initiation can be dropped at once: see `RateLimit.is_hopeless`."""
+        limit = self.limit
+        return limit.meter.loaded and limit.is_hopeless(
+            source.host, now, shows=datagram[-MAC_SIZE:] != NO_MAC
+        )
+
     def check_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> None:
         """Whether the sender of a response knows our public key, and it shall be looked at.
 

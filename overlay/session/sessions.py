@@ -76,6 +76,7 @@ class Sessions:
 
     Attributes:
         keypairs: by local index, for the packet path. The same dictionary for ever.
+        is_hopeless: whether an initiation, not yet decoded, can be dropped for want of turns.
         cookies_sent: initiations that were answered with a cookie instead (UNDER_LOAD).
         voice: stamps of our initiations, and whether any may be sent.
     """
@@ -119,6 +120,7 @@ class Sessions:
             read_certificate=read_certificate,
             live_stamp=lambda node: peer.stamp if (peer := self._peers.get(node)) else -1,
         )
+        self.is_hopeless = self._gate.is_hopeless
         self._peers: dict[NodeId, PeerSession] = {}
         self._copies = self._gate.copies
         self._due: Agenda[NodeId] = Agenda()

@@ -3,7 +3,7 @@
     node2-pod ===== TCP stream, samples of what arrives ===> node1-pod
                  node2 ---- br0 ---- node1     the target, which founded the cluster
                              |  |
-       newcomer: node3 ------+  +------ strangers: one address, and a network of 65,536
+  newcomers: node3 ... ------+  +------ strangers: one address, and a network of 65,536
 
 The strangers have seen everything that was ever sent to node1, know its public key, and read what
 comes to their addresses. Their link is shared with nobody, so what arrives there is an answer.
@@ -11,7 +11,6 @@ comes to their addresses. Their link is shared with nobody, so what arrives ther
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import sys
@@ -97,9 +96,9 @@ class Siege:
         return self.yard.machines[0]
 
     @property
-    def newcomer(self) -> Machine:
+    def newcomers(self) -> list[Machine]:
         """Who is no member yet."""
-        return self.yard.machines[2]
+        return self.yard.machines[2:]
 
     # -- what the strangers do ---------------------------------------------------------------------
 
@@ -255,10 +254,10 @@ def ratio(quiet: Sequence[float], loud: Sequence[float]) -> float:
 
 
 @contextmanager
-def besieged() -> Iterator[Siege]:
-    """A siege, and nothing of it afterwards."""
+def besieged(newcomers: int = 1) -> Iterator[Siege]:
+    """A siege with so many who are no members yet, and nothing of it afterwards."""
     with ExitStack() as stack:
-        yard = stack.enter_context(YardMaker())(3)
+        yard = stack.enter_context(YardMaker())(2 + newcomers)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with Wiretap(f"{yard.name}-underlay", "node1") as tap:
             first = yard.found()
@@ -325,8 +324,3 @@ def _flipped(datagram: bytes, rng: random.Random) -> bytes:
     changed = bytearray(datagram)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
-
-
-def as_json(value: object) -> str:
-    """For a record of what was measured."""
-    return json.dumps(value, indent=1, default=str)

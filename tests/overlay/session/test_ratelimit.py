@@ -97,3 +97,20 @@ def test_tables_of_sources_are_bounded_swept_and_emptied_after_the_load(monkeypa
     limit.look(85.0 + CALM + 1)
     assert limit.held == 0
     assert limit.handshake("192.0.2.5", 0.0), "of the last ten members"
+
+
+def test_nobody_is_hopeless_without_a_load_or_while_a_turn_is_left():
+    limit = RateLimit(0)
+    host, other = "192.0.2.1", "198.51.100.1"
+    for shows, take in ((False, limit.cookie), (True, limit.handshake)):
+        assert not limit.is_hopeless(host, 0.0, shows=shows)
+        limit.meter.arrived(0.0)
+        while not limit.is_hopeless(host, 0.0, shows=shows):
+            assert take(host, 0.0)
+        assert not take(host, 0.0)
+        assert not limit.is_hopeless(other, 0.0, shows=shows), "has fair turns"
+        assert not limit.is_hopeless(host, 1.0, shows=shows)
+        limit.meter.loaded = False
+    limit.meter.arrived(0.0)
+    limit.remember(host)
+    assert not limit.is_hopeless(host, 0.0, shows=True), "has the turns of a member"
