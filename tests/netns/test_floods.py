@@ -10,13 +10,20 @@ do.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
 
 import pytest
 
 from overlay.drops import DropReason
+from overlay.errors import AuthError
 from overlay.session.ratelimit import ANY_COOKIES, ANY_TURNS, CALM, FAIR_COOKIES, FAIR_TURNS
+from tests.overlay.session.test_gate import shown_by_a_stranger
+from tests.support.clusters import make_identity
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.session_net import CLUSTER, STRANGER, Network
 from tests.support.siege import Siege, besieged, finish, ratio
 from tests.support.waiting import eventually
 
@@ -107,6 +114,26 @@ def test_a_new_node_joins_during_the_flood_and_the_load_ends_with_it(
     eventually(lambda: "under-load" not in siege.target.problems(), within=4.0 * CALM)
     assert siege.reports("load.begun") == begun + 1
     assert siege.reports("load.ended") == ended + 1
+
+
+def test_refusing_takes_as_long_whoever_is_meant() -> None:
+    """A stranger shows a member's certificate, or one that was never issued; it has none itself."""
+    member = Network().add(2)
+    gate = member.sessions._gate
+    known = make_identity(3, CLUSTER).certificate
+    gate._read_certificate(known.encode())  # so it is remembered
+    shown = [
+        shown_by_a_stranger(member, certificate.encode())
+        for certificate in (known, replace(known, serial=99))
+    ]
+    times: list[list[float]] = [[], []]
+    for number in range(300):
+        which = number % 2
+        began = time.perf_counter()
+        with pytest.raises(AuthError):
+            gate.admit_untrusted(shown[which], STRANGER, 0.0)
+        times[which].append(time.perf_counter() - began)
+    assert 0.85 < median(times[0]) / median(times[1]) < 1.18
 
 
 INBOUND = (
