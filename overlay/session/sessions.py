@@ -38,7 +38,6 @@ from overlay.session.gate import Gate
 from overlay.session.handshake import Admission, Received, answer
 from overlay.session.index import IndexTable
 from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
-from overlay.session.ratelimit import LoadMeter
 from overlay.session.suites import offered_suites
 from overlay.session.transport import Keypair
 from overlay.session.voice import Voice
@@ -77,6 +76,7 @@ class Sessions:
     Attributes:
         keypairs: by local index, for the packet path. The same dictionary for ever.
         is_hopeless: whether an initiation, not yet decoded, can be dropped for want of turns.
+        load: whether more initiations arrive than are answered unasked.
         cookies_sent: initiations that were answered with a cookie instead (UNDER_LOAD).
         voice: stamps of our initiations, and whether any may be sent.
     """
@@ -120,7 +120,7 @@ class Sessions:
             read_certificate=read_certificate,
             live_stamp=lambda node: peer.stamp if (peer := self._peers.get(node)) else -1,
         )
-        self.is_hopeless = self._gate.is_hopeless
+        self.is_hopeless, self.load = self._gate.is_hopeless, self._gate.limit.meter
         self._peers: dict[NodeId, PeerSession] = {}
         self._copies = self._gate.copies
         self._due: Agenda[NodeId] = Agenda()
@@ -343,11 +343,6 @@ class Sessions:
         return self._changed(peer, peer.on_opened(keypair, source, now)) if peer else []
 
     # -- time --------------------------------------------------------------------------------------
-
-    @property
-    def load(self) -> LoadMeter:
-        """Whether more initiations arrive than are answered unasked."""
-        return self._gate.limit.meter
 
     def on_look(self, kept: Container[NodeId], now: float) -> list[Effect]:
         """Once a second: a load may have begun or ended; who never came, nor is `kept`, lapses."""
