@@ -149,7 +149,8 @@ def _unannounced(engine: Engine) -> Iterator[Problem]:
     for one in engine.parts.outside.unannounced(wanted, certified):
         fix = f"take {one.prefix} out of advertise_routes"
         if one.code == NOT_CERTIFIED:
-            fix = f"ask the authority for a certificate with --route {one.prefix}, or {fix}"
+            sign = f"muslin cert sign --route {one.prefix} where the authority's key is"
+            fix = f"have one signed that does (muslin cert request, then {sign}), or {fix}"
         yield Problem(one.code, f"outside route {one.prefix} is not advertised", one.why, fix)
 
 
