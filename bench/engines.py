@@ -71,7 +71,7 @@ class Node:
             endpoints=(self.endpoint,),
             deliver=self._deliver,
             transmit=self._transmit,
-            authority=member.authority,
+            authorities=member.authorities,
         )
 
     def _deliver(self, packet: memoryview) -> bool:

@@ -170,7 +170,7 @@ class Founded:
             endpoints=(Endpoint("192.0.2.1", DEFAULT_PORT),),
             deliver=lambda _packet: True,
             transmit=lambda _endpoint, _datagrams, _size: True,
-            authority=self._authority,
+            authorities=(self._authority,),
             reader=reader,
         )
         engine.start(0.0)

@@ -209,7 +209,7 @@ class Daemon:
             endpoints=endpoints,
             deliver=self._tun.write,
             transmit=self._udp.send,
-            authority=node.authority,
+            authorities=node.authorities,
             version=software_version(),
             lanes=self._config.lanes,
             boot_id=boot_id(),

@@ -88,7 +88,7 @@ def found_node(
     registrar = Registrar(authority, cluster=cluster, psk=psk, tokens=b"", names=b"")
     registrar.reserve(name, keys.signing.public)  # no later node may call itself the same
     state = NodeState(names=registrar.encode())
-    return StoredNode(keys, cluster, psk, certificate, state, authority)
+    return StoredNode(keys, cluster, psk, certificate, state, (authority,))
 
 
 def check_unused(folder: StateFolder) -> None:

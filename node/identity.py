@@ -2,7 +2,7 @@
 
     identity.key    seed of the Ed25519 key (32) || seed of the X25519 key (32)
     cluster         msgpack [cluster, shared secret 32, certificate], encoded as on the wire
-    authority.key   seed of the authority's Ed25519 key (32)
+    authority.key   keys of authorities (`node.authority_keys`)
 
 `write_node` stores `state` last, and `StateFolder.used_by` reports a folder in use from the first
 file on: an interrupted `init` or `join` leaves a folder that is refused, never one that half works.
@@ -16,13 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from node.authority_keys import read_keys, write_keys
 from node.journal import Journal, read_entries
 from node.state import AUTHORITY, CLUSTER, IDENTITY, REQUEST, STATE, StateFolder, StoredFile
+from overlay.catalog.trust import Trust, stored_trust
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
 from overlay.renewal import present_identity
 from overlay.state import NodeState
-from overlay.types import Entropy
+from overlay.types import Entropy, NodeId
 from overlay.wire.certificate import CERTIFICATE_MAX, Certificate, Identity
 from overlay.wire.cluster import CLUSTER_MAX, Cluster
 from overlay.wire.packing import Fields, pack
@@ -56,8 +58,13 @@ class StoredNode:
     """The one it joined with; `state` may hold a later one."""
     state: NodeState
     """What the engine last persisted."""
-    authority: SigningKey | None = None
-    """Present where the cluster was founded."""
+    authorities: tuple[SigningKey, ...] = ()
+    """Private keys of authorities; where the cluster was founded, at least that one's."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the cluster's authorities, 16 bytes."""
+        return stored_trust(self.state.items, self.cluster).fingerprint
 
     @property
     def identity(self) -> Identity:
@@ -71,8 +78,8 @@ def write_node(folder: StateFolder, node: StoredNode) -> None:
     Raises:
         NodeError: the file system does not allow it. Nothing else.
     """
-    if node.authority is not None:
-        folder.write(AUTHORITY, node.authority.seed)
+    if node.authorities:
+        write_keys(folder, node.authorities)
     folder.write(IDENTITY, node.keys.signing.seed + node.keys.static.seed)
     membership = [node.cluster.encode(), node.psk, node.certificate.encode()]
     folder.write(CLUSTER, pack(membership))
@@ -99,10 +106,11 @@ def load_node(folder: StateFolder) -> StoredNode:
     seeds = _read_sized(folder, IDENTITY, 2 * KEY_SIZE)
     keys = NodeKeys(SigningKey(seeds[:KEY_SIZE]), StaticKey(seeds[KEY_SIZE:]))
     cluster, psk, certificate = _load_membership(folder)
-    authority = _load_authority(folder, cluster)
     if (certificate.node, certificate.static) != (keys.signing.public, keys.static.public):
         raise _mismatch(folder, IDENTITY, CLUSTER)
-    node = StoredNode(keys, cluster, psk, certificate, _load_state(folder), authority)
+    state = _load_state(folder)
+    authorities = _load_authorities(folder, stored_trust(state.items, cluster), certificate.node)
+    node = StoredNode(keys, cluster, psk, certificate, state, authorities)
     try:
         present_identity(node.identity, node.state.certificate)
     except ConfigError as error:
@@ -125,13 +133,12 @@ def _load_membership(folder: StateFolder) -> tuple[Cluster, bytes, Certificate]:
     return cluster, psk, certificate
 
 
-def _load_authority(folder: StateFolder, cluster: Cluster) -> SigningKey | None:
-    if not folder.has(AUTHORITY):
-        return None
-    authority = SigningKey(_read_sized(folder, AUTHORITY, KEY_SIZE))
-    if authority.public != cluster.authority:
+def _load_authorities(folder: StateFolder, trust: Trust, node: NodeId) -> tuple[SigningKey, ...]:
+    keys = read_keys(folder)
+    strange = not any(trust.standing(key.public) for key in keys)
+    if keys and strange and node == trust.cluster.genesis:
         raise _mismatch(folder, AUTHORITY, CLUSTER)
-    return authority
+    return keys
 
 
 def _load_state(folder: StateFolder) -> NodeState:

@@ -38,6 +38,7 @@ FIELDS: Final[dict[str, str]] = {
     "error": "what was raised",
     "guard": "who checks what pods send",
     "interface": "name of a link",
+    "key": "first digits of a public key",
     "lane": "number of a process that carries packets",
     "listen": "underlay address of this node",
     "message": "text of a library's own log line",

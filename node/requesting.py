@@ -131,7 +131,8 @@ def open_renewal(folder: StateFolder, line: str, *, pinned: bytes | None, wall: 
     """
     node = load_node(folder)
     grant = unseal(line, node.keys.static)
-    check_grant(grant, _of_node(node, None), pinned=pinned, cluster=node.cluster, wall=wall)
+    request, held = _of_node(node, None), node.state.items
+    check_grant(grant, request, pinned=pinned, cluster=node.cluster, wall=wall, held=held)
     return grant
 
 

@@ -73,7 +73,7 @@ def _engine(node: StoredNode, config: NodeConfig) -> Engine:
         endpoints=config.advertise or _last_endpoints(node),
         deliver=lambda _: True,
         transmit=lambda *_: True,
-        authority=node.authority,
+        authorities=node.authorities,
         version=software_version(),
         boot_id=boot_id(),
     )

@@ -17,7 +17,7 @@ sent; `Decision.changed` says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from overlay.config import CERTIFICATE_LIFETIME
@@ -71,12 +71,15 @@ class Registrar:
     """Certifies nodes.
 
     Args:
-        authority: the authority's key.
+        authority: the key that it signs with.
         cluster: what joiners become members of.
         psk: the cluster's pre-shared key, 32 bytes.
         tokens: the stored token book.
         names: the stored names and serial, from `encode`.
         lifetime: seconds that certificates live.
+
+    Attributes:
+        authority: the key that it signs with: of the authority in use.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Registrar:
         names: bytes,
         lifetime: int = CERTIFICATE_LIFETIME,
     ) -> None:
-        self._authority = authority
+        self.authority = authority
         self.lifetime = lifetime
         self._renewed: dict[NodeId, Certificate] = {}
         self._cluster = cluster
@@ -227,7 +230,7 @@ class Registrar:
             member: whether it is one already, and has the cluster's secret.
         """
         psk = b"" if member else self._psk
-        return Grant(self._cluster, certificate, psk, items).signed(self._authority)
+        return Grant(self._cluster, certificate, psk, items).signed(self.authority)
 
     def _issue(
         self,
@@ -245,7 +248,7 @@ class Registrar:
         self._serial = max(self._serial, serial) + 1
         not_before, not_after = validity(wall, int(lifetime or self.lifetime))
         return issue_certificate(
-            self._authority,
+            self.authority,
             node=node,
             static=static,
             name=name,
@@ -289,7 +292,7 @@ class Registrar:
         return given, True
 
     def _is_fresh(self, certificate: Certificate, wall: float) -> bool:
-        return not is_due(certificate, self._authority.public, wall)
+        return not is_due(certificate, self.authority.public, wall)
 
     def holder(self, name: str) -> NodeId | None:
         """The node that `name` was last certified for; None if it never was."""
@@ -302,7 +305,13 @@ class Registrar:
     @property
     def issuer(self) -> bytes:
         """Key of the authority that it signs for, 32 bytes."""
-        return self._authority.public
+        return self.authority.public
+
+    def heed(self, certificates: Iterable[Certificate]) -> None:
+        """Other authorities have made these: names are taken, serials go on behind theirs."""
+        for one in certificates:
+            self._names.setdefault(one.name, one.node)
+            self._serial = max(self._serial, one.serial)
 
     def reserve(self, name: str, node: NodeId) -> None:
         """`name` is taken by `node`: a certificate that was made elsewhere, such as the first."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from overlay.agenda import earliest
@@ -88,7 +88,7 @@ class Engine(Requests):
         endpoints: underlay addresses at which others can reach this node.
         deliver: writes a packet (virtio_net_hdr first) to the TUN.
         transmit: sends datagrams.
-        authority: the authority's key, on the node that admits members.
+        authorities: private keys of authorities, on a node that admits members.
         version: software version shown to others.
         lanes: processes that carry its packets, this one included.
         reader: reads gossiped items; its own unless nodes of one process share one.
@@ -109,7 +109,7 @@ class Engine(Requests):
         endpoints: tuple[Endpoint, ...],
         deliver: Deliver,
         transmit: Transmit,
-        authority: SigningKey | None = None,
+        authorities: Sequence[SigningKey] = (),
         version: str = "",
         lanes: int = 1,
         reader: Reader | None = None,
@@ -130,7 +130,7 @@ class Engine(Requests):
             epoch=epoch,
             deliver=deliver,
             transmit=transmit,
-            authority=authority,
+            authorities=authorities,
             version=version,
             lanes=lanes,
             reader=reader,

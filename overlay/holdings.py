@@ -12,7 +12,7 @@ Error contract: an operation that raises has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import Final
 
@@ -59,7 +59,7 @@ class Holdings:
         plan: block numbers <-> addresses.
         state: what was stored; `boot` is already this start's.
         software: version shown to others.
-        is_authority: whether this node can admit members.
+        is_authority: whether this node can admit members at present.
         limits: `record` bounds the size of the record.
         quarantine: seconds that the address of a deleted pod rests.
     """
@@ -72,14 +72,14 @@ class Holdings:
         plan: BlockPlan,
         state: NodeState,
         software: str,
-        is_authority: bool,
+        is_authority: Callable[[], bool],
         limits: Limits,
         quarantine: float = Timing().quarantine,
     ) -> None:
         self._identity, self._catalog, self._plan = identity, catalog, plan
         self._software, self._is_authority, self._limits = software, is_authority, limits
         self.versions = Versions(catalog, identity.node, state.boot)
-        self._announced_free, self._announced_removals = 0, NO_REMOVALS
+        self._announced = (0, NO_REMOVALS, False)
         self._free_counted, self._free_count = (-1, -1, -1), 0
         self.complaints: tuple[Complaint, ...] = ()  # what the record says of others
         self.told, self.left = state.told, state.left
@@ -132,9 +132,11 @@ class Holdings:
         return self._free_count
 
     def is_outdated(self) -> bool:
-        """Whether others must hear of what we did not do: free blocks came or went, or removals."""
-        removals = self._catalog.acknowledgement()
-        return (self.free_count(), removals) != (self._announced_free, self._announced_removals)
+        """Whether others must hear of what we did not do: free blocks, removals, authorities."""
+        return self._announced != self._unasked()
+
+    def _unasked(self) -> tuple[int, bytes, bool]:
+        return self.free_count(), self._catalog.acknowledgement(), self._is_authority()
 
     @property
     def ended(self) -> Ending | None:
@@ -338,8 +340,7 @@ class Holdings:
         Raises:
             CapacityError: the record is too large (`record`). Nothing else.
         """
-        self._announced_free = self.free_count()
-        self._announced_removals = self._catalog.acknowledgement()
+        self._announced = self._unasked()
         version = TOMBSTONE if self.left else self.versions.next()
         packed = self._packed(version, conflict=conflict, content=content)
         return seal_record(self._identity, version, packed, limit=self._limits.record)
@@ -353,10 +354,9 @@ class Holdings:
     def _packed(
         self, version: int, *, conflict: bool = False, content: NodeRecord | None = None
     ) -> bytes:
-        pods = tuple(
-            PodEntry(p.name, p.block, p.host, p.since) for _, p in sorted(self.pods.items())
-        )
-        own, blocks = self._identity.certificate, tuple(self.blocks_in_use)
+        own, (free, removals, authority) = self._identity.certificate, self._announced
+        held, blocks = sorted(self.pods.items()), tuple(self.blocks_in_use)
+        pods = tuple(PodEntry(p.name, p.block, p.host, p.since) for _, p in held)
         routes = announced(self.routes, own.routes, self._plan.cluster)
         endpoints = outside_of(self.endpoints, routes)
         said = content or NodeRecord(own, 0, endpoints, blocks, pods=pods, routes=routes)
@@ -365,11 +365,11 @@ class Holdings:
             certificate=own,
             version=version,
             endpoints=said.endpoints[:ENDPOINTS_MAX],
-            free_blocks=0 if conflict else self._announced_free,
+            free_blocks=0 if conflict else free,
             software=self._software,
-            is_authority=self._is_authority,
+            is_authority=authority,
             # Whoever uses those blocks must itself know of a removal.
-            removals=content.removals if content else self._announced_removals,
+            removals=content.removals if content else removals,
             left=self.left,
             conflict=conflict,
             resumed=self.versions.resumed,

@@ -56,7 +56,7 @@ class Inviter:
         token = book.mint(
             ttl,
             member=self._steward.identity,
-            cluster=self._steward.cluster,
+            pinned=self._parts.catalog.judge.trust.fingerprint,
             endpoints=endpoints[:MAX_ENDPOINTS],
             entropy=self._entropy,
             wall=self._parts.wall.at(now),

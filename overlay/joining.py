@@ -27,6 +27,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from overlay.admission import JOIN_CONTEXT, join_signed_bytes
+from overlay.catalog.trust import pinned_trust
 from overlay.channel import Channel
 from overlay.config import Settings
 from overlay.effects import Effect, SendDatagram
@@ -269,10 +270,9 @@ class Joiner:
         """
         cluster = Cluster.decode_untrusted(grant.cluster)
         cluster.verify()
-        if cluster.authority_fingerprint != self._token.authority_fingerprint:
-            raise AuthError("the cluster's authority is not the one of the token")
+        trust = pinned_trust(grant.items, cluster, self._token.authority_fingerprint)
         certificate = Certificate.decode_untrusted(grant.certificate)
-        certificate.verify(cluster, wall)
+        trust.check_certificate(certificate, wall)
         ours = (self._signing.public, self._static.public, self._request.name)
         if (certificate.node, certificate.static, certificate.name) != ours:
             raise AuthError("the certificate is not for this node's keys and name")

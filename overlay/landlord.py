@@ -31,6 +31,7 @@ from overlay.effects import Report
 from overlay.ipam.deeds import sign_base
 from overlay.ipam.idle import IdleBlocks
 from overlay.ipam.returned import ReturnedBlocks
+from overlay.keys import SigningKey
 from overlay.parts import Parts
 from overlay.types import BlockIndex, NodeId
 from overlay.views import NodeState
@@ -61,9 +62,12 @@ class Landlord:
         self._parts = parts
         self._local = local
         self._cluster = cluster
-        self._authority = parts.authority
         self._idle = IdleBlocks(parts.timing.block_idle_after)
         self._returned = ReturnedBlocks(parts.catalog.titles, local, parts.timing.quarantine)
+
+    @property
+    def _authority(self) -> SigningKey | None:
+        return self._parts.authority
 
     def next_deadline(self) -> float | None:
         """When `tidy` has something to do next, unless something changes before."""

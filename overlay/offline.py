@@ -21,10 +21,12 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from overlay.admission import Registrar
 from overlay.catalog.outside import check_consent
+from overlay.catalog.trust import Trust, pinned_trust, stored_trust
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, StaticKey
@@ -82,6 +84,7 @@ def check_grant(
     pinned: bytes | None,
     cluster: Cluster | None,
     wall: float,
+    held: Iterable[Item] = (),
 ) -> None:
     """Whether to believe a grant.
 
@@ -91,6 +94,7 @@ def check_grant(
         pinned: the authorities' fingerprint, from the operator; needed if `cluster` is not known.
         cluster: the cluster that the machine is a member of; None if it is new.
         wall: Unix seconds.
+        held: items that a member has stored, the list of authorities among them.
 
     Raises:
         RefusedError: `wrong-authority`, `wrong-cluster`, `wrong-request`, `bad-certificate`.
@@ -100,22 +104,37 @@ def check_grant(
     certificate = grant.certificate
     try:
         grant.verify()
-        certificate.verify(grant.cluster, wall)
+        _authorities(grant, held, pinned, cluster).check_certificate(certificate, wall)
     except AuthError as error:
         raise RefusedError("bad-certificate", str(error), _AGAIN) from error
-    if cluster is not None and grant.cluster != cluster:
-        why = "this certificate is for another cluster than this node's"
-        raise RefusedError("wrong-cluster", why, "have the request signed where muslin init ran")
-    if (cluster is None or pinned is not None) and pinned != grant.cluster.authority_fingerprint:
-        why = "this certificate is not from the authority with that fingerprint"
-        fix = "compare with muslin cert show on the authority's node; trust no other source"
-        raise RefusedError("wrong-authority", why, fix)
     if (certificate.node, certificate.static, certificate.name) != own:
         why = "this certificate is not for the keys and the name of this machine"
         raise RefusedError("wrong-request", why, _AGAIN)
     if cluster is None and not grant.psk:
         why = "this certificate is for a node that is a member already, and this one is new"
         raise RefusedError("wrong-request", why, _AGAIN)
+
+
+def _authorities(
+    grant: Grant, held: Iterable[Item], pinned: bytes | None, cluster: Cluster | None
+) -> Trust:
+    """The list of authorities to judge a grant by, whose own signatures hold.
+
+    Raises:
+        RefusedError: `wrong-authority`, `wrong-cluster`. Nothing else.
+    """
+    if cluster is not None and grant.cluster != cluster:
+        why = "this certificate is for another cluster than this node's"
+        raise RefusedError("wrong-cluster", why, "have the request signed where muslin init ran")
+    if cluster is not None and pinned is None:
+        return stored_trust(held, cluster)
+    try:
+        items = grant.items if cluster is None else held
+        return pinned_trust(items, grant.cluster, pinned or b"")
+    except (AuthError, WireError) as error:
+        why = "this certificate is not from the authority with that fingerprint"
+        fix = "compare with muslin cert show on the authority's node; trust no other source"
+        raise RefusedError("wrong-authority", why, fix) from error
 
 
 class Signer:

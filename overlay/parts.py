@@ -8,6 +8,8 @@ holds (holdings, seeker, renewal, registrar), and the processes that share its w
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from functools import partial
 
 from overlay.admission import Registrar
 from overlay.catalog.catalog import Catalog
@@ -41,6 +43,7 @@ from overlay.routing.table import RouteTable
 from overlay.seeking import BlockSeeker
 from overlay.session.handshake import RevokedError
 from overlay.session.sessions import Sessions
+from overlay.signers import Signers
 from overlay.state import NodeState
 from overlay.tending import Tending
 from overlay.types import Entropy, NodeId, short_id
@@ -69,13 +72,13 @@ class Parts:
         epoch: float,
         deliver: Deliver,
         transmit: Transmit,
-        authority: SigningKey | None,
+        authorities: Sequence[SigningKey],
         version: str,
         lanes: int = 1,
         reader: Reader | None = None,
     ) -> None:
         self._identity = identity
-        self.timing, self.authority = settings.timing, authority
+        self.timing, self.record_interval = settings.timing, settings.timing.record_interval
         self.wall = Wall(epoch)
         # None until the first moment is told: what is restored before it was admitted once, and a
         # clock that is wrong at start must not make this node forget everybody.
@@ -83,14 +86,14 @@ class Parts:
         self.local = identity.node
         self.complaints = Complaints()
         self.refusals = Refusals(self.complaints, identity.node)
-        self.record_interval = settings.timing.record_interval
         self.own_key = node_key(identity.node)
         self.reader = reader or Reader(cluster, settings.limits)
         self.plan = self.reader.plan
         self.catalog = Catalog(cluster, self.plan, settings.limits, self.reader, self.local)
         self.store = Store(self._admit, settings.limits, self.reader.id_of)
         self.gossip = self._make_gossip(cluster, state, settings, rng)
-        self.registrar = _registrar(authority, cluster, psk, state, settings.certificate_lifetime)
+        self._make_book = partial(_registrar, cluster, psk, state, settings)
+        self._take_keys(authorities)
         self.sessions = self._make_sessions(
             psk=psk, boot=state.boot, settings=settings, entropy=entropy, rng=rng
         )
@@ -145,6 +148,10 @@ class Parts:
             token_secret=self._token_secret,
             read_certificate=self._read_certificate,
         )
+
+    def _take_keys(self, authorities: Sequence[SigningKey]) -> None:
+        self.signers = Signers(authorities, lambda: self.catalog.judge.trust)
+        self.book = self._make_book(self.signers.any)
 
     def _make_gossip(
         self, cluster: Cluster, state: NodeState, settings: Settings, rng: random.Random
@@ -217,7 +224,7 @@ class Parts:
             plan=self.plan,
             state=state,
             software=version,
-            is_authority=self.authority is not None,
+            is_authority=lambda: self.authority is not None,
             limits=settings.limits,
             quarantine=settings.timing.quarantine,
         )
@@ -247,6 +254,28 @@ class Parts:
             routes=self.routes,
             addresses=lambda: (self.holdings.address, self.holdings.address6),
         )
+
+    @property
+    def authority(self) -> SigningKey | None:
+        """The key of the authority in use; None if it is not here."""
+        return self.signers.in_use
+
+    @property
+    def registrar(self) -> Registrar | None:
+        """Certifies nodes, with the key of the authority in use; None if that is not here.
+
+        What it remembers is `book`, here and with whatever key.
+        """
+        key = self.authority
+        if key is None or self.book is None:
+            return None
+        self.book.authority = key
+        return self.book
+
+    def hold(self, key: SigningKey) -> None:
+        """Hold another private key of an authority."""
+        self.signers.add(key)
+        self.book = self.book or self._make_book(key)
 
     def tell_time(self, now: float) -> None:
         """Tell what time it is, in monotonic seconds: certificates and tokens expire."""
@@ -302,15 +331,15 @@ class Parts:
 
 
 def _registrar(
-    authority: SigningKey | None, cluster: Cluster, psk: bytes, state: NodeState, lifetime: int
+    cluster: Cluster, psk: bytes, state: NodeState, settings: Settings, key: SigningKey | None
 ) -> Registrar | None:
-    if authority is None:
+    if key is None:
         return None
     return Registrar(
-        authority,
+        key,
         cluster=cluster,
         psk=psk,
         tokens=state.tokens,
         names=state.names,
-        lifetime=lifetime,
+        lifetime=settings.certificate_lifetime,
     )

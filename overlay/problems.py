@@ -21,6 +21,9 @@ MAX_REFUSED: Final = 16
 MAX_NAMES: Final = 5
 """Names in one line; more are counted."""
 
+KEY_DIGITS: Final = 16
+"""Hexadecimal digits of a key in a line."""
+
 MAX_ACCUSED: Final = 16
 """Lines of what others complain of; more are counted."""
 
@@ -39,6 +42,7 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_doubled(nodes),
         *_unannounced(engine),
         *_refused(engine),
+        *_authorities(engine),
         *_certificates(engine, now),
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
@@ -82,6 +86,26 @@ def _certificates(engine: Engine, now: float) -> Iterator[Problem]:
         yield from own_problems(engine.identity.certificate, parts.renewal, wall)
     others = (one for one in records if one.node != engine.identity.node and not one.left)
     yield from member_problems(sorted(others, key=lambda record: record.name), wall)
+
+
+def _authorities(engine: Engine) -> Iterator[Problem]:
+    if engine.parts.distrust.is_void and engine.parts.holdings.ended is None:
+        yield Problem(
+            "certificate-void",
+            "this node's certificate is worth nothing: no member talks to it",
+            "the authority that signed it was removed",
+            "have it signed anew: muslin cert request here, muslin cert sign there; or join again",
+        )
+    judge = engine.parts.catalog.judge
+    for link in judge.forks.values():
+        signer, key = link.signer.hex()[:KEY_DIGITS], link.key.hex()[:KEY_DIGITS]
+        standing = judge.trust.standing(link.signer) or "unknown here"
+        yield Problem(
+            "authority-conflict",
+            "there is another list of authorities, which nobody who has this one believes",
+            f"its link {link.number} ({link.act.name.lower()} {key}) is by {signer}, {standing}",
+            "a key is stolen or was copied: rotate to a new one; see muslin authority list",
+        )
 
 
 def _blocks(engine: Engine, now: float) -> Iterator[Problem]:

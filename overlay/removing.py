@@ -41,7 +41,6 @@ class Remover:
     def __init__(self, parts: Parts, identity: Identity) -> None:
         self._parts = parts
         self._identity = identity
-        self._authority = parts.authority
 
     def prepare(self, name: str, *, force: bool, wall: float, now: float) -> Item:
         """The removal of the node called `name`. Nothing has changed yet.
@@ -56,7 +55,7 @@ class Remover:
             RefusedError: `not-authority`, `itself`, `already-removed`, `no-such-node`, `has-left`,
                 `node-alive`, `store-full`. Nothing else.
         """
-        if self._authority is None:
+        if self._parts.authority is None:
             raise RefusedError(
                 "not-authority",
                 "this node does not hold the authority's key",
@@ -75,7 +74,9 @@ class Remover:
             name=name,
             time=int(wall),
         )
-        item = sign_removal(self._authority, removal, cluster=self._identity.certificate.cluster)
+        item = sign_removal(
+            self._parts.authority, removal, cluster=self._identity.certificate.cluster
+        )
         if not self._parts.store.fits(item.key):
             raise RefusedError("store-full", "this node cannot remember another item")
         return item

@@ -1,8 +1,8 @@
 """What the operator and the machine around a node ask of it: one method each, effects settled.
 
 `Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
-`overlay.pods`, `overlay.inviting`, `overlay.offline`, `overlay.certifying`, `overlay.conflict`. A
-request that raises has changed nothing.
+`overlay.pods`, `overlay.authorities`, `overlay.inviting`, `overlay.offline`, `overlay.certifying`,
+`overlay.conflict`. A request that raises has changed nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from overlay.audit import Finding, audit
+from overlay.authorities import Authorities
 from overlay.certifying import Certifier
 from overlay.effects import Effect, Persist, SendControl
 from overlay.errors import RefusedError
 from overlay.inviting import Inviter
+from overlay.keys import SigningKey
 from overlay.offline import Signer
 from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
 from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
-from overlay.views import PodView, TokenView
+from overlay.views import AuthorityView, PodView, TokenView
 from overlay.wire.certificate import Certificate
 from overlay.wire.control import encode
 from overlay.wire.messages import Goodbye
@@ -38,6 +40,7 @@ class Requests:
         self._keeper = PodKeeper(steward, boot_id)
         self._inviter = Inviter(steward, entropy)
         self._signer = Signer(steward, entropy)
+        self._authorities = Authorities(steward)
 
     def _settle(self, effects: Iterable[Effect], now: float) -> list[Effect]:
         """Execute the effects that one part has for another; return the rest, in order."""
@@ -121,7 +124,28 @@ class Requests:
 
     def fingerprint(self) -> bytes:
         """What names the cluster's authorities to people, 16 bytes."""
-        return self._steward.cluster.authority_fingerprint
+        return self.parts.catalog.judge.trust.fingerprint
+
+    def authorities(self) -> tuple[AuthorityView, ...]:
+        """Every authority there was, the first one first."""
+        return self._authorities.views()
+
+    def install_authority(self, key: bytes, now: float) -> list[Effect]:
+        """Trust another authority, by its public key; see `overlay.authorities`."""
+        return self._settle(self._authorities.install(key, now), now)
+
+    def use_authority(self, key: bytes, now: float) -> list[Effect]:
+        """Have new certificates signed by this authority, and the present ones renewed."""
+        return self._settle(self._authorities.use(key, now), now)
+
+    def remove_authority(self, key: bytes, now: float, *, force: bool = False) -> list[Effect]:
+        """Trust an authority no more, for ever; certificates by it are void from then on."""
+        return self._settle(self._authorities.remove(key, now, force=force), now)
+
+    def hold_authority_key(self, key: SigningKey, now: float) -> list[Effect]:
+        """Sign with this private key, too, which the daemon has stored; others hear of it."""
+        self.parts.hold(key)
+        return self._settle(self._steward.tidy(now), now)
 
     def leave(self, now: float) -> list[Effect]:
         """Hand all blocks back and tell the others; `Left` follows when they know or time is up."""

@@ -33,10 +33,11 @@ from overlay.session.transport import Keypair
 from overlay.state import NodeState as StoredState
 from overlay.state import Unstored
 from overlay.types import Endpoint, NodeId, Prefix
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
-from overlay.wire.items import Item
+from overlay.wire.items import BODY_LIMIT, Item
 from overlay.wire.messages import BlockRequest, Delta, JoinRequest, Refusal
 
 PERSIST_DELAY: Final = 1.0
@@ -193,7 +194,7 @@ class Steward:
 
     def persist(self) -> Persist:
         """Store what differs from what is stored."""
-        registrar = self.parts.registrar
+        registrar = self.parts.book
         state = self.parts.holdings.stored(
             tokens=registrar.tokens.encode() if registrar else b"",
             names=registrar.encode() if registrar else b"",
@@ -311,11 +312,14 @@ class Steward:
         return effects + self.parts.peering.answer(keypair, source, decision.answer)
 
     def items_for_joiner(self, limit: int = JOIN_ITEMS_SIZE) -> tuple[Item, ...]:
-        """Items for a new node: this node's record, removals, records of others; `limit` bytes."""
-        own = self.parts.store.get(self.parts.own_key)
-        items, size = ([own], len(own.body)) if own else ([], 0)
-        # Who is removed first: a newcomer that has not heard of it would be waited for.
+        """For a new node: authorities, our record, removals, others' records; `limit` bytes."""
         store = self.parts.store
+        first = [store.get(key) for key in (AUTHORITIES_KEY, self.parts.own_key)]
+        items = [item for item in first if item is not None]
+        size = sum(len(item.body) for item in items)
+        if size > BODY_LIMIT:
+            del items[1:]  # our record and the list are of the largest size: others' must do
+        # Who is removed first: a newcomer that has not heard of it would be waited for.
         removals = store.items(removal_key(self.identity.node)[:1])
         for item in (*removals, *store.items(self.parts.own_key[:1])):
             size += len(item.body) + len(item.key) + 16
@@ -329,6 +333,7 @@ class Steward:
         """Names that are free again: their last holder has left, or was removed."""
         # The name of one that left may have been given to another since, which is alive.
         catalog = self.parts.catalog
+        registrar.heed(record.certificate for record in catalog.nodes.values())
         left = [(record.name, node) for node, record in catalog.nodes.items() if record.left]
         left += [(removal.name, node) for node, removal in catalog.removed.items()]
         return frozenset(name for name, node in left if registrar.holder(name) == node)

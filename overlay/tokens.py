@@ -21,7 +21,6 @@ from overlay.keys import KEY_SIZE
 from overlay.types import Endpoint, Entropy, NodeId, Prefix
 from overlay.views import TokenState, TokenView
 from overlay.wire.certificate import CERTIFICATE_MAX, Certificate, Identity
-from overlay.wire.cluster import Cluster
 from overlay.wire.packing import MAX_TIME, Fields, pack
 from overlay.wire.routes import pack_routes, routes_untrusted
 from overlay.wire.token import TOKEN_ID_SIZE, TOKEN_SECRET_SIZE, JoinToken
@@ -78,7 +77,7 @@ class TokenBook:
         ttl: float,
         *,
         member: Identity,
-        cluster: Cluster,
+        pinned: bytes,
         endpoints: tuple[Endpoint, ...],
         entropy: Entropy,
         wall: float,
@@ -86,7 +85,8 @@ class TokenBook:
     ) -> JoinToken:
         """A fresh token that is good for `ttl` seconds. Store the book before showing it.
 
-        `routes`, as `sort_routes` orders them, go into the certificate of whom it admits.
+        `pinned` is the fingerprint of the cluster's authorities, 16 bytes. `routes`, as
+        `sort_routes` orders them, go into the certificate of whom it admits.
 
         Raises:
             RefusedError: `too-many-tokens`. Nothing else.
@@ -109,7 +109,7 @@ class TokenBook:
             secret=minted.secret,
             static=member.static.public,
             member=member.node,
-            authority_fingerprint=cluster.authority_fingerprint,
+            authority_fingerprint=pinned,
             endpoints=endpoints,
             expires=minted.expires,
         )

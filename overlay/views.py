@@ -49,6 +49,22 @@ class TokenView:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityView:
+    """One authority of the cluster."""
+
+    key: bytes
+    """Its public key, 32 bytes."""
+    standing: str
+    """`in-use`, `trusted` or `removed`."""
+    since: int
+    """Unix seconds of its last change."""
+    held: bool
+    """Whether this node has the private key."""
+    members: tuple[str, ...]
+    """Names of members whose certificates it has signed, as far as their records tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """One member as this node sees it."""
 

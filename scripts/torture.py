@@ -120,7 +120,7 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
         endpoints=(HERE,),
         deliver=tun.write,
         transmit=udp.send,
-        authority=stored.authority,
+        authorities=stored.authorities,
     )
     writer = Writer(journal)
     driver = Driver(

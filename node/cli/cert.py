@@ -147,7 +147,7 @@ def _ask_to_sign(
 
     privileges.keep_secrets()
     folder = invocation.folder
-    pin = load_node(folder).cluster.authority_fingerprint
+    pin = load_node(folder).fingerprint
     certificate = signing.sign_here(
         folder,
         load_config(folder.config, os.environ),
@@ -262,7 +262,7 @@ def _shown(invocation: Invocation, node: str | None) -> Json:
 
     stored = load_node(invocation.folder)
     present = present_identity(stored.identity, stored.state.certificate).certificate
-    return present_certificate(present, stored.cluster.authority_fingerprint, time.time())
+    return present_certificate(present, stored.fingerprint, time.time())
 
 
 def _text(shown: Json) -> str:

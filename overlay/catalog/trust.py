@@ -41,6 +41,7 @@ from overlay.wire.authority import (
     links_untrusted,
     list_item,
 )
+from overlay.wire.certificate import Certificate
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 
@@ -109,8 +110,12 @@ class Trust:
 
     @property
     def fingerprint(self) -> bytes:
-        """16 bytes that name the cluster and all of the list."""
-        return self.digests[-1]
+        """16 bytes that name the list: of the first authority's key, or of the last link."""
+        return self.fingerprints()[-1]
+
+    def fingerprints(self) -> tuple[bytes, ...]:
+        """The fingerprints that the list had from the founding on, the present one last."""
+        return (self.cluster.authority_fingerprint, *self.digests[1:])
 
     def trusts(self, key: bytes) -> bool:
         """Whether what this authority signs counts."""
@@ -134,6 +139,18 @@ class Trust:
         """
         return self.trusts(signer) or digest_of(content) in self.kept.get(signer, ())
 
+    def check_certificate(self, certificate: Certificate, wall: float) -> None:
+        """Check that a certificate proves membership at `wall` (Unix seconds).
+
+        Raises:
+            AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
+        """
+        certificate.verify_signature(self.cluster)
+        if not self.trusts(certificate.issuer):
+            why = f"the certificate of {certificate.name} is by an authority that is not trusted"
+            raise _bad(why)
+        certificate.check_time(wall)
+
     def item(self) -> Item:
         """The gossip item that shows this list.
 
@@ -156,7 +173,7 @@ class Trust:
         """
         what = f"link {link.number} of the authorities"
         place = (link.cluster, link.number, link.previous)
-        if place != (self.cluster.id, len(self.links) + 1, self.fingerprint):
+        if place != (self.cluster.id, len(self.links) + 1, self.digests[-1]):
             raise _bad(f"{what} is not the next one")
         if not self.trusts(link.signer):
             raise _bad(f"{what} is not by one of them")
@@ -222,6 +239,27 @@ def stored_trust(items: Iterable[Item], cluster: Cluster) -> Trust:
                 return trust.extend_untrusted(item)
             except (WireError, AuthError):
                 break
+    return trust
+
+
+def pinned_trust(items: Iterable[Item], cluster: Cluster, pinned: bytes) -> Trust:
+    """The list among items from elsewhere, if it is the pinned one or continues it.
+
+    Args:
+        items: the list of authorities, and others; without one, the list is as at the founding.
+        cluster: whose; its description was verified.
+        pinned: fingerprint of the list that somebody trustworthy had.
+
+    Raises:
+        WireError: the item is not the shape of a list.
+        AuthError: it does not hold, or is another list. Nothing else.
+    """
+    trust = Trust.founded(cluster)
+    for item in items:
+        if item.key == AUTHORITIES_KEY:
+            trust = trust.extend_untrusted(item)
+    if pinned not in trust.fingerprints():
+        raise _bad("the cluster's authorities are not those that were pinned")
     return trust
 
 

@@ -56,7 +56,7 @@ class Authority:
             entropy=entropy,
         )
         identity = self._certified(founder, signing, static, wall=wall, lifetime=lifetime)
-        self.founder = Membership(identity, self.cluster, self._psk, self._key)
+        self.founder = Membership(identity, self.cluster, self._psk, (self._key,))
 
     def membership(
         self, name: str, wall: int, lifetime: int, routes: Iterable[Prefix] = ()

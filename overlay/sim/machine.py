@@ -127,7 +127,7 @@ class Machine:
             endpoints=(self.endpoint,),
             deliver=self._deliver,
             transmit=self._transmit,
-            authority=member.authority,
+            authorities=member.authorities,
             version="simulated",
             reader=site.reader(member.cluster),
         )

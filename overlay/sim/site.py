@@ -41,5 +41,5 @@ class Membership:
     identity: Identity
     cluster: Cluster
     psk: bytes
-    authority: SigningKey | None = None
-    """The authority's key, on the machine that admits others."""
+    authorities: tuple[SigningKey, ...] = ()
+    """Private keys of authorities, on a machine that admits others."""

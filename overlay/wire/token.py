@@ -51,7 +51,7 @@ class JoinToken:
     """X25519 public key of the member that minted it, 32 bytes."""
     member: NodeId
     authority_fingerprint: bytes
-    """16 bytes, see `overlay.wire.cluster.fingerprint_of`."""
+    """16 bytes that name the list of authorities, see `overlay.catalog.trust.Trust`."""
     endpoints: tuple[Endpoint, ...]
     """Where the member may be reached, best first; 1 to `MAX_ENDPOINTS`."""
     expires: int

@@ -217,7 +217,7 @@ def secrets_of(folder: Path) -> dict[str, bytes]:
         "static key": node.identity.static.seed,
         "cluster secret": node.psk,
     }
-    return found | ({"authority": node.authority.seed} if node.authority else {})
+    return found | {f"authority {one.public.hex()}": one.seed for one in node.authorities}
 
 
 def found_in(text: bytes, secrets: dict[str, bytes]) -> list[str]:

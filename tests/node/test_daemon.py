@@ -60,9 +60,9 @@ def test_a_node_that_has_left_does_not_come_back_to_life(folder):
 
 def test_a_node_that_was_removed_does_not_come_back_to_life(folder):
     node = founded()
-    assert node.authority is not None
+    assert node.authorities
     word = Removal(node.identity.node, 1, "node1", 1_800_000_000)
-    item = sign_removal(node.authority, word, cluster=node.cluster.id)
+    item = sign_removal(node.authorities[0], word, cluster=node.cluster.id)
     store_node(folder, replace(node, state=replace(node.state, items=(item,))), None)
     with pytest.raises(NodeError, match="was removed from its cluster") as caught:
         daemon.run(NodeConfig(), folder, NodeConfig)

@@ -44,8 +44,8 @@ def test_the_first_node_is_certified_by_its_own_cluster() -> None:
     node.cluster.verify()
     node.certificate.verify(node.cluster, WALL)
     assert node.cluster.genesis == node.certificate.node == node.keys.signing.public
-    assert node.authority is not None
-    assert node.authority.public == node.cluster.authority
+    assert node.authorities
+    assert node.authorities[0].public == node.cluster.authority
 
 
 def test_the_first_node_s_name_is_taken_from_the_beginning() -> None:

@@ -45,14 +45,13 @@ def test_a_node_is_read_back_as_it_was_written(folder) -> None:
     assert loaded.psk == node.psk
     assert loaded.certificate == node.certificate
     assert loaded.state == node.state
-    assert loaded.authority is not None
-    assert loaded.authority.seed == node.authority.seed
+    assert [key.seed for key in loaded.authorities] == [key.seed for key in node.authorities]
 
 
 def test_without_the_authoritys_key_there_is_none(tmp_path) -> None:
     folder = StateFolder(tmp_path)
-    write_node(folder, replace(make_node(), authority=None))
-    assert load_node(folder).authority is None
+    write_node(folder, replace(make_node(), authorities=()))
+    assert load_node(folder).authorities == ()
 
 
 def test_an_empty_folder_says_what_to_run_first(tmp_path) -> None:

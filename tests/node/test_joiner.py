@@ -51,7 +51,7 @@ class Member:
             endpoints=(self.udp.local,),
             deliver=lambda _: True,
             transmit=self.udp.send,
-            authority=self.node.authority,
+            authorities=self.node.authorities,
         )
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.serve)
@@ -90,7 +90,7 @@ def test_a_joined_node_is_whole_and_of_the_members_cluster(member) -> None:
     node = join(member.tokens[0], "vm2", entropy=os.urandom)
     assert node.cluster == member.node.cluster
     assert node.psk == member.node.psk
-    assert node.authority is None
+    assert node.authorities == ()
     assert node.identity.name == "vm2"
     node.certificate.verify(node.cluster, time.time())
     assert node.certificate.node == node.keys.signing.public

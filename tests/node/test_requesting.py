@@ -123,7 +123,7 @@ def test_a_node_is_made_without_any_network(folder, authority) -> None:
     assert node.identity.node == asked.node
     assert node.cluster == founder.cluster
     assert node.psk == founder.psk
-    assert node.authority is None
+    assert node.authorities == ()
     assert node.state.boot == 0
     assert {item.key for item in node.state.items} == {b"n" + founder.certificate.node}
     assert not (folder.path / "request.key").exists()

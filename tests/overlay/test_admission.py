@@ -43,7 +43,7 @@ def mint(registrar: Registrar, ttl: float = 3600.0, wall: float = WALL, seed: in
     return registrar.tokens.mint(
         ttl,
         member=make_identity(0, CLUSTER),
-        cluster=CLUSTER,
+        pinned=CLUSTER.authority_fingerprint,
         endpoints=(Endpoint("192.0.2.1", 6875),),
         entropy=random.Random(seed).randbytes,
         wall=wall,

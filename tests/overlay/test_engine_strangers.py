@@ -129,7 +129,7 @@ def test_a_joiner_that_asks_a_member_without_the_authority_hears_nothing() -> No
     world = settled(2)
     joiner = Joining(world)
     engine = engine_of(world, "node1")
-    engine.parts.registrar = None
+    engine.parts.book = None
     assert joiner.say(JoinRequest(9, "newcomer", joiner.static.public, bytes(64))) == []
     engine.ledger.check_invariants()
 

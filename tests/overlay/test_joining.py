@@ -72,7 +72,7 @@ class Member:
         return self.registrar.tokens.mint(
             ttl,
             member=self.identity,
-            cluster=CLUSTER,
+            pinned=CLUSTER.authority_fingerprint,
             endpoints=endpoints or (MEMBER,),
             entropy=self.entropy,
             wall=WALL,
@@ -322,7 +322,7 @@ def other_cluster() -> bytes:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"cluster": other_cluster()}, "not the one of the token"),
+        ({"cluster": other_cluster()}, "not those that were pinned"),
         ({"cluster": replace(CLUSTER, created=1).encode()}, "not signed"),
         ({"cluster": resign(replace(CLUSTER, id=bytes(8))).encode()}, "another cluster"),
         ({"cluster": b""}, "cluster"),

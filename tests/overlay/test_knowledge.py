@@ -41,7 +41,7 @@ def parts(number: int = 7) -> Parts:
         epoch=WALL,
         deliver=lambda _packet: True,
         transmit=lambda _endpoint, _datagrams, _size: True,
-        authority=None,
+        authorities=(),
         version="",
     )
     made.tell_time(1.0)

@@ -32,7 +32,7 @@ def parts(state: NodeState | None = None, *, authority: bool = False) -> Parts:
         epoch=WALL,
         deliver=lambda _packet: True,
         transmit=lambda _endpoint, _datagrams, _size: True,
-        authority=AUTHORITY if authority else None,
+        authorities=[AUTHORITY] if authority else [],
         version="9.9",
     )
 

@@ -185,6 +185,7 @@ def test_a_removed_node_that_was_off_learns_of_it_when_it_comes_back() -> None:
 def test_a_removal_that_the_authority_did_not_sign_impresses_nobody() -> None:
     world = settled(2)
     machine, liar = world["node2"], world["node1"].membership.identity
+    world.inspector.excuse(liar.node)
     forged = sign_removal(
         liar.signing,  # it has the authority's key, but this is its own
         Removal(machine.membership.identity.node, 0, "node2", 1),

@@ -123,7 +123,7 @@ def between_response_and_first_burst() -> World:
 def certified_anew(world: World, change: str) -> Identity:
     """The removed node's identity under a certificate that it did not have."""
     old = world[REMOVED].membership.identity
-    authority = world["node1"].membership.authority
+    authority = world["node1"].membership.authorities[0]
     assert authority is not None
     static = StaticKey(bytes(range(32))) if "static" in change else old.static
     certificate = issue_certificate(

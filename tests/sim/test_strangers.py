@@ -152,7 +152,7 @@ def test_a_member_with_a_key_of_low_order_harms_nobody():
     world = settled(3)
     signing = world.notary.key(bytes(range(32)))
     certificate = issue_certificate(
-        world["node1"].membership.authority,
+        world["node1"].membership.authorities[0],
         node=signing.public,
         static=bytes(32),  # the neutral point: every exchange with it gives zero
         name="node9",

@@ -215,7 +215,7 @@ class Node:
             endpoints=(machine.endpoint,),
             deliver=self.tun.write,
             transmit=self.udp.send,
-            authority=member.authority,
+            authorities=member.authorities,
         )
         self.driver = Driver(
             engine=self.engine,

@@ -41,7 +41,7 @@ class Node:
             plan=self.plan,
             state=state,
             software="1.2.3",
-            is_authority=number == 0,
+            is_authority=lambda: number == 0,
             limits=self.limits,
         )
 

@@ -82,7 +82,7 @@ class LaneNode:
             endpoints=(Endpoint(self.host, DEFAULT_PORT),),
             deliver=lambda packet: self._deliver(0, packet),
             transmit=lambda endpoint, data, step: self._transmit(0, endpoint, data, step),
-            authority=membership.authority,
+            authorities=membership.authorities,
             lanes=lanes,
         )
 

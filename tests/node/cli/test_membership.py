@@ -147,7 +147,7 @@ def joined(name: str, cidr: str = "10.244.0.0/16"):
         entropy=os.urandom,
         wall=time.time(),
     )
-    return replace(node, authority=None)
+    return replace(node, authorities=())
 
 
 def test_join_stores_what_the_member_gave(muslin, state, monkeypatch) -> None:

@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.catalog.trust import Authority, ForkError, Standing, Trust, stored_trust
+from overlay.catalog.trust import (
+    Authority,
+    ForkError,
+    Standing,
+    Trust,
+    pinned_trust,
+    stored_trust,
+)
 from overlay.drops import DropReason
 from overlay.errors import AuthError, StateError, WireError
 from overlay.keys import SigningKey
 from overlay.wire.authority import Act, Link, digest_of, list_item, sign_link
 
-from .world import AUTHORITY, CLUSTER, WALL
+from .world import AUTHORITY, CLUSTER, WALL, forged, identity
 
 KEYS = [AUTHORITY, *(SigningKey(bytes([number]) * 32) for number in range(1, 5))]
 FOUNDED = Trust.founded(CLUSTER)
@@ -43,7 +50,7 @@ def test_in_the_beginning_the_clusters_own_authority_is_in_use() -> None:
     assert FOUNDED.states() == (Authority(CLUSTER.authority, Standing.IN_USE, CLUSTER.created),)
     assert FOUNDED.trusts(CLUSTER.authority)
     assert not FOUNDED.trusts(KEYS[1].public)
-    assert FOUNDED.fingerprint == digest_of(CLUSTER.encode())
+    assert FOUNDED.fingerprint == CLUSTER.authority_fingerprint
     with pytest.raises(StateError):
         FOUNDED.item()
 
@@ -108,7 +115,7 @@ def test_an_installed_authority_signs_links_before_it_is_in_use() -> None:
         {"number": 1},
         {"number": 3},
         {"previous": bytes(16)},
-        {"previous": FOUNDED.fingerprint},
+        {"previous": FOUNDED.digests[0]},
     ],
 )
 def test_a_link_of_another_place_is_refused(change: dict[str, object]) -> None:
@@ -234,3 +241,36 @@ def test_a_list_is_only_ever_extended(
         held.extend_untrusted(other.item())
     known = other.links == held.links[: len(other.links)]
     assert isinstance(refused.value, ForkError) == (not known)
+
+
+# -- pins and certificates ---------------------------------------------------------------------
+
+
+def test_a_list_that_continues_the_pinned_one_is_taken() -> None:
+    assert pinned_trust([], CLUSTER, CLUSTER.authority_fingerprint) == FOUNDED
+    items = [ROTATED.item()]
+    for pinned in (FOUNDED, INSTALLED, ROTATED):
+        assert pinned_trust(items, CLUSTER, pinned.fingerprint) == ROTATED
+    with pytest.raises(AuthError, match="not those that were pinned"):
+        pinned_trust([INSTALLED.item()], CLUSTER, ROTATED.fingerprint)
+    with pytest.raises(AuthError, match="not those that were pinned"):
+        pinned_trust([], CLUSTER, bytes(16))
+
+
+def test_a_fork_of_the_pinned_list_is_not_taken() -> None:
+    used = followed(INSTALLED, (Act.USE, 1, 0))
+    fork = followed(used, (Act.INSTALL, 2, 0), (Act.USE, 2, 0))
+    with pytest.raises(AuthError, match="not those that were pinned"):
+        pinned_trust([fork.item()], CLUSTER, ROTATED.fingerprint)
+    assert pinned_trust([fork.item()], CLUSTER, used.fingerprint) == fork
+
+
+def test_a_certificate_is_worth_what_its_authority_is() -> None:
+    certificate = identity("alice").certificate
+    INSTALLED.check_certificate(certificate, WALL)
+    with pytest.raises(AuthError, match="not trusted"):
+        ROTATED.check_certificate(certificate, WALL)
+    with pytest.raises(AuthError, match="not signed by its issuer"):
+        INSTALLED.check_certificate(forged("alice").certificate, WALL)
+    with pytest.raises(AuthError, match="expired"):
+        INSTALLED.check_certificate(certificate, certificate.not_after)

@@ -67,14 +67,14 @@ def forge_a_deed(world: World) -> None:
 
 
 def forge_a_base(world: World) -> None:
-    stranger = SigningKey(world["node1"].membership.authority.seed)
+    stranger = SigningKey(world["node1"].membership.authorities[0].seed)
     owner = world["node2"].membership.identity.node
     base = sign_base(stranger, cluster=world.cluster.id, block=FREE, sequence=3, owner=owner)
     hold(world, "node3", deed_item(base))
 
 
 def forge_a_removal(world: World) -> None:
-    stranger = SigningKey(world["node1"].membership.authority.seed)
+    stranger = SigningKey(world["node1"].membership.authorities[0].seed)
     removal = Removal(world["node2"].membership.identity.node, 1, "node2", 0)
     hold(world, "node3", sign_removal(stranger, removal, cluster=world.cluster.id))
 

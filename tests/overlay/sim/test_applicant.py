@@ -18,7 +18,7 @@ def test_an_applicant_becomes_a_member_under_its_name_and_address():
     member = world["node2"]
     assert member.endpoint == applicant.endpoint
     assert member.membership.identity.certificate.name == "node2"
-    assert member.membership.authority is None
+    assert member.membership.authorities == ()
     assert world.trace.notes("join.admitted", "node2")
 
 
