@@ -7,7 +7,7 @@
 
 The parameters stand in the file, so that they can be raised later; what a file may ask for is
 bounded, because whoever could write it could otherwise have the daemon take all memory. Every
-sealing draws a salt and a nonce.
+passphrase that is set draws a salt, every sealing a nonce.
 
 A passphrase is the text of one line, in UTF-8. It is never an argument, never in the environment
 itself, in no log and in no error.
@@ -23,7 +23,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -66,21 +67,41 @@ class WrongPassphraseError(NodeError):
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether `data` was made by `seal_secret`."""
+    """Whether `data` was made by `Seal.close`."""
     return data.startswith(MAGIC)
 
 
-def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
-    """What to write down. `passphrase` is from `check_passphrase`."""
-    salt, nonce = entropy(SALT_SIZE), entropy(NONCE_SIZE)
-    header = [_FORMAT, COST, BLOCK, PARALLEL, salt, nonce]
-    key = _derive(passphrase, salt, COST, BLOCK, PARALLEL)
-    ciphertext = ChaCha20Poly1305(key).encrypt(nonce, secret, MAGIC + pack(header))
-    return MAGIC + pack([*header, ciphertext])
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A passphrase, stretched: what a secret was opened with, to seal a changed one alike.
+
+    Worth as much as the passphrase for this one file, and never written down.
+    """
+
+    salt: bytes
+    key: bytes = field(repr=False)
+    cost: int = COST
+    block: int = BLOCK
+    parallel: int = PARALLEL
+
+    @classmethod
+    def make(cls, passphrase: str, entropy: Entropy) -> Self:
+        """Stretch a passphrase from `check_passphrase`; takes a moment, and 32 MiB."""
+        salt = entropy(SALT_SIZE)
+        return cls(salt, _derive(passphrase, salt, COST, BLOCK, PARALLEL))
+
+    def close(self, secret: bytes, entropy: Entropy) -> bytes:
+        """What to write down of `secret`."""
+        header = [*self._header(), entropy(NONCE_SIZE)]
+        sealed = ChaCha20Poly1305(self.key).encrypt(header[-1], secret, MAGIC + pack(header))
+        return MAGIC + pack([*header, sealed])
+
+    def _header(self) -> list[Any]:
+        return [_FORMAT, self.cost, self.block, self.parallel, self.salt]
 
 
-def open_secret(data: bytes, passphrase: str) -> bytes:
-    """The secret in `data`, which `is_sealed`.
+def open_secret(data: bytes, passphrase: str) -> tuple[bytes, Seal]:
+    """The secret in `data`, which `is_sealed`, and what it was sealed with.
 
     Raises:
         WrongPassphraseError: the passphrase does not open it.
@@ -97,13 +118,14 @@ def open_secret(data: bytes, passphrase: str) -> bytes:
         ciphertext = fields.bytes(6, limit=2 * LARGEST_SECRET)
     except WireError as error:
         raise ConfigError(str(error)) from error
-    header = pack([_FORMAT, cost, block, parallel, salt, nonce])
     key = _derive(passphrase, salt, cost, block, parallel)
+    header = pack([_FORMAT, cost, block, parallel, salt, nonce])
     try:
-        return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, MAGIC + header)
+        secret = ChaCha20Poly1305(key).decrypt(nonce, ciphertext, MAGIC + header)
     except InvalidTag:
         # Not "from": what was tried is in that error's frames.
         raise WrongPassphraseError from None
+    return secret, Seal(salt, key, cost, block, parallel)
 
 
 def _derive(passphrase: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:

@@ -16,12 +16,12 @@ from node.errors import NodeError
 from node.sealed import (
     LONGEST_PASSPHRASE,
     MAGIC,
+    Seal,
     WrongPassphraseError,
     check_passphrase,
     is_sealed,
     open_secret,
     read_passphrase,
-    seal_secret,
 )
 from overlay.errors import ConfigError
 
@@ -31,14 +31,16 @@ WORDS = "correct horse käse"
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return seal_secret(SECRET, WORDS, os.urandom)
+    return Seal.make(WORDS, os.urandom).close(SECRET, os.urandom)
 
 
 def test_what_is_sealed_is_opened_with_the_passphrase_alone(data) -> None:
     assert is_sealed(data)
     assert not is_sealed(SECRET)
-    assert open_secret(data, WORDS) == SECRET
+    secret, seal = open_secret(data, WORDS)
+    assert secret == SECRET
     assert SECRET not in data
+    assert open_secret(seal.close(b"", os.urandom), WORDS)[0] == b""
     with pytest.raises(WrongPassphraseError) as caught:
         open_secret(data, WORDS + " ")
     assert (caught.value.code, caught.value.why) == ("wrong-passphrase", "the passphrase is wrong")
@@ -60,9 +62,19 @@ def test_the_key_derivation_gives_what_is_published() -> None:
 
 
 def test_no_two_sealings_are_alike() -> None:
-    one, two = (msgpack.unpackb(seal_secret(SECRET, WORDS, os.urandom)[14:]) for _ in range(2))
-    assert one[4] != two[4]
+    first, other = (Seal.make(WORDS, os.urandom) for _ in range(2))
+    assert first.salt != other.salt
+    one, two = (msgpack.unpackb(first.close(SECRET, os.urandom)[len(MAGIC) :]) for _ in range(2))
+    assert one[4] == two[4]
     assert one[5] != two[5]
+
+
+def test_a_changed_secret_is_sealed_alike_without_the_passphrase(data) -> None:
+    _, seal = open_secret(data, WORDS)
+    again = seal.close(b"another", os.urandom)
+    assert open_secret(again, WORDS) == (b"another", seal)
+    assert seal.key.hex() not in repr(seal)
+    assert repr(seal.key) not in repr(seal)
 
 
 @pytest.mark.parametrize("at", [4, 5, 6])
