@@ -1,7 +1,8 @@
 """A secret at rest under a passphrase.
 
-    b"muslin sealed " || msgpack [1, log2 N, r, p, salt 16, nonce 12, ciphertext]
+    b"muslin sealed " || msgpack [1, log2 N, r, p, salt 16, label, nonce 12, ciphertext]
 
+    label       what may be read without the passphrase
     key         scrypt(passphrase, salt, N, r, p), 32 bytes
     ciphertext  ChaCha20-Poly1305(key, nonce, secret), with all that stands before it authenticated
 
@@ -23,8 +24,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -90,14 +91,23 @@ class Seal:
         salt = entropy(SALT_SIZE)
         return cls(salt, _derive(passphrase, salt, COST, BLOCK, PARALLEL))
 
-    def close(self, secret: bytes, entropy: Entropy) -> bytes:
-        """What to write down of `secret`."""
-        header = [*self._header(), entropy(NONCE_SIZE)]
+    def close(self, secret: bytes, label: bytes, entropy: Entropy) -> bytes:
+        """What to write down of `secret`; `label` stays readable."""
+        header = [*self._header(), label, entropy(NONCE_SIZE)]
         sealed = ChaCha20Poly1305(self.key).encrypt(header[-1], secret, MAGIC + pack(header))
         return MAGIC + pack([*header, sealed])
 
     def _header(self) -> list[Any]:
         return [_FORMAT, self.cost, self.block, self.parallel, self.salt]
+
+
+def label_of(data: bytes) -> bytes:
+    """The label of what `is_sealed`. Nothing vouches for it before the secret is opened.
+
+    Raises:
+        ConfigError: damaged. Nothing else.
+    """
+    return _read(data).label
 
 
 def open_secret(data: bytes, passphrase: str) -> tuple[bytes, Seal]:
@@ -107,25 +117,43 @@ def open_secret(data: bytes, passphrase: str) -> tuple[bytes, Seal]:
         WrongPassphraseError: the passphrase does not open it.
         ConfigError: damaged, or it asks for more than this Muslin does. Nothing else.
     """
+    parts = _read(data)
+    seal = parts.seal
+    key = _derive(passphrase, seal.salt, seal.cost, seal.block, seal.parallel)
+    try:
+        secret = ChaCha20Poly1305(key).decrypt(parts.nonce, parts.ciphertext, parts.header)
+    except InvalidTag:
+        # Not "from": what was tried is in that error's frames.
+        raise WrongPassphraseError from None
+    return secret, replace(seal, key=key)
+
+
+class _Parts(NamedTuple):
+    seal: Seal
+    label: bytes
+    nonce: bytes
+    ciphertext: bytes
+    header: bytes
+
+
+def _read(data: bytes) -> _Parts:
     try:
         fields = Fields.unpack_untrusted(
             data.removeprefix(MAGIC), 2 * LARGEST_SECRET, "sealed secret", version=_FORMAT
         )
-        cost = fields.integer(1, 1, _MOST_COST)
-        block = fields.integer(2, 1, _MOST_BLOCK)
-        parallel = fields.integer(3, 1, _MOST_PARALLEL)
-        salt, nonce = fields.bytes(4, SALT_SIZE), fields.bytes(5, NONCE_SIZE)
-        ciphertext = fields.bytes(6, limit=2 * LARGEST_SECRET)
+        seal = Seal(
+            salt=fields.bytes(4, SALT_SIZE),
+            key=b"",
+            cost=fields.integer(1, 1, _MOST_COST),
+            block=fields.integer(2, 1, _MOST_BLOCK),
+            parallel=fields.integer(3, 1, _MOST_PARALLEL),
+        )
+        label, nonce = fields.bytes(5, limit=LARGEST_SECRET), fields.bytes(6, NONCE_SIZE)
+        ciphertext = fields.bytes(7, limit=2 * LARGEST_SECRET)
     except WireError as error:
         raise ConfigError(str(error)) from error
-    key = _derive(passphrase, salt, cost, block, parallel)
-    header = pack([_FORMAT, cost, block, parallel, salt, nonce])
-    try:
-        secret = ChaCha20Poly1305(key).decrypt(nonce, ciphertext, MAGIC + header)
-    except InvalidTag:
-        # Not "from": what was tried is in that error's frames.
-        raise WrongPassphraseError from None
-    return secret, Seal(salt, key, cost, block, parallel)
+    header = [_FORMAT, seal.cost, seal.block, seal.parallel, seal.salt, label, nonce]
+    return _Parts(seal, label, nonce, ciphertext, MAGIC + pack(header))
 
 
 def _derive(passphrase: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:

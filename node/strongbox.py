@@ -9,8 +9,11 @@ changed, only opened.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from node.errors import NodeError
-from node.sealed import Seal, is_sealed, open_secret
+from node.sealed import Seal, is_sealed, label_of, open_secret
 from node.state import StateFolder, StoredFile
 from overlay.errors import ConfigError
 from overlay.types import Entropy
@@ -41,6 +44,12 @@ class Strongbox:
         """Whether it is under a passphrase. Raises as `read`."""
         return is_sealed(self._folder.read(self._file))
 
+    @property
+    def label(self) -> bytes:
+        """What it says of its payload while it is locked. Raises as `read`."""
+        with self._named():
+            return label_of(self._folder.read(self._file))
+
     def read(self, passphrase: str | None = None) -> bytes | None:
         """The payload; None if it is sealed and no passphrase was said, now or before.
 
@@ -57,15 +66,26 @@ class Strongbox:
             return payload
         if passphrase is None:
             return None
-        try:
+        with self._named():
             secret, self._seal = open_secret(payload, passphrase)
-        except ConfigError as error:
-            path = self._folder.path / self._file.name
-            raise ConfigError(f"{path} is unusable ({error}): restore it from a backup") from error
         return secret
 
-    def write(self, payload: bytes) -> None:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            path = self._folder.path / self._file.name
+            if str(path) in str(error):
+                raise
+            raise ConfigError(f"{path} is unusable ({error}): restore it from a backup") from error
+
+    def write(self, payload: bytes, label: bytes) -> None:
         """Replace the payload, sealed as it was.
+
+        Args:
+            payload: all of it.
+            label: what may be read of it while it is locked.
 
         Raises:
             NodeError: it is locked (`authority-locked`), or the file system does not allow it.
@@ -75,13 +95,14 @@ class Strongbox:
             raise NodeError(
                 "the authority's key is locked", "run muslin authority unlock", "authority-locked"
             )
-        self._store(payload)
+        self._store(payload, label)
 
-    def protect(self, payload: bytes, passphrase: str | None) -> None:
+    def protect(self, payload: bytes, label: bytes, passphrase: str | None) -> None:
         """Write the payload under another passphrase, or under none.
 
         Args:
             payload: from `read`.
+            label: what may be read of it while it is locked.
             passphrase: the new one, from `check_passphrase`; None: the file is not sealed any more.
 
         Raises:
@@ -90,12 +111,12 @@ class Strongbox:
         before = self._seal
         self._seal = None if passphrase is None else Seal.make(passphrase, self._entropy)
         try:
-            self._store(payload)
+            self._store(payload, label)
         except NodeError:
             self._seal = before
             raise
 
-    def _store(self, payload: bytes) -> None:
+    def _store(self, payload: bytes, label: bytes) -> None:
         seal = self._seal
-        content = payload if seal is None else seal.close(payload, self._entropy)
+        content = payload if seal is None else seal.close(payload, label, self._entropy)
         self._folder.write(self._file, content)

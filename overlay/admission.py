@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import ConfigError, RefusedError
-from overlay.keys import KEY_SIZE, SigningKey, verify
+from overlay.keys import KEY_SIZE, LOCKED, UNLOCK, SigningKey, verify
 from overlay.tokens import TokenBook
 from overlay.types import NodeId, Prefix
 from overlay.validity import is_due, validity
@@ -167,6 +167,7 @@ class Registrar:
             raise RefusedError("token-used", "this token has admitted a node already")
         if wall >= minted.expires:
             raise RefusedError("token-expired", "this token has expired")
+        self._check_unlocked()
         self._check_free(request.name, joiner, gone)
         certificate = self._issue(
             joiner, request.static, request.name, wall=wall, routes=minted.routes
@@ -174,6 +175,10 @@ class Registrar:
         self._names[request.name] = joiner
         self.tokens.use(token, joiner, certificate)
         return certificate, True
+
+    def _check_unlocked(self) -> None:
+        if self._authority.is_locked:
+            raise RefusedError("authority-locked", LOCKED, UNLOCK)
 
     def _check_free(self, name: str, joiner: NodeId, gone: frozenset[str]) -> None:
         try:
@@ -205,9 +210,10 @@ class Registrar:
             old: the one that it takes the place of, and ends after, if there is one.
 
         Raises:
-            RefusedError: `bad-name`, `name-taken`.
+            RefusedError: `authority-locked`, `bad-name`, `name-taken`.
             ConfigError: not routes that a node may have. Nothing else.
         """
+        self._check_unlocked()
         self._check_free(request.name, request.node, gone)
         certificate = self._issue(
             request.node,
@@ -273,8 +279,8 @@ class Registrar:
             The certificate, and whether something changed: it must be stored before it is given.
 
         Raises:
-            RefusedError: `node-removed`, `certificate-expired`, `name-taken`, `not-due`. Nothing
-                else.
+            RefusedError: `node-removed`, `certificate-expired`, `name-taken`, `not-due`,
+                `authority-locked`. Nothing else.
         """
         holder = self._names.get(old.name, old.node)
         for code, (why, holds) in RENEWABLE.items():
@@ -285,6 +291,7 @@ class Registrar:
             return given, False
         if self._is_fresh(old, wall):
             raise RefusedError("not-due", "its certificate need not be renewed yet")
+        self._check_unlocked()
         self._renewed = {n: one for n, one in self._renewed.items() if self._is_fresh(one, wall)}
         given = self._issue(old.node, old.static, old.name, wall=wall, routes=old.routes, old=old)
         self._renewed[old.node] = given

@@ -32,7 +32,7 @@ from overlay.channel import Channel
 from overlay.config import Settings
 from overlay.effects import Effect, SendDatagram
 from overlay.errors import AuthError, RefusedError, StateError, WireError
-from overlay.keys import SigningKey, StaticKey
+from overlay.keys import UNLOCK, SigningKey, StaticKey
 from overlay.session.joiner import JoinSession
 from overlay.session.suites import offered_suites
 from overlay.types import Endpoint, Entropy
@@ -53,6 +53,7 @@ _FIXES: Final = {
     "token-expired": _ASK_AGAIN,
     "token-revoked": _ASK_AGAIN,
     "token-unknown": _ASK_AGAIN,
+    "authority-locked": UNLOCK,
     "name-taken": "choose another name with --name",
     "bad-name": "choose another name with --name",
 }

@@ -19,8 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from overlay.errors import AuthError
+from overlay.errors import AuthError, RefusedError
 from overlay.types import NodeId
+
+LOCKED: Final = "the authority's key is locked"
+UNLOCK: Final = "run muslin authority unlock on the node that holds it"
 
 KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
@@ -40,9 +43,42 @@ class SigningKey:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = NodeId(self._private.public_key().public_bytes_raw())
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether the private half is out of reach for now."""
+        return False
+
     def sign(self, context: str, message: bytes) -> bytes:
-        """A 64-byte signature over `message`, valid only in `context`."""
+        """A 64-byte signature over `message`, valid only in `context`.
+
+        Raises:
+            RefusedError: `authority-locked`, if `is_locked`. Nothing else.
+        """
         return self._private.sign(_bound(context, message))
+
+
+class LockedKey(SigningKey):
+    """An Ed25519 key whose private half is here, but under a passphrase that nobody has said yet.
+
+    It takes the place of the key until that is done, and signs nothing.
+
+    Args:
+        public: the public key, 32 bytes.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, public: bytes) -> None:
+        self.public = NodeId(public)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the private half is out of reach for now."""
+        return True
+
+    def sign(self, context: str, message: bytes) -> bytes:
+        """Nothing can be signed. Raises RefusedError: `authority-locked`."""
+        raise RefusedError("authority-locked", LOCKED, UNLOCK)
 
 
 def verify(public: bytes, context: str, message: bytes, signature: bytes) -> bool:

@@ -142,7 +142,7 @@ class Landlord:
 
     def _come_back(self) -> list[BlockIndex]:
         """Blocks that are this node's by a deed: who had one before could sign that deed again."""
-        if self._authority is None:
+        if self._authority is None or self._authority.is_locked:
             return []
         titles, removed = self._parts.catalog.titles, self._parts.catalog.removed
         back = [block for block in sorted(titles.moved_to(self._local)) if titles.moves(block)[1]]
@@ -150,7 +150,9 @@ class Landlord:
 
     def _reclaim(self) -> tuple[list[BlockIndex], list[Report]]:
         """Blocks of removed nodes that can be taken."""
-        if self._authority is None or not self._parts.catalog.removed or self.waiting_for():
+        if self._authority is None or self._authority.is_locked:
+            return [], []
+        if not self._parts.catalog.removed or self.waiting_for():
             return [], []
         used = self._used_by_others()
         taken = [block for block in self._parts.catalog.held() if block not in used]

@@ -10,6 +10,7 @@ from overlay.complaints import Complaint
 from overlay.ending import Ending
 from overlay.expiry import member_problems, own_problems
 from overlay.faults import WRONGS
+from overlay.keys import LOCKED
 from overlay.views import NodeState, NodeView, Problem
 
 if TYPE_CHECKING:  # the engine calls this module; the type alone needs it back
@@ -47,6 +48,21 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
         *_accused(engine),
+    )
+
+
+def notices_of(engine: Engine) -> tuple[Problem, ...]:
+    """What an operator should know of, though the node is well."""
+    authority = engine.parts.authority
+    if authority is None or not authority.is_locked:
+        return ()
+    return (
+        Problem(
+            "authority-locked",
+            LOCKED,
+            "nobody has said the passphrase since the daemon started",
+            "run muslin authority unlock; until then nobody joins, is removed or gets certificates",
+        ),
     )
 
 

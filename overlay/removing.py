@@ -53,7 +53,7 @@ class Remover:
 
         Raises:
             RefusedError: `not-authority`, `itself`, `already-removed`, `no-such-node`, `has-left`,
-                `node-alive`, `store-full`. Nothing else.
+                `node-alive`, `store-full`, `authority-locked`. Nothing else.
         """
         if self._parts.authority is None:
             raise RefusedError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from overlay.catalog.blocks import fewest_prefixes
 from overlay.ipam.plan import NODE_HOST, BlockPlan
-from overlay.problems import problems_of
+from overlay.problems import notices_of, problems_of
 from overlay.state import StoredPod
 from overlay.types import NodeId, Prefix
 from overlay.views import (
@@ -49,6 +49,7 @@ def take_snapshot(engine: Engine, now: float) -> Snapshot:
         own_prefixes=_own_prefixes(engine),
         ledger=parts.lanes.books.view(engine.ledger),
         problems=problems_of(engine, nodes, now),
+        notices=notices_of(engine),
         outside=parts.outside.others(),
         own_outside=parts.outside.own(),
         gossip={**parts.gossip.counters(), "routes_refused": sum(parts.outside.refusals.values())},

@@ -183,7 +183,7 @@ class LedgerView:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps the node from being well.
+    """Something that keeps the node from being well; or a notice, which does not.
 
     Attributes:
         code: stable, dashed (`no-block`).
@@ -238,6 +238,8 @@ class Snapshot:
     pod has the address."""
     ledger: LedgerView
     problems: tuple[Problem, ...] = field(default=())
+    notices: tuple[Problem, ...] = ()
+    """What an operator should know of a node that is well."""
     gossip: Mapping[str, int] = field(default_factory=dict)
     """What happened among members that should not happen often; see `Gossip.counters`."""
     items: int = 0

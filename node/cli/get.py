@@ -160,11 +160,11 @@ def _status_text(answer: Json) -> str:
         ("gossip", _nonzero(answer["gossip"]) or "calm"),
     ]
     lines = [f"{key:<13}{value}" for key, value in rows]
-    problems = objects(answer["problems"])
-    if problems:
-        keys = ("code", "what", "why", "fix")
-        rows_of_problems = [[plain(problem[key]) for key in keys] for problem in problems]
-        lines += ["", table(["problem", *keys[1:]], rows_of_problems)]
+    for heading, what in (("problem", "problems"), ("notice", "notices")):
+        if shown := objects(answer[what]):
+            keys = ("code", "what", "why", "fix")
+            rows_of_problems = [[plain(one[key]) for key in keys] for one in shown]
+            lines += ["", table([heading, *keys[1:]], rows_of_problems)]
     return "\n".join(lines)
 
 

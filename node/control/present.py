@@ -209,6 +209,7 @@ def present_status(snapshot: Snapshot, facts: DaemonFacts) -> Json:
         },
         "pods": sum(pod.local for pod in snapshot.pods),
         "problems": [_present_problem(problem) for problem in problems],
+        "notices": [_present_problem(notice) for notice in snapshot.notices],
         "ledger": present_ledger(snapshot.ledger),
         "gossip": dict(snapshot.gossip),
         "offloads": list(facts.offloads),

@@ -20,6 +20,7 @@ from node.sealed import (
     WrongPassphraseError,
     check_passphrase,
     is_sealed,
+    label_of,
     open_secret,
     read_passphrase,
 )
@@ -31,7 +32,7 @@ WORDS = "correct horse käse"
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return Seal.make(WORDS, os.urandom).close(SECRET, os.urandom)
+    return Seal.make(WORDS, os.urandom).close(SECRET, b"label", os.urandom)
 
 
 def test_what_is_sealed_is_opened_with_the_passphrase_alone(data) -> None:
@@ -40,17 +41,19 @@ def test_what_is_sealed_is_opened_with_the_passphrase_alone(data) -> None:
     secret, seal = open_secret(data, WORDS)
     assert secret == SECRET
     assert SECRET not in data
-    assert open_secret(seal.close(b"", os.urandom), WORDS)[0] == b""
+    assert open_secret(seal.close(b"", b"", os.urandom), WORDS)[0] == b""
     with pytest.raises(WrongPassphraseError) as caught:
         open_secret(data, WORDS + " ")
     assert (caught.value.code, caught.value.why) == ("wrong-passphrase", "the passphrase is wrong")
 
 
 def test_the_bytes_are_those_of_the_picture(data) -> None:
-    version, cost, block, parallel, salt, nonce, ciphertext = msgpack.unpackb(data[len(MAGIC) :])
-    assert (version, cost, block, parallel) == (1, 15, 8, 3)
+    fields = msgpack.unpackb(data[len(MAGIC) :])
+    version, cost, block, parallel, salt, label, nonce, ciphertext = fields
+    assert (version, cost, block, parallel, label) == (1, 15, 8, 3, b"label")
+    assert label_of(data) == b"label"
     key = Scrypt(salt=salt, length=32, n=2**15, r=8, p=3).derive(WORDS.encode())
-    header = MAGIC + msgpack.packb([1, 15, 8, 3, salt, nonce])
+    header = MAGIC + msgpack.packb([1, 15, 8, 3, salt, label, nonce])
     assert ChaCha20Poly1305(key).decrypt(nonce, ciphertext, header) == SECRET
 
 
@@ -64,20 +67,22 @@ def test_the_key_derivation_gives_what_is_published() -> None:
 def test_no_two_sealings_are_alike() -> None:
     first, other = (Seal.make(WORDS, os.urandom) for _ in range(2))
     assert first.salt != other.salt
-    one, two = (msgpack.unpackb(first.close(SECRET, os.urandom)[len(MAGIC) :]) for _ in range(2))
+    one, two = (
+        msgpack.unpackb(first.close(SECRET, b"label", os.urandom)[len(MAGIC) :]) for _ in range(2)
+    )
     assert one[4] == two[4]
-    assert one[5] != two[5]
+    assert one[6] != two[6]
 
 
 def test_a_changed_secret_is_sealed_alike_without_the_passphrase(data) -> None:
     _, seal = open_secret(data, WORDS)
-    again = seal.close(b"another", os.urandom)
+    again = seal.close(b"another", b"", os.urandom)
     assert open_secret(again, WORDS) == (b"another", seal)
     assert seal.key.hex() not in repr(seal)
     assert repr(seal.key) not in repr(seal)
 
 
-@pytest.mark.parametrize("at", [4, 5, 6])
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
 def test_a_changed_byte_is_noticed(data, at) -> None:
     fields = msgpack.unpackb(data[len(MAGIC) :])
     fields[at] = bytes([fields[at][0] ^ 1]) + fields[at][1:]
@@ -87,7 +92,7 @@ def test_a_changed_byte_is_noticed(data, at) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2), (1, 21), (1, 0), (2, 17), (3, 17), (4, b"short"), (5, b""), (6, bytes(200_000))],
+    [(0, 2), (1, 21), (1, 0), (2, 17), (3, 17), (4, b"short"), (6, b""), (7, bytes(200_000))],
 )
 def test_what_asks_for_too_much_or_makes_no_sense_is_refused_before_it_costs(
     data, monkeypatch, at, value

@@ -14,6 +14,7 @@ from node.strongbox import Strongbox
 from overlay.errors import ConfigError
 
 SECRET = b"k" * 32
+LABEL = b"label"
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def folder(tmp_path) -> StateFolder:
 @pytest.fixture
 def box(folder) -> Strongbox:
     made = Strongbox(folder, AUTHORITY, os.urandom)
-    made.write(SECRET)
+    made.write(SECRET, LABEL)
     return made
 
 
@@ -46,34 +47,34 @@ def test_without_a_passphrase_it_is_an_ordinary_file(box, folder) -> None:
 
 
 def test_with_one_it_is_locked_until_the_passphrase_is_said(box, folder) -> None:
-    box.protect(SECRET, "words")
+    box.protect(SECRET, LABEL, "words")
     assert SECRET not in (folder.path / "authority.key").read_bytes()
     other = anew(folder)
-    assert (other.is_sealed, other.read()) == (True, None)
+    assert (other.is_sealed, other.read(), other.label) == (True, None, LABEL)
     with pytest.raises(NodeError) as caught:
-        other.write(b"new")
+        other.write(b"new", b"2")
     assert caught.value.code == "authority-locked"
     with pytest.raises(WrongPassphraseError):
         other.read("wrong")
     assert other.read("words") == SECRET
-    other.write(b"new")
+    other.write(b"new", b"2")
     assert anew(folder).read("words") == b"new"
-    box.write(b"newer")
+    box.write(b"newer", b"3")
     assert anew(folder).read("words") == b"newer", "whoever has set it can go on writing"
 
 
 def test_the_passphrase_is_changed_and_taken_away(box, folder) -> None:
-    box.protect(SECRET, "words")
-    box.protect(SECRET, "others")
+    box.protect(SECRET, LABEL, "words")
+    box.protect(SECRET, LABEL, "others")
     with pytest.raises(WrongPassphraseError):
         anew(folder).read("words")
     assert anew(folder).read("others") == SECRET
-    box.protect(SECRET, None)
+    box.protect(SECRET, LABEL, None)
     assert anew(folder).read() == SECRET
 
 
 def test_what_cannot_be_stored_changes_nothing(box, folder, monkeypatch) -> None:
-    box.protect(SECRET, "words")
+    box.protect(SECRET, LABEL, "words")
     before = folder.read(AUTHORITY)
 
     def full(*_: object) -> None:
@@ -82,9 +83,9 @@ def test_what_cannot_be_stored_changes_nothing(box, folder, monkeypatch) -> None
     with monkeypatch.context() as patched:
         patched.setattr(StateFolder, "write", full)
         with pytest.raises(NodeError, match="no space"):
-            box.protect(SECRET, "others")
+            box.protect(SECRET, LABEL, "others")
     assert folder.read(AUTHORITY) == before
-    box.write(SECRET)
+    box.write(SECRET, LABEL)
     assert anew(folder).read("words") == SECRET
 
 

@@ -293,7 +293,11 @@ def codes_in(*functions: Callable[..., object]) -> set[str]:
 def test_a_join_is_refused_with_the_codes_that_are_written_and_no_other() -> None:
     written = [plain(row[-1]) for row in tables("Decision")[0] if row[-1]]
     raised = codes_in(
-        Steward.on_join_request, steward._not_stored, Registrar._certify, Registrar._check_free
+        Steward.on_join_request,
+        steward._not_stored,
+        Registrar._certify,
+        Registrar._check_free,
+        Registrar._check_unlocked,
     )
     assert sorted(written) == sorted(raised)
 
