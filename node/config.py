@@ -86,6 +86,9 @@ class NodeConfig:
     bench: bool = True
     """Whether members may measure the way to this node (`muslin bench`)."""
 
+    passphrase_file: str = ""
+    """File with the passphrase of the authority's key; empty: locked until somebody says it."""
+
     @property
     def certificate_lifetime(self) -> int:
         """`certificate_days` in seconds."""
@@ -177,6 +180,12 @@ SETTINGS: Final = (
         "control_group",
         values.group,
         "Group of this machine whose members may look: muslin get, status, ping. Empty: none.",
+    ),
+    Setting(
+        "passphrase_file",
+        "passphrase_file",
+        values.path,
+        "File with the passphrase of the authority's key. Empty: locked until authority unlock.",
     ),
     Setting(
         "log.level",

@@ -41,6 +41,7 @@ from node.loop import run as run_loop
 from node.pinger import Pinger
 from node.preflight import check_membership, check_overlap, has_aes
 from node.reloading import reloaded
+from node.sealed import configured_passphrase
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
 from node.surroundings import ADDRESS_INTERVAL, boot_id, largest_underlay_mtu, own_endpoints
@@ -73,7 +74,7 @@ def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig
             use, the cluster range overlaps a host route. Nothing was changed then.
     """
     with folder.locked():
-        node = load_node(folder)
+        node = load_node(folder, configured_passphrase(config.passphrase_file))
         check_membership(node)
         run_loop(lambda: Daemon(config, folder, node, reload).serve(), config.loop)
 
@@ -94,7 +95,7 @@ class Daemon:
         reload: Callable[[], NodeConfig],
     ) -> None:
         self._config = config
-        self._folder = folder
+        self.folder = folder
         self._node = node
         self._reload = reload
         self._log = EventLog()
@@ -127,7 +128,7 @@ class Daemon:
             stack.push_async_callback(self._lanes.close)
             self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
             await self._apply_kernel()
-            path, group = self._folder.socket, self._config.control_group
+            path, group = self.folder.socket, self._config.control_group
             server = await ControlServer(path, self._handlers.dispatch, group=group).start()
             stack.push_async_callback(server.close)
             tasks = (
@@ -155,7 +156,7 @@ class Daemon:
         # The port comes first: two nodes in one namespace collide there before anywhere else.
         self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
         stack.callback(self._udp.close)
-        self._journal = Journal.open(self._folder.path / STATE.name, report=self.report)
+        self._journal = Journal.open(self.folder.path / STATE.name, report=self.report)
         stack.callback(self._journal.close)
         self._writer = Writer(self._journal)
         stack.callback(self._writer.close)

@@ -157,12 +157,14 @@ def reserved(folder: StateFolder) -> Iterator[None]:
                 folder.discard()
 
 
-def store_node(folder: StateFolder, node: StoredNode, settings: str | None) -> None:
-    """Write everything into a reserved folder.
+def store_node(
+    folder: StateFolder, node: StoredNode, settings: str | None, passphrase: str | None = None
+) -> None:
+    """Write everything into a reserved folder; the authority's key under a passphrase, if given.
 
     Raises:
         NodeError: the file system does not allow it. Nothing else.
     """
     if settings is not None:
         folder.write_raw(CONFIG, settings.encode())
-    write_node(folder, node)
+    write_node(folder, node, passphrase)

@@ -72,24 +72,29 @@ class StoredNode:
         return Identity(self.keys.signing, self.keys.static, self.certificate)
 
 
-def write_node(folder: StateFolder, node: StoredNode) -> None:
-    """Store a new node in an unused folder, `state` last.
+def write_node(folder: StateFolder, node: StoredNode, passphrase: str | None = None) -> None:
+    """Store a new node in an unused folder, `state` last; its authority under a passphrase.
 
     Raises:
         NodeError: the file system does not allow it. Nothing else.
     """
     if node.authorities:
-        write_keys(folder, node.authorities)
+        write_keys(folder, node.authorities, passphrase)
     folder.write(IDENTITY, node.keys.signing.seed + node.keys.static.seed)
     membership = [node.cluster.encode(), node.psk, node.certificate.encode()]
     folder.write(CLUSTER, pack(membership))
     Journal.create(folder.path / STATE.name, node.state.entries()).close()
 
 
-def load_node(folder: StateFolder) -> StoredNode:
+def load_node(folder: StateFolder, passphrase: str | None = None) -> StoredNode:
     """Read the folder back.
 
+    Args:
+        folder: of the node.
+        passphrase: of the authority's key; without it, one that has a passphrase is locked.
+
     Raises:
+        WrongPassphraseError: it is not that passphrase.
         ConfigError: no node here, or none yet, or a file is missing, damaged or of another node,
             or others may enter the folder; names the file and what to do.
         NodeError: the folder may not be looked into. Nothing else.
@@ -109,7 +114,8 @@ def load_node(folder: StateFolder) -> StoredNode:
     if (certificate.node, certificate.static) != (keys.signing.public, keys.static.public):
         raise _mismatch(folder, IDENTITY, CLUSTER)
     state = _load_state(folder)
-    authorities = _load_authorities(folder, stored_trust(state.items, cluster), certificate.node)
+    trust = stored_trust(state.items, cluster)
+    authorities = _load_authorities(folder, trust, certificate.node, passphrase)
     node = StoredNode(keys, cluster, psk, certificate, state, authorities)
     try:
         present_identity(node.identity, node.state.certificate)
@@ -133,8 +139,10 @@ def _load_membership(folder: StateFolder) -> tuple[Cluster, bytes, Certificate]:
     return cluster, psk, certificate
 
 
-def _load_authorities(folder: StateFolder, trust: Trust, node: NodeId) -> tuple[SigningKey, ...]:
-    keys = read_keys(folder)
+def _load_authorities(
+    folder: StateFolder, trust: Trust, node: NodeId, passphrase: str | None
+) -> tuple[SigningKey, ...]:
+    keys = read_keys(folder, passphrase)
     strange = not any(trust.standing(key.public) for key in keys)
     if keys and strange and node == trust.cluster.genesis:
         raise _mismatch(folder, AUTHORITY, CLUSTER)

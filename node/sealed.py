@@ -201,6 +201,11 @@ def read_passphrase(file: str) -> str:
     return check_passphrase(text.removesuffix("\n").removesuffix("\r"))
 
 
+def configured_passphrase(file: str) -> str | None:
+    """The passphrase in the file of the settings; None where none is set. Raises as above."""
+    return read_passphrase(file) if file else None
+
+
 def _first_line(file: str) -> bytes:
     with open(file, "rb") as stream:
         mode = os.fstat(stream.fileno()).st_mode

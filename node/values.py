@@ -137,6 +137,13 @@ def seconds(value: object) -> int:
     return value
 
 
+def path(value: object) -> str:
+    """The name of a file, or nothing."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("must be the name of a file")
+    return value
+
+
 def certificate_days(value: object) -> int:
     """Whole days that certificates live."""
     if isinstance(value, str) and value.isascii() and value.isdigit():

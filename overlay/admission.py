@@ -177,7 +177,7 @@ class Registrar:
         return certificate, True
 
     def _check_unlocked(self) -> None:
-        if self._authority.is_locked:
+        if self.authority.is_locked:
             raise RefusedError("authority-locked", LOCKED, UNLOCK)
 
     def _check_free(self, name: str, joiner: NodeId, gone: frozenset[str]) -> None:

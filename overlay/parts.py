@@ -273,7 +273,7 @@ class Parts:
         return self.book
 
     def hold(self, key: SigningKey) -> None:
-        """Hold another private key of an authority."""
+        """Hold another private key of an authority, or one in place of a locked one."""
         self.signers.add(key)
         self.book = self.book or self._make_book(key)
 

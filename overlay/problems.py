@@ -53,8 +53,7 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
 
 def notices_of(engine: Engine) -> tuple[Problem, ...]:
     """What an operator should know of, though the node is well."""
-    authority = engine.parts.authority
-    if authority is None or not authority.is_locked:
+    if not engine.parts.signers.is_locked:
         return ()
     return (
         Problem(

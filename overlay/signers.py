@@ -34,6 +34,11 @@ class Signers:
         return public in self._keys
 
     @property
+    def is_locked(self) -> bool:
+        """Whether some key that is held is locked: its passphrase was not said yet."""
+        return any(key.is_locked for key in self._keys.values())
+
+    @property
     def any(self) -> SigningKey | None:
         """Some key that is held, whatever it is to the cluster; None if there is none."""
         return next(iter(self._keys.values()), None)

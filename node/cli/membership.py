@@ -56,6 +56,11 @@ Examples:
     "--advertise", metavar="ADDR:PORT", multiple=True, help="Where other nodes reach this one."
 )
 @click.option("--certificate-days", metavar="N", help="How long certificates live.  [default: 90]")
+@click.option(
+    "--passphrase-file",
+    metavar="FILE|-",
+    help="Keep the authority's key under the passphrase in this file's first line.",
+)
 @state_option()
 @pass_invocation
 def init(
@@ -67,9 +72,10 @@ def init(
     listen: str | None,
     advertise: tuple[str, ...],
     certificate_days: str | None,
+    passphrase_file: str | None,
 ) -> int:
     """Start a cluster: make its authority, this node's identity, and all address blocks."""
-    from node import founding, preflight, privileges  # noqa: PLC0415 - cryptography, netlink: 0.3 s
+    from node import founding, preflight, privileges, sealed  # noqa: PLC0415 - cryptography, netlink: 0.3 s
     from node.config import load_config  # noqa: PLC0415
     from node.kernel.netlink import Netlink  # noqa: PLC0415
     from overlay.wire.cluster import random_ula  # noqa: PLC0415
@@ -78,6 +84,7 @@ def init(
     with doing("cannot start a cluster"):
         privileges.keep_secrets()
         founding.check_unused(folder)
+        words = None if passphrase_file is None else sealed.read_passphrase(passphrase_file)
         config = load_config(folder.config, os.environ, {"certificate_days": certificate_days})
         node = founding.found_node(
             founding.node_name(name),
@@ -93,7 +100,7 @@ def init(
         with Netlink() as netlink:
             preflight.check_overlap(node.cluster, netlink.host_routes())
         with founding.reserved(folder):
-            founding.store_node(folder, node, settings)
+            founding.store_node(folder, node, settings, words)
     cluster = node.cluster
     blocks = 1 << (cluster.block_prefix - cluster.cidr.prefixlen)
     click.echo(f"founded cluster {cluster.id.hex()} with node {node.certificate.name}")

@@ -28,6 +28,9 @@ Examples:
     help="A network behind this node that pods shall reach.",
 )
 @click.option("--lanes", metavar="N", help="Processes that carry packets, or auto.")
+@click.option(
+    "--passphrase-file", metavar="FILE|-", help="Passphrase of the authority's key, if it has one."
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
 @click.option("--loop", metavar="LOOP", help="Event loop: uvloop or asyncio.")
@@ -39,13 +42,16 @@ def up(
     advertise: tuple[str, ...],
     advertise_routes: tuple[str, ...],
     lanes: str | None,
+    passphrase_file: str | None,
     log_level: str | None,
     log_format: str | None,
     loop: str | None,
 ) -> int:
     """Run the daemon until SIGTERM, SIGINT or `muslin leave`. SIGHUP reads the settings again.
 
-    Settings come from config.toml in the state folder, then MUSLIN_* variables, then flags.
+    Settings come from config.toml in the state folder, then MUSLIN_* variables, then flags. An
+    authority's key that has a passphrase is locked until it is said: with --passphrase-file, or
+    later with muslin authority unlock. Packets flow all the same.
     """
     from node import logs, preflight, privileges  # noqa: PLC0415 - the only verb that is the daemon
     from node.config import NodeConfig, load_config  # noqa: PLC0415
@@ -58,6 +64,7 @@ def up(
         "advertise": advertise,
         "advertise_routes": advertise_routes,
         "lanes": lanes,
+        "passphrase_file": passphrase_file,
         "log.level": log_level,
         "log.format": log_format,
         "loop": loop,

@@ -5,6 +5,7 @@
     get       kind                  the objects of one kind, see `node.control.present`
     token...                        see `node.control.tokens`
     cert...                         see `node.control.certificates`
+    authority...                    see `node.control.authority`
     pod.add   name, netns?, ip?     give addresses, store, announce, then attach
     pod.del   name                  detach, then give back, store, announce
     pod.get   name                  one pod, wherever it is
@@ -33,6 +34,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from node.control.authority import Authority
 from node.control.benches import Benches
 from node.control.certificates import Certificates
 from node.control.metrics import exposition
@@ -110,6 +112,7 @@ class Handlers:
             "stop": self._stop,
             **Tokens(daemon).methods,
             **Certificates(daemon).methods,
+            **Authority(daemon).methods,
         }
 
     async def dispatch(self, method: str, params: Params) -> object:

@@ -10,8 +10,10 @@ from collections.abc import Collection
 from typing import Protocol
 
 from node.control.present import DaemonFacts
+from node.state import StateFolder
 from overlay.audit import Finding
 from overlay.effects import Effect
+from overlay.keys import SigningKey
 from overlay.types import Address, NodeId, Prefix
 from overlay.views import PodView, Snapshot, TokenView
 from overlay.wire.certificate import Certificate
@@ -79,6 +81,10 @@ class EnginePort(Protocol):
         """Use a certificate that the operator has for this node."""
         ...
 
+    def hold_authority_key(self, key: SigningKey, now: float) -> list[Effect]:
+        """Sign with this private key of an authority from now on."""
+        ...
+
     def fingerprint(self) -> bytes:
         """Of the cluster's authorities, 16 bytes."""
         ...
@@ -106,6 +112,11 @@ class DaemonPort(Protocol):
     @property
     def engine(self) -> EnginePort:
         """The one engine."""
+        ...
+
+    @property
+    def folder(self) -> StateFolder:
+        """Where the node is stored."""
         ...
 
     def now(self) -> float:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from overlay.admission import RENEWABLE, Decision, Registrar, join_signed_bytes
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import RefusedError, WireError
+from overlay.keys import LockedKey
 from overlay.types import Endpoint, NodeId
 from overlay.validity import BACKDATED, RENEW_SHARE, last_part, validity
 from overlay.wire.certificate import Certificate, issue_certificate
@@ -270,6 +271,23 @@ def test_a_revoked_token_admits_nobody_nor_gives_its_certificate_again() -> None
         registrar.tokens.revoke(token.hex(), WALL)
         for number in (1, 2):
             assert code_of(ask(registrar, token, number)) == "token-revoked"
+
+
+def test_with_a_locked_key_nobody_new_is_certified_and_the_token_stays_good() -> None:
+    registrar = registrar_of()
+    used, fresh = mint(registrar).id, mint(registrar, seed=2).id
+    first = ask(registrar, used, 1)
+    registrar.authority = LockedKey(AUTHORITY.public)
+    assert code_of(ask(registrar, fresh, 2)) == "authority-locked"
+    assert code_of(ask(registrar, bytes(16), 2)) == "token-unknown", "the token's own fault first"
+    assert ask(registrar, used, 1).answer == first.answer, "that is signed already"
+    before = registrar.encode()
+    with pytest.raises(RefusedError) as caught:
+        registrar.renew(certificate_of(first), wall=WALL + CERTIFICATE_LIFETIME - 1.0)
+    assert caught.value.code == "authority-locked"
+    assert registrar.encode() == before
+    registrar.authority = AUTHORITY
+    assert certificate_of(ask(registrar, fresh, 2)).serial == certificate_of(first).serial + 1
 
 
 def test_a_token_nobody_minted_is_refused() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from overlay.errors import ConfigError
+from overlay.errors import ConfigError, RefusedError
+from overlay.keys import LockedKey, SigningKey
+from overlay.sim import World
 from overlay.tokens import TokenBook
 from overlay.types import Endpoint
 from overlay.views import TokenState
@@ -122,3 +125,51 @@ def test_nothing_is_revoked_while_nothing_can_be_stored() -> None:
     assert refused(machine.engine.revoke_token, token.id.hex(), world.now) == "not-stored"
     (view,) = machine.engine.tokens(world.now)
     assert view.state is TokenState.UNUSED
+
+
+# -- a locked key ------------------------------------------------------------------------------
+
+
+def locked_world() -> tuple[World, SigningKey]:
+    """A founder that has started again, with its key under a passphrase that nobody has said."""
+    world = settled(2)
+    machine = world["node1"]
+    world.crash("node1")
+    (key,) = machine.membership.authorities
+    keys = (LockedKey(key.public),)
+    machine.membership = replace(machine.membership, authorities=keys)
+    world.restart("node1")
+    world.run_until(world.converged, timeout=30.0)
+    return world, key
+
+
+def test_with_a_locked_key_the_node_is_well_and_joiners_are_told() -> None:
+    world, _ = locked_world()
+    machine = world["node1"]
+    shot = machine.snapshot()
+    assert shot.problems == ()
+    assert [notice.code for notice in shot.notices] == ["authority-locked"]
+    token = machine.mint_token()
+    early = world.join("node3", token)
+    world.run_until(lambda: early.failure is not None, timeout=5.0)
+    assert early.failure.code == "authority-locked"
+    assert "muslin authority unlock" in early.failure.fix
+    with pytest.raises(RefusedError) as caught:
+        machine.remove("node2", force=True)
+    assert caught.value.code == "authority-locked"
+    assert "node2" in {view.name for view in machine.snapshot().nodes}
+
+
+def test_once_it_is_unlocked_the_same_token_is_good() -> None:
+    world, key = locked_world()
+    machine = world["node1"]
+    token = machine.mint_token()
+    early = world.join("early", token)
+    world.run_until(lambda: early.failure is not None, timeout=5.0)
+    machine.perform(machine.engine.hold_authority_key(key, world.now))
+    assert machine.snapshot().notices == ()
+    world.join("node3", token)
+    world.run_until(lambda: "node3" in world.machines, timeout=5.0)
+    machine.remove("node2", force=True)
+    world.run(world.now + 10.0)
+    assert machine.snapshot().notices == ()

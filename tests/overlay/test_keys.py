@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay import keys
-from overlay.errors import AuthError
-from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, StaticKey, verify
+from overlay.errors import AuthError, RefusedError
+from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, LockedKey, SigningKey, StaticKey, verify
 from tests.support import lenient
 from tests.support.reencode import malleated
 
@@ -121,3 +121,13 @@ def test_the_same_seed_makes_the_same_keys_and_no_text_shows_it():
         assert kind(SEED).public == kind(SEED).public
         assert SEED.hex() not in repr(kind(SEED))
         assert repr(SEED)[2:-1] not in repr(kind(SEED))
+
+
+def test_a_locked_key_is_known_but_signs_nothing() -> None:
+    key = SigningKey(bytes(32))
+    locked = LockedKey(key.public)
+    assert (key.is_locked, locked.is_locked) == (False, True)
+    assert locked.public == key.public
+    with pytest.raises(RefusedError) as caught:
+        locked.sign("record", b"x")
+    assert caught.value.code == "authority-locked"

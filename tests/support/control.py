@@ -10,6 +10,7 @@ from pathlib import Path
 
 from node.control.handlers import Handlers
 from node.control.server import ControlServer
+from node.state import StateFolder
 from tests.support.daemon import FakeDaemon
 
 
@@ -17,6 +18,7 @@ from tests.support.daemon import FakeDaemon
 def served(state: Path) -> Iterator[FakeDaemon]:
     """A daemon that answers on `state`/control.sock inside the `with` block."""
     daemon = FakeDaemon()
+    daemon.folder = StateFolder(state)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -8,9 +8,11 @@ from ipaddress import ip_address, ip_network
 
 from node.control.present import DaemonFacts
 from node.errors import NodeError
+from node.state import StateFolder
 from overlay.audit import Finding
 from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
 from overlay.errors import RefusedError
+from overlay.keys import SigningKey
 from overlay.types import Address, Endpoint, NodeId, Prefix
 from overlay.views import (
     BlockView,
@@ -209,6 +211,11 @@ class FakeEngine:
         self.calls.append(("install_certificate", certificate))
         return [Persist(((b"certificate", certificate),))]
 
+    def hold_authority_key(self, key: SigningKey, now: float) -> list[Effect]:
+        self.calls.append(("hold_authority_key", key.public))
+        self.shot = replace(self.shot, notices=())
+        return [Persist(((b"held", b""),))]
+
     def fingerprint(self) -> bytes:
         return make_cluster().authority_fingerprint
 
@@ -234,6 +241,7 @@ class FakeDaemon:
 
     def __init__(self) -> None:
         self.engine = FakeEngine()
+        self.folder = StateFolder("/nowhere")
         self.handlers: object = None
         self.disk_full = False
         self.attach_error: NodeError | None = None

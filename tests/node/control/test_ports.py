@@ -11,9 +11,11 @@ from node.daemon import Daemon
 from overlay.engine import Engine
 from tests.support.daemon import FakeDaemon, FakeEngine
 
+FIELDS = {"engine", "folder"}
+
 
 def methods(protocol: type) -> list[str]:
-    return [name for name in vars(protocol) if not name.startswith("_") and name != "engine"]
+    return [name for name in vars(protocol) if not name.startswith("_") and name not in FIELDS]
 
 
 def parameters(owner: type, name: str) -> list[str]:
