@@ -35,6 +35,7 @@ def sign_here(
     *,
     lifetime: float | None = None,
     routes: tuple[Prefix, ...] | None = None,
+    passphrase: str | None = None,
 ) -> str:
     """The certificate for `request`, as a line.
 
@@ -44,14 +45,16 @@ def sign_here(
         request: what `muslin cert request` printed.
         lifetime: seconds; see `overlay.offline.Signer.sign`.
         routes: outside routes that the node may advertise; None: those it may already.
+        passphrase: of the authority's key, if it has one.
 
     Raises:
+        WrongPassphraseError: it is not that.
         ConfigError: the folder or the request is damaged.
         RefusedError: see `overlay.offline.Signer.sign`.
         NodeError: the folder is in use, or cannot be written to. Nothing else.
     """
     with folder.locked():
-        node = load_node(folder)
+        node = load_node(folder, passphrase)
         with closing(Journal.open(folder.path / STATE.name)) as journal:
             engine = _engine(node, config)
             _store(journal, engine.start(0.0))

@@ -110,9 +110,20 @@ printed on the new machine. Somebody may have sent you a request of his own."""
     multiple=True,
     help="An outside route that the node may advertise.  [default: those it may already]",
 )
+@click.option(
+    "--passphrase-file",
+    metavar="FILE",
+    help="Passphrase of the authority's key, where no daemon runs.",
+)
 @state_option()
 @pass_invocation
-def sign(invocation: Invocation, request: str, days: int | None, routes: tuple[str, ...]) -> int:
+def sign(
+    invocation: Invocation,
+    request: str,
+    days: int | None,
+    routes: tuple[str, ...],
+    passphrase_file: str | None,
+) -> int:
     """Sign REQUEST ("-": read it) where muslin init ran; print the certificate, one line.
 
     Only the machine that made the request can read it, so it may travel over anything. Works
@@ -122,7 +133,7 @@ def sign(invocation: Invocation, request: str, days: int | None, routes: tuple[s
     allowed = None if not routes else [] if routes == ("none",) else list(routes)
     with doing("cannot sign the request"):
         line = read_line(request)
-        answer = _ask_to_sign(invocation, line, lifetime, allowed)
+        answer = _ask_to_sign(invocation, line, lifetime, allowed, passphrase_file or "")
     click.echo(plain(answer["certificate"]))
     asked, pin = grouped(answer["fingerprint"]), grouped(answer["authority"])
     click.echo(f"for {answer['name']}: compare its request's fingerprint, {asked}", err=True)
@@ -131,7 +142,11 @@ def sign(invocation: Invocation, request: str, days: int | None, routes: tuple[s
 
 
 def _ask_to_sign(
-    invocation: Invocation, line: str, lifetime: float | None, routes: list[str] | None
+    invocation: Invocation,
+    line: str,
+    lifetime: float | None,
+    routes: list[str] | None,
+    passphrase_file: str,
 ) -> Json:
     """Ask the daemon; where none runs, do it here."""
     try:
@@ -144,6 +159,7 @@ def _ask_to_sign(
     from node.control.certificates import present_request  # noqa: PLC0415
     from node.control.params import parse_routes  # noqa: PLC0415
     from node.identity import load_node  # noqa: PLC0415
+    from node.sealed import configured_passphrase  # noqa: PLC0415
 
     privileges.keep_secrets()
     folder = invocation.folder
@@ -154,6 +170,7 @@ def _ask_to_sign(
         line,
         lifetime=lifetime,
         routes=None if routes is None else parse_routes(routes),
+        passphrase=configured_passphrase(passphrase_file),
     )
     return {"certificate": certificate, **present_request(line, pin)}
 

@@ -143,3 +143,50 @@ def test_a_node_gets_another_certificate_by_hand_while_it_runs_and_while_it_does
     assert member.shows("cert", "show")["serial"] == serials[-1]
     eventually(seen, within=SOON)
     eventually(lambda: reaches(founder.place("web"), member.place("db").address), within=SOON)
+
+
+# -- the authority's key under a passphrase --------------------------------------------------------
+
+
+def test_a_locked_authority_carries_packets_and_admits_nobody_until_it_is_unlocked(
+    make_yard, tmp_path
+) -> None:
+    yard = make_yard(3)
+    founder, member, late = yard.machines
+    words, wrong = (tmp_path / name for name in ("words", "wrong"))
+    for file in (words, wrong):
+        file.write_text(f"the {file.name}\n")
+        file.chmod(0o600)
+    yard.found("--passphrase-file", words)
+    founder.says("authority", "unlock", "--passphrase-file", words)
+    yard.join(member)
+    founder.says("pod", "add", "web")
+    member.says("pod", "add", "db")
+    founder.stop()
+    founder.up()
+    eventually(lambda: reaches(founder.place("web"), member.place("db").address), within=SOON)
+    done = founder.types("status")
+    assert (done.returncode, "authority-locked" in done.stdout) == (0, True)
+    token = founder.says("token").strip()
+    done = late.types("join", token, "--name", "late")
+    assert done.stderr == (
+        "muslin: cannot join: the authority's key is locked: "
+        "run muslin authority unlock on the node that holds it\n"
+    )
+    done = founder.types("authority", "unlock", "--passphrase-file", wrong)
+    assert done.stderr == (
+        "muslin: cannot unlock the authority's key: the passphrase is wrong: try again\n"
+    )
+    founder.says("authority", "unlock", "--passphrase-file", words)
+    late.says("join", token, "--name", "late")
+    assert founder.shows("status")["notices"] == []
+    founder.stop()
+    file = ("env", f"MUSLIN_PASSPHRASE_FILE={wrong}")
+    done = founder.types("up", before=file)
+    assert (done.returncode, "the passphrase is wrong" in done.stderr) == (1, True)
+    with founder.running("up", before=("env", f"MUSLIN_PASSPHRASE_FILE={words}")):
+        eventually(lambda: founder.types("status").returncode == 0, within=SOON)
+        assert founder.shows("status")["notices"] == []
+    for log in yard.logs().values():
+        assert "the words" not in log
+        assert "the wrong" not in log

@@ -159,6 +159,20 @@ def test_a_folder_in_use_by_something_else_signs_nothing(muslin, authority) -> N
     assert "is in use by process" in ran.err
 
 
+def test_a_key_under_a_passphrase_signs_when_it_is_said(muslin, authority, tmp_path) -> None:
+    words = tmp_path / "words"
+    words.write_text("words\n")
+    words.chmod(0o600)
+    there = ("--state", str(authority))
+    assert muslin("authority", "protect", "--passphrase-file", str(words), *there).code == 0
+    ran = muslin("cert", "sign", REQUEST, *there)
+    assert ran.err == (
+        "muslin: cannot sign the request: the authority's key is locked: "
+        "run muslin authority unlock on the node that holds it\n"
+    )
+    assert muslin("cert", "sign", REQUEST, "--passphrase-file", str(words), *there).code == 0
+
+
 def test_a_daemon_signs_where_one_runs(muslin, daemon) -> None:
     flags = ("--days", "7", "--route", "192.0.2.0/24")
     ran = muslin("cert", "sign", REQUEST, *flags)
