@@ -36,7 +36,9 @@ VERBS: Final = {
     "init": Verb("node.cli.membership", "init", "Start a cluster."),
     "token": Verb("node.cli.token", "token", "Print a join token; list them, revoke one."),
     "cert": Verb("node.cli.cert", "cert", "Make nodes by hand, renew and show certificates."),
-    "authority": Verb("node.cli.authority", "authority", "Protect and unlock the authority's key."),
+    "authority": Verb(
+        "node.cli.authority", "authority", "Change whom the cluster trusts; protect the keys."
+    ),
     "join": Verb("node.cli.membership", "join", "Join a cluster with a token."),
     "up": Verb("node.cli.up", "up", "Run the daemon."),
     "leave": Verb("node.cli.membership", "leave", "Hand all blocks back, tell the others, stop."),

@@ -1,4 +1,4 @@
-"""`muslin authority`: the keys that make members, on the node that holds them."""
+"""`muslin authority`: whom the cluster trusts to make members, and the keys for that."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Final
 
 import click
 
-from node.cli.context import Invocation, doing, pass_invocation, state_option
+from node.cli.columns import Column, Kind, render, since
+from node.cli.context import Invocation, doing, next_steps, pass_invocation, state_option
+from node.cli.output import FORMATS, grouped, plain
 from node.control.schema import ControlError
 from node.errors import NodeError
+
+SHOWN_DIGITS: Final = 8
+"""Of a public key in the table, and what is enough to name it."""
 
 UNLOCK_TIMEOUT: Final = 30.0
 """Seconds; the passphrase is stretched, which takes a moment, and more on a busy machine."""
@@ -25,12 +30,140 @@ passphrase_file = click.option(
     no_args_is_help=False,
     epilog="""\b
 Examples:
-  muslin authority protect
-  muslin authority unlock""",
+  muslin authority list
+  muslin authority unlock
+
+\b
+To put another authority in place of the present one, without a gap:
+  muslin authority install --new        a new key on this node; all members trust it from then on
+  muslin authority use KEY              certificates are renewed by it, in minutes
+  muslin authority list                 wait until the old one has no members left
+  muslin authority remove OLD           for ever""",
 )
 @state_option()
 def authority() -> None:
-    """Protect the authority's key with a passphrase, and unlock it."""
+    """Change whom the cluster trusts to make members; keep the keys for that safe."""
+
+
+AUTHORITIES: Final = Kind(
+    names=("authorities", "authority"),
+    name_of=lambda item: (plain(item["key"]),),
+    columns=(
+        Column("key", "key", lambda key: plain(key)[:SHOWN_DIGITS]),
+        Column("state", "state"),
+        Column("here", "here", lambda here: "yes" if here else "no"),
+        Column("members", "members", lambda members: str(len(objects_of(members)))),
+        Column("age", "since", since),
+        Column("whole key", "key", wide=True),
+        Column("fingerprint", "fingerprint", grouped, wide=True),
+        Column("certified", "members", wide=True),
+    ),
+)
+
+
+def objects_of(value: object) -> list[object]:
+    """A list inside an answer; anything else is an empty one."""
+    return value if isinstance(value, list) else []
+
+
+@authority.command(
+    "list",
+    epilog="""\b
+Examples:
+  muslin authority list -o wide
+  muslin authority list -o json
+
+\b
+The states:
+  in-use    signs new certificates
+  trusted   what it signs counts
+  removed   what it signed is worth nothing
+HERE says whether this node has the private key; MEMBERS, how many have certificates by it.""",
+)
+@click.option(
+    "-o", "--output", type=click.Choice(FORMATS), help="Something else than the usual table."
+)
+@state_option()
+@pass_invocation
+def list_authorities(invocation: Invocation, output: str | None) -> int:
+    """List the authorities of the cluster, those that were removed as well."""
+    with doing("cannot list the authorities"):
+        found = invocation.ask_list("authority.list")
+    click.echo(render(AUTHORITIES, found, output))
+    return 0
+
+
+@authority.command(
+    epilog="""\b
+Examples:
+  muslin authority install --new
+  muslin authority install 5b1f0c...     the whole public key, made on another node"""
+)
+@click.argument("public", required=False)
+@click.option("--new", is_flag=True, help="Make a new key on this node.  [default]")
+@passphrase_file
+@state_option()
+@pass_invocation
+def install(
+    invocation: Invocation, public: str | None, passphrase_file: str | None, *, new: bool
+) -> int:
+    """Have the cluster trust another authority, PUBLIC or a new one, beside the present one.
+
+    On a node that holds no trusted authority's key, the new key is made and not installed: its
+    public half is printed, to be installed where the present authority is.
+    """
+    if new and public is not None:
+        raise click.UsageError("give PUBLIC or --new, not both")
+    with doing("cannot install the authority"):
+        words = None if passphrase_file is None else _passphrase(passphrase_file, "Passphrase")
+        answer = invocation.ask(
+            "authority.install", patience=UNLOCK_TIMEOUT, key=public, passphrase=words
+        )
+    key = plain(answer["key"])
+    if answer["installed"]:
+        click.echo(f"the cluster trusts authority {key}")
+        next_steps(invocation, f"authority use {key[:SHOWN_DIGITS]}")
+    else:
+        click.echo(f"made the key of authority {key}; nobody trusts it yet")
+        click.echo(f"next, where the present one is: muslin authority install {key}", err=True)
+    return 0
+
+
+@authority.command(
+    epilog="""\b
+Example:
+  muslin authority use 5b1f0c2e"""
+)
+@click.argument("key")
+@state_option()
+@pass_invocation
+def use(invocation: Invocation, key: str) -> int:
+    """Have authority KEY sign new certificates; every member renews its own within minutes."""
+    with doing(f"cannot use authority {key}"):
+        answer = invocation.ask("authority.use", key=key)
+    click.echo(f"authority {plain(answer['key'])[:SHOWN_DIGITS]} signs certificates from now on")
+    return 0
+
+
+@authority.command(
+    epilog="""\b
+Examples:
+  muslin authority remove 91d0aa37
+  muslin authority remove 91d0aa37 --force"""
+)
+@click.argument("key")
+@click.option("--force", is_flag=True, help="Also if members have certificates by it still.")
+@state_option()
+@pass_invocation
+def remove(invocation: Invocation, key: str, *, force: bool) -> int:
+    """Trust authority KEY no more, for ever: certificates by it are worth nothing from then on.
+
+    Refused while it is in use, and while members would be cut off by it.
+    """
+    with doing(f"cannot remove authority {key}"):
+        answer = invocation.ask("authority.remove", key=key, force=force)
+    click.echo(f"authority {plain(answer['key'])[:SHOWN_DIGITS]} is trusted no more")
+    return 0
 
 
 @authority.command(

@@ -15,7 +15,7 @@ from overlay.audit import Finding
 from overlay.effects import Effect
 from overlay.keys import SigningKey
 from overlay.types import Address, NodeId, Prefix
-from overlay.views import PodView, Snapshot, TokenView
+from overlay.views import AuthorityView, PodView, Snapshot, TokenView
 from overlay.wire.certificate import Certificate
 
 
@@ -79,6 +79,22 @@ class EnginePort(Protocol):
 
     def install_certificate(self, certificate: bytes, now: float) -> list[Effect]:
         """Use a certificate that the operator has for this node."""
+        ...
+
+    def authorities(self) -> tuple[AuthorityView, ...]:
+        """Every authority there was, the first one first."""
+        ...
+
+    def install_authority(self, key: bytes, now: float) -> list[Effect]:
+        """Trust another authority."""
+        ...
+
+    def use_authority(self, key: bytes, now: float) -> list[Effect]:
+        """Have new certificates signed by it."""
+        ...
+
+    def remove_authority(self, key: bytes, now: float, *, force: bool = False) -> list[Effect]:
+        """Trust it no more, for ever."""
         ...
 
     def hold_authority_key(self, key: SigningKey, now: float) -> list[Effect]:

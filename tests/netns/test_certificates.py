@@ -6,10 +6,12 @@ node1 -- founded the cluster     node2 -- a member, or about to be     node3 -- 
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 from tests.support.machines import Machine, Yard
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import background
 from tests.support.traffic import reaches
 from tests.support.waiting import eventually
 
@@ -17,6 +19,13 @@ pytestmark = NEEDS_KERNEL
 
 SOON = 30.0
 """Seconds, for what takes one or two, on a machine that may be busy with other things."""
+
+
+RENEWED_WITHIN = 400.0
+"""Seconds in which all members renew when another authority is used; five minutes is promised."""
+
+
+OLD_AND_NEW = ["in-use", "trusted"]
 
 
 def by_hand(machine: Machine, signer: Machine, notes: Path, *flags: object) -> str:
@@ -190,3 +199,52 @@ def test_a_locked_authority_carries_packets_and_admits_nobody_until_it_is_unlock
     for log in yard.logs().values():
         assert "the words" not in log
         assert "the wrong" not in log
+
+
+# -- another authority -----------------------------------------------------------------------------
+
+
+def test_an_authority_is_replaced_by_hand_and_no_ping_is_lost(make_yard) -> None:
+    yard = make_yard(3)
+    founder, *members = yard.machines
+    yard.found()
+    for member in members:
+        yard.join(member)
+    for machine in yard.machines:
+        machine.says("pod", "add", "web")
+    for machine in yard.machines:
+        eventually(lambda machine=machine: len(machine.get("pods")) == 3, within=SOON)
+    far = members[0].place("web").address
+    eventually(lambda: reaches(members[1].place("web"), far), within=SOON)
+    before = founder.shows("authority", "list")
+    with background(members[1].place("web").netns, "ping", "-q", "-i", "0.2", far) as ping:
+        founder.says("authority", "install", "--new")
+        (new,) = (one for one in founder.shows("authority", "list") if one["state"] == "trusted")
+        assert new["here"]
+        for member in members:
+            eventually(lambda member=member: states(member) == OLD_AND_NEW, within=SOON)
+        founder.says("authority", "use", new["key"][:8])
+        early = founder.types("authority", "remove", before[0]["key"][:8])
+
+        def renewed() -> bool:
+            old, used = founder.shows("authority", "list")
+            return not old["members"] and len(used["members"]) == 3
+
+        eventually(renewed, within=RENEWED_WITHIN)
+        founder.says("authority", "remove", before[0]["key"][:8])
+        for member in members:
+            issuers = {member.shows("cert", "show")["issuer"]}
+            assert issuers == {new["fingerprint"]}
+            eventually(lambda member=member: states(member) == ["removed", "in-use"], within=SOON)
+        ping.process.send_signal(signal.SIGINT)
+        said = ping.rest(SOON)
+    assert early.returncode == 1
+    assert "would be cut off" in early.stderr
+    assert " 0% packet loss" in said, said
+    assert reaches(founder.place("web"), far)
+    for machine in yard.machines:
+        assert machine.types("status").returncode == 0
+
+
+def states(machine: Machine) -> list[str]:
+    return [one["state"] for one in machine.shows("authority", "list")]

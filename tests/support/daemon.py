@@ -15,6 +15,7 @@ from overlay.errors import RefusedError
 from overlay.keys import SigningKey
 from overlay.types import Address, Endpoint, NodeId, Prefix
 from overlay.views import (
+    AuthorityView,
     BlockView,
     LedgerView,
     NodeState,
@@ -136,6 +137,8 @@ class FakeEngine:
         self.calls: list[tuple[object, ...]] = []
         self.said: list[tuple[NodeId, Message]] = []
         self.findings: tuple[Finding, ...] = ()
+        self.authority_views: tuple[AuthorityView, ...] = ()
+        self.no_authority = False
         self.token_views: tuple[TokenView, ...] = ()
         self.answer: Effect | None = None
         """What comes of whatever is said."""
@@ -210,6 +213,25 @@ class FakeEngine:
     def install_certificate(self, certificate: bytes, now: float) -> list[Effect]:
         self.calls.append(("install_certificate", certificate))
         return [Persist(((b"certificate", certificate),))]
+
+    def authorities(self) -> tuple[AuthorityView, ...]:
+        return self.authority_views
+
+    def install_authority(self, key: bytes, now: float) -> list[Effect]:
+        self.calls.append(("install_authority", key))
+        if self.no_authority:
+            raise RefusedError("not-authority", "no key of an authority", "run it elsewhere")
+        return [Persist(((b"link", b""),))]
+
+    def use_authority(self, key: bytes, now: float) -> list[Effect]:
+        self.calls.append(("use_authority", key))
+        return [Persist(((b"link", b""),))]
+
+    def remove_authority(self, key: bytes, now: float, *, force: bool = False) -> list[Effect]:
+        self.calls.append(("remove_authority", key, force))
+        if not force:
+            raise RefusedError("members-left", "node2 would be cut off", "wait, or use --force")
+        return [Persist(((b"link", b""),))]
 
     def hold_authority_key(self, key: SigningKey, now: float) -> list[Effect]:
         self.calls.append(("hold_authority_key", key.public))

@@ -13,6 +13,7 @@ from node.identity import write_node
 from node.state import StateFolder
 from overlay.views import Problem
 from tests.node.cli.test_membership import FakeNetlink
+from tests.node.control.test_authority import VIEWS
 from tests.node.test_identity import make_node
 from tests.support.control import served
 
@@ -138,7 +139,51 @@ def test_a_status_shows_the_notice_and_is_well(muslin, state) -> None:
     assert "authority-locked" in ran.out
 
 
+# -- the list ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authorities(daemon) -> None:
+    daemon.engine.authority_views = VIEWS
+
+
+def test_the_table_shows_who_signs_and_for_whom(muslin, authorities) -> None:
+    head, *rows = muslin("authority", "list").out.splitlines()
+    assert head.split() == ["KEY", "STATE", "HERE", "MEMBERS", "AGE"]
+    assert [row.split()[:4] for row in rows] == [
+        ["a0a0a0a0", "in-use", "yes", "2"],
+        ["a1a1a1a1", "trusted", "no", "0"],
+        ["a2a2a2a2", "removed", "no", "0"],
+    ]
+    assert "a1" * 32 in muslin("authority", "list", "-o", "wide").out
+    names = muslin("authority", "list", "-o", "name").out.split()
+    assert names == [view.key.hex() for view in VIEWS]
+
+
+def test_a_rotation_is_three_verbs(muslin, daemon, authorities, state) -> None:
+    ran = muslin("authority", "install", "5b" * 32)
+    assert ran.out == f"the cluster trusts authority {'5b' * 32}\n"
+    assert ran.err == f"next: muslin --state {state} authority use 5b5b5b5b\n"
+    ran = muslin("authority", "use", "a1")
+    assert ran.out == "authority a1a1a1a1 signs certificates from now on\n"
+    ran = muslin("authority", "remove", "a1")
+    assert ran.err == (
+        "muslin: cannot remove authority a1: node2 would be cut off: wait, or use --force\n"
+    )
+    ran = muslin("authority", "remove", "a1", "--force")
+    assert ran.out == "authority a1a1a1a1 is trusted no more\n"
+
+
+def test_a_new_key_on_a_member_is_printed_to_be_installed_elsewhere(muslin, daemon, state) -> None:
+    daemon.engine.no_authority = True
+    ran = muslin("authority", "install", "--new")
+    (made,) = read_keys(StateFolder(state))
+    assert ran.out == f"made the key of authority {made.public.hex()}; nobody trusts it yet\n"
+    assert f"muslin authority install {made.public.hex()}" in ran.err
+    assert muslin("authority", "install", "5b", "--new").code == 2
+
+
 def test_every_verb_explains_itself_with_an_example(muslin) -> None:
-    for words in ((), ("unlock",), ("protect",)):
-        ran = muslin("authority", *words, "--help")
-        assert (ran.code, "Examples:" in ran.out) == (0, True)
+    for word in ("", "list", "install", "use", "remove", "unlock", "protect"):
+        ran = muslin("authority", *word.split(), "--help")
+        assert (ran.code, "Example" in ran.out) == (0, True)

@@ -15,7 +15,9 @@ from node.errors import NodeError
 from node.identity import write_node
 from node.sealed import WrongPassphraseError
 from node.state import StateFolder
-from overlay.views import Problem
+from overlay.errors import RefusedError
+from overlay.views import AuthorityView, Problem
+from overlay.wire.cluster import fingerprint_of
 from tests.node.test_identity import make_node
 from tests.support.daemon import FakeDaemon
 
@@ -73,3 +75,79 @@ def test_without_a_key_there_is_nothing_to_unlock(daemon, tmp_path) -> None:
     with pytest.raises(NodeError) as caught:
         ask(daemon, "authority.unlock", passphrase="words")
     assert caught.value.code == "not-authority"
+
+
+# -- the list ------------------------------------------------------------------------------------
+
+VIEWS = tuple(
+    AuthorityView(bytes([0xA0 + number]) * 32, standing, 1_700_000_000, held, members)
+    for number, (standing, held, members) in enumerate(
+        [("in-use", True, ("node1", "node2")), ("trusted", False, ()), ("removed", False, ())]
+    )
+)
+
+
+@pytest.fixture
+def authorities(daemon) -> FakeDaemon:
+    daemon.engine.authority_views = VIEWS
+    return daemon
+
+
+def test_authorities_are_listed_with_what_people_ask(authorities) -> None:
+    first, *_ = listed = ask(authorities, "authority.list")
+    assert [one["state"] for one in listed] == ["in-use", "trusted", "removed"]
+    assert first == {
+        "key": "a0" * 32,
+        "fingerprint": fingerprint_of(VIEWS[0].key).hex(),
+        "state": "in-use",
+        "here": True,
+        "members": ["node1", "node2"],
+        "since": "2023-11-14T22:13:20.000Z",
+    }
+
+
+def test_the_first_digits_name_an_authority(authorities) -> None:
+    ask(authorities, "authority.use", key="A1a1")
+    ask(authorities, "authority.remove", key="a1", force=True)
+    assert authorities.engine.calls == [
+        ("use_authority", VIEWS[1].key),
+        ("remove_authority", VIEWS[1].key, True),
+    ]
+    for key, code in (("a", "authority-ambiguous"), ("ff", "no-such-authority")):
+        with pytest.raises(ControlError) as caught:
+            ask(authorities, "authority.use", key=key)
+        assert caught.value.code == code
+    with pytest.raises(RefusedError):
+        ask(authorities, "authority.remove", key="a1")
+
+
+def test_a_key_from_elsewhere_is_installed_by_its_whole_public_half(authorities) -> None:
+    answer = ask(authorities, "authority.install", key="5b" * 32)
+    assert answer == {"key": "5b" * 32, "made": False, "installed": True}
+    assert authorities.engine.calls == [("install_authority", b"\x5b" * 32)]
+    with pytest.raises(ControlError):
+        ask(authorities, "authority.install", key="xyz")
+
+
+def test_a_new_key_is_stored_under_the_passphrase_before_it_is_used(authorities) -> None:
+    with pytest.raises(NodeError) as caught:
+        ask(authorities, "authority.install")
+    assert caught.value.code == "authority-locked"
+    assert authorities.engine.calls == []
+    answer = ask(authorities, "authority.install", passphrase="words")
+    kept = read_keys(authorities.folder, "words")
+    assert len(kept) == 2
+    assert answer == {"key": kept[1].public.hex(), "made": True, "installed": True}
+    assert [call[0] for call in authorities.engine.calls] == [
+        "hold_authority_key",
+        "install_authority",
+    ]
+
+
+def test_on_a_node_without_authority_a_key_is_made_and_not_installed(authorities, tmp_path) -> None:
+    authorities.folder = StateFolder(tmp_path / "member")
+    authorities.folder.create()
+    authorities.engine.no_authority = True
+    answer = ask(authorities, "authority.install")
+    (made,) = read_keys(authorities.folder)
+    assert answer == {"key": made.public.hex(), "made": True, "installed": False}
