@@ -14,6 +14,7 @@ from overlay.catalog.removals import (
     removal_key,
     sign_removal,
 )
+from overlay.catalog.trust import Trust
 from overlay.config import Limits
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.ipam.deeds import Chain, ChainReader, decode_chain_untrusted, sign_deed, verify_chain
@@ -23,6 +24,14 @@ from overlay.offline import unseal
 from overlay.session.handshake import PROLOGUE, Attempt, read_initiation_untrusted
 from overlay.session.noise import MUSLIN, Handshake
 from overlay.types import BlockIndex, Endpoint
+from overlay.wire.authority import (
+    AUTHORITIES_KEY,
+    Act,
+    Link,
+    links_untrusted,
+    list_item,
+    sign_link,
+)
 from overlay.wire.certificate import Certificate
 from overlay.wire.claims import Claim, ClaimState, claim_untrusted, prove_alive
 from overlay.wire.cluster import Cluster
@@ -221,6 +230,32 @@ def removal(data: bytes) -> None:
     assert opened is None or item == _removal()
 
 
+def authorities(data: bytes) -> None:
+    """A list of authorities; one that is believed is ours, or the beginning of it."""
+    extend = Trust.founded(CLUSTER).extend_untrusted
+    for count in (1, 2, 3):
+        item = Item(AUTHORITIES_KEY, count, data)
+        links = refusing(lambda _, item=item: links_untrusted(item), WireError)(b"")
+        if links is None:
+            continue
+        assert list_item(links) == item
+        taken = refusing(lambda _, item=item: extend(item), AuthError)(b"")
+        assert taken is None or taken.links == _links()[:count]
+
+
+@cache
+def _links() -> tuple[Link, ...]:
+    second, links = signing_key(77), []
+    for signer, act, key in (
+        (AUTHORITY, Act.INSTALL, second),
+        (AUTHORITY, Act.USE, second),
+        (second, Act.REMOVE, AUTHORITY),
+    ):
+        stands = [bytes(16)] if act is Act.REMOVE else []
+        links.append(sign_link(signer, CLUSTER, links, act, key.public, time=WALL, stands=stands))
+    return tuple(links)
+
+
 @cache
 def _removal() -> Item:
     return sign_removal(AUTHORITY, Removal(OTHER.node, 3, "node2", WALL), cluster=CLUSTER.id)
@@ -349,6 +384,9 @@ TARGETS = [
         lambda: [one.version.to_bytes(8, "big") + one.body for one in _records()],
     ),
     Target("removal", removal, lambda: [_removal().body], 400),
+    Target(
+        "authorities", authorities, lambda: [list_item(_links()[:n]).body for n in (1, 2, 3)], 900
+    ),
     Target("deeds", deeds, lambda: [_chain().encode()], 2000),
     Target("control", control, _messages),
     Target("item", item, lambda: [pack(list(ITEM)), *_claims()]),
