@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.support.labs import Lab, LabMaker
 from tests.support.modified import modified, nonces
-from tests.support.numbers import Numbers
 from tests.support.processes import run
+from tests.support.used_numbers import Numbers
 from tests.support.waiting import eventually
 
 EVERY = 2.0

@@ -22,8 +22,8 @@ from overlay.wire.header import TYPE_INITIATION, TYPE_RESPONSE
 from overlay.wire.ip import IPV4_HEADER_SIZE
 from overlay.wire.transport import UDP_HEADER_SIZE
 from tests.support.labs import Lab, LabMaker
-from tests.support.numbers import Numbers
 from tests.support.stranger import Stranger, stranger_in
+from tests.support.used_numbers import Numbers
 from tests.support.waiting import eventually
 from tests.support.wiretap import Datagram, Wiretap
 
