@@ -95,7 +95,7 @@ class NodeConfig:
         return self.certificate_days * values.DAY
 
     control_group: str = ""
-    """Group whose members may look (`muslin get`, `status`, `ping`); empty: root alone may."""
+    """Group whose members may look (`get`, `status`, `metrics`, `ping`); empty: root alone may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ SETTINGS: Final = (
         "control_group",
         "control_group",
         values.group,
-        "Group of this machine whose members may look: muslin get, status, ping. Empty: none.",
+        "Group whose members may look: muslin get, status, metrics, ping. Empty: root alone may.",
     ),
     Setting(
         "passphrase_file",

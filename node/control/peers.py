@@ -30,7 +30,9 @@ from typing import Final
 
 from node.errors import NodeError
 
-READING: Final = frozenset({"status", "get", "pod.get", "ping", "cert.show", "authority.list"})
+READING: Final = frozenset(
+    {"status", "metrics", "get", "pod.get", "ping", "cert.show", "authority.list"}
+)
 """Methods that change nothing and tell no secret."""
 
 SOCKET_OF_OWNER: Final = 0o600

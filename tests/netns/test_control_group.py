@@ -66,7 +66,7 @@ def asked(lab: Lab, place: str, method: str, *, member: bool) -> CompletedProces
     return attempt(lab[place].netns, *become, *words)
 
 
-@pytest.mark.parametrize("method", ["status", "get"])
+@pytest.mark.parametrize("method", ["status", "metrics", "get"])
 def test_a_member_of_the_group_looks(lab: Lab, method: str) -> None:
     done = asked(lab, "node1", method, member=True)
     assert "node1" in done.stdout, done.stderr
