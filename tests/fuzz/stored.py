@@ -15,11 +15,13 @@ from pathlib import Path
 
 from node.config import example, load_config
 from node.control.handlers import Handlers
+from node.control.peers import Rights
 from node.control.schema import ControlError, Request, decode_answer, encode_error, encode_result
 from node.control.server import ControlServer
 from node.errors import NodeError
 from node.lab.store import LabInfo
 from node.lanes.setup import LaneSetup
+from node.sealed import MAGIC, label_of
 from node.state import AUTHORITY, CLUSTER, FILES, IDENTITY, seal, unseal
 from node.transactions import TRANSACTION, Chain, apply, base_records, read_journal
 from overlay.admission import _decode_names
@@ -103,6 +105,17 @@ def lab_file(data: bytes) -> None:
     refusing(lambda _: LabInfo.decode(text, Path("lab")), NodeError)(b"")
 
 
+def sealed(data: bytes) -> None:
+    """A file under a passphrase, before anybody says it."""
+    for content in (data, MAGIC + data):
+        label = refusing(label_of, ConfigError)(content)
+        assert label is None or label in content
+
+
+def _sealed() -> list[bytes]:
+    return [pack([1, 15, 8, 3, bytes(16), b"label", bytes(12), bytes(48)])]
+
+
 def request(data: bytes) -> None:
     """A line for the daemon, and one from it."""
     asked = refusing(Request.decode, ControlError)(data)
@@ -117,7 +130,7 @@ def served(data: bytes) -> None:
     """A line as the daemon answers it: always with one line, and never with a defect."""
     logging.disable(logging.CRITICAL)
     try:
-        answer = _loop().run_until_complete(_server()._answer(data))
+        answer = _loop().run_until_complete(_server()._answer(data, Rights.ALL))
     finally:
         logging.disable(logging.NOTSET)
     assert answer.endswith(b"\n")
@@ -163,7 +176,7 @@ def _entries() -> list[bytes]:
 
 
 def _books() -> list[bytes]:
-    token = [bytes(16), bytes(32), 1_800_000_000, b"n" * 32, b"c"]
+    token = [bytes(16), bytes(32), 1_800_000_000, 1_700_000_000, b"", b"", True]
     return [pack([1, [token]]), pack([1, 7, [["node1", b"n" * 32]]])]
 
 
@@ -176,6 +189,13 @@ def _requests() -> list[bytes]:
         ("pod.get", {"name": "web"}),
         ("pod.del", {"name": "web"}),
         ("ipam.check", {}),
+        ("token.list", {}),
+        ("token.revoke", {"id": "00"}),
+        ("cert.show", {"node": "node2"}),
+        ("cert.sign", {"request": "muslin-request1-", "routes": ["192.0.2.0/24"]}),
+        ("cert.install", {"certificate": "00"}),
+        ("authority.use", {"key": "00"}),
+        ("authority.unlock", {"passphrase": "words"}),
         ("remove", {"name": "node2"}),
     ]
     return [Request(7, method, params).encode() for method, params in asked] + [
@@ -208,6 +228,7 @@ TARGETS = [
     ),
     Target("config", config, lambda: [example().encode(), b"lanes = 2\n[log]\nlevel = 'debug'\n"]),
     Target("lab-file", lab_file, lambda: [_lab()]),
+    Target("sealed", sealed, _sealed),
     Target("request", request, _requests),
     Target("served", served, _requests, 600),
     Target("lane", lane, _lanes),
