@@ -33,6 +33,7 @@ class Fault(StrEnum):
     GOSSIP_FLOOD = "gossip-flood"
     RECORD_FLOOD = "record-flood"
     VERSION_JUMP = "version-jump"
+    DOUBLE_DEED = "double-deed"
 
 
 WRONGS: Final[Mapping[Fault, str]] = {
@@ -53,6 +54,7 @@ WRONGS: Final[Mapping[Fault, str]] = {
     Fault.GOSSIP_FLOOD: "it said more than a member may; the rest is dropped",
     Fault.RECORD_FLOOD: "it writes new records all the time; not all of them are taken over",
     Fault.VERSION_JUMP: "it says that it has started more often than a node can start",
+    Fault.DOUBLE_DEED: "it signed a block over to two nodes; an old backup of it would, too",
 }
 """Each fault in a clause, for people."""
 

@@ -18,7 +18,7 @@ from overlay.faults import Fault
 from overlay.gossip.letter import GossipMessage
 from overlay.parts import Parts
 from overlay.steward import Steward
-from overlay.types import NodeId
+from overlay.types import BlockIndex, NodeId
 from overlay.wire.control import decode_untrusted
 from overlay.wire.messages import Message
 
@@ -34,6 +34,7 @@ class Manners:
     def __init__(self, parts: Parts, steward: Steward) -> None:
         self._parts = parts
         self._steward = steward
+        self._proven: set[tuple[BlockIndex, NodeId]] = set()  # conflicts that were noted
         self._counted: dict[NodeId, int] = {}  # bursts that did not add up, of each peer
 
     def hear(self, node: NodeId, message: GossipMessage, now: float) -> list[Effect]:
@@ -72,6 +73,7 @@ class Manners:
         """About a second has gone by: judge what was dropped, forget what is old, tell the rest."""
         parts, book = self._parts, self._parts.complaints
         self._look_at_packets(now)
+        self._look_at_titles(now)
         book.expire(now)
         parts.refusals.expire(now)
         for node in {one.node for one in book.entries} & parts.catalog.removed.keys():
@@ -100,6 +102,15 @@ class Manners:
                 evidence = "the blocks of an authentic burst do not add up"
                 parts.complaints.note(node, Fault.MALFORMED_BURST, now, evidence, more)
         self._counted = {node: bad for node, bad in self._counted.items() if node in parts.paths}
+
+    def _look_at_titles(self, now: float) -> None:
+        """Two deeds of one number are proof against their giver."""
+        parts = self._parts
+        for one in parts.catalog.titles.conflicts:
+            if (one.block, one.giver) not in self._proven and one.giver != parts.local:
+                evidence = f"{parts.plan.prefix4(one.block)} was given twice"
+                parts.complaints.note(one.giver, Fault.DOUBLE_DEED, now, evidence)
+        self._proven = {(one.block, one.giver) for one in parts.catalog.titles.conflicts}
 
     def _announce(self, now: float) -> list[Effect]:
         """Let the record follow the book, at the pace of all that can wait."""

@@ -32,6 +32,7 @@ from overlay.types import NodeId
 from overlay.views import NodeState
 from overlay.wire.claims import Claim, ClaimState
 from overlay.wire.messages import ROOT_SIZE, Claims
+from overlay.wire.packing import U32
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -297,7 +298,7 @@ class Hearsay:
         if self._is_accused:  # else somebody has not heard of the last refutation yet
             self._is_accused = False
             self.refuted += 1
-            incarnation = self._own.incarnation + 1
+            incarnation = min(self._own.incarnation + 1, U32)
             proof = self._local.prove(self._own.boot, incarnation)
             self._own = self._own._replace(incarnation=incarnation, proof=proof)
             self._put(self._local.node, now)

@@ -27,7 +27,7 @@ def node_id(number: int) -> NodeId:
 
 def proof_of(node: NodeId, boot: int, incarnation: int) -> bytes:
     """Stands for a signature: 64 bytes that belong to a node and a start of it."""
-    return blake2s(node + bytes([boot, incarnation])).digest() * 2
+    return blake2s(node + bytes([boot]) + incarnation.to_bytes(4, "big")).digest() * 2
 
 
 def is_proven(claim: Claim) -> bool:

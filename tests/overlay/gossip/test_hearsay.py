@@ -243,3 +243,23 @@ def test_a_new_start_brings_the_dead_back():
     assert A in hearsay.rings
     assert hearsay.add(A, 2, 11.0) is None
     hearsay.check_invariants(11.0)
+
+
+# -- too many, and too far -------------------------------------------------------------------------
+
+
+def test_after_one_forged_claim_no_other_proof_in_the_message_is_looked_at():
+    hearsay = make()
+    forged = claim(A, DEAD_, 1)._replace(proof=bytes(64))
+    hear(hearsay, forged, claim(C, SUSPECT_, 1), claim(B, SUSPECT_))
+    assert hearsay.forged == 1
+    assert hearsay.members.claim(C).state is ALIVE_
+    assert hearsay.members.claim(B).state is SUSPECT_, "this one needs no proof"
+    hear(hearsay, claim(C, SUSPECT_, 1))
+    assert hearsay.members.claim(C).state is SUSPECT_
+
+
+def test_a_thief_of_the_key_who_uses_up_all_incarnations_stops_nobody():
+    hearsay = make()
+    hear(hearsay, claim(SELF, SUSPECT_, 2**32 - 1))
+    assert out_of(hearsay, 9.0), "it contradicts as well as it can"
