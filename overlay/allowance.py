@@ -8,7 +8,7 @@ What is expensive stands behind this: decoding, signature checks, answers that a
 question. So a member can make this node work so much and no more, and since each has its own
 allowance, nobody else's messages wait for it.
 
-Honest members were not seen to owe more than three seconds of any of this: not while a hundred
+Honest members were not seen to owe more than one second of any of this: not while a hundred
 nodes join at once, nor when halves of a cluster meet again, nor to a node that slept for half a
 minute and hears everything in one moment.
 """
