@@ -161,7 +161,7 @@ def handshakes(
             asked = time.monotonic()
             joined = newcomer.types("join", token, "--name", newcomer.name, timeout=60.0)
             took = time.monotonic() - asked
-            lost, held = siege.drops - before, watch()
+            held, lost = watch(), siege.drops - before
             flood = finish(running)
         time.sleep(seconds / 4)
         quiet = _turns(samples, moments[0], began - 1.0, turn / 2)

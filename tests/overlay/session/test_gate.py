@@ -325,7 +325,7 @@ def test_copies_make_no_load_and_get_no_cookie():
 def test_a_flood_from_one_address_leaves_turns_at_cookies_to_others():
     _, member = besieged()
     became = offered(member, garbage(member, 5000), STRANGER, 0.0)
-    assert became == {"answered": PER_SOURCE + ANY_COOKIES, DropReason.RATE_LIMITED: 5000 - 510}
+    assert became == {"answered": PER_SOURCE + ANY_COOKIES, DropReason.RATE_LIMITED: 5000 - 210}
     assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 0.0)
 
 

@@ -114,3 +114,13 @@ def test_nobody_is_hopeless_without_a_load_or_while_a_turn_is_left():
     limit.meter.arrived(0.0)
     limit.remember(host)
     assert not limit.is_hopeless(host, 0.0, shows=True), "has the turns of a member"
+
+
+def test_who_has_failed_is_hopeless_when_only_fair_turns_are_left():
+    limit = RateLimit(0)
+    limit.meter.arrived(0.0)
+    limit._any_turns = Share(0, per_source=0, per_network=0)
+    assert not limit.is_hopeless("192.0.2.1", 0.0, shows=True)
+    limit.failed("192.0.2.1", 0.0)
+    assert limit.is_hopeless("192.0.2.1", 0.0, shows=True)
+    assert not limit.is_hopeless("192.0.2.2", 0.0, shows=True)
