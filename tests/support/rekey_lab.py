@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Load:
     sent: int
     missing: int
     twice: int
-    refused: int
-    """Datagrams that arrived and did not open: under a key that is gone, or spoilt."""
+    drops: Counter[str]
+    """What both daemons lost, by reason."""
     rekeys: int
     """Times that a node showed a younger keypair than before, as far as was looked."""
     keys: int
@@ -90,7 +91,7 @@ def under_load(
             for number, ends in enumerate(((near, far), (far, near)))
         ]
         eventually(lambda: all(one.arrived for one in both), within=20.0)
-        before = refused(lab)
+        before = drops(lab)
         if loss:
             stack.enter_context(losing(lab))
         until, seen = time.monotonic() + seconds, list[str]()
@@ -101,13 +102,13 @@ def under_load(
         for one in both:
             one.pause()
         eventually(lambda: not any(one.missing for one in both) or calm(both), within=20.0)
-        lost = refused(lab) - before
+        lost = drops(lab) - before
     used = nonces(folder)
     return Load(
         sent=sum(one.sent for one in both),
         missing=sum(one.missing for one in both),
         twice=sum(len(one.twice) for one in both),
-        refused=lost,
+        drops=lost,
         rekeys=len(seen) - 1,
         keys=len({key for key, _ in used}),
         bursts=used.total(),
@@ -122,8 +123,6 @@ def calm(both: list[Numbers]) -> bool:
     return before == [len(one.arrived) for one in both]
 
 
-def refused(lab: Lab) -> int:
-    """Bursts that arrived and could not be opened, at all nodes."""
-    return sum(
-        lab.drops(node.name)[reason] for node in lab.nodes for reason in ("bad_tag", "no_session")
-    )
+def drops(lab: Lab) -> Counter[str]:
+    """What all nodes have lost so far, by reason."""
+    return sum((lab.drops(node.name) for node in lab.nodes), Counter())

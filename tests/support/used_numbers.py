@@ -29,11 +29,13 @@ class Numbers:
     Attributes:
         sent: how many so far.
         arrived: how often each came.
+        twice: what came more than once.
     """
 
     def __init__(self, source: Place, target: Place, rate: float, port: int = PORT) -> None:
         self.sent = 0
         self.arrived: Counter[int] = Counter()
+        self.twice: set[int] = set()
         self._pause = 1.0 / rate
         self._ended = threading.Event()
         self._quiet = threading.Event()
@@ -71,11 +73,6 @@ class Numbers:
         self._threads[1].join()
 
     @property
-    def twice(self) -> list[int]:
-        """What came more than once."""
-        return [number for number, times in self.arrived.items() if times > 1]
-
-    @property
     def missing(self) -> int:
         """How many have not come."""
         return self.sent - len(self.arrived)
@@ -93,6 +90,9 @@ class Numbers:
     def _take(self) -> None:
         while not self._ended.is_set():
             try:
-                self.arrived[int.from_bytes(self._receiver.recv(1 << 16)[:8], "big")] += 1
+                number = int.from_bytes(self._receiver.recv(1 << 16)[:8], "big")
             except TimeoutError:
                 continue
+            if number in self.arrived:
+                self.twice.add(number)
+            self.arrived[number] += 1
