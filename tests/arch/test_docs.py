@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -60,3 +61,11 @@ def test_no_file_names_a_path_of_the_machine_it_was_written_on(folder: str) -> N
             text = path.read_text("utf-8", errors="replace")
             for prefix in tied:
                 assert prefix not in text, f"{path.relative_to(ROOT)} has {prefix}"
+
+
+def test_what_proves_a_promise_is_there() -> None:
+    named = re.findall(
+        r"`((?:tests|scripts|overlay|deploy)/[^` ]*)", (ROOT / "SECURITY.md").read_text()
+    )
+    assert len(named) > 50, "the promises name what proves them"
+    assert [path for path in named if not (ROOT / path).exists()] == []
