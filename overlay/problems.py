@@ -47,22 +47,26 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_certificates(engine, now),
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
-        *_accused(engine),
     )
 
 
 def notices_of(engine: Engine) -> tuple[Problem, ...]:
-    """What an operator should know of, though the node is well."""
-    if not engine.parts.signers.is_locked:
-        return ()
-    return (
-        Problem(
+    """What an operator should know of, though the node is well.
+
+    What others complain of is here and no problem: else one member that lies would have every node
+    say that it is not well.
+    """
+    return (*_locked(engine), *_accused(engine))
+
+
+def _locked(engine: Engine) -> Iterator[Problem]:
+    if engine.parts.signers.is_locked:
+        yield Problem(
             "authority-locked",
             LOCKED,
             "nobody has said the passphrase since the daemon started",
             "run muslin authority unlock; until then nobody joins, is removed or gets certificates",
-        ),
-    )
+        )
 
 
 def _own(engine: Engine) -> Iterator[Problem]:

@@ -47,7 +47,8 @@ class Scene:
             status = self.lab.ask(node, "status")
         except NodeError:
             return []
-        return [(one["code"], one["what"], one["why"]) for one in status["problems"]]
+        shown = [*status["problems"], *status["notices"]]  # what it has seen, what others say
+        return [(one["code"], one["what"], one["why"]) for one in shown]
 
     def times(self, node: str, code: str) -> int:
         """How often a node has seen the liar do this."""

@@ -23,7 +23,7 @@ def note(world: World, name: str, about: str, fault: Fault = Fault.FORGED_RECORD
 
 
 def said(world: World, name: str) -> list[str]:
-    return [one.what for one in world[name].snapshot().problems if one.code == "member-accused"]
+    return [one.what for one in world[name].snapshot().notices if one.code == "member-accused"]
 
 
 def test_what_is_noted_is_in_status_at_once_and_in_that_of_others_soon() -> None:

@@ -93,14 +93,15 @@ def test_of_many_complaints_some_are_shown_and_the_rest_is_counted() -> None:
             for fault in FAULTS:
                 world[name].engine.parts.complaints.note(node, fault, world.now)
     world.run(world.now + 3.0)
-    shown = [one for one in world["node3"].snapshot().problems if one.code == "member-accused"]
+    shown = [one for one in world["node3"].snapshot().notices if one.code == "member-accused"]
     assert shown[0].what.startswith("node1, node2 complain of ")
     assert len(shown) <= MAX_ACCUSED + 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("overlay.problems.MAX_ACCUSED", 3)
-        shown = [one for one in world["node3"].snapshot().problems if one.code == "member-accused"]
+        shown = [one for one in world["node3"].snapshot().notices if one.code == "member-accused"]
     assert len(shown) == 4
     assert shown[-1].what == "members complain of 5 more things"
+    assert world["node3"].snapshot().problems == (), "else a liar would have all say they are ill"
 
 
 def test_a_load_of_handshakes_is_a_problem_while_it_lasts_and_is_logged_at_both_ends() -> None:

@@ -104,7 +104,7 @@ class Insider:
     # -- what others say ---------------------------------------------------------------------------
 
     def codes(self, name: str) -> set[str]:
-        """Codes of what one node's status says of the liar, and of anybody's complaints."""
+        """Codes of what one node has seen the liar do, in its status."""
         return {
             problem.code
             for problem in self.world[name].snapshot().problems
@@ -117,7 +117,7 @@ class Insider:
             return False
         said = f"{by} complains of {NAME}: {code}"
         return all(
-            any(said in problem.what for problem in machine.snapshot().problems)
+            any(said in notice.what for notice in machine.snapshot().notices)
             or f"member-{code}" in self.codes(machine.name)
             for machine in self.honest()
             if machine.name != by

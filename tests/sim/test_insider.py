@@ -533,8 +533,10 @@ def test_what_a_liar_complains_of_is_shown_as_its_word_and_has_no_other_effect()
     insider = Insider()
     that_the_victim_forges(insider)
     insider.world.run(insider.now + WITHIN)
-    said = [one.what for one in insider.world[BYSTANDER].snapshot().problems]
-    assert f"{NAME} complains of {VICTIM}: forged-record" in said
+    shot = insider.world[BYSTANDER].snapshot()
+    assert f"{NAME} complains of {VICTIM}: forged-record" in [one.what for one in shot.notices]
+    codes = [one.code for one in shot.problems]
+    assert not [one for one in codes if one.startswith("member-")], "a word makes nobody unwell"
     assert insider.others_accused() == []
     assert insider.lost() == 0
 
