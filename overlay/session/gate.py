@@ -133,23 +133,23 @@ class Gate:
             source.host, now, shows=datagram[-MAC_SIZE:] != NO_MAC
         )
 
-    def check_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> None:
+    def check_response_untrusted(self, datagram: bytes, index: int, now: float) -> None:
         """Whether the sender of a response knows our public key, and it shall be looked at.
 
         Args:
-            datagram: a response to an index that we wait for.
-            source: where it seems to come from.
+            datagram: a response.
+            index: of the initiation that it answers, for which we wait.
             now: monotonic seconds.
 
         Raises:
-            AuthError: it does not, or too many were wrong in this second (RATE_LIMITED).
+            AuthError: it does not, or too many came in this second (RATE_LIMITED).
             WireError: no response has that size. Nothing else.
         """
         if len(datagram) > REVOKED_LIMIT:  # before anything is hashed: a datagram may have 64 KB
             raise WireError(f"a response of {len(datagram)} bytes, over {REVOKED_LIMIT}")
         self._checker.check_mac1(datagram)
-        if not self.limit.response(source.host, now):
-            raise AuthError("too many wrong responses", DropReason.RATE_LIMITED)
+        if not self.limit.responses.take(index, now):
+            raise AuthError("too many responses", DropReason.RATE_LIMITED)
 
     def check_initiation_untrusted(
         self, datagram: bytes, source: Endpoint, now: float

@@ -61,9 +61,12 @@ FAIR_COOKIES: Final = 600
 
 ANY_COOKIES: Final = 200
 
-WRONG_RESPONSES: Final = 400
-"""Responses a second that may be wrong though their index is one that is waited for, load or not.
-Whoever sees an initiation can send them, and each costs two X25519 operations."""
+OWN_RESPONSES: Final = 4
+"""Responses to one initiation that are looked at in a second whatever else comes. Each costs two
+X25519 operations, and whoever sees an initiation can make them, from any address."""
+
+ANY_RESPONSES: Final = 400
+"""Further ones a second, to whichever initiations: 4 % of a core."""
 
 PER_SOURCE: Final = 10
 """Turns a second of one IPv4 address or IPv6 /64."""
@@ -202,6 +205,32 @@ class Share:
         assert 0 <= taken <= self.total
 
 
+class Responses:
+    """Whether a response is looked at: to each initiation a few, then as long as any may be.
+
+    It counts by initiation, not by source, for there an address is not proved; and all of them, not
+    only wrong ones, for one that is authentic need not make a session. An honest member sends one.
+    """
+
+    __slots__ = ("_left", "_looks", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._left = ANY_RESPONSES
+        self._looks: dict[int, int] = {}  # at most those initiations that wait
+
+    def take(self, index: int, now: float) -> bool:
+        """Look at one more response to the initiation with this index, if it may be."""
+        if int(now) != self._second:
+            self._second, self._left = int(now), ANY_RESPONSES
+            self._looks.clear()
+        looks = self._looks[index] = self._looks.get(index, 0) + 1
+        if looks <= OWN_RESPONSES:
+            return True
+        self._left -= 1
+        return self._left >= 0
+
+
 def _anybody(total: int) -> Share:
     return Share(total, per_source=total, per_network=total)
 
@@ -218,6 +247,7 @@ class RateLimit:
 
     Attributes:
         meter: whether there is a load; turns are asked for only then.
+        responses: which are looked at, load or not.
     """
 
     __slots__ = (
@@ -228,8 +258,8 @@ class RateLimit:
         "_fair_turns",
         "_member_turns",
         "_members",
-        "_wrong_responses",
         "meter",
+        "responses",
     )
 
     def __init__(self, limit: int) -> None:
@@ -237,9 +267,7 @@ class RateLimit:
         self._fair_cookies, self._any_cookies = _fair(FAIR_COOKIES), _anybody(ANY_COOKIES)
         self._fair_turns, self._any_turns = _fair(FAIR_TURNS), _anybody(ANY_TURNS)
         self._member_turns = Share(MEMBER_TURNS, per_source=PER_SOURCE, per_network=MEMBER_TURNS)
-        self._wrong_responses = Share(
-            WRONG_RESPONSES, per_source=WRONG_RESPONSES // 2, per_network=WRONG_RESPONSES
-        )
+        self.responses = Responses()
         # Insertion order is age: both are put at the end anew.
         self._members: dict[str, None] = {}
         self._failed: dict[Place, float] = {}
@@ -287,14 +315,6 @@ class RateLimit:
         if self._fair_turns.has_one(host, now) and not self._has_failed(host, now):
             return False
         return not (host in self._members and self._member_turns.has_one(host, now))
-
-    def response(self, host: str, now: float) -> bool:
-        """Whether a response that seems to be from `host` is looked at."""
-        return self._wrong_responses.has_one(host, now)
-
-    def wrong_response(self, host: str, now: float) -> None:
-        """A response that was looked at proved nothing."""
-        self._wrong_responses.take(host, now)
 
     def remember(self, host: str) -> None:
         """A member has proved itself at `host`."""

@@ -270,7 +270,7 @@ class Sessions:
             case header.TYPE_INITIATION:
                 return self._on_initiation_untrusted(datagram, source, now)
             case header.TYPE_RESPONSE:
-                return self._on_response_untrusted(datagram, source, now)
+                return self._on_response_untrusted(datagram, now)
             case header.TYPE_COOKIE_REPLY:
                 return self._on_cookie_untrusted(datagram, now)
             case other:
@@ -311,14 +311,11 @@ class Sessions:
         datagram = MacMaker(received.remote_static).with_macs(response, now)
         return [SendDatagram(source, datagram, at_once=True)]
 
-    def _on_response_untrusted(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
-        peer = self._waiting(header.Header.decode_untrusted(datagram).receiver)
-        self._gate.check_response_untrusted(datagram, source, now)
-        try:
-            effects = peer.on_response_untrusted(Response.decode_untrusted(datagram), now)
-        except (AuthError, WireError):
-            self._gate.limit.wrong_response(source.host, now)
-            raise
+    def _on_response_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
+        index = header.Header.decode_untrusted(datagram).receiver
+        peer = self._waiting(index)
+        self._gate.check_response_untrusted(datagram, index, now)
+        effects = peer.on_response_untrusted(Response.decode_untrusted(datagram), now)
         if peer.endpoint is not None:  # where it was asked, which is not where this came from
             self._gate.limit.remember(peer.endpoint.host)
         return self._changed(peer, effects)

@@ -11,7 +11,7 @@ import pytest
 from overlay.session.cookie import MacChecker
 from overlay.session.copies import Copies
 from overlay.session.index import IndexTable
-from overlay.session.ratelimit import LoadMeter, RateLimit
+from overlay.session.ratelimit import LoadMeter, RateLimit, Responses
 from overlay.wire.reassembly import Reassembly
 from tests.overlay.session import test_gate, test_index, test_ratelimit, test_sessions
 from tests.overlay.wire import test_reassembly
@@ -114,8 +114,8 @@ CASES: dict[str, tuple[Patch, Callable[..., None]]] = {
         method(RateLimit, "remember", nothing),
         test_gate.test_a_member_gets_in_at_its_address_when_all_other_turns_are_taken,
     ),
-    "wrong responses": (
-        method(RateLimit, "wrong_response", nothing),
+    "responses": (
+        method(Responses, "take", yes),
         test_gate.test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end,
     ),
     "the key in front of the certificate": (

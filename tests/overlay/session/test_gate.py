@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from hashlib import blake2s
 from typing import NoReturn
@@ -17,15 +18,22 @@ from overlay.effects import RemovalShown, Report
 from overlay.errors import AuthError
 from overlay.keys import SigningKey, StaticKey
 from overlay.session.cookie import MacMaker
-from overlay.session.handshake import AnsweredError, Attempt, RevokedError
+from overlay.session.handshake import (
+    AnsweredError,
+    Attempt,
+    RevokedError,
+    read_initiation_untrusted,
+)
+from overlay.session.handshake import refuse as made_refusal
 from overlay.session.joiner import JoinSession
 from overlay.session.ratelimit import (
     ANY_COOKIES,
+    ANY_RESPONSES,
     ANY_TURNS,
     CALM,
     FAIR_TURNS,
+    OWN_RESPONSES,
     PER_SOURCE,
-    WRONG_RESPONSES,
 )
 from overlay.types import Endpoint
 from overlay.wire.certificate import issue_certificate
@@ -34,10 +42,12 @@ from overlay.wire.handshake import (
     INITIATION_LIMIT,
     Initiation,
     MemberHello,
+    RevokedPayload,
 )
 from tests.support.clusters import AUTHORITY, WALL, make_identity, signing_key, static_key
 from tests.support.session_net import (
     CLUSTER,
+    PSK,
     SECRET,
     STRANGER,
     TOKEN,
@@ -401,18 +411,57 @@ def test_a_real_flood_from_everywhere_is_looked_at_once_a_minute_and_then_a_newc
     assert shaken(member, join_session(), Endpoint("198.51.100.5", 5), 9.0)
 
 
+def wrong_responses(to: Node, response: bytes, count: int) -> list[bytes]:
+    """So many to the initiation that `response` answers, each another and none of them good."""
+    macs, bare = MacMaker(to.identity.static.public), response[:40] + bytes(len(response) - 88)
+    tails = [number.to_bytes(16, "big") + bytes(32) for number in range(count)]
+    return [macs.with_macs(bare + tail, 0.0) for tail in tails]
+
+
 def test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end():
     _, a, b = two()
     genuine = initiation(a, b)
     [response] = b.sessions.on_handshake_untrusted(genuine, a.endpoint, 0.0)
-    macs, became = MacMaker(a.identity.static.public), Counter[str]()
-    wrong = response.datagram[:40] + bytes(len(response.datagram) - 40)
-    for number in range(2 * WRONG_RESPONSES):
-        bare = wrong[:-48] + number.to_bytes(16, "big") + bytes(32)
-        became += offered(a, [macs.with_macs(bare, 0.0)], STRANGER, 0.0)
-    assert became[DropReason.BAD_HANDSHAKE] == WRONG_RESPONSES // 2
-    assert became[DropReason.RATE_LIMITED] == 2 * WRONG_RESPONSES - WRONG_RESPONSES // 2
-    assert a.sessions.on_handshake_untrusted(response.datagram, b.endpoint, 0.0)
+    wrong = wrong_responses(a, response.datagram, 2 * ANY_RESPONSES)
+    became = offered(a, wrong, STRANGER, 0.0)
+    assert became[DropReason.BAD_HANDSHAKE] == OWN_RESPONSES + ANY_RESPONSES
+    assert became[DropReason.RATE_LIMITED] == ANY_RESPONSES - OWN_RESPONSES
+    assert a.sessions.on_handshake_untrusted(response.datagram, b.endpoint, 1.0)
+
+
+def test_wrong_responses_to_one_handshake_keep_no_other_from_its_own():
+    """Whoever is asked knows the index, and may forge where its answers come from."""
+    network, a, liar = two()
+    honest = network.add(3)
+    a.knows(honest)
+    asked, other = initiation(a, liar), initiation(a, honest)
+    [response] = liar.sessions.on_handshake_untrusted(asked, a.endpoint, 0.0)
+    for host in ("192.0.2.1", "198.51.100.1", str(honest.endpoint.host)):
+        wrong = wrong_responses(a, response.datagram, ANY_RESPONSES)
+        offered(a, wrong, Endpoint(host, 1), 0.0)
+    [genuine] = honest.sessions.on_handshake_untrusted(other, a.endpoint, 0.0)
+    assert a.sessions.on_handshake_untrusted(genuine.datagram, honest.endpoint, 0.0)
+
+
+def test_a_member_that_answers_with_what_proves_nothing_is_not_read_without_end():
+    """It says that this node was removed, authentically, again and again: each is looked into."""
+    _, a, b = two()
+    received = read_initiation_untrusted(
+        Initiation.decode_untrusted(initiation(a, b)), b.identity.static
+    )
+    noise, macs = received.noise, MacMaker(a.identity.static.public)
+    refusals = []
+    for number in range(OWN_RESPONSES + ANY_RESPONSES + 1):
+        again = replace(received, noise=copy(noise))
+        payload = RevokedPayload(b"proof of nothing")
+        bare = made_refusal(again, PSK, payload, random.Random(number).randbytes)
+        refusals.append(macs.with_macs(bare, 0.0))
+    for refusal in refusals[:-1]:
+        [shown] = a.sessions.on_handshake_untrusted(refusal, b.endpoint, 0.0)
+        assert isinstance(shown, RemovalShown)
+    with pytest.raises(AuthError) as error:
+        a.sessions.on_handshake_untrusted(refusals[-1], b.endpoint, 0.0)
+    assert error.value.reason is DropReason.RATE_LIMITED
 
 
 def test_a_load_is_told_when_it_begins_and_when_it_has_ended():
