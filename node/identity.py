@@ -13,7 +13,7 @@ node's backup is named here and not as a failed handshake somewhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from node.authority_keys import read_keys, write_keys
@@ -52,7 +52,7 @@ class StoredNode:
 
     keys: NodeKeys
     cluster: Cluster
-    psk: bytes
+    psk: bytes = field(repr=False)
     """The cluster's shared secret, mixed into every handshake."""
     certificate: Certificate
     """The one it joined with; `state` may hold a later one."""

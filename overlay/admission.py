@@ -36,6 +36,10 @@ from overlay.wire.packing import MAX_TIME, Fields, pack
 JOIN_CONTEXT: Final = "join"
 """Signature context of a join request."""
 
+SERIAL_LEAP: Final = 1 << 32
+"""A serial this much greater than any that was seen is nobody's count. Who has stolen the key of an
+authority may have made it, to use up all serials there are, for good."""
+
 _FORMAT: Final = 1
 _BOOK_MAX: Final = 16 << 20
 
@@ -210,7 +214,7 @@ class Registrar:
             old: the one that it takes the place of, and ends after, if there is one.
 
         Raises:
-            RefusedError: `authority-locked`, `bad-name`, `name-taken`.
+            RefusedError: `authority-locked`, `bad-name`, `name-taken`, `strange-serial`.
             ConfigError: not routes that a node may have. Nothing else.
         """
         self._check_unlocked()
@@ -249,8 +253,15 @@ class Registrar:
         routes: tuple[Prefix, ...] = (),
         old: Certificate | None = None,
     ) -> Certificate:
-        """A new certificate; one that takes the place of `old` never ends before it."""
+        """A new certificate; one that takes the place of `old` never ends before it.
+
+        Raises:
+            RefusedError: `strange-serial`. Nothing else.
+        """
         serial, until = (old.serial, old.not_after) if old else (0, 0)
+        if serial > self._serial + SERIAL_LEAP:
+            why = f"no authority counts to its certificate's serial, {serial}"
+            raise RefusedError("strange-serial", why, "remove it: an authority's key is stolen")
         self._serial = max(self._serial, serial) + 1
         not_before, not_after = validity(wall, int(lifetime or self.lifetime))
         return issue_certificate(
@@ -280,7 +291,7 @@ class Registrar:
 
         Raises:
             RefusedError: `node-removed`, `certificate-expired`, `name-taken`, `not-due`,
-                `authority-locked`. Nothing else.
+                `authority-locked`, `strange-serial`. Nothing else.
         """
         holder = self._names.get(old.name, old.node)
         for code, (why, holds) in RENEWABLE.items():
@@ -318,7 +329,8 @@ class Registrar:
         """Other authorities have made these: names are taken, serials go on behind theirs."""
         for one in certificates:
             self._names.setdefault(one.name, one.node)
-            self._serial = max(self._serial, one.serial)
+            if one.serial <= self._serial + SERIAL_LEAP:
+                self._serial = max(self._serial, one.serial)
 
     def reserve(self, name: str, node: NodeId) -> None:
         """`name` is taken by `node`: a certificate that was made elsewhere, such as the first."""

@@ -16,7 +16,7 @@ from overlay.catalog.removals import removal_content, removal_key
 from overlay.catalog.trust import Standing
 from overlay.effects import Effect, Report
 from overlay.errors import RefusedError
-from overlay.keys import KEY_SIZE
+from overlay.keys import KEY_SIZE, is_weak
 from overlay.steward import Steward
 from overlay.types import NodeId
 from overlay.views import AuthorityView
@@ -74,7 +74,7 @@ class Authorities:
             RefusedError: `bad-key`, `known-authority`, `authority-removed`, or a code of `_change`.
                 Nothing else.
         """
-        if len(key) != KEY_SIZE or self._is_node(key):
+        if len(key) != KEY_SIZE or is_weak(key) or self._is_node(key):
             why = "that is not the public key of an authority"
             raise RefusedError("bad-key", why, "give the key that it was shown with, in full")
         standing = self._parts.catalog.judge.trust.standing(key)

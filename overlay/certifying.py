@@ -63,6 +63,8 @@ class Certifier:
         try:
             if record is None:
                 raise RefusedError("no-record", "this node has not heard of its record yet")
+            if record.left:
+                raise RefusedError("node-left", "this node has left the cluster")
             other = self._parts.catalog.by_name(record.name)
             if other is not None and other.node != node and not other.left:
                 # Another authority may have certified it, of which our own list says nothing.

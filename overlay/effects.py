@@ -70,7 +70,7 @@ class Persist:
             (see `overlay.state`).
     """
 
-    changes: tuple[tuple[bytes, bytes | None], ...]
+    changes: tuple[tuple[bytes, bytes | None], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

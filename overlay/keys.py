@@ -9,6 +9,8 @@ of object can never pass for another.
 
 References:
     RFC 8032 (Ed25519), RFC 7748 (X25519).
+    Chalkias, Garillot, Nikolaenko, "Taming the many EdDSAs" (2020), section 3: under a public key
+    of low order one signature holds for many messages. RFC 8032 leaves the check to who verifies.
 """
 
 from __future__ import annotations
@@ -27,6 +29,30 @@ UNLOCK: Final = "run muslin authority unlock on the node that holds it"
 
 KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
+
+
+_WEAK: Final = frozenset(
+    (int.from_bytes(bytes.fromhex(low), "little") | sign << 255).to_bytes(KEY_SIZE, "little")
+    for sign in (0, 1)
+    for low in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+"""All encodings of the points of low order, whether canonical or not."""
+
+
+def is_weak(public: bytes) -> bool:
+    """Whether an Ed25519 public key is a point of low order.
+
+    Nobody has the private half of one, and everybody can make signatures that hold under it.
+    """
+    return public in _WEAK
 
 
 class SigningKey:
@@ -82,7 +108,12 @@ class LockedKey(SigningKey):
 
 
 def verify(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` is `public`'s over `message` in `context`. Never raises on bad input."""
+    """Whether `signature` is `public`'s over `message` in `context`. Never raises on bad input.
+
+    No signature holds under a key that `is_weak`.
+    """
+    if is_weak(public):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _bound(context, message))
     except (InvalidSignature, ValueError):

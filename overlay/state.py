@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
 from overlay.errors import WireError
@@ -101,7 +101,7 @@ class NodeState:
     boot: int = 0
     pods: tuple[StoredPod, ...] = ()
     items: tuple[Item, ...] = ()
-    tokens: bytes = b""
+    tokens: bytes = field(default=b"", repr=False)
     names: bytes = b""
     blocks_in_use: tuple[BlockIndex, ...] = ()
     left: bool = False

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 from node import authority_keys
 from node.control.params import Params, flag, text
@@ -24,6 +24,7 @@ from node.control.ports import DaemonPort
 from node.control.present import Json, moment
 from node.control.schema import ControlError
 from node.errors import NodeError
+from overlay.catalog.trust import Standing
 from overlay.effects import Report
 from overlay.errors import RefusedError
 from overlay.keys import KEY_SIZE, SigningKey
@@ -43,6 +44,8 @@ class Authority:
 
     def __init__(self, daemon: DaemonPort) -> None:
         self._daemon = daemon
+        # Who changes the file reads it first: one at a time, or one writes over what another wrote.
+        self._changing = asyncio.Lock()
         self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "authority.list": self._list,
             "authority.install": self._install,
@@ -61,7 +64,10 @@ class Authority:
             key = _public(given)
             await daemon.stored(daemon.engine.install_authority(key, daemon.now()))
             return {"key": key.hex(), "made": False, "installed": True}
-        made = await asyncio.to_thread(self._make, text(params, "passphrase", "") or None)
+        gone = {one.key for one in daemon.engine.authorities() if one.standing == Standing.REMOVED}
+        async with self._changing:
+            words = text(params, "passphrase", "") or None
+            made = await asyncio.to_thread(self._make, gone, words)
         await daemon.stored(daemon.engine.hold_authority_key(made, daemon.now()))
         installed = True
         try:
@@ -72,14 +78,16 @@ class Authority:
             installed = False  # an authority elsewhere has to
         return {"key": made.public.hex(), "made": True, "installed": installed}
 
-    def _make(self, passphrase: str | None) -> SigningKey:
+    def _make(self, gone: Container[bytes], passphrase: str | None) -> SigningKey:
+        """Store one key more, in place of those that are `gone`: they never sign again."""
         folder = self._daemon.folder
         keys = authority_keys.read_keys(folder, passphrase)
         if any(key.is_locked for key in keys):
             why, fix = "the keys here have a passphrase", "say it with --passphrase-file"
             raise NodeError(why, fix, "authority-locked")
         made = SigningKey(os.urandom(KEY_SIZE))
-        authority_keys.write_keys(folder, [*keys, made], passphrase)
+        kept = [key for key in keys if key.public not in gone]
+        authority_keys.write_keys(folder, [*kept, made], passphrase)
         return made
 
     async def _use(self, params: Params) -> object:
@@ -118,7 +126,8 @@ class Authority:
 
     async def _protect(self, params: Params) -> object:
         old, new = (text(params, key, "") or None for key in ("old", "new"))
-        await asyncio.to_thread(authority_keys.protect, self._daemon.folder, old, new)
+        async with self._changing:
+            await asyncio.to_thread(authority_keys.protect, self._daemon.folder, old, new)
         return {"protected": new is not None}
 
 

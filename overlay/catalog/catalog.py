@@ -332,10 +332,11 @@ class Catalog:
     def by_name(self, name: str) -> NodeRecord | None:
         """The node with this name.
 
-        A name may be certified again after its node has left: the newest certificate decides.
+        A name may be certified again after its node has left: the newest certificate decides. Two
+        authorities may have given it at once, with one serial: then the ids do, for everybody.
         """
         named = (record for record in self.nodes.values() if record.name == name)
-        return max(named, key=lambda record: record.certificate.serial, default=None)
+        return max(named, key=lambda one: (one.certificate.serial, one.node), default=None)
 
     def routes(self) -> tuple[Route, ...]:
         """Which node each block in use is routed to, both families, in order of blocks."""

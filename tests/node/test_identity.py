@@ -13,6 +13,7 @@ from node.founding import found_node
 from node.identity import load_node, write_node
 from node.journal import Journal, SystemCalls
 from node.state import AUTHORITY, CLUSTER, IDENTITY, STATE, StateFolder
+from overlay.effects import Persist
 from overlay.errors import ConfigError
 from overlay.state import NodeState
 
@@ -46,6 +47,17 @@ def test_a_node_is_read_back_as_it_was_written(folder) -> None:
     assert loaded.certificate == node.certificate
     assert loaded.state == node.state
     assert [key.seed for key in loaded.authorities] == [key.seed for key in node.authorities]
+
+
+def test_no_text_shows_a_secret() -> None:
+    node, secret = make_node(), b"the secret of a token"
+    state = replace(node.state, tokens=secret)
+    stored = Persist(tuple(state.entries().items()))
+    shown = repr(replace(node, state=state)) + repr(stored)
+    keys = [node.keys.signing, node.keys.static, *node.authorities]
+    for one in (node.psk, secret, *(key.seed for key in keys)):
+        assert repr(one)[2:-1] not in shown
+        assert one.hex() not in shown
 
 
 def test_without_the_authoritys_key_there_is_none(tmp_path) -> None:

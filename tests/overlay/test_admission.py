@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from overlay.admission import RENEWABLE, Decision, Registrar, join_signed_bytes
+from overlay import keys
+from overlay.admission import RENEWABLE, SERIAL_LEAP, Decision, Registrar, join_signed_bytes
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import RefusedError, WireError
 from overlay.keys import LockedKey
@@ -198,12 +199,64 @@ def test_serials_grow_above_those_of_other_authorities() -> None:
     assert certificate_of(ask(registrar, mint(registrar).id, 3)).serial == 5002
 
 
+def poisoned(number: int, serial: int) -> Certificate:
+    """What somebody makes with the stolen key of another authority."""
+    fields = (OLD.cluster, serial, OLD.not_before, OLD.not_after)
+    names = ("cluster", "serial", "not_before", "not_after")
+    return issue_certificate(
+        signing_key(5),
+        node=signing_key(number).public,
+        static=static_key(number).public,
+        name=f"node{number}",
+        **dict(zip(names, fields, strict=True)),
+    )
+
+
+@pytest.mark.parametrize("serial", [SERIAL_LEAP + 2, (1 << 64) - 2, (1 << 64) - 1])
+def test_a_stolen_key_does_not_use_up_the_serials(serial: int) -> None:
+    registrar = registrar_of()
+    registrar.heed([poisoned(6, serial)])
+    assert renewal_code(registrar, poisoned(6, serial)) == "strange-serial"
+    assert certificate_of(ask(registrar, mint(registrar).id, 3)).serial == 2
+
+
+def test_the_greatest_serial_that_somebody_may_have_counted_to_is_gone_on_behind() -> None:
+    registrar = registrar_of()
+    registrar.heed([poisoned(6, SERIAL_LEAP + 1)])
+    assert certificate_of(ask(registrar, mint(registrar).id, 3)).serial == SERIAL_LEAP + 2
+
+
 def test_one_of_another_authority_is_renewed_at_once() -> None:
     new, changed = registrar_of().renew(replace(OLD, issuer=bytes(32)), wall=WALL + 1.0)
     assert (new.issuer, changed) == (AUTHORITY.public, True)
 
 
 # -- granting ----------------------------------------------------------------------------------
+
+
+WEAK, ANYTHING = NodeId(b"\x01" + bytes(31)), b"\x01" + bytes(63)
+"""An identity of low order, and a signature that holds under it for every message."""
+
+
+def ask_as_nobody(registrar: Registrar) -> Decision:
+    static = static_key(1).public
+    return registrar.on_join_request(
+        JoinRequest(request=77, name="nobody", static=static, signature=ANYTHING),
+        token=mint(registrar).id,
+        joiner=WEAK,
+        items=ITEMS,
+        gone=frozenset(),
+        wall=WALL,
+    )
+
+
+def test_an_identity_that_everybody_could_sign_for_is_not_certified() -> None:
+    assert code_of(ask_as_nobody(registrar_of())) == "bad-signature"
+
+
+def test_without_the_look_at_its_order_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "is_weak", lambda _: False)
+    assert certificate_of(ask_as_nobody(registrar_of())).node == WEAK
 
 
 def test_a_request_with_a_fresh_token_is_granted() -> None:

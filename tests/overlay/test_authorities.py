@@ -75,7 +75,7 @@ def test_only_where_a_trusted_key_is_held_is_the_list_changed() -> None:
     assert standings(world, "node2") == ["in-use", "trusted", "trusted"]
 
 
-@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33)])
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), bytes(32), b"\x01" + bytes(31)])
 def test_what_is_no_key_is_not_installed(key: bytes) -> None:
     assert refused(settled(1), "install", key).code == "bad-key"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -199,6 +200,14 @@ def test_who_asks_is_certified_as_its_record_shows_it() -> None:
     new = Certificate.decode_untrusted(answer.certificate)
     assert (new.node, new.static, new.name) == (old.node, old.static, old.name)
     assert ask(world, "short") == answer, "asked again, it is the same"
+
+
+def test_who_has_left_is_not_certified_again() -> None:
+    """Its session may last, and its machine may run something else than this."""
+    world = due(world_of())
+    nodes, node = world["node1"].engine.parts.catalog.nodes, node_id(world, "short")
+    nodes[node] = replace(nodes[node], left=True)
+    assert refused(world, "short") == "node-left"
 
 
 def test_who_is_not_answered_with_a_certificate() -> None:

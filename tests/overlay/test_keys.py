@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from overlay import keys
 from overlay.errors import AuthError, RefusedError
-from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, LockedKey, SigningKey, StaticKey, verify
+from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, LockedKey, SigningKey, StaticKey, is_weak, verify
 from tests.support import lenient
 from tests.support.reencode import malleated
 
@@ -102,6 +102,51 @@ def test_text_cannot_move_between_context_and_message():
 def test_verify_answers_no_to_things_that_are_no_keys(public, signature):
     assert not verify(public, "deed", b"", signature)
     assert not verify(SigningKey(SEED).public, "deed", b"", signature[:63])
+
+
+IDENTITY_POINT = b"\x01" + bytes(31)
+
+
+@pytest.mark.parametrize("public", sorted(keys._WEAK))
+def test_nothing_is_signed_by_a_key_of_low_order(public, monkeypatch):
+    """Cofactors 1, 2, 4 and 8: of eight messages one at least finds a signature without a key."""
+    monkeypatch.setattr(keys, "is_weak", lambda _: False)
+    forged = [
+        message
+        for message in (bytes([number]) for number in range(64))
+        if verify(public, "record", message, IDENTITY_POINT + bytes(32))
+    ]
+    monkeypatch.undo()
+    assert forged
+    assert is_weak(public)
+    assert not any(
+        verify(public, "record", message, IDENTITY_POINT + bytes(32)) for message in forged
+    )
+
+
+def test_the_points_of_low_order_are_those_whose_eightfold_is_nothing():
+    """Computed from the curve (RFC 8032, section 5.1), not from a list."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, -1, p) % p
+
+    def xs(y: int) -> list[int]:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        root = pow(square, (p + 3) // 8, p)
+        if root * root % p != square:
+            root = root * pow(2, (p - 1) // 4, p) % p
+        return [root, -root % p] if root * root % p == square else []
+
+    def twice(x: int, y: int) -> tuple[int, int]:
+        t = d * x * x * y * y % p
+        return 2 * x * y * pow(1 + t, -1, p) % p, (y * y + x * x) * pow(1 - t, -1, p) % p
+
+    weak = [int.from_bytes(public, "little") % 2**255 for public in keys._WEAK]
+    for y in weak:
+        points = [(x, y % p) for x in xs(y % p)]
+        assert points, "not on the curve"
+        for point in points:
+            assert twice(*twice(*twice(*point))) == (0, 1)
+    assert len({(x, y % p) for y in weak for x in xs(y % p)}) == 8, "all of them"
 
 
 def test_both_ends_of_an_exchange_get_the_same_secret():

@@ -144,6 +144,34 @@ def test_a_new_key_is_stored_under_the_passphrase_before_it_is_used(authorities)
     ]
 
 
+def test_keys_that_are_made_and_protected_at_once_are_all_kept(authorities) -> None:
+    async def at_once() -> list[object]:
+        methods = Authority(authorities).methods
+        return await asyncio.gather(
+            methods["authority.install"]({"passphrase": "words"}),
+            methods["authority.protect"]({"old": "words", "new": "words"}),
+            methods["authority.install"]({"passphrase": "words"}),
+        )
+
+    before = len(read_keys(authorities.folder, "words"))
+    made = {answer["key"] for answer in asyncio.run(at_once()) if "key" in answer}
+    kept = read_keys(authorities.folder, "words")
+    assert made <= {key.public.hex() for key in kept}
+    assert len(kept) == before + 2
+
+
+def test_the_key_of_a_removed_authority_makes_room(authorities) -> None:
+    ask(authorities, "authority.install", passphrase="words")
+    old, new = read_keys(authorities.folder, "words")
+    gone = AuthorityView(old.public, "removed", 1_700_000_000, held=True, members=())
+    authorities.engine.authority_views = (*VIEWS, gone)
+    ask(authorities, "authority.install", passphrase="words")
+    kept = [key.public for key in read_keys(authorities.folder, "words")]
+    assert kept[0] == new.public
+    assert old.public not in kept
+    assert len(kept) == 2
+
+
 def test_on_a_node_without_authority_a_key_is_made_and_not_installed(authorities, tmp_path) -> None:
     authorities.folder = StateFolder(tmp_path / "member")
     authorities.folder.create()

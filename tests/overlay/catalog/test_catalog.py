@@ -342,6 +342,14 @@ def test_a_name_means_the_node_that_has_it_now():
     assert catalog.by_name("nobody") is None
 
 
+def test_a_name_that_was_given_twice_at_once_means_the_same_node_to_everybody():
+    twins = [identity("bob", key=key, serial=7) for key in ("one", "two")]
+    records = [sign_record(twin, version=1) for twin in twins]
+    (first, _), (second, _) = make(records), make(records[::-1])
+    assert first.by_name("bob") == second.by_name("bob")
+    assert first.by_name("bob").node == max(twin.node for twin in twins)
+
+
 def test_the_giver_is_the_living_node_with_most_free_blocks():
     catalog, _ = make(
         [
