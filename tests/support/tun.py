@@ -27,10 +27,12 @@ def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
     def inside() -> T:
         tun = Tun("tun0", offload=offload)
         try:
+            # Up first: an IPv6 address of a link that comes up is of use a little later, and what
+            # arrives before that is lost.
             ip(
+                "link set tun0 mtu 1500 up",
                 f"addr add {NEAR[4]}/24 dev tun0",
                 f"addr add {NEAR[6]}/64 dev tun0 nodad",
-                "link set tun0 mtu 1500 up",
             )
             return work(tun)
         finally:

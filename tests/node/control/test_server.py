@@ -272,9 +272,11 @@ def test_a_group_that_does_not_exist_is_named(tmp_path) -> None:
     assert not (tmp_path / "c.sock").exists()
 
 
-def test_the_socket_is_only_for_its_owner_and_replaces_a_stale_one(serving, tmp_path) -> None:
+def test_the_socket_is_only_for_its_owner_and_replaces_a_stale_one(
+    serving, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as stale:
-        os.chdir(tmp_path)
         stale.bind("control.sock")
 
     async def main(_: ControlServer, path: str) -> None:
