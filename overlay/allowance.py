@@ -127,6 +127,14 @@ class Allowances:
             return kind
         return None if self._debts.spend((node, kind), cost, now) else kind
 
+    def repay(self, node: NodeId, size: int) -> None:
+        """`node` brought a record of so many bytes that was good and new: that is no flood.
+
+        So a node to which all is new may hear it from one member, at once. There is only so much
+        that is new: of each owner a few records a second.
+        """
+        self._debts.repay((node, Kind.ITEMS), size / RATES[Kind.ITEMS].size)
+
     def charge(self, node: NodeId, rate: float, now: float) -> None:
         """`node` made this node check an item for nothing; it may do so `rate` times a second."""
         self._lies.spend(node, 1 / rate, now)

@@ -46,6 +46,16 @@ class Debts(Generic[Key]):
         self._owed_until[key] = max(self._owed_until.get(key, now), now) + cost
         return True
 
+    def repay(self, key: Key, cost: float) -> None:
+        """What was owed for `cost` turned out to be worth it; nobody gets ahead by that.
+
+        >>> debts = Debts[str](ahead=1.0)
+        >>> debts.spend("a", 3.0, 10.0), debts.repay("a", 2.5), debts.spend("a", 1.0, 10.0)
+        (True, None, True)
+        """
+        if key in self._owed_until:  # what is owed until a moment that has passed is nothing
+            self._owed_until[key] -= cost
+
     def is_spent(self, key: Key, now: float) -> bool:
         """Whether nothing more can be spent at `now`."""
         return self._owed_until.get(key, now) - now >= self._ahead

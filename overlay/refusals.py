@@ -77,12 +77,16 @@ class Refusals:
             return True
         if not self._records.spend(owner, 1 / RECORDS, now):
             return self._refuse_flood(owner, teller, now)
+        self.allowances.repay(teller, len(item.body))
+        self._look_at_jump(owner, item, catalog, now)
+        return True
+
+    def _look_at_jump(self, owner: NodeId, item: Item, catalog: Catalog, now: float) -> None:
         before = catalog.nodes.get(owner)
         boot = item.version >> _BOOT_SHIFT
         if before is not None and boot - before.boot > JUMP and item.version != TOMBSTONE:
             evidence = f"from start {before.boot} to {boot}"
             self._complaints.note(owner, Fault.VERSION_JUMP, now, evidence)
-        return True
 
     def _refuse_flood(self, owner: NodeId, teller: NodeId, now: float) -> bool:
         self.allowances.charge(teller, VAIN, now)

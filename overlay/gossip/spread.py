@@ -72,10 +72,13 @@ MOST_DENIED: Final = 8
 """Nodes turned away that one who compared makes room for: as many as a node has neighbours."""
 
 ANSWERS: Final = 1_000_000.0
-"""Bytes of items per second that one node gets for its wants."""
+"""Bytes of items per second that one node gets for its wants; of a large store, more."""
 
 ANSWERS_AHEAD: Final = 20.0
 """Seconds of that at once: who comes back wants all there is."""
+
+FULL_ANSWERS: Final = 2
+"""All there is, so often at once, is what one node gets at least, however much it is."""
 
 
 ItemMessage = Buckets | Ids | Have | Want | Delta
@@ -233,7 +236,8 @@ class Spread:
             return []
         deltas = deltas_of(wanted_items(self.store, message.ids, self.hidden))
         size = sum(len(item.key) + len(item.body) for delta in deltas for item in delta.items)
-        self._answered.spend(node, size / ANSWERS, now)
+        rate = max(ANSWERS, self.store.size * FULL_ANSWERS / ANSWERS_AHEAD)
+        self._answered.spend(node, size / rate, now)
         return [Letter(node, delta) for delta in deltas]
 
     def on_delta(self, node: NodeId, message: Delta, now: float) -> list[Action]:

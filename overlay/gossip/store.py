@@ -59,6 +59,7 @@ class Store:
 
     Attributes:
         refused: items that `admit` did not vouch for, or whose id an item of another key has.
+        size: bytes of all keys and bodies.
         overflowed: items with a new key that came when the store was full.
         unstored: keys of items that changed since whoever stores them emptied it.
         superseded: ids of items of which a newer version is held, for a while.
@@ -76,6 +77,7 @@ class Store:
         "_roots",
         "overflowed",
         "refused",
+        "size",
         "superseded",
         "unstored",
         "unwelcome",
@@ -97,6 +99,7 @@ class Store:
         self._roots = [0] * BUCKETS
         self._root = 0
         self.refused = 0
+        self.size = 0
         self.overflowed = 0
         self.unstored: set[bytes] = set()
         self.superseded = Recent()
@@ -145,7 +148,7 @@ class Store:
         if one is None:
             return
         bucket, number = bucket_of(key), int.from_bytes(one, "big")
-        del self._items[one]
+        self.size -= _size(self._items.pop(one))
         self._buckets[bucket].remove(one)
         self._roots[bucket] ^= number
         self._root ^= number
@@ -221,6 +224,7 @@ class Store:
             roots[bucket] ^= int.from_bytes(one, "big")
         assert roots == self._roots
         assert len(self._ids) == len(self._items)
+        assert self.size == sum(map(_size, self._items.values()))
         assert sum(map(len, self._buckets)) == len(self._items)
         root = 0
         for each in roots:
@@ -261,15 +265,20 @@ class Store:
         old = self._ids.get(key)
         if old is not None:
             number ^= int.from_bytes(old, "big")
-            del self._items[old]
+            self.size -= _size(self._items.pop(old))
             self._buckets[bucket].remove(old)
             self.superseded.add(old)
         self._roots[bucket] ^= number
         self._root ^= number
         self._ids[key], self._items[one] = one, item
+        self.size += _size(item)
         self._buckets[bucket].append(one)
         self.unstored.add(key)
         return True
+
+
+def _size(item: Item) -> int:
+    return len(item.key) + len(item.body)
 
 
 def _supersedes(item: Item, held: Item) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from overlay.allowance import AHEAD
-from overlay.catalog.records import sign_record
+from overlay.allowance import AHEAD, RATES, Kind
+from overlay.catalog.records import PodEntry, sign_record
 from overlay.complaints import Complaint
 from overlay.faults import Fault
 from overlay.refusals import JUMP, RECORDS
 from overlay.sim import World
-from overlay.types import NodeId
+from overlay.types import BlockIndex, NodeId
+from overlay.wire.control import encode
 from overlay.wire.items import Item
+from overlay.wire.messages import Delta
 from overlay.wire.packing import U64
 from tests.sim.worlds import settled
 
@@ -82,6 +84,26 @@ def test_a_pace_that_pods_come_and_go_at_is_taken_over_for_ever(world):
         assert merge(world, "node2", record(world, present(world) + 1 + number)) == 1
         world["node1"].perform(world["node1"].engine._steward.learn(world.now))
     assert complaints(world) == set()
+
+
+def test_who_brings_what_is_new_pays_nothing_for_it(world):
+    """A node that comes back to large records hears them all from one member, in a moment."""
+    names = [f"pod{number:03}".ljust(63, "x") for number in range(2, 254)]
+    block = BlockIndex(200)
+    pods = [PodEntry(name, block, 2 + number, 0) for number, name in enumerate(names)]
+    parts, teller, size = world["node1"].engine.parts, node_of(world, "node2"), 0
+    while size < 1.5 * AHEAD * RATES[Kind.ITEMS].size:
+        identity = world.membership(f"large{size}").identity
+        item = sign_record(identity, version=1 << 32, blocks_in_use=[block], pods=pods)
+        message = encode(Delta((item,)))
+        assert parts.refusals.allowances.spend(teller, message, world.now) is None, size
+        assert merge(world, "node2", item) == 1
+        size += len(message)
+    again = 0
+    while parts.refusals.allowances.spend(teller, message, world.now) is None:
+        assert merge(world, "node2", item) == 0
+        again += len(message)
+    assert again <= 1.1 * AHEAD * RATES[Kind.ITEMS].size, "what is known is paid for"
 
 
 def test_a_jump_is_taken_over_and_named(world):

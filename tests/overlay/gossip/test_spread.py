@@ -265,6 +265,21 @@ def test_who_wants_everything_all_the_time_gets_so_much_and_is_named():
     assert complaint == Complaint(A, Fault.GOSSIP_FLOOD)
 
 
+def test_who_comes_back_may_have_all_there_is_however_much():
+    body = bytes(40_000)
+    items = [Item(b"%d" % number, 1, body) for number in range(2000)]
+    spread, got = make(items), 0
+    assert spread.store.size > 2 * ANSWERS * ANSWERS_AHEAD
+    for _ in range(2):
+        for item in items:
+            got += len(sent(spread.on_message(A, Want(ids(item)), 1.0)))
+    assert got == 2 * len(items)
+    assert not spread._complaints.entries
+    for _ in range(2):
+        spread.on_message(A, Want(ids(items[0])), 1.0)
+    assert spread._complaints.entries, "but not over and over"
+
+
 def test_a_node_alone_may_compare_again_at_once():
     spread = make([ITEM])
     for second in range(5):
