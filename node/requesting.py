@@ -21,16 +21,13 @@ from node.journal import Journal
 from node.state import REQUEST, STATE, StateFolder
 from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, SigningKey, StaticKey
-from overlay.offline import check_grant, unseal
+from overlay.offline import check_grant, items_with, unseal
 from overlay.renewal import check_new, present_identity
 from overlay.state import NodeState
 from overlay.types import Entropy
 from overlay.wire.certificate import NAME_MAX
 from overlay.wire.offline import CertificateRequest, Grant
 from overlay.wire.packing import Fields, pack
-
-CERTIFICATE_KEY: Final = b"certificate"
-"""Of the entry of the stored state that has a node's latest certificate."""
 
 _FORMAT: Final = 1
 
@@ -161,9 +158,11 @@ def install_renewal(folder: StateFolder, grant: Grant, *, wall: float) -> None:
                 why = f"the certificate cannot take the place of the present one: {error}"
                 fix = "have a new request signed: muslin cert request"
                 raise RefusedError("bad-certificate", why, fix) from error
+            items = items_with(grant, node.state.items)
+            stored = node.state.entries()
+            changed = replace(node.state, certificate=new.encode(), items=items).entries()
             with closing(Journal.open(folder.path / STATE.name)) as journal:
-                changed = replace(node.state, certificate=new.encode()).entries()
-                journal.append([(CERTIFICATE_KEY, changed[CERTIFICATE_KEY])])
+                journal.append([pair for pair in changed.items() if pair not in stored.items()])
         folder.remove(REQUEST)  # what an installation left that ended early
 
 

@@ -60,6 +60,14 @@ class Distrust:
         """Whether this node's own certificate is worth nothing any more."""
         return not self._catalog.judge.trust.trusts(self._identity.certificate.issuer)
 
+    def is_ending(self, node: NodeId | None) -> bool:
+        """Whether a session is kept for its last word alone, because its certificate is void.
+
+        One that comes up later was opened with a certificate that counts: by what is said in it,
+        others learn of the node's new record.
+        """
+        return node in self._last_words
+
     def observe(self, item: Item) -> None:
         """An item took effect; `settle` follows when all that came with it did."""
         if item.key == AUTHORITIES_KEY:

@@ -214,12 +214,15 @@ class Engine(Requests):
                 return self.parts.sessions.on_opened(keypair, source, now)
             case Moved(keypair):
                 return self.parts.peering.on_moved(keypair, source, now)
-            case Control(keypair) if self.parts.catalog.is_out(keypair.node):
+            case Control(keypair) if self._is_ending(keypair.node):
                 # The session is kept for one last message of ours; nothing said in it counts.
                 self.ledger.drop(DropReason.BAD_CERTIFICATE)
                 return []
             case Control():
                 return self._on_control(arrival, source, now)
+
+    def _is_ending(self, node: NodeId | None) -> bool:
+        return node in self.parts.catalog.removed or self.parts.distrust.is_ending(node)
 
     def _on_handshake(self, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         sessions = self.parts.sessions

@@ -26,13 +26,15 @@ from typing import Final
 
 from overlay.admission import Registrar
 from overlay.catalog.outside import check_consent
-from overlay.catalog.trust import Trust, pinned_trust, stored_trust
+from overlay.catalog.records import NodeRecord
+from overlay.catalog.trust import Trust, continued_trust, pinned_trust, stored_trust
 from overlay.effects import Effect, Report
 from overlay.errors import AuthError, ConfigError, RefusedError, WireError
 from overlay.keys import KEY_SIZE, StaticKey
 from overlay.session.noise import ONE_WAY, Handshake
 from overlay.steward import Steward
 from overlay.types import Entropy, NodeId, Prefix
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.offline import GRANT_LINE, CertificateRequest, Grant
@@ -126,15 +128,38 @@ def _authorities(
     if cluster is not None and grant.cluster != cluster:
         why = "this certificate is for another cluster than this node's"
         raise RefusedError("wrong-cluster", why, "have the request signed where muslin init ran")
-    if cluster is not None and pinned is None:
-        return stored_trust(held, cluster)
     try:
-        items = grant.items if cluster is None else held
-        return pinned_trust(items, grant.cluster, pinned or b"")
+        if cluster is None:
+            return pinned_trust(grant.items, grant.cluster, pinned or b"")
+        # Who was off for long has missed how the list went on.
+        trust = continued_trust(stored_trust(held, cluster), grant.items)
+        if pinned is None or pinned in trust.fingerprints():
+            return trust
+        raise AuthError("another list of authorities")
     except (AuthError, WireError) as error:
         why = "this certificate is not from the authority with that fingerprint"
         fix = "compare with muslin cert show on the authority's node; trust no other source"
         raise RefusedError("wrong-authority", why, fix) from error
+
+
+def knows_list(grant: Grant, held: Iterable[Item]) -> bool:
+    """Whether a member that holds these items knows the authorities that a checked grant tells."""
+    theirs = grant.authorities
+    return theirs is None or theirs.version <= len(stored_trust(held, grant.cluster).links)
+
+
+def items_with(grant: Grant, held: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What a member holds, and what is newer in a checked grant if its list of authorities is.
+
+    By that list, the records that the member holds may be worth nothing: the grant has others.
+    """
+    if knows_list(grant, held):
+        return held
+    items = {item.key: item for item in held}
+    for item in grant.items:
+        if item.key not in items or item.version > items[item.key].version:
+            items[item.key] = item
+    return tuple(items.values())
 
 
 class Signer:
@@ -176,7 +201,7 @@ class Signer:
         registrar = self._registrar()
         request = CertificateRequest.parse(text)
         self._check(request, registrar)
-        record, wall = self._parts.catalog.nodes.get(request.node), self._parts.wall.at(now)
+        record, wall = self._record(request.node), self._parts.wall.at(now)
         old = None if record is None else record.certificate
         if routes is None:
             routes = () if old is None else old.routes
@@ -184,7 +209,7 @@ class Signer:
         if old is not None and lifetime is not None and wall + lifetime <= old.not_after:
             why = f"the certificate that {request.name} has lasts longer, and would be kept"
             raise ConfigError(why, "--days")
-        items = () if request.cluster else self._items()
+        items = self._items_for_member(request.node) if request.cluster else self._items()
         probe = StaticKey(self._entropy(KEY_SIZE))
         try:
             probe.exchange(request.static)  # nothing may fail behind the signature
@@ -205,7 +230,7 @@ class Signer:
 
     def _check(self, request: CertificateRequest, registrar: Registrar) -> None:
         catalog, name = self._parts.catalog, request.name
-        record, other = catalog.nodes.get(request.node), catalog.by_name(name)
+        record, other = self._record(request.node), catalog.by_name(name)
         if request.node in catalog.removed:
             raise RefusedError("node-removed", "a node with these keys was removed")
         if record is not None and record.left:
@@ -221,6 +246,21 @@ class Signer:
         # Another authority may have certified it, of which this node's own list says nothing.
         if other is not None and not other.left and other.node != request.node:
             raise RefusedError("name-taken", f"a node named {name} exists in the cluster")
+
+    def _record(self, node: NodeId) -> NodeRecord | None:
+        """The newest of a node, also if its certificate lost its worth with its authority."""
+        catalog = self._parts.catalog
+        return catalog.nodes.get(node) or catalog.void.get(node)
+
+    def _items_for_member(self, node: NodeId) -> tuple[Item, ...]:
+        """The list, and records if the node may hold none that is worth anything by that list.
+
+        It may have been off while its own authority was removed, and others' records were renewed.
+        """
+        item = self._parts.store.get(AUTHORITIES_KEY)
+        if item is None or node in self._parts.catalog.nodes:
+            return () if item is None else (item,)
+        return self._steward.items_for_joiner(GRANT_ITEMS_SIZE)
 
     def _items(self) -> tuple[Item, ...]:
         items = self._steward.items_for_joiner(GRANT_ITEMS_SIZE)

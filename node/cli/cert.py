@@ -20,6 +20,7 @@ from node.cli.context import (
 )
 from node.cli.output import duration, grouped, plain, to_json, to_yaml
 from node.control.schema import ControlError
+from node.errors import NodeError
 from overlay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -229,12 +230,19 @@ def install(invocation: Invocation, certificate: str, pinned: bytes | None) -> i
 
 def _install_renewal(invocation: Invocation, granted: Grant) -> None:
     """Hand the certificate to the daemon; where none runs, store it."""
+    from node import requesting  # noqa: PLC0415 - cryptography: 0.2 s
+    from node.identity import load_node  # noqa: PLC0415
+    from overlay.offline import knows_list  # noqa: PLC0415
+
     try:
+        if not knows_list(granted, load_node(invocation.folder).state.items):
+            invocation.ask("status")
+            why = "the authorities have changed since this node heard of them last"
+            raise NodeError(why, "stop muslin up, install it again, start muslin up", "new-list")
         invocation.ask("cert.install", certificate=granted.certificate.encode().hex())
     except ControlError as error:
         if error.code != "not-running":
             raise
-        from node import requesting  # noqa: PLC0415 - cryptography: 0.2 s
 
         requesting.install_renewal(invocation.folder, granted, wall=time.time())
 

@@ -242,6 +242,19 @@ def stored_trust(items: Iterable[Item], cluster: Cluster) -> Trust:
     return trust
 
 
+def continued_trust(trust: Trust, items: Iterable[Item]) -> Trust:
+    """A list, gone on with by one among items from elsewhere; the same if they know no more of it.
+
+    Raises:
+        WireError: the item is not the shape of a list.
+        AuthError: it is longer, and does not hold or does not continue this one. Nothing else.
+    """
+    for item in items:
+        if item.key == AUTHORITIES_KEY and item.version > len(trust.links):
+            trust = trust.extend_untrusted(item)
+    return trust
+
+
 def pinned_trust(items: Iterable[Item], cluster: Cluster, pinned: bytes) -> Trust:
     """The list among items from elsewhere, if it is the pinned one or continues it.
 

@@ -26,6 +26,7 @@ from typing import Final, Self
 from overlay.errors import AuthError, ConfigError, WireError
 from overlay.keys import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
 from overlay.types import NodeId
+from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import CERTIFICATE_MAX, NAME_MAX, Certificate, check_name
 from overlay.wire.cluster import CLUSTER_ID_SIZE, CLUSTER_MAX, Cluster
 from overlay.wire.items import Item, item_untrusted
@@ -129,6 +130,11 @@ class Grant:
     """Gossip items to start with."""
     signature: bytes = b""
     """By the issuer of the certificate, 64 bytes."""
+
+    @property
+    def authorities(self) -> Item | None:
+        """The item among them that is the list of authorities; None where that never changed."""
+        return next((item for item in self.items if item.key == AUTHORITIES_KEY), None)
 
     def signed(self, authority: SigningKey) -> Grant:
         """The same with a signature of `authority`, which issued the certificate."""

@@ -5,22 +5,35 @@ from __future__ import annotations
 import os
 import stat
 import time
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
+from node.authority_keys import write_keys
 from node.config import NodeConfig
 from node.errors import NodeError
 from node.founding import check_unused, found_node, reserved, store_node
 from node.identity import load_node
-from node.journal import SystemCalls
-from node.requesting import install_new, install_renewal, is_waiting, open_renewal, request
+from node.journal import Journal, SystemCalls
+from node.requesting import (
+    install_new,
+    install_renewal,
+    is_waiting,
+    open_renewal,
+    request,
+)
 from node.signing import sign_here
 from node.state import CLUSTER, IDENTITY, REQUEST, StateFolder
+from overlay.catalog.trust import Trust, stored_trust
 from overlay.errors import ConfigError, RefusedError
+from overlay.keys import SigningKey
+from overlay.offline import knows_list, seal
 from overlay.renewal import present_identity
 from overlay.types import Endpoint
-from overlay.wire.offline import CertificateRequest
+from overlay.wire.authority import AUTHORITIES_KEY, Act, sign_link
+from overlay.wire.certificate import issue_certificate
+from overlay.wire.offline import CertificateRequest, Grant
 from tests.node.test_identity import make_node
 
 HERE = NodeConfig(advertise=(Endpoint("192.0.2.1", 6875),))
@@ -311,3 +324,81 @@ def test_the_line_that_made_a_node_can_be_installed_once_more(folder, authority)
     install_renewal(folder, grant, wall=time.time())
     assert load_node(folder).state == before
     assert not (folder.path / "request.key").exists()
+
+
+# -- a member that was off while its authority was removed ---------------------------------------
+
+
+def rotated(authority: StateFolder) -> None:
+    """Another authority takes the place of the first, while no other node is there to hear."""
+    with authority.locked():
+        node = load_node(authority)
+        second = SigningKey(os.urandom(32))
+        write_keys(authority, [*node.authorities, second])
+        trust, first = stored_trust(node.state.items, node.cluster), node.authorities[0]
+        for act, key, by in (
+            (Act.INSTALL, second, first),
+            (Act.USE, second, first),
+            (Act.REMOVE, first, second),
+        ):
+            link = sign_link(by, node.cluster, trust.links, act, key.public, time=1)
+            trust = trust.extended(link)
+        held = [item for item in node.state.items if item.key != AUTHORITIES_KEY]
+        state = replace(node.state, items=(*held, trust.item()))
+        (authority.path / "state").unlink()
+        Journal.create(authority.path / "state", state.entries()).close()
+
+
+@pytest.fixture
+def member(folder, authority) -> StateFolder:
+    install(folder, authority, sign_here(authority, HERE, str(request(folder, "vm2", os.urandom))))
+    rotated(authority)
+    return folder
+
+
+def test_a_member_that_missed_a_rotation_comes_back_by_hand(member, authority) -> None:
+    before = load_node(member)
+    line = sign_here(authority, HERE, str(request(member, None, os.urandom)), lifetime=2e7)
+    grant = open_renewal(member, line, pinned=None, wall=time.time())
+    assert not knows_list(grant, before.state.items)
+    install_renewal(member, grant, wall=time.time())
+    node, founder = load_node(member), load_node(authority)
+    assert node.fingerprint == founder.fingerprint != before.fingerprint
+    assert node.identity.node == before.identity.node
+    present = present_identity(node.identity, node.state.certificate).certificate
+    assert stored_trust(node.state.items, node.cluster).trusts(present.issuer)
+    assert knows_list(grant, node.state.items)
+    records = {item.key: item for item in grant.items if item.key[:1] == b"n"}
+    assert records
+    assert records.items() <= {item.key: item for item in node.state.items}.items()
+
+
+def test_a_list_that_does_not_continue_the_members_own_is_not_taken(member, authority) -> None:
+    founder = load_node(authority)
+    stolen, third = founder.authorities[0], SigningKey(os.urandom(32))
+    line = sign_here(authority, HERE, str(request(member, None, os.urandom)), lifetime=2e7)
+    grant = open_renewal(member, line, pinned=None, wall=time.time())
+    install_renewal(member, grant, wall=time.time())
+    fork = Trust.founded(founder.cluster)
+    for act in (Act.INSTALL, Act.USE, Act.INSTALL, Act.USE):
+        key = third if len(fork.links) < 2 else SigningKey(bytes([7]) * 32)
+        signer = stolen if len(fork.links) < 2 else third
+        link = sign_link(signer, founder.cluster, fork.links, act, key.public, time=1)
+        fork = fork.extended(link)
+    asked = CertificateRequest.parse(str(request(member, None, os.urandom)))
+    certificate = issue_certificate(
+        third,
+        node=asked.node,
+        static=asked.static,
+        name=asked.name,
+        cluster=founder.cluster.id,
+        serial=1000,
+        not_before=0,
+        not_after=int(time.time()) + 10**9,
+    )
+    lie = Grant(founder.cluster, certificate, b"", (fork.item(),)).signed(third)
+    with pytest.raises(RefusedError) as caught:
+        open_renewal(member, seal(lie, asked.static, os.urandom), pinned=None, wall=time.time())
+    assert caught.value.code == "wrong-authority"
+    with pytest.raises(RefusedError):
+        open_renewal(member, line, pinned=fork.fingerprint, wall=time.time())

@@ -11,10 +11,12 @@ from overlay.catalog.trust import Trust
 from overlay.config import Settings, Timing
 from overlay.errors import RefusedError
 from overlay.keys import SigningKey
+from overlay.offline import check_grant, items_with, unseal
 from overlay.sim import World
 from overlay.wire.authority import Act, sign_link
 from overlay.wire.control import encode
 from overlay.wire.messages import Delta
+from overlay.wire.offline import CertificateRequest
 
 from .worlds import routes_to, settled
 
@@ -111,6 +113,42 @@ def test_an_authority_is_rotated_while_members_are_down_and_cut_off() -> None:
     assert not any(has_session(world, name, "node5") for name in stay)
     assert sorted(issuers(world, "node1")) == stay
     world.check_invariants()
+
+
+def test_who_missed_it_all_comes_back_with_a_certificate_that_is_made_by_hand() -> None:
+    world = settled(3, settings=SOON)
+    first = world.cluster.authority
+    world.crash("node3")
+    rotate(world)
+    world.run_until(lambda: renewed(world, "node1", "node2"), timeout=400.0)
+    change(world, "remove", first, force=True)
+    world.run(world.now + TARGET)
+    world.restart("node3")
+    world.run(world.now + TARGET)
+    assert not has_session(world, "node1", "node3"), "it is refused, and does not know why"
+
+    world.crash("node3")
+    away, wall = world["node3"].membership.identity, world["node1"].engine.parts.wall
+    asked = CertificateRequest.sign(away.signing, away.static.public, "node3", world.cluster.id)
+    line, effects = world["node1"].engine.sign_request(str(asked), world.now)
+    world["node1"].perform(effects)
+    grant, state = unseal(line, away.static), world["node3"].stored
+    check_grant(
+        grant,
+        asked,
+        pinned=None,
+        cluster=world.cluster,
+        wall=wall.at(world.now),
+        held=state.items,
+    )
+    items = items_with(grant, state.items)
+    brought = replace(state, certificate=grant.certificate.encode(), items=items)
+    world.restore("node3", brought.entries())
+    world.restart("node3")
+    everybody = ("node1", "node2", "node3")
+    world.run_until(lambda: renewed(world, *everybody), timeout=60.0)
+    world.run_until(lambda: not problems(world, "node3"), timeout=60.0)
+    assert routes_to(world, "node3", seen_by="node2") != []
 
 
 def test_who_has_not_renewed_is_cut_off_on_both_sides_and_told_why() -> None:

@@ -18,6 +18,7 @@ from overlay.wire.certificate import Certificate
 from overlay.wire.offline import CertificateRequest
 from tests.node.cli.conftest import Muslin, Ran
 from tests.node.cli.test_membership import FakeNetlink
+from tests.node.test_requesting import rotated
 from tests.support.clusters import signing_key, static_key
 from tests.support.control import served
 
@@ -220,6 +221,24 @@ def test_a_running_daemon_is_handed_the_certificate(muslin, node, authority) -> 
     assert what == "install_certificate"
     assert Certificate.decode_untrusted(certificate).name == "vm2"
     assert daemon.kept == [b"certificate"]
+
+
+def test_a_running_daemon_that_missed_a_rotation_is_to_be_stopped(muslin, node, authority) -> None:
+    rotated(StateFolder(authority))
+    asked = muslin("cert", "request").out
+    line = muslin("cert", "sign", asked, "--days", "200", "--state", str(authority)).out
+    with served(node) as daemon:
+        ran = muslin("cert", "install", line)
+    assert (ran.code, daemon.engine.calls) == (1, [])
+    assert ran.err == (
+        "muslin: cannot install the certificate: the authorities have changed since this node"
+        " heard of them last: stop muslin up, install it again, start muslin up\n"
+    )
+    ran = muslin("cert", "install", line)
+    assert "from now on" in ran.out
+    assert (
+        pin(muslin, authority) == json.loads(muslin("cert", "show", "-o", "json").out)["authority"]
+    )
 
 
 # -- looking ---------------------------------------------------------------------------------------
