@@ -151,6 +151,28 @@ def test_who_missed_it_all_comes_back_with_a_certificate_that_is_made_by_hand() 
     assert routes_to(world, "node3", seen_by="node2") != []
 
 
+def test_nothing_counts_that_is_said_in_a_session_that_ends(monkeypatch) -> None:
+    slow = replace(SOON, timing=replace(SOON.timing, renew_spread=1e6))
+    world = settled(2, settings=slow, check=False)
+    second, founder = rotate(world), world["node1"].engine
+    founder._certifier._renewal._ask_at = world.now
+    world.run_until(lambda: issuers(world, "node2")["node1"] == second.public, timeout=60.0)
+    heard: list[object] = []
+    monkeypatch.setattr(founder, "_on_control", lambda *args: heard.append(args) or [])
+    void = world["node2"]
+    node, to = void.membership.identity.node, world["node1"].membership.identity.node
+    change(world, "remove", world.cluster.authority, force=True)
+    heard.clear()
+    assert has_session(world, "node1", "node2")
+    void.perform(void.engine.say(to, encode(Delta(())), world.now))
+    world.run(world.now + 0.5)
+    assert founder.parts.distrust.is_ending(node)
+    assert heard == []
+    world.run(world.now + TARGET)
+    assert not founder.parts.distrust.is_ending(node)
+    assert not has_session(world, "node1", "node2")
+
+
 def test_who_has_not_renewed_is_cut_off_on_both_sides_and_told_why() -> None:
     world = settled(4, settings=replace(SOON, timing=replace(SOON.timing, renew_spread=1e6)))
     second, first = rotate(world), world.cluster.authority
