@@ -1,12 +1,16 @@
-"""What follows from a new list of authorities: who proves nothing any more is cut off.
+"""What follows from a new list of authorities, and from time: who proves nothing is cut off.
 
     list in effect --> records whose certificates are void: dropped from the store, as everywhere
                    --> sessions with their nodes: the list is said in them, then they end
                    --> sessions with nodes of which no record is known: end, and may begin anew
                    --> this node's own certificate is void: all sessions end
+    a certificate ends --> its record gains its node nothing more; the session with it ends
 
-A node is back as soon as its record comes with a certificate by an authority that is trusted: name,
-blocks and pods are still its own.
+A node is back as soon as its record comes with a certificate by an authority that is trusted, and
+of today: name, blocks and pods are still its own.
+
+With the routes that end with a certificate, the session must: packets that its node sends by it
+would look like those of a liar. It is no loss, as no handshake passes any more.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.peering import Peering
 from overlay.types import NodeId
+from overlay.wall import Wall
 from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Identity
 from overlay.wire.control import encode
@@ -36,6 +41,7 @@ class Distrust:
         identity: this node's.
         store, catalog: the items, and what they mean.
         gossip, peering: told about nodes that are members no more.
+        wall: says when certificates have ended.
     """
 
     def __init__(
@@ -46,7 +52,9 @@ class Distrust:
         catalog: Catalog,
         gossip: Gossip,
         peering: Peering,
+        wall: Wall,
     ) -> None:
+        self._wall = wall
         self._identity = identity
         self._store = store
         self._catalog = catalog
@@ -116,11 +124,14 @@ class Distrust:
         return [*effects, SendControl(node, encode(Delta((item,))))]
 
     def on_look(self, now: float) -> list[Effect]:
-        """End the sessions whose last word is said; once per second or so."""
+        """End sessions whose last word is said, or whose time is over; once per second or so."""
+        effects: list[Effect] = []
+        for record in self._catalog.look(self._wall.at(now)):
+            effects += [Report("member.expired", {"peer": record.name})]
+            effects += self._end(record.node, now)
         ending, self._last_words = self._last_words, set()
         if self.is_void:
             ending |= self._peering.paths.keys()
-        effects: list[Effect] = []
         for node in sorted(ending):
             if self.is_void or node not in self._catalog.nodes:
                 effects += self._end(node, now)

@@ -183,7 +183,7 @@ class Landlord:
             block
             for node, record in records
             if node != self._local
-            for block in record.blocks_in_use
+            for block in (record.whole or record).blocks_in_use
         }
 
     def waiting_for(self) -> list[str]:

@@ -215,6 +215,7 @@ class Parts:
             catalog=self.catalog,
             gossip=self.gossip,
             peering=self.peering,
+            wall=self.wall,
         )
 
     def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:

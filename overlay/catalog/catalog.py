@@ -24,10 +24,11 @@ from typing import NamedTuple
 from overlay.catalog.blocks import block_views, blocks_used
 from overlay.catalog.judge import Judge
 from overlay.catalog.keys import block_of_key, node_of_key
+from overlay.catalog.lapses import Lapses
 from overlay.catalog.lies import Lie, lie_of
 from overlay.catalog.outside import Heard
 from overlay.catalog.reader import Reader
-from overlay.catalog.records import NodeRecord, PodEntry, check_validity
+from overlay.catalog.records import NodeRecord, PodEntry
 from overlay.catalog.removals import (
     Removal,
     acknowledgement,
@@ -77,6 +78,7 @@ class Catalog:
         lie: why no honest node would have sent the item that `admit` was asked about last; None if
             an honest one might have.
         judge: whose word counts.
+        lapses: what is left of records whose certificates have ended.
         void: the last record of each node whose certificate lost its worth with the authority that
             signed it, until it has another one: only to be shown.
         titles: who owns which block.
@@ -96,6 +98,7 @@ class Catalog:
         "generation",
         "heard",
         "judge",
+        "lapses",
         "lie",
         "nodes",
         "removed",
@@ -124,6 +127,7 @@ class Catalog:
         self.removed: dict[NodeId, Removal] = {}
         self.departed: dict[NodeId, NodeRecord | None] = {}
         self.void: dict[NodeId, NodeRecord] = {}
+        self.lapses = Lapses(local)
         self.judge = Judge(cluster, local, self._is_node)
         self.titles = Titles(cluster, limits, self._reader, self.judge.check_base)
         self.generation = 0
@@ -135,25 +139,20 @@ class Catalog:
     def admit(self, item: Item, wall: float | None) -> bool:
         """Whether an item from elsewhere is what it claims to be. For `gossip.Store`.
 
-        A record must be signed by its node, and its certificate valid at `wall` (Unix seconds).
-        So a node whose certificate has expired stays known where its last record is held, but
-        can announce nothing new, except that it has left. Without `wall`, certificates may be of
-        any time: for items that were admitted before.
+        A record must be signed by its node, and its certificate by an authority that is trusted.
+        What of it has effect at `wall` (Unix seconds), and whether its node was removed, is another
+        question: all stores shall hold the same. Without `wall`, the item was admitted before.
 
-        A removal must be signed by an authority that is trusted, or stand (`Trust.stands`); so must
-        the base of a chain. What was admitted before is not asked again.
+        A removal, as the base of a chain, must be signed by an authority that is trusted, or stand
+        (`Trust.stands`). What was admitted before is not asked again.
 
-        A record's certificate must be by an authority that is trusted. Records of a removed node
-        are admitted like any: all stores shall hold the same, and they have no effect.
-
-        A chain of deeds must be valid, and better than the one known. Checking a chain and merging
-        it are one act of the ledger: it is in force from here on. So is a list of authorities that
-        continues the one known.
-
+        A chain of deeds must be valid, and better than the one known. Checking and merging it are
+        one act of the ledger: it is in force at once. So is a list that continues the one known.
         Items of any other kind are refused. `lie` says whose fault it is that this one was.
         """
         block, self.judge.restoring = block_of_key(item.key), wall is None
         self.lie = None
+        self.lapses.tell(wall)
         try:
             if block is not None:
                 return self._admit_chain(block, item)
@@ -164,7 +163,7 @@ class Catalog:
             if item.key == AUTHORITIES_KEY:
                 self.judge.admit(item)
                 return True
-            return self._admit_record(item, wall)
+            return self._admit_record(item)
         except (WireError, AuthError, CapacityError) as error:
             self.lie = lie_of(error)
             return False
@@ -188,15 +187,12 @@ class Catalog:
         except (WireError, AuthError, CapacityError):
             return False
 
-    def _admit_record(self, item: Item, wall: float | None) -> bool:
+    def _admit_record(self, item: Item) -> bool:
         node = node_of_key(item.key)
         if node is None:
             return False
         record = self._reader.record(item)
         self.judge.check_record(record)
-        before = self.nodes.get(node)
-        known = before is not None and before.certificate == record.certificate
-        check_validity(record, wall, known=known)
         self._admitted[item.key] = (item, record)
         return True
 
@@ -224,15 +220,25 @@ class Catalog:
             return True
         if self.void.pop(record.node, None) is not None:
             before = None
+        self._hold(before, self.lapses.in_effect(record))
+        return True
+
+    def _hold(self, before: NodeRecord | None, record: NodeRecord) -> None:
         if before is None or (before.removals, before.left) != (record.removals, record.left):
             self.generation += 1
         self.heard.on_record(before, record)
         used = before.blocks_in_use if before is not None else ()
-        if before is None or used != record.blocks_in_use:
+        if used != record.blocks_in_use:
             self.generation += 1
             self._note(frozenset(used) ^ frozenset(record.blocks_in_use))
         self.nodes[record.node] = record
-        return True
+
+    def look(self, wall: float) -> list[NodeRecord]:
+        """Follow the time, `wall` in Unix seconds: the records whose certificates have ended."""
+        turned = self.lapses.turned(self.nodes.values(), wall)
+        for record in turned:
+            self._hold(self.nodes[record.node], record)
+        return [record for record in turned if record.whole is not None]
 
     def _apply_removal(self, item: Item) -> bool:
         removal = decode_removal_untrusted(item, self._cluster)

@@ -121,6 +121,9 @@ class NodeRecord:
     body: bytes = field(default=b"", repr=False, compare=False)
     """Of the item it was read from, which says the same: of two with one version, the greater
     counts."""
+    whole: NodeRecord | None = field(default=None, repr=False, compare=False)
+    """The record as it came, when its certificate has ended (`overlay.catalog.lapses`): the fields
+    above are then what is left of it. None: they are the record."""
 
     @property
     def node(self) -> NodeId:
@@ -218,7 +221,8 @@ def open_record_untrusted(
 
     Whether that authority is trusted is not asked.
 
-    The result depends on the arguments alone; `check_validity` asks what depends on the time.
+    The result depends on the arguments alone; what depends on the time is decided in
+    `overlay.catalog.lapses`.
 
     Args:
         item: an item under some node's key.
@@ -238,27 +242,6 @@ def open_record_untrusted(
     if not verify(record.node, _CONTEXT, content, item.body[:SIGNATURE_SIZE]):
         raise ForgedError(f"the record of {record.name} is not signed by it", Fault.FORGED_RECORD)
     return record
-
-
-def check_validity(record: NodeRecord, wall: float | None, *, known: bool) -> None:
-    """Whether a record may be taken over now.
-
-    Args:
-        record: one that `open_record_untrusted` has returned.
-        wall: Unix seconds; None for a record that was admitted before. A tombstone is never too
-            old: who missed it must still learn of it.
-        known: whether the same certificate was valid before; then only its end is looked at.
-
-    Raises:
-        AuthError: its certificate is not valid at `wall` (BAD_CERTIFICATE). Nothing else.
-    """
-    if wall is None or record.left:
-        return
-    certificate = record.certificate
-    if wall >= certificate.not_after:
-        raise _bad(f"the certificate of {record.name} has expired")
-    if not known and wall < certificate.not_before:
-        raise _bad(f"the certificate of {record.name} is not yet valid (is the clock right?)")
 
 
 def decode_record_untrusted(

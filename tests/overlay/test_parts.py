@@ -48,14 +48,15 @@ def test_the_packet_path_and_the_peering_see_the_same_paths_and_keypairs() -> No
 
 
 def test_certificates_are_judged_by_the_wall_clock_that_was_told_last() -> None:
-    item = sign_record(OTHER, version=1)
     node = parts()
     node.tell_time(YEAR)
-    node.gossip.on_message(OTHER.node, Delta((item,)), 1.0)
-    assert node.gossip.take_learned() == []
-    node.wall.epoch -= 1
-    node.gossip.on_message(OTHER.node, Delta((item,)), 1.0)
-    assert node.gossip.take_learned() == [item]
+    for version, ended in ((1, True), (2, False)):
+        item = sign_record(OTHER, version=version)
+        node.gossip.on_message(OTHER.node, Delta((item,)), 1.0)
+        assert node.gossip.take_learned() == [item], "whatever the time"
+        node.catalog.apply(item)
+        assert (node.catalog.nodes[OTHER.node].whole is not None) is ended
+        node.wall.epoch -= 1
 
 
 def test_a_node_is_named_by_its_record_and_by_its_id_before_that() -> None:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from overlay.catalog.catalog import Catalog
-from overlay.catalog.records import NodeRecord, check_validity, open_record_untrusted
+from overlay.catalog.records import NodeRecord, open_record_untrusted
 from overlay.config import Limits
 from overlay.errors import RefusedError
 from overlay.holdings import Holdings
@@ -54,9 +54,7 @@ class Node:
         """The record as others read it, after all their checks."""
         item = self.holdings.record()
         self.learn(item)
-        record = open_record_untrusted(item, self.cluster, self.plan, Limits())
-        check_validity(record, WALL + 1, known=False)
-        return record
+        return open_record_untrusted(item, self.cluster, self.plan, Limits())
 
     def add(self, name: str, address: str = "", now: float = 0.0) -> StoredPod:
         wanted = (IPv6Address if ":" in address else IPv4Address)(address) if address else None

@@ -216,7 +216,6 @@ FORGED = SigningKey(b"X" * 32)
         record("bob")._replace(key=node_key(node("carol"))),
         sign_record(identity("bob", authority=FORGED), version=1),
         sign_record(forged("bob", FORGED), version=1),
-        sign_record(identity("bob", lasts=0), version=1),
         Item(deed_key(3), 1, b""),
         deeds(3, "bob")._replace(version=2),
         deeds(3, "bob")._replace(key=deed_key(4)),
@@ -246,14 +245,43 @@ def test_a_chain_that_a_better_one_has_overtaken_is_not_admitted():
     assert catalog.admit(deeds(3, "bob", "carol"), WALL)
 
 
-def test_a_node_with_an_expired_certificate_stays_known_but_announces_nothing_new():
-    catalog, store = make([record("node1", 1, blocks_in_use=(0,))])
+def test_a_node_whose_certificate_has_ended_stays_known_but_has_no_routes():
+    catalog, _ = make([record("node1", 1, blocks_in_use=(0,))])
+    catalog.take_route_changes()
+    assert [one.name for one in catalog.look(WALL + YEAR)] == ["node1"]
+    assert catalog.look(WALL + YEAR + 1) == []
+    assert catalog.routes() == catalog.pods() == ()
+    assert len(catalog.take_route_changes().removed) == 2
     later = Store(lambda item: catalog.admit(item, WALL + YEAR), LIMITS)
-    later.put(store.get(node_key(node("node1"))))
-    learn(catalog, later, [record("node1", 2)])
-    assert later.refused == 1
-    assert catalog.nodes[node("node1")].version == 1
-    assert len(catalog.routes()) == 2
+    learn(catalog, later, [record("node1", 2, blocks_in_use=(0, 1))])
+    assert later.refused == 0
+    assert catalog.nodes[node("node1")].version == 2
+    assert catalog.routes() == ()
+    catalog.check_invariants()
+
+
+def test_who_comes_later_knows_the_same_of_a_node_whose_certificate_has_ended():
+    last = record("node1", 1, blocks_in_use=(0,))
+    before, held = make([last])
+    before.look(WALL + YEAR)
+    after, learned = make([last], wall=WALL + YEAR)
+    again, _ = make()
+    again.apply(last)
+    again.look(WALL + YEAR)
+    assert held.root() == learned.root()
+    assert before.nodes == after.nodes == again.nodes
+    assert before.routes() == after.routes() == again.routes() == ()
+
+
+def test_a_clock_that_is_set_back_brings_routes_back():
+    catalog, _ = make([record("node1", 1, blocks_in_use=(0,))])
+    routes = catalog.routes()
+    catalog.look(WALL + YEAR)
+    catalog.take_route_changes()
+    assert catalog.look(WALL) == []
+    assert catalog.routes() == routes
+    assert len(catalog.take_route_changes().added) == 2
+    catalog.check_invariants()
 
 
 def test_the_authority_s_signature_is_checked_once_per_certificate(monkeypatch):
