@@ -25,7 +25,7 @@ from .test_knowledge import CLUSTER, GIVER, OTHER, deed, events, learn, parts, r
 SECOND = SigningKey(b"second".ljust(32))
 
 
-def certified(number: int, *, by: SigningKey = SECOND) -> Identity:
+def certified(number: int, *, by: SigningKey = SECOND, until: int = YEAR) -> Identity:
     """A node with a certificate by another authority."""
     old = make_identity(number, CLUSTER)
     certificate = issue_certificate(
@@ -36,7 +36,7 @@ def certified(number: int, *, by: SigningKey = SECOND) -> Identity:
         cluster=CLUSTER.id,
         serial=90 + number,
         not_before=WALL,
-        not_after=WALL + YEAR,
+        not_after=WALL + until,
     )
     return Identity(old.signing, old.static, certificate)
 
@@ -182,3 +182,21 @@ def test_stored_items_are_judged_by_the_stored_list() -> None:
         LIST.key,
     }
     node.catalog.check_invariants()
+
+
+def test_with_a_certificate_end_its_routes_and_its_session() -> None:
+    node = renewed_parts()
+    path = node.peering.path_to(OTHER.node)
+    path.keypair = Up(OTHER)  # type: ignore[assignment]
+    node.wall.epoch = OTHER.certificate.not_after - 2.0
+    node.knowledge.tend(1.0)
+    assert routed(node)
+    assert node.paths[OTHER.node] is path
+    path.keypair = None
+    assert sorted(events(node.knowledge.tend(2.0))) == ["member.expired"] * 2
+    assert routed(node) == []
+    assert OTHER.node not in node.paths
+    assert node.store.get(node_key(OTHER.node)) is not None
+    assert "member.expired" not in events(node.knowledge.tend(3.0))
+    learn(node, sign_record(certified(1, until=9 * YEAR), version=2, blocks_in_use=[BlockIndex(5)]))
+    assert routed(node)

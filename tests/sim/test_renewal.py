@@ -66,9 +66,9 @@ class Year:
         """It has a certificate for ten years, as in all worlds; here it has one like the others."""
         founder = self.world["node1"]
         membership, old = founder.membership, founder.membership.identity.certificate
-        assert membership.authority is not None
+        assert membership.authorities
         certificate = issue_certificate(
-            membership.authority,
+            membership.authorities[0],
             **{key: getattr(old, key) for key in ("node", "static", "name", "cluster", "serial")},
             not_before=int(EPOCH),
             not_after=int(EPOCH) + LIFE,
