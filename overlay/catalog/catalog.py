@@ -218,8 +218,7 @@ class Catalog:
         if record.node in self.removed:
             self.departed[record.node] = record
             return True
-        if self.void.pop(record.node, None) is not None:
-            before = None
+        before = None if self.void.pop(record.node, None) else before
         self._hold(before, self.lapses.in_effect(record))
         return True
 

@@ -49,6 +49,10 @@ def test_a_clock_that_is_set_kills_nobody_and_reaches_certificates_and_pods() ->
     assert world["node1"].engine.parts.sessions._peers  # nobody was forgotten
     world.add_node("late")
     world.run(world.now + 3.0)
-    assert "late" not in {node.name for node in world["node2"].snapshot().nodes}
-    engine.on_clock(engine.parts.wall.epoch + YEAR)
+    assert "late" in {node.name for node in world["node2"].snapshot().nodes}
+    assert len({machine.engine.parts.store.root() for machine in world.live()}) == 1
+    engine.on_clock(engine.parts.wall.epoch + 20 * YEAR)  # all certificates have ended
+    world.run(world.now + 3.0)
+    assert not engine.parts.sessions.keypairs
+    engine.on_clock(engine.parts.wall.epoch - 19 * YEAR)
     world.run_until(world.converged, timeout=60.0)
