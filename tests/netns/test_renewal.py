@@ -45,8 +45,7 @@ def pair(make_yard: YardMaker) -> tuple[Machine, Machine]:
 def shorten(machine: Machine, authority: Machine) -> float:
     """Give a node that is down a certificate that ends soon; when, in Unix seconds."""
     folder = StateFolder(machine.state)
-    node, key = load_node(folder), load_node(StateFolder(authority.state)).authority
-    assert key is not None
+    node, (key, *_) = load_node(folder), load_node(StateFolder(authority.state)).authorities
     now, old = int(time.time()), node.certificate
     short = issue_certificate(
         key,
