@@ -121,7 +121,8 @@ The row `gossip` has what should not happen often among members, and only what d
   forged_claims     words about a member's life that it did not sign
   refuted           times that others suspected this node and it answered that it lives
   refused_items     records that their owner did not sign, or that make no sense
-  overflowed_items  records for which there was no room"""
+  overflowed_items  records for which there was no room
+  routes_refused    networks that members advertise and that are not in force"""
 )
 @click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="For programs.")
 @state_option()

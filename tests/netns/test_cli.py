@@ -31,6 +31,7 @@ GOSSIP = {
     "damped",
     "forged_claims",
     "refuted",
+    "routes_refused",
     "refused_items",
     "overflowed_items",
 }
@@ -242,7 +243,7 @@ def test_status_says_what_is_wrong_and_what_to_do(
     finally:
         yard.cut()
     assert (done.returncode, done.stderr) == (1, "")
-    assert "\nstate     problem\n" in done.stdout
+    assert re.search(r"^state +problem$", done.stdout, re.MULTILINE)
     assert re.search(r"^PROBLEM +WHAT +WHY +FIX$", done.stdout, re.MULTILINE)
     assert re.search(
         r"^node-suspect +node node2 is suspect +nothing was heard of it for [0-9]+ s +see whether",
