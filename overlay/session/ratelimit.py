@@ -40,8 +40,11 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv6Address
 from typing import Final
+
+from overlay.types import NodeId
 
 # -- implementation --------------------------------------------------------------------------------
 
@@ -78,7 +81,7 @@ FAILED_LIMIT: Final = 16_384
 """Sources that are remembered to have failed, some 150 bytes each. Then the oldest is forgotten."""
 
 MEMBERS_LIMIT: Final = 4096
-"""Addresses of members that are remembered. Then the oldest is forgotten."""
+"""Members whose last address is remembered. Then that of who was silent longest is forgotten."""
 
 _SOURCE_BITS: Final = 128 - 64
 _NETWORK_BITS: Final = 128 - 48
@@ -256,6 +259,7 @@ class RateLimit:
         "_failed",
         "_fair_cookies",
         "_fair_turns",
+        "_homes",
         "_member_turns",
         "_members",
         "meter",
@@ -269,7 +273,8 @@ class RateLimit:
         self._member_turns = Share(MEMBER_TURNS, per_source=PER_SOURCE, per_network=MEMBER_TURNS)
         self.responses = Responses()
         # Insertion order is age: both are put at the end anew.
-        self._members: dict[str, None] = {}
+        self._homes: dict[NodeId, str] = {}
+        self._members: dict[str, int] = {}  # how many of them are there
         self._failed: dict[Place, float] = {}
 
     def cookie(self, host: str, now: float) -> bool:
@@ -316,12 +321,23 @@ class RateLimit:
             return False
         return not (host in self._members and self._member_turns.has_one(host, now))
 
-    def remember(self, host: str) -> None:
-        """A member has proved itself at `host`."""
-        self._members.pop(host, None)
-        if len(self._members) >= MEMBERS_LIMIT:
-            del self._members[next(iter(self._members))]
-        self._members[host] = None
+    def remember(self, node: NodeId, host: str) -> None:
+        """A member has proved itself at `host`. Where it was before is forgotten.
+
+        One address for each: who has many, such as an IPv6 network, pushes no other member out.
+        """
+        if node not in self._homes and len(self._homes) >= MEMBERS_LIMIT:
+            self._forget(next(iter(self._homes)))
+        self._forget(node)
+        self._homes[node] = host
+        self._members[host] = self._members.get(host, 0) + 1
+
+    def _forget(self, node: NodeId) -> None:
+        host = self._homes.pop(node, None)
+        if host is not None:
+            self._members[host] -= 1
+            if not self._members[host]:
+                del self._members[host]
 
     def look(self, now: float) -> bool:
         """Whether there is a load at `now`; forgets what is of no use without one."""
@@ -339,7 +355,8 @@ class RateLimit:
     def check_invariants(self) -> None:
         """Raise `AssertionError` if a table is larger than its bound."""
         assert len(self._failed) <= FAILED_LIMIT
-        assert len(self._members) <= MEMBERS_LIMIT
+        assert len(self._homes) <= MEMBERS_LIMIT
+        assert Counter(self._homes.values()) == self._members
         for share in (self._fair_cookies, self._any_cookies, self._fair_turns, self._any_turns):
             share.check_invariants()
         self._member_turns.check_invariants()

@@ -317,7 +317,7 @@ class Sessions:
         self._gate.check_response_untrusted(datagram, index, now)
         effects = peer.on_response_untrusted(Response.decode_untrusted(datagram), now)
         if peer.endpoint is not None:  # where it was asked, which is not where this came from
-            self._gate.limit.remember(peer.endpoint.host)
+            self._gate.limit.remember(peer.node, peer.endpoint.host)
         return self._changed(peer, effects)
 
     def _on_cookie_untrusted(self, datagram: bytes, now: float) -> list[Effect]:
@@ -335,7 +335,7 @@ class Sessions:
         if keypair.node is None:
             keypair.confirmed = True
             return []
-        self._gate.limit.remember(source.host)
+        self._gate.limit.remember(keypair.node, source.host)
         peer = self._peers.get(keypair.node)
         return self._changed(peer, peer.on_opened(keypair, source, now)) if peer else []
 

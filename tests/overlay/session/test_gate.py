@@ -375,7 +375,7 @@ def test_a_member_gets_in_at_its_address_when_all_other_turns_are_taken():
         a, b = besieged()
         a.knows(b)
         if known:
-            b.sessions._gate.limit.remember(a.endpoint.host)
+            b.sessions._gate.limit.remember(a.id, a.endpoint.host)
         for number, datagram in enumerate(garbage(b, 1000)):
             source = Endpoint(f"203.{number % 250}.{number // 250}.1", 999)
             offered(b, with_cookies(b, [datagram], source, 0.0), source, 0.0)

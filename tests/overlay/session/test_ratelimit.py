@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.session import ratelimit
-from overlay.session.ratelimit import CALM, LoadMeter, RateLimit, Share, network_of, source_of
+from overlay.session.ratelimit import (
+    CALM,
+    MEMBERS_LIMIT,
+    LoadMeter,
+    RateLimit,
+    Share,
+    network_of,
+    source_of,
+)
+from overlay.types import NodeId
+
+
+def member(number: int) -> NodeId:
+    return NodeId(number.to_bytes(32, "big"))
 
 
 def test_load_begins_at_once_above_the_limit_and_ends_after_calm_seconds():
@@ -76,9 +89,33 @@ def test_who_failed_has_no_fair_turn_until_a_minute_is_over():
 def test_a_member_has_its_turns_though_its_address_has_failed():
     limit = RateLimit(0)
     limit._any_turns = Share(0, per_source=0, per_network=0)
-    limit.remember("192.0.2.1")
+    limit.remember(member(1), "192.0.2.1")
     limit.failed("192.0.2.1", 0.0)
     assert [limit.handshake("192.0.2.1", 0.0) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_a_member_with_many_addresses_pushes_no_other_out_and_keeps_its_last_one():
+    limit = RateLimit(0)
+    limit._any_turns = limit._fair_turns = Share(0, per_source=0, per_network=0)
+    limit.remember(member(1), "192.0.2.1")
+    for number in range(MEMBERS_LIMIT + 1):
+        limit.remember(member(2), f"2001:db8::{number:x}")
+    limit.check_invariants()
+    assert limit.handshake("192.0.2.1", 0.0)
+    assert limit.handshake(f"2001:db8::{MEMBERS_LIMIT:x}", 0.0)
+    assert not limit.handshake("2001:db8::1", 0.0)
+
+
+def test_members_at_one_address_keep_it_while_one_of_them_is_there():
+    limit = RateLimit(0)
+    limit._any_turns = limit._fair_turns = Share(0, per_source=0, per_network=0)
+    for number in (1, 2):
+        limit.remember(member(number), "192.0.2.1")
+    limit.remember(member(1), "198.51.100.1")
+    assert limit.handshake("192.0.2.1", 0.0)
+    limit.remember(member(2), "198.51.100.1")
+    assert not limit.handshake("192.0.2.1", 0.0)
+    limit.check_invariants()
 
 
 def test_tables_of_sources_are_bounded_swept_and_emptied_after_the_load(monkeypatch):
@@ -88,7 +125,7 @@ def test_tables_of_sources_are_bounded_swept_and_emptied_after_the_load(monkeypa
     for number in range(30):
         limit.meter.arrived(float(number))
         limit.failed(f"192.0.2.{number}", float(number))
-        limit.remember(f"192.0.2.{number % 15}")
+        limit.remember(member(number % 15), f"192.0.2.{number % 15}")
         limit.check_invariants()
     assert limit.held == 10
     limit.meter.arrived(85.0)
@@ -112,7 +149,7 @@ def test_nobody_is_hopeless_without_a_load_or_while_a_turn_is_left():
         assert not limit.is_hopeless(host, 1.0, shows=shows)
         limit.meter.loaded = False
     limit.meter.arrived(0.0)
-    limit.remember(host)
+    limit.remember(member(1), host)
     assert not limit.is_hopeless(host, 0.0, shows=True), "has the turns of a member"
 
 
