@@ -101,7 +101,8 @@ def load_node(folder: StateFolder, passphrase: str | None = None) -> StoredNode:
     """
     if folder.used_by() is None:
         raise ConfigError(
-            f"{folder.path} holds no node yet: run muslin init, or muslin join TOKEN, first"
+            f"{folder.path} holds no node yet: "
+            "run muslin init, muslin join TOKEN or muslin cert request first"
         )
     if folder.has(REQUEST) and not folder.has(STATE):
         raise ConfigError(

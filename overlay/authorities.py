@@ -91,7 +91,7 @@ class Authorities:
         Raises:
             RefusedError: `unknown-authority`, `in-use`, or a code of `_change`. Nothing else.
         """
-        self._check_idle(key)
+        self._check_idle(key, "it signs certificates already; nothing is to be done")
         return self._change(Act.USE, key, now)
 
     def remove(self, key: bytes, now: float, *, force: bool = False) -> list[Effect]:
@@ -106,7 +106,7 @@ class Authorities:
             RefusedError: `unknown-authority`, `in-use`, `members-left`, `too-many-statements`, or a
                 code of `_change`. Nothing else.
         """
-        self._check_idle(key)
+        self._check_idle(key, "install and use another one first")
         left = self._certified_by(key)
         if left and not force:
             raise RefusedError(
@@ -160,11 +160,11 @@ class Authorities:
         ]
         return [digest_of(one) for one in said]
 
-    def _check_idle(self, key: bytes) -> None:
+    def _check_idle(self, key: bytes, fix: str) -> None:
         standing = self._parts.catalog.judge.trust.standing(key)
         if standing is Standing.IN_USE:
             why = f"authority {_short(key)} is in use"
-            raise RefusedError("in-use", why, "install and use another one first")
+            raise RefusedError("in-use", why, fix)
         if standing is not Standing.TRUSTED:
             why = f"no authority {_short(key)} is trusted"
             raise RefusedError("unknown-authority", why, _LIST)

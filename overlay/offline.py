@@ -245,7 +245,9 @@ class Signer:
             raise RefusedError("not-a-member", why, "see muslin get nodes for the names")
         # Another authority may have certified it, of which this node's own list says nothing.
         if other is not None and not other.left and other.node != request.node:
-            raise RefusedError("name-taken", f"a node named {name} exists in the cluster")
+            why = f"a node named {name} exists in the cluster"
+            fix = "let it ask for another: muslin cert request --name NAME"
+            raise RefusedError("name-taken", why, fix)
 
     def _record(self, node: NodeId) -> NodeRecord | None:
         """The newest of a node, also if its certificate lost its worth with its authority."""

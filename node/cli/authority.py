@@ -26,6 +26,13 @@ passphrase_file = click.option(
 )
 
 
+def _given(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A variable of a script that is not set must not become a new key that everybody trusts."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty")
+    return value
+
+
 @click.group(
     no_args_is_help=False,
     epilog="""\b
@@ -68,6 +75,7 @@ def objects_of(value: object) -> list[object]:
 
 @authority.command(
     "list",
+    short_help="List the authorities, removed ones as well.",
     epilog="""\b
 Examples:
   muslin authority list -o wide
@@ -78,7 +86,8 @@ The states:
   in-use    signs new certificates
   trusted   what it signs counts
   removed   what it signed is worth nothing
-HERE says whether this node has the private key; MEMBERS, how many have certificates by it.""",
+HERE says whether this node has the private key; MEMBERS, how many have certificates by it;
+AGE, since when it has been in that state.""",
 )
 @click.option(
     "-o", "--output", type=click.Choice(FORMATS), help="Something else than the usual table."
@@ -94,12 +103,13 @@ def list_authorities(invocation: Invocation, output: str | None) -> int:
 
 
 @authority.command(
+    short_help="Trust another authority, a new one or PUBLIC.",
     epilog="""\b
 Examples:
   muslin authority install --new
-  muslin authority install 5b1f0c...     the whole public key, made on another node"""
+  muslin authority install 5b1f0c...     the whole public key, made on another node""",
 )
-@click.argument("public", required=False)
+@click.argument("public", required=False, callback=_given)
 @click.option("--new", is_flag=True, help="Make a new key on this node.  [default]")
 @passphrase_file
 @state_option()
@@ -130,11 +140,12 @@ def install(
 
 
 @authority.command(
+    short_help="Have authority KEY sign new certificates.",
     epilog="""\b
 Example:
-  muslin authority use 5b1f0c2e"""
+  muslin authority use 5b1f0c2e""",
 )
-@click.argument("key")
+@click.argument("key", callback=_given)
 @state_option()
 @pass_invocation
 def use(invocation: Invocation, key: str) -> int:
@@ -142,16 +153,18 @@ def use(invocation: Invocation, key: str) -> int:
     with doing(f"cannot use authority {key}"):
         answer = invocation.ask("authority.use", key=key)
     click.echo(f"authority {plain(answer['key'])[:SHOWN_DIGITS]} signs certificates from now on")
+    next_steps(invocation, "authority list")
     return 0
 
 
 @authority.command(
+    short_help="Trust authority KEY no more, for ever.",
     epilog="""\b
 Examples:
   muslin authority remove 91d0aa37
-  muslin authority remove 91d0aa37 --force"""
+  muslin authority remove 91d0aa37 --force""",
 )
-@click.argument("key")
+@click.argument("key", callback=_given)
 @click.option("--force", is_flag=True, help="Also if members have certificates by it still.")
 @state_option()
 @pass_invocation
@@ -190,6 +203,7 @@ def unlock(invocation: Invocation, passphrase_file: str | None) -> int:
 
 
 @authority.command(
+    short_help="Set, change or remove the passphrase of the key.",
     epilog="""\b
 Examples:
   muslin authority protect
@@ -197,7 +211,7 @@ Examples:
   muslin authority protect --remove
 
 \b
-Backups of authority.key that were made before keep the passphrase that they had, or none."""
+Backups of authority.key that were made before keep the passphrase that they had, or none.""",
 )
 @passphrase_file
 @click.option(

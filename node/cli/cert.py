@@ -19,9 +19,10 @@ from node.cli.context import (
     state_option,
 )
 from node.cli.output import duration, grouped, plain, to_json, to_yaml
+from node.control.params import parse_routes
 from node.control.schema import ControlError
 from node.errors import NodeError
-from overlay.errors import ConfigError
+from overlay.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from overlay.wire.offline import Grant
@@ -92,6 +93,7 @@ def request(invocation: Invocation, name: str | None) -> int:
 
 
 @cert.command(
+    short_help="Sign REQUEST where the authority's key is.",
     epilog="""\b
 Examples:
   muslin cert sign - < request > certificate
@@ -100,7 +102,7 @@ Examples:
 
 \b
 Compare before you hand the certificate on: the request's fingerprint with what muslin cert request
-printed on the new machine. Somebody may have sent you a request of his own."""
+printed on the new machine. Somebody may have sent you a request of his own.""",
 )
 @click.argument("request")
 @click.option("--days", metavar="N", type=click.IntRange(1, 3650), help="How long it is valid.")
@@ -113,7 +115,7 @@ printed on the new machine. Somebody may have sent you a request of his own."""
 )
 @click.option(
     "--passphrase-file",
-    metavar="FILE",
+    metavar="FILE|-",
     help="Passphrase of the authority's key, where no daemon runs.",
 )
 @state_option()
@@ -130,9 +132,12 @@ def sign(
     Only the machine that made the request can read it, so it may travel over anything. Works
     whether the daemon runs or not, and needs no network.
     """
+    if request == passphrase_file == "-":
+        raise click.UsageError("REQUEST and --passphrase-file cannot both be standard input")
     lifetime = None if days is None else days * DAY
     allowed = None if not routes else [] if routes == ("none",) else list(routes)
     with doing("cannot sign the request"):
+        parse_routes(allowed or [])  # a flag that is wrong, whatever the daemon says
         line = read_line(request)
         answer = _ask_to_sign(invocation, line, lifetime, allowed, passphrase_file or "")
     click.echo(plain(answer["certificate"]))
@@ -158,25 +163,31 @@ def _ask_to_sign(
     from node import privileges, signing  # noqa: PLC0415 - the engine: 0.4 s
     from node.config import load_config  # noqa: PLC0415
     from node.control.certificates import present_request  # noqa: PLC0415
-    from node.control.params import parse_routes  # noqa: PLC0415
     from node.identity import load_node  # noqa: PLC0415
     from node.sealed import configured_passphrase  # noqa: PLC0415
 
     privileges.keep_secrets()
     folder = invocation.folder
     pin = load_node(folder).fingerprint
-    certificate = signing.sign_here(
-        folder,
-        load_config(folder.config, os.environ),
-        line,
-        lifetime=lifetime,
-        routes=None if routes is None else parse_routes(routes),
-        passphrase=configured_passphrase(passphrase_file),
-    )
+    try:
+        certificate = signing.sign_here(
+            folder,
+            load_config(folder.config, os.environ),
+            line,
+            lifetime=lifetime,
+            routes=None if routes is None else parse_routes(routes),
+            passphrase=configured_passphrase(passphrase_file),
+        )
+    except RefusedError as refused:
+        if refused.code != "authority-locked":
+            raise
+        fix = "no daemon runs here to be told the passphrase: say it with --passphrase-file"
+        raise RefusedError(refused.code, str(refused), fix) from refused
     return {"certificate": certificate, **present_request(line, pin)}
 
 
 @cert.command(
+    short_help="Install CERTIFICATE, the answer to the request.",
     epilog="""\b
 Examples:
   muslin cert install - --authority 3fa2-c81d-0b7e-99d4-1c55-e0aa-72f1-8b3c < certificate
@@ -185,7 +196,7 @@ Examples:
 \b
 The fingerprint is what muslin init and muslin cert show print on the authority's node. Get it by
 another way than the certificate: everybody who has seen the request can make a certificate that
-fits it, of a cluster of his own. So install never shows the one that came with the certificate."""
+fits it, of a cluster of his own. So install never shows the one that came with the certificate.""",
 )
 @click.argument("certificate")
 @click.option(
@@ -248,11 +259,12 @@ def _install_renewal(invocation: Invocation, granted: Grant) -> None:
 
 
 @cert.command(
+    short_help="Show what the certificate of a node says.",
     epilog="""\b
 Examples:
   muslin cert show
   muslin cert show vm2
-  muslin cert show -o json | jq .not_after"""
+  muslin cert show -o json | jq .not_after""",
 )
 @click.argument("node", required=False)
 @click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="For programs.")

@@ -145,12 +145,20 @@ def read_line(given: str | None, file: str | None = None) -> str:
     """What was typed, or the first line of where it is: of standard input for "-", or of `file`.
 
     Raises:
-        NodeError: `file` cannot be read. Nothing else.
+        NodeError: `file` cannot be read, or there is nothing. Nothing else.
     """
     if given not in (None, "-"):
-        return str(given)
-    if file is None:
-        return sys.stdin.readline(LONGEST_LINE).strip()
+        line, where = str(given).strip(), "what was given"
+    elif file is None:
+        line, where = sys.stdin.readline(LONGEST_LINE).strip(), "standard input"
+    else:
+        line, where = _first_line(file), file
+    if not line:
+        raise NodeError(f"{where} is empty", "give the whole line", "nothing-given")
+    return line
+
+
+def _first_line(file: str) -> str:
     try:
         with open(file, encoding="utf-8", errors="replace") as stream:
             return stream.readline(LONGEST_LINE).strip()

@@ -65,9 +65,10 @@ def _row(finding: Json) -> list[str]:
 
 
 @ipam.command(
+    short_help="Declare this the only machine of this identity.",
     epilog="""\b
 Example:
-  muslin ipam claim"""
+  muslin ipam claim""",
 )
 @state_option()
 @pass_invocation

@@ -30,11 +30,12 @@ def lab() -> None:
 
 
 @lab.command(
+    short_help="Build a lab, and wait until all see each other.",
     epilog="""\b
 Examples:
   muslin lab up
   muslin lab up --nodes 8 --pods 2 --name big
-  muslin lab up --underlay ipv6 --mtu 1400"""
+  muslin lab up --underlay ipv6 --mtu 1400""",
 )
 @click.option("--nodes", metavar="N", type=int, default=3, show_default=True, help="How many.")
 @click.option("--pods", metavar="N", type=int, default=2, show_default=True, help="On each node.")
@@ -142,11 +143,12 @@ def cut(a: str, b: str, name: str) -> int:
 
 
 @lab.command(
+    short_help="Restore what lab cut took away.",
     epilog="""\b
 Examples:
   muslin lab heal node1 node2
   muslin lab heal node1             all cuts of node1
-  muslin lab heal                   all cuts"""
+  muslin lab heal                   all cuts""",
 )
 @click.argument("a", metavar="[NODE", required=False)
 @click.argument("b", metavar="[NODE]]", required=False)

@@ -42,11 +42,12 @@ def pod() -> None:
 
 
 @pod.command(
+    short_help="Give a namespace an interface in the pod network.",
     epilog="""\b
 Examples:
   muslin pod add web                             in a new namespace
   muslin pod add db --netns /run/netns/db        in one that exists
-  muslin pod add dns --ip 10.244.1.53            with an address of your choice"""
+  muslin pod add dns --ip 10.244.1.53            with an address of your choice""",
 )
 @click.argument("name")
 @click.option("--netns", metavar="PATH", help="Its namespace, a path or a name of `ip netns`.")

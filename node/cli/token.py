@@ -19,6 +19,7 @@ from node.cli.context import (
     state_option,
 )
 from node.cli.output import FORMATS, duration, plain
+from node.control.params import parse_routes
 
 SHOWN_DIGITS: Final = 8
 """Of an id in the table. Two of 10,000 tokens that begin alike are refused as ambiguous."""
@@ -67,6 +68,7 @@ def token(
                 raise click.UsageError(f"{flag} is not for token {context.invoked_subcommand}")
         return 0
     with doing("cannot make a token"):
+        parse_routes(list(routes))  # a flag that is wrong, whatever the daemon says
         answer = invocation.ask("token", ttl=ttl, routes=list(routes))
     click.echo(plain(answer["token"]))
     if sys.stderr.isatty():

@@ -43,7 +43,7 @@ class Tokens:
     async def _token(self, params: Params) -> object:
         ttl = number(params, "ttl", DEFAULT_TTL)
         if not 1.0 <= ttl <= LONGEST_TTL:
-            why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:g} s"
+            why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:.0f} s"
             raise ControlError("bad-request", why)
         allowed = routes(params) or ()
         token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now(), allowed)

@@ -93,6 +93,8 @@ def test_what_makes_no_sense_is_refused_with_its_reason() -> None:
     for what in ("use", "remove"):
         assert refused(world, what, second.public).code == "unknown-authority"
         assert refused(world, what, first).code == "in-use"
+    assert "nothing is to be done" in refused(world, "use", first).fix
+    assert "use another one first" in refused(world, "remove", first).fix
     hold(world, second)
     for what in ("install", "use"):
         change(world, what, second)

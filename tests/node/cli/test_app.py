@@ -204,7 +204,7 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
     ("closing", "words", "code", "err"),
     [
         (">&-", "--help", 0, ""),
-        ("<&-", "join -", 1, "muslin: cannot join: this is not a join token: "),
+        ("<&-", "join -", 1, "muslin: cannot join: standard input is empty: "),
         ("2>&-", "frobnicate", 2, ""),
         ("2>/dev/full", "frobnicate", 2, ""),
         ("<&- >&- 2>&-", "frobnicate", 2, ""),
@@ -267,3 +267,9 @@ def test_the_module_and_the_script_are_the_same_command() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"muslin": "node.cli.app:main"}
     assert shell("get", "cows").returncode == 2
+
+
+def test_the_overview_says_all_of_every_verb(muslin) -> None:
+    for group in ("authority", "cert", "token", "pod", "lab", "ipam", "bench", "sim"):
+        shown = muslin(group, "--help").out
+        assert "..." not in shown.partition("Commands:")[2].partition("Example")[0], shown

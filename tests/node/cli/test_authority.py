@@ -10,7 +10,7 @@ import pytest
 from node import sealed
 from node.authority_keys import read_keys
 from node.identity import write_node
-from node.state import StateFolder
+from node.state import AUTHORITY, StateFolder
 from overlay.views import Problem
 from tests.node.cli.test_membership import FakeNetlink
 from tests.node.control.test_authority import VIEWS
@@ -166,12 +166,24 @@ def test_a_rotation_is_three_verbs(muslin, daemon, authorities, state) -> None:
     assert ran.err == f"next: muslin --state {state} authority use 5b5b5b5b\n"
     ran = muslin("authority", "use", "a1")
     assert ran.out == "authority a1a1a1a1 signs certificates from now on\n"
+    assert ran.err == f"next: muslin --state {state} authority list\n"
     ran = muslin("authority", "remove", "a1")
     assert ran.err == (
         "muslin: cannot remove authority a1: node2 would be cut off: wait, or use --force\n"
     )
     ran = muslin("authority", "remove", "a1", "--force")
     assert ran.out == "authority a1a1a1a1 is trusted no more\n"
+
+
+@pytest.mark.parametrize("verb", ["install", "use", "remove"])
+def test_an_empty_argument_is_neither_a_new_key_nor_a_name(
+    muslin, daemon, authorities, state, verb
+) -> None:
+    for words in ("", " "):
+        ran = muslin("authority", verb, words)
+        assert (ran.code, ran.out, "it is empty" in ran.err) == (2, "", True)
+    assert daemon.engine.calls == []
+    assert not StateFolder(state).has(AUTHORITY)
 
 
 def test_a_new_key_on_a_member_is_printed_to_be_installed_elsewhere(muslin, daemon, state) -> None:

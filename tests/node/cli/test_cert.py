@@ -134,6 +134,7 @@ def test_verbs_that_need_a_node_say_what_a_waiting_folder_lacks(muslin, signed) 
     [
         (("--route", "10.30.1.0/24"), 1, "overlaps the cluster's own range"),
         (("--route", "0.0.0.0/0"), 1, "is a default route"),
+        (("--route", "none", "--route", "192.168.1.0/24"), 2, "'none'"),
         (("--route", "192.168.1.1/24"), 2, "--route: 192.168.1.1/24 has host bits set"),
         (("--days", "0"), 2, "0 is not in the range"),
     ],
@@ -169,9 +170,14 @@ def test_a_key_under_a_passphrase_signs_when_it_is_said(muslin, authority, tmp_p
     ran = muslin("cert", "sign", REQUEST, *there)
     assert ran.err == (
         "muslin: cannot sign the request: the authority's key is locked: "
-        "run muslin authority unlock on the node that holds it\n"
+        "no daemon runs here to be told the passphrase: say it with --passphrase-file\n"
     )
     assert muslin("cert", "sign", REQUEST, "--passphrase-file", str(words), *there).code == 0
+
+
+def test_one_line_of_standard_input_is_not_two_things(muslin, authority) -> None:
+    ran = muslin("cert", "sign", "-", "--passphrase-file", "-", "--state", str(authority))
+    assert (ran.code, "cannot both be standard input" in ran.err) == (2, True)
 
 
 def test_a_daemon_signs_where_one_runs(muslin, daemon) -> None:

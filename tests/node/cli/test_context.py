@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import click
 import pytest
 
@@ -68,6 +70,21 @@ def test_no_verb_takes_a_number_that_is_none(muslin, words) -> None:
     ran = muslin(*words.split())
     assert ran.code == 2
     assert "is not a finite number" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", ["cert sign", "cert install", "token revoke", "join", "join --token-file"]
+)
+def test_a_line_that_is_not_there_is_called_that(muslin, tmp_path, monkeypatch, words) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    where = {"": "what was given", "-": "standard input"}
+    for given in (str(empty),) if "file" in words else where:
+        ran = muslin(*words.split(), given)
+        named = where.get(given, given)
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.endswith(f": {named} is empty: give the whole line\n")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_networks_that_the_node_may_advertise_go_with_the_token(muslin, daemon) 
     assert muslin("token", "--route", "192.168.7.0/24", "--route", "2001:db8::/48").code == 0
     assert daemon.engine.calls[-1] == ("mint_token", 3600.0, "192.168.7.0/24", "2001:db8::/48")
     wrong = muslin("token", "--route", "192.168.7.1/24")
-    assert (wrong.code, "has host bits set" in wrong.err) == (1, True)
+    assert (wrong.code, "has host bits set" in wrong.err) == (2, True)
 
 
 def test_the_options_of_a_new_token_are_not_for_the_list(muslin, daemon) -> None:

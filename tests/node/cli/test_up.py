@@ -52,7 +52,10 @@ def test_the_daemon_gets_the_settings_of_all_sources(muslin, folder, started, mo
 def test_before_init_it_says_what_to_run_first(muslin, started) -> None:
     ran = muslin("up")
     assert ran.code == 1
-    assert "holds no node yet: run muslin init, or muslin join TOKEN, first" in ran.err
+    assert (
+        "holds no node yet: run muslin init, muslin join TOKEN or muslin cert request first"
+        in ran.err
+    )
     assert started == []
 
 
