@@ -77,7 +77,7 @@ class Certificate:
 
     @classmethod
     def decode_untrusted(cls, data: bytes) -> Self:
-        """Read an encoded certificate. Nothing is proven yet: call `verify`.
+        """Read an encoded certificate. Nothing is proven yet: see `overlay.catalog.trust`.
 
         Raises:
             WireError: wrong shape, size, version or name, or not in canonical form. Nothing else.
@@ -99,15 +99,6 @@ class Certificate:
             raise WireError("certificate: not in canonical form")
         return certificate
 
-    def verify(self, cluster: Cluster, wall: float) -> None:
-        """Check that this proves membership of `cluster` at `wall` (Unix seconds).
-
-        Raises:
-            AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
-        """
-        self.verify_issuer(cluster)
-        self.check_time(wall)
-
     def check_time(self, wall: float) -> None:
         """Check that this is valid at `wall` (Unix seconds); who signed it is not asked.
 
@@ -118,16 +109,6 @@ class Certificate:
             raise _bad(f"the certificate of {self.name} is not yet valid (is the clock right?)")
         if wall >= self.not_after:
             raise _bad(f"the certificate of {self.name} has expired")
-
-    def verify_issuer(self, cluster: Cluster) -> None:
-        """Check that this proves membership of `cluster`, at some time or other.
-
-        Raises:
-            AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
-        """
-        if self.issuer != cluster.authority:
-            raise _bad(f"the certificate of {self.name} is not signed by the cluster's authority")
-        self.verify_signature(cluster)
 
     def verify_signature(self, cluster: Cluster) -> None:
         """Check that the issuer signed this, for `cluster`; whether it may is not asked.

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from overlay import keys
 from overlay.admission import RENEWABLE, SERIAL_LEAP, Decision, Registrar, join_signed_bytes
+from overlay.catalog.trust import Trust
 from overlay.config import CERTIFICATE_LIFETIME
 from overlay.errors import RefusedError, WireError
 from overlay.keys import LockedKey
@@ -81,7 +82,7 @@ def ask(
 def certificate_of(decision: Decision) -> Certificate:
     assert isinstance(decision.answer, JoinGrant)
     certificate = Certificate.decode_untrusted(decision.answer.certificate)
-    certificate.verify(CLUSTER, WALL)
+    Trust.founded(CLUSTER).check_certificate(certificate, WALL)
     return certificate
 
 
@@ -133,7 +134,7 @@ def test_a_renewed_certificate_is_the_old_one_for_longer() -> None:
     assert new.serial > old.serial
     assert new.not_before == validity(DUE, CERTIFICATE_LIFETIME)[0]
     assert new.not_after > old.not_after
-    new.verify(CLUSTER, DUE)
+    Trust.founded(CLUSTER).check_certificate(new, DUE)
     assert registrar.holder(old.name) == old.node
 
 

@@ -40,7 +40,8 @@ READER = Reader(CLUSTER, Limits())
 def read(data: bytes) -> Certificate:
     """As a member of a cluster with one authority does."""
     certificate = READER.certificate(data)
-    certificate.verify_issuer(CLUSTER)
+    if certificate.issuer != CLUSTER.authority:
+        raise AuthError("by an authority that is not trusted")
     return certificate
 
 
@@ -120,7 +121,7 @@ FORGED = issued(signing_key(77))
 
 
 def test_who_signed_it_is_asked_first() -> None:
-    with pytest.raises(AuthError, match="not signed by the cluster's authority"):
+    with pytest.raises(AuthError, match="not trusted"):
         check_grant(FORGED.encode(), OLD, read, DUE)
     with pytest.raises(AuthError, match="not signed by its issuer"):
         check_grant(replace(GOOD, serial=99).encode(), OLD, read, DUE)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from overlay.catalog.trust import Trust
 from overlay.errors import AuthError
 from overlay.sim.authority import Authority
 
@@ -27,11 +28,11 @@ def test_what_it_certifies_is_valid_in_its_cluster_and_while_it_lasts():
     one = authority()
     member = one.membership("node2", wall=1100, lifetime=50)
     certificate = member.identity.certificate
-    certificate.verify(one.cluster, 1120)
+    Trust.founded(one.cluster).check_certificate(certificate, 1120)
     with pytest.raises(AuthError):
-        certificate.verify(one.cluster, 1000 + 86_400)
+        Trust.founded(one.cluster).check_certificate(certificate, 1000 + 86_400)
     assert certificate.name == "node2"
-    one.founder.identity.certificate.verify(one.cluster, 1400)
+    Trust.founded(one.cluster).check_certificate(one.founder.identity.certificate, 1400)
 
 
 def test_no_two_members_share_keys_or_serials():
