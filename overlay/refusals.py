@@ -2,12 +2,16 @@
 
     item of a member --> admitted? --no--> a lie (`Catalog.lie`): the sender's fault, noted
                             |
-                            '--yes--> a record: does its owner write more than `RECORDS` a second?
-                                          refused for the moment; the owner's fault, it signed them
+                            '--yes--> a record: more than `RECORDS` a second of its owner?
+                                          refused for the moment; the owner's fault if it says them
 
 A record that is refused for its number is not lost: stores are compared again and again, and the
 newest one gets in when its turn has come. So who writes without end is known with a delay, and
 costs others a constant share.
+
+What a node says of itself is counted by itself. A member may have kept all the records that an
+honest node ever wrote, and tell them in order to one that knows none of them: that neither takes
+the owner's turns away, nor is it the owner's fault.
 
 A member may send its own record under any version, however far ahead, and has nothing of it but
 that it cannot write another one: versions only grow. A limit that depends on what was known before
@@ -32,8 +36,8 @@ from overlay.wire.items import Item
 # -- implementation --------------------------------------------------------------------------------
 
 RECORDS: Final = 4.0
-"""Records per second of one node that are taken over. An honest one announces two at most, and now
-and then one more."""
+"""Records per second of one node that are taken over from itself, and as many from all others. An
+honest one announces two at most, and now and then one more."""
 
 JUMP: Final = 1 << 24
 """Starts that no honest node makes between two records: one every second for half a year."""
@@ -56,7 +60,7 @@ class Refusals:
     def __init__(self, complaints: Complaints, local: NodeId) -> None:
         self._complaints = complaints
         self._local = local
-        self._records: Debts[NodeId] = Debts(AHEAD)
+        self._records: Debts[tuple[NodeId, bool]] = Debts(AHEAD)  # of whom, said by itself?
         self.teller: tuple[NodeId, float] | None = None
         self.allowances = Allowances()
 
@@ -66,7 +70,7 @@ class Refusals:
             return catalog.admit(item, wall)
         teller, now = self.teller
         owner = node_of_key(item.key)
-        if owner == teller and self._records.is_spent(owner, now):
+        if owner == teller and self._records.is_spent((owner, True), now):
             return self._refuse_flood(owner, teller, now)  # without a look at its signature
         if not catalog.admit(item, wall):
             if catalog.lie is not None:
@@ -75,7 +79,7 @@ class Refusals:
             return False
         if owner is None or owner == self._local:
             return True
-        if not self._records.spend(owner, 1 / RECORDS, now):
+        if not self._records.spend((owner, owner == teller), 1 / RECORDS, now):
             return self._refuse_flood(owner, teller, now)
         self.allowances.repay(teller, len(item.body))
         self._look_at_jump(owner, item, catalog, now)
@@ -90,8 +94,9 @@ class Refusals:
 
     def _refuse_flood(self, owner: NodeId, teller: NodeId, now: float) -> bool:
         self.allowances.charge(teller, VAIN, now)
-        evidence = f"more than {RECORDS:.0f} records a second"
-        self._complaints.note(owner, Fault.RECORD_FLOOD, now, evidence)
+        if owner == teller:
+            evidence = f"more than {RECORDS:.0f} records a second"
+            self._complaints.note(owner, Fault.RECORD_FLOOD, now, evidence)
         return False
 
     def expire(self, now: float) -> None:
