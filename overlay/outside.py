@@ -108,8 +108,9 @@ class Outside:
         self._claims: tuple[Claim, ...] = ()
         self._blocked: tuple[NodeId, ...] = ()
         self._cover = Cover()
-        # Since when a member that never answered stands in the way. Kept as long as it is a member:
-        # who takes its word back and says it again shall not be waited for again.
+        # Since when a member that never answered stands in the way. Kept as long as it is a member
+        # and somebody offers the prefix: who takes its word back and says it again shall not be
+        # waited for again, and two who work together shall not fill this with ever new prefixes.
         self._doubts: dict[tuple[NodeId, Prefix], float] = {}
         self.in_force: dict[Prefix, NodeId] = {}
         self.refused: tuple[Refused, ...] = ()
@@ -127,6 +128,7 @@ class Outside:
             self._listen()
         before = self.in_force
         if not self._offers and not before:
+            self._blocked = ()  # nobody stands in the way of what was withdrawn
             self._note(self._judged, now)
             return RouteChanges((), ())
         standing = self._standing(now)
@@ -152,8 +154,12 @@ class Outside:
                     judged.append(refused)
         self._offers, self._judged = tuple(offers), tuple(judged)
         self._claims = tuple(self._said(Cover(offer.prefix for offer in offers)))
-        known = self._catalog.nodes
-        self._doubts = {pair: at for pair, at in self._doubts.items() if pair[0] in known}
+        known, offered = self._catalog.nodes, {offer.prefix for offer in offers}
+        self._doubts = {
+            (node, prefix): since
+            for (node, prefix), since in self._doubts.items()
+            if node in known and prefix in offered
+        }
 
     def _said(self, cover: Cover) -> Iterator[Claim]:
         if cover:

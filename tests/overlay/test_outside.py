@@ -194,6 +194,15 @@ def test_who_never_answered_is_called_and_waited_for_and_not_for_ever(bench: Ben
     assert [claim.endpoint for claim in bench.outside.ignored()] == [INSIDE]
 
 
+def test_nobody_is_called_for_a_network_that_was_withdrawn(bench: Bench) -> None:
+    bench.say("bob", LAN)
+    bench.say("carol", at=[INSIDE])
+    bench.look()
+    bench.say("bob")
+    assert bench.look() == {}
+    assert bench.outside.to_call() == ()
+
+
 def test_who_takes_its_word_back_and_says_it_again_is_not_waited_for_again(bench: Bench) -> None:
     bench.say("bob", LAN)
     bench.say("carol", at=[INSIDE])
@@ -203,6 +212,19 @@ def test_who_takes_its_word_back_and_says_it_again_is_not_waited_for_again(bench
     bench.look()
     bench.say("carol", at=[INSIDE._replace(host="192.168.7.10")])
     assert bench.look() == {LAN: node("bob")}
+
+
+def test_only_what_is_offered_at_present_is_remembered_of_who_never_answered(bench: Bench) -> None:
+    """Else a member with a large consent and one that never answers could fill the memory."""
+    parts = list(LAN.subnets(new_prefix=28))
+    for part in parts:
+        bench.say("bob", part)
+        bench.say("carol", at=[Endpoint(str(part.network_address + 1), 6875)])
+        assert bench.look() == {}
+    assert list(bench.outside._doubts) == [(node("carol"), parts[-1])]
+    bench.look(PATIENCE)
+    bench.say("bob", parts[-1], parts[0])
+    assert bench.look() == {parts[-1]: node("bob"), parts[0]: node("bob")}
 
 
 def test_no_more_than_a_few_are_called_at_a_look(bench: Bench) -> None:
