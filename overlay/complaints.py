@@ -16,7 +16,7 @@ nobody is cut off because somebody else said so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from overlay.faults import FAULTS, Fault
@@ -120,10 +120,6 @@ class Complaints:
         was said once is not replaced by what came later.
         """
         return choose((entry.first, complaint) for complaint, entry in self.entries.items())
-
-    def snapshot(self) -> Mapping[Complaint, Entry]:
-        """A copy of the book."""
-        return dict(self.entries)
 
     def check_invariants(self) -> None:
         """Assert bounds and order. For tests."""

@@ -7,13 +7,13 @@
 An honest node sends nothing of the kind for long. It may for a moment: its new block, or the one
 that this node gave up, is known to one of the two and not yet to the other.
 
-Only what is dropped anyway comes here, and of each member one packet is remembered.
+Only what is dropped anyway comes here, and of each member one packet of each kind is remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from overlay.faults import Fault
@@ -29,7 +29,7 @@ FORGET_AFTER: Final = 10.0
 """Seconds without another packet after which what was remembered is dropped."""
 
 MOST: Final = 1024
-"""Members of which something is remembered."""
+"""Packets remembered, one of each member and fault. A member more is not judged until one goes."""
 
 
 class _Stray:
@@ -108,9 +108,5 @@ class Strays:
 
 def _evidence(flow: bytes) -> str:
     version, source, destination = ends(flow)
-    kind = ip_address if version == 4 else _six
+    kind = IPv4Address if version == 4 else IPv6Address
     return f"a packet from {kind(source)} to {kind(destination)}"
-
-
-def _six(number: int) -> object:
-    return ip_address(number.to_bytes(16, "big"))

@@ -10,7 +10,7 @@
     6. it is newer than the last of its member
 
 Cheapest first, and after step 1 comes a look whether it is a copy (`overlay.session.copies`). What
-fails is not remembered, only how much arrives.
+fails is not remembered, only how much arrives and, under load, from where it came.
 
 How long a refusal takes tells at which step it happened, so which step fails must not depend on
 anything that a stranger may not know. Steps 1 to 3 depend on what the sender put together itself.
@@ -68,7 +68,7 @@ EPHEMERAL_AT: Final = HEADER_SIZE + 4
 
 
 class Gate:
-    """Decides about initiations; answers nothing itself.
+    """Decides about initiations, and which responses are looked at; sends nothing itself.
 
     Args:
         identity: ours.
@@ -128,10 +128,7 @@ class Gate:
 
     def is_hopeless(self, datagram: memoryview, source: Endpoint, now: float) -> bool:
         """Whether an initiation can be dropped at once: see `RateLimit.is_hopeless`."""
-        limit = self.limit
-        return limit.meter.loaded and limit.is_hopeless(
-            source.host, now, shows=datagram[-MAC_SIZE:] != NO_MAC
-        )
+        return self.limit.is_hopeless(source.host, now, shows=datagram[-MAC_SIZE:] != NO_MAC)
 
     def check_response_untrusted(self, datagram: bytes, index: int, now: float) -> None:
         """Whether the sender of a response knows our public key, and it shall be looked at.

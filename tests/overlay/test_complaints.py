@@ -25,7 +25,7 @@ def test_what_is_repeated_is_counted_and_keeps_its_beginning() -> None:
     book = Complaints()
     book.note(node(1), Fault.FORGED_RECORD, 10.0, "the first")
     book.note(node(1), Fault.FORGED_RECORD, 12.0, "the second", times=3)
-    (entry,) = book.snapshot().values()
+    (entry,) = book.entries.values()
     assert entry == (4, 10.0, 12.0, "the second")
     assert book.take_news() == [Complaint(node(1), Fault.FORGED_RECORD)]
     assert book.take_news() == []
