@@ -1,6 +1,7 @@
 """What a member can do that no honest node does: the complete list.
 
-Whoever sees such a thing names the member in whose session it came (`overlay.complaints`). Nothing
+Whoever sees such a thing names the member in whose session it came or, where an authentic record or
+deed is the proof, the one who signed it (`overlay.complaints`). Nothing
 is in this list that two honest nodes may see differently: a certificate that has just expired, a
 clock, who is trusted at the moment. Values are stable: they are codes in `status` and in logs, and
 the place of each is its number in records. Append; never rename.

@@ -4,7 +4,7 @@
 
 An id is remembered for one to two lives after it was added, unless more than `LIMIT` others came.
 To forget one too early costs one item that is fetched for nothing; to remember one for ever would
-make a refusal final that rested on a clock that was wrong, or on another item that came later.
+make a refusal final that rested on another item, which came later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ LIFE: Final = 60.0
 """Seconds after which the halves change places, for what will never be wanted again."""
 
 SHORT_LIFE: Final = 3.0
-"""The same for what was refused. Clocks that differ by seconds refuse fresh certificates."""
+"""The same for what was refused: a list of authorities that makes it good may be on its way, or its
+owner has written too much for the moment."""
 
 
 class Recent:

@@ -63,7 +63,8 @@ class SessionsSnapshot:
 class Sessions:
     """The sessions of one node with all others.
 
-    Error contract: `on_handshake_untrusted` changes nothing when it raises.
+    Error contract: `on_handshake_untrusted` changes no session when it raises. What is counted of
+    initiations (`overlay.session.ratelimit`, `overlay.session.copies`) is in no snapshot.
 
     Args:
         identity, psk: our keys and certificate, and the cluster's pre-shared key, 32 bytes.

@@ -152,7 +152,10 @@ class Reassembly:
         return partial.held
 
     def take_incomplete(self) -> dict[int, int]:
-        """Bursts given up since the last call, by receiver index: its sender may want to know."""
+        """Bursts given up since the last call, by receiver index | lanes << 32.
+
+        Their sender may want to know.
+        """
         taken, self._incomplete = self._incomplete, {}
         return taken
 
