@@ -284,7 +284,7 @@ class Parts:
 
     def name_of(self, node: NodeId) -> str:
         """The node's name, or the start of its id while its record is not known."""
-        record = self.catalog.nodes.get(node)
+        record = self.catalog.nodes.get(node) or self.catalog.void.get(node)
         if record is None:
             removal = self.catalog.removed.get(node)
             return removal.name if removal else short_id(node)

@@ -74,6 +74,7 @@ def test_who_has_no_certificate_by_a_trusted_authority_is_out_until_it_has() -> 
     assert sorted(events(learn(node, LIST))) == ["member.void", "member.void"]
     assert routed(node) == []
     assert node.gossip.state(OTHER.node, 1.0) is None
+    assert node.name_of(OTHER.node) == OTHER.name, "still its own"
     assert node.store.get(node_key(OTHER.node)) is None
     node.store.check_invariants()
     node.knowledge.tend(2.0)
