@@ -347,11 +347,6 @@ class RateLimit:
             del self._failed[oldest[0]]
         return self.meter.loaded
 
-    @property
-    def held(self) -> int:
-        """Entries of all tables that strangers can fill."""
-        return len(self._failed)
-
     def check_invariants(self) -> None:
         """Raise `AssertionError` if a table is larger than its bound."""
         assert len(self._failed) <= FAILED_LIMIT

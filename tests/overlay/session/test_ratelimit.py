@@ -127,12 +127,12 @@ def test_tables_of_sources_are_bounded_swept_and_emptied_after_the_load(monkeypa
         limit.failed(f"192.0.2.{number}", float(number))
         limit.remember(member(number % 15), f"192.0.2.{number % 15}")
         limit.check_invariants()
-    assert limit.held == 10
+    assert len(limit._failed) == 10
     limit.meter.arrived(85.0)
     limit.look(85.0)
-    assert limit.held == 4, "what failed in second 25 and before is forgotten"
+    assert len(limit._failed) == 4, "what failed in second 25 and before is forgotten"
     limit.look(85.0 + CALM + 1)
-    assert limit.held == 0
+    assert len(limit._failed) == 0
     assert limit.handshake("192.0.2.5", 0.0), "of the last ten members"
 
 
