@@ -22,8 +22,9 @@ from overlay.errors import ConfigError, OverlayError
 DEFAULT_STATE: Final = "/var/lib/muslin"
 STATE_VARIABLE: Final = "MUSLIN_STATE"
 
-LONGEST_LINE: Final = 1 << 16
-"""Characters read in search of a token, a request or a certificate; none is nearly as long."""
+LONGEST_LINE: Final = 1 << 18
+"""Characters read in search of a token, a request or a certificate; the longest of these, a
+certificate with a long list of authorities, has 220,000."""
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -138,7 +139,7 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"([0-9]+)([smhd]?)", text)
     if match is None:
         raise click.BadParameter(f"{text!r} is not a duration, write 90s, 15m, 1h or 7d")
-    return float(int(match[1]) * _UNITS[match[2]])
+    return float(match[1]) * _UNITS[match[2]]  # "inf" for what is beyond all ranges
 
 
 def read_line(given: str | None, file: str | None = None) -> str:

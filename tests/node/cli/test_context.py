@@ -7,10 +7,11 @@ import io
 import click
 import pytest
 
-from node.cli.context import CliError, Finite, doing, objects, seconds
+from node.cli.context import CliError, Finite, doing, objects, read_line, seconds
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import ConfigError, RefusedError
+from overlay.wire.offline import GRANT_LINE
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,15 @@ def test_a_line_that_is_not_there_is_called_that(muslin, tmp_path, monkeypatch, 
         named = where.get(given, given)
         assert (ran.code, ran.out) == (1, "")
         assert ran.err.endswith(f": {named} is empty: give the whole line\n")
+
+
+def test_the_longest_certificate_is_read_whole(tmp_path, monkeypatch) -> None:
+    longest = "x" * GRANT_LINE.longest
+    file = tmp_path / "certificate"
+    file.write_text(longest + "\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(longest + "\n"))
+    assert read_line(None, str(file)) == longest
+    assert read_line("-") == longest
 
 
 @pytest.mark.parametrize(
