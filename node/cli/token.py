@@ -19,10 +19,17 @@ from node.cli.context import (
     state_option,
 )
 from node.cli.output import FORMATS, duration, plain
-from node.control.params import parse_routes
+from node.control.params import parse_routes, wrong_ttl
 
 SHOWN_DIGITS: Final = 8
 """Of an id in the table. Two of 10,000 tokens that begin alike are refused as ambiguous."""
+
+
+def _ttl(given: str) -> float:
+    ttl = seconds(given)
+    if why := wrong_ttl(ttl):
+        raise click.BadParameter(f"it {why}")
+    return ttl
 
 
 @click.group(
@@ -38,7 +45,7 @@ Examples:
 )
 @click.option(
     "--ttl",
-    type=seconds,
+    type=_ttl,
     metavar="TIME",
     default="1h",
     show_default=True,

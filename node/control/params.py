@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
+from typing import Final
 
 from node.control.schema import ControlError
 from overlay.errors import ConfigError
 from overlay.types import Address, Prefix
 
 Params = Mapping[str, object]
+
+LONGEST_TTL: Final = 30 * 86400.0
+"""A token is a key under the mat; nobody should find one that is a year old."""
 
 
 def text(params: Params, key: str, default: str | None = None) -> str:
@@ -103,3 +107,14 @@ def parse_routes(routes: list[str]) -> tuple[Prefix, ...]:
         return tuple(map(ip_network, routes))
     except ValueError as error:
         raise ConfigError(str(error), "--route") from error
+
+
+def wrong_ttl(ttl: float) -> str:
+    """Why a token cannot be good for `ttl` seconds, in one clause; empty if it can.
+
+    >>> wrong_ttl(0.0), wrong_ttl(60.0)
+    ('must be 1 second to 30 days, not 0 s', '')
+    """
+    if 1.0 <= ttl <= LONGEST_TTL:
+        return ""
+    return f"must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:.0f} s"

@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from node.control.params import Params, number, routes, text
+from node.control.params import Params, number, routes, text, wrong_ttl
 from node.control.ports import DaemonPort
 from node.control.present import present_token
 from node.control.schema import ControlError
 
 DEFAULT_TTL: Final = 3600.0
-LONGEST_TTL: Final = 30 * 86400.0
-"""A token is a key under the mat; nobody should find one that is a year old."""
 
 
 class Tokens:
@@ -42,9 +40,8 @@ class Tokens:
 
     async def _token(self, params: Params) -> object:
         ttl = number(params, "ttl", DEFAULT_TTL)
-        if not 1.0 <= ttl <= LONGEST_TTL:
-            why = f"ttl must be 1 second to {LONGEST_TTL / 86400:g} days, not {ttl:.0f} s"
-            raise ControlError("bad-request", why)
+        if why := wrong_ttl(ttl):
+            raise ControlError("bad-request", f"ttl {why}")
         allowed = routes(params) or ()
         token, effects = self._daemon.engine.mint_token(ttl, self._daemon.now(), allowed)
         await self._daemon.stored(effects)  # shown only when stored: else it could be used twice

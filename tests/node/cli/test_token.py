@@ -36,6 +36,13 @@ def test_a_token_is_all_that_is_on_stdout(muslin, daemon) -> None:
     assert (ran.code, ran.out, ran.err) == (0, "muslin1-900\n", "")
 
 
+@pytest.mark.parametrize("ttl", ["0", "31d", "9" * 400])
+def test_a_time_that_is_too_short_or_too_long_is_wrong_usage(muslin, daemon, ttl) -> None:
+    ran = muslin("token", "--ttl", ttl)
+    assert (ran.code, "--ttl" in ran.err, "1 second to 30 days" in ran.err) == (2, True, True)
+    assert daemon.engine.calls == []
+
+
 def test_networks_that_the_node_may_advertise_go_with_the_token(muslin, daemon) -> None:
     assert muslin("token", "--route", "192.168.7.0/24", "--route", "2001:db8::/48").code == 0
     assert daemon.engine.calls[-1] == ("mint_token", 3600.0, "192.168.7.0/24", "2001:db8::/48")

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from node.control.params import LONGEST_TTL
 from node.control.schema import ControlError
-from node.control.tokens import LONGEST_TTL, Tokens
+from node.control.tokens import Tokens
 from node.errors import NodeError
 from overlay.errors import RefusedError
 from overlay.wire.token import JoinToken
