@@ -111,7 +111,11 @@ Examples:
 )
 @click.argument("public", required=False, callback=_given)
 @click.option("--new", is_flag=True, help="Make a new key on this node.  [default]")
-@passphrase_file
+@click.option(
+    "--passphrase-file",
+    metavar="FILE|-",
+    help="Passphrase of the keys on this node, if they have one; with none here, of the new key.",
+)
 @state_option()
 @pass_invocation
 def install(

@@ -85,6 +85,10 @@ class Authority:
         if any(key.is_locked for key in keys):
             why, fix = "the keys here have a passphrase", "say it with --passphrase-file"
             raise NodeError(why, fix, "authority-locked")
+        if keys and passphrase is not None and not authority_keys.check_here(folder):
+            # Whoever says one believes that the new key will be under it.
+            why, fix = "the keys here have no passphrase", "set it with muslin authority protect"
+            raise NodeError(why, fix, "not-protected")
         made = SigningKey(os.urandom(KEY_SIZE))
         kept = [key for key in keys if key.public not in gone]
         authority_keys.write_keys(folder, [*kept, made], passphrase)

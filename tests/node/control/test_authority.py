@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from node import sealed
-from node.authority_keys import read_keys
+from node.authority_keys import protect, read_keys
 from node.control.authority import Authority
 from node.control.schema import ControlError
 from node.errors import NodeError
 from node.identity import write_node
 from node.sealed import WrongPassphraseError
-from node.state import StateFolder
+from node.state import AUTHORITY, StateFolder
 from overlay.errors import RefusedError
 from overlay.views import AuthorityView, Problem
 from overlay.wire.cluster import fingerprint_of
@@ -179,3 +179,13 @@ def test_on_a_node_without_authority_a_key_is_made_and_not_installed(authorities
     answer = ask(authorities, "authority.install")
     (made,) = read_keys(authorities.folder)
     assert answer == {"key": made.public.hex(), "made": True, "installed": False}
+
+
+def test_a_passphrase_for_keys_without_one_is_refused_before_a_key_is_made(authorities) -> None:
+    protect(authorities.folder, "words", None)
+    before = authorities.folder.read(AUTHORITY)
+    with pytest.raises(NodeError) as caught:
+        ask(authorities, "authority.install", passphrase="words")
+    assert caught.value.code == "not-protected"
+    assert authorities.folder.read(AUTHORITY) == before
+    assert authorities.engine.calls == []
