@@ -19,8 +19,6 @@ from overlay.catalog.removals import removal_key
 from overlay.complaints import Complaints
 from overlay.config import Settings
 from overlay.distrust import Distrust
-from overlay.drops import DropReason
-from overlay.errors import AuthError
 from overlay.forwarding.coalesce import Coalescer
 from overlay.forwarding.inbound import Deliver, Inbound
 from overlay.forwarding.ledger import Ledger
@@ -317,9 +315,7 @@ class Parts:
 
     def _read_certificate(self, data: bytes) -> Certificate:
         certificate = self.reader.certificate(data)
-        if not self.catalog.judge.trust.trusts(certificate.issuer):
-            why = f"the certificate of {certificate.name} is by an authority that is not trusted"
-            raise AuthError(why, DropReason.BAD_CERTIFICATE)
+        self.catalog.judge.trust.check_issuer(certificate)
         if certificate.node in self.catalog.removed:
             removal = self.store.get(removal_key(certificate.node))
             raise RevokedError(b"" if removal is None else removal.body)

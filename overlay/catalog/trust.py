@@ -146,10 +146,18 @@ class Trust:
             AuthError: it does not (BAD_CERTIFICATE); the message says why. Nothing else.
         """
         certificate.verify_signature(self.cluster)
+        self.check_issuer(certificate)
+        certificate.check_time(wall)
+
+    def check_issuer(self, certificate: Certificate) -> None:
+        """Check that the authority that a certificate names is trusted.
+
+        Raises:
+            AuthError: it is not (BAD_CERTIFICATE). Nothing else.
+        """
         if not self.trusts(certificate.issuer):
             why = f"the certificate of {certificate.name} is by an authority that is not trusted"
             raise _bad(why)
-        certificate.check_time(wall)
 
     def item(self) -> Item:
         """The gossip item that shows this list.

@@ -77,7 +77,7 @@ class Gate:
         wall: Unix time.
         entropy: makes cookies, and keys of answers.
         token_secret: the secret of the join token with a given id, if it is still good.
-        read_certificate: reads a certificate and checks that our authority signed it; raises
+        read_certificate: reads a certificate, checks that an authority we trust signed it; raises
             RevokedError for that of a node that was removed.
         live_stamp: the stamp of the last initiation of a node with a session; -1 if unknown.
 

@@ -72,7 +72,7 @@ class Sessions:
         settings, wall: timing, limits, whether AES is preferred; and Unix time.
         entropy, rng: make keys, indexes and cookies; and jitter.
         token_secret: the secret of the join token with a given id, if it is still good.
-        read_certificate: reads a certificate and checks that our authority signed it.
+        read_certificate: reads a certificate and checks that an authority we trust signed it.
 
     Attributes:
         keypairs: by local index, for the packet path. The same dictionary for ever.

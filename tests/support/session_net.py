@@ -17,8 +17,8 @@ from itertools import count
 import pytest
 
 from overlay.catalog.reader import Reader
+from overlay.catalog.trust import Trust
 from overlay.config import Limits, Settings, Timing
-from overlay.drops import DropReason
 from overlay.effects import Effect, SendDatagram, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
 from overlay.session.handshake import AnsweredError
@@ -38,16 +38,13 @@ PROBE = b"probe"
 """What a node says first under a new keypair."""
 STRANGER = Endpoint("203.0.113.9", 999)
 CLUSTER = make_cluster()
-
-
 READER = Reader(CLUSTER, Limits())
 
 
 def read_certificate(data: bytes) -> Certificate:
     """As a member of a cluster with one authority does."""
     certificate = READER.certificate(data)
-    if certificate.issuer != CLUSTER.authority:
-        raise AuthError("by an authority that is not trusted", DropReason.BAD_CERTIFICATE)
+    Trust.founded(CLUSTER).check_issuer(certificate)
     return certificate
 
 
