@@ -89,13 +89,13 @@ class NodeConfig:
     passphrase_file: str = ""
     """File with the passphrase of the authority's key; empty: locked until somebody says it."""
 
+    control_group: str = ""
+    """Group whose members may look (`get`, `status`, `metrics`, `ping`); empty: root alone may."""
+
     @property
     def certificate_lifetime(self) -> int:
         """`certificate_days` in seconds."""
         return self.certificate_days * values.DAY
-
-    control_group: str = ""
-    """Group whose members may look (`get`, `status`, `metrics`, `ping`); empty: root alone may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,8 @@ class Registrar:
         """A new certificate; one that takes the place of `old` never ends before it.
 
         Raises:
-            RefusedError: `strange-serial`. Nothing else.
+            RefusedError: `strange-serial`.
+            ConfigError: not routes that a node may have. Nothing else.
         """
         serial, until = (old.serial, old.not_after) if old else (0, 0)
         if serial > self._serial + SERIAL_LEAP:

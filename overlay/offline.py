@@ -34,12 +34,13 @@ from overlay.keys import KEY_SIZE, StaticKey
 from overlay.session.noise import ONE_WAY, Handshake
 from overlay.steward import Steward
 from overlay.types import Entropy, NodeId, Prefix
+from overlay.validity import LONGEST_DAYS
 from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.cluster import Cluster
 from overlay.wire.items import Item
 from overlay.wire.offline import GRANT_LINE, CertificateRequest, Grant
 
-LONGEST_LIFETIME: Final = 3650 * 86_400.0
+LONGEST_LIFETIME: Final = LONGEST_DAYS * 86_400.0
 
 GRANT_ITEMS_SIZE: Final = 1_200
 """Bytes of items of other nodes than the signing one, so that most lines have fewer than the 4,096
@@ -194,7 +195,7 @@ class Signer:
         Raises:
             ConfigError: the text is no request, or routes or lifetime will not do.
             RefusedError: `not-authority`, `not-stored`, `identity-conflict`, `wrong-cluster`,
-                `not-a-member`, `node-left`, `no-endpoint`, `bad-key`, and those of
+                `not-a-member`, `node-removed`, `node-left`, `no-endpoint`, `bad-key`, and those of
                 `Registrar.certify`. Nothing else.
         """
         self._steward.check_may_give()

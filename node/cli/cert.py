@@ -247,14 +247,13 @@ def _install_renewal(invocation: Invocation, granted: Grant) -> None:
 
     try:
         if not knows_list(granted, load_node(invocation.folder).state.items):
-            invocation.ask("status")
+            invocation.ask("status")  # raises where no daemon runs: then it is installed here
             why = "the authorities have changed since this node heard of them last"
             raise NodeError(why, "stop muslin up, install it again, start muslin up", "new-list")
         invocation.ask("cert.install", certificate=granted.certificate.encode().hex())
     except ControlError as error:
         if error.code != "not-running":
             raise
-
         requesting.install_renewal(invocation.folder, granted, wall=time.time())
 
 

@@ -14,6 +14,7 @@ from node.cli.context import Invocation, doing, pass_invocation, state_option
 Examples:
   muslin up
   muslin --state /srv/node2 up --listen 192.0.2.2:6875
+  muslin up --advertise-route 192.168.7.0/24 --advertise-route 2001:db8:7::/48
   MUSLIN_LOG_LEVEL=debug muslin up"""
 )
 @click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")

@@ -10,6 +10,7 @@ What is signed is stored before it is answered. Fingerprints are 16 bytes, in he
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from node.control.params import Params, number, routes, text
 from node.control.ports import DaemonPort
@@ -20,7 +21,7 @@ from overlay.wire.certificate import Certificate
 from overlay.wire.cluster import fingerprint_of
 from overlay.wire.offline import CertificateRequest
 
-SHORTEST_LIFETIME = 60.0
+SHORTEST_LIFETIME: Final = 60.0
 
 
 class Certificates:

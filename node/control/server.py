@@ -94,9 +94,8 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._path.unlink(missing_ok=True)
-            os.fchmod(
-                listener.fileno(), SOCKET_OF_OWNER
-            )  # the file has this mode from its first moment on
+            # Before it is bound: the file has this mode from its first moment on.
+            os.fchmod(listener.fileno(), SOCKET_OF_OWNER)
             with short_path(str(self._path)) as path:
                 listener.bind(path)
             hand_over(self._path, self._group)
