@@ -37,7 +37,7 @@ from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Identity
 from overlay.wire.cluster import Cluster
 from overlay.wire.control import encode
-from overlay.wire.items import BODY_LIMIT, Item
+from overlay.wire.items import Item
 from overlay.wire.messages import BlockRequest, Delta, JoinRequest, Refusal
 
 PERSIST_DELAY: Final = 1.0
@@ -46,6 +46,9 @@ costs one write. What is ours to lose is stored at once."""
 
 JOIN_ITEMS_SIZE: Final = 32_000
 """Bytes of items a joiner gets to start with; gossip brings the rest."""
+
+JOIN_MOST: Final = 58_000
+"""Bytes of items that fit a grant, beside what else is in it."""
 
 
 class Steward:
@@ -317,16 +320,15 @@ class Steward:
         first = [store.get(key) for key in (AUTHORITIES_KEY, self.parts.own_key)]
         items = [item for item in first if item is not None]
         size = sum(len(item.body) for item in items)
-        if size > BODY_LIMIT:
-            del items[1:]  # our record and the list are of the largest size: others' must do
+        if size > JOIN_MOST:  # the list and our record, both long: others' must do
+            items, size, limit = items[:1], len(items[0].body), JOIN_MOST
         # Who is removed first: a newcomer that has not heard of it would be waited for.
         removals = store.items(removal_key(self.identity.node)[:1])
         for item in (*removals, *store.items(self.parts.own_key[:1])):
-            size += len(item.body) + len(item.key) + 16
-            if size > limit:
-                break
-            if item.key != self.parts.own_key:
+            taken = len(item.body) + len(item.key) + 16
+            if item.key != self.parts.own_key and size + taken <= limit:
                 items.append(item)
+                size += taken
         return tuple(items)
 
     def gone_names(self, registrar: Registrar) -> frozenset[str]:

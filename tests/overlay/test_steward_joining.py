@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from overlay.catalog.keys import node_key
 from overlay.catalog.records import sign_record
 from overlay.config import Timing
@@ -14,8 +16,12 @@ from overlay.sim import Link
 from overlay.steward import JOIN_ITEMS_SIZE
 from overlay.types import NodeId
 from overlay.views import NodeState as Liveness
-from overlay.wire.items import item_id
-from overlay.wire.messages import Delta, Have, Ids
+from overlay.wire.authority import AUTHORITIES_KEY, LINKS_MAX, LIST_MAX
+from overlay.wire.certificate import CERTIFICATE_MAX
+from overlay.wire.cluster import CLUSTER_MAX
+from overlay.wire.control import encode
+from overlay.wire.items import BODY_LIMIT, Item, item_id
+from overlay.wire.messages import Delta, Have, Ids, JoinGrant
 from tests.sim.worlds import blocks_of, routes_to, settled
 from tests.support.stewards import FULL, check, refused
 
@@ -83,6 +89,20 @@ def test_a_joiner_gets_records_to_start_with_but_no_more_than_fit() -> None:
     items = world["node1"].engine._steward.items_for_joiner()
     assert 4 <= len(items) < 16
     assert sum(len(item.body) for item in items) <= JOIN_ITEMS_SIZE
+
+
+@pytest.mark.parametrize("own", [48_000, BODY_LIMIT - LIST_MAX - 50])
+def test_beside_the_longest_list_a_joiner_gets_a_record_and_the_grant_fits(own) -> None:
+    world = settled(3)
+    engine = world["node1"].engine
+    store, authorities = engine.parts.store, Item(AUTHORITIES_KEY, LINKS_MAX, bytes(LIST_MAX))
+    store.put(authorities)
+    store.put(Item(engine.parts.own_key, 1 << 40, bytes(own)))
+    items = engine._steward.items_for_joiner()
+    records = [item for item in items if item.key[:1] == b"n"]
+    assert items[0] == authorities
+    assert records
+    assert encode(JoinGrant(1, bytes(CERTIFICATE_MAX), bytes(CLUSTER_MAX), bytes(32), items))
 
 
 # -- leaving -----------------------------------------------------------------------------------
