@@ -62,7 +62,7 @@ class Site:
 
     async def type(self, method: str, **params: object) -> object:
         """A request through the control socket."""
-        client = ControlClient(self.daemon._folder.socket)
+        client = ControlClient(self.daemon.folder.socket)
         return await asyncio.to_thread(client.call, method, **params)
 
     async def upkeep(self) -> None:
@@ -79,7 +79,7 @@ class Site:
 
     def stored(self) -> list[str]:
         """The pods on the disk."""
-        return [pod.name for pod in load_node(self.daemon._folder).state.pods]
+        return [pod.name for pod in load_node(self.daemon.folder).state.pods]
 
 
 async def turns() -> None:

@@ -34,6 +34,9 @@ WITHIN = 10.0
 LAN, LAN6 = "192.168.7.0/24", "2001:db8:7::/64"
 NODE, NODE6 = "192.168.7.1", "2001:db8:7::1"
 HOST, HOST6 = "192.168.7.9", "2001:db8:7::9"
+ICMP_TYPE, ECHO_REQUEST = 14 + 20, 8
+"""Behind an Ethernet and an IPv4 header."""
+
 STRANGER = "192.168.7.66"
 """An address of the LAN, worn by somebody who is not there."""
 
@@ -229,7 +232,8 @@ def unseen(scene: Scene, counter: str) -> Iterator[str]:
 
 
 def holds(tap: Wiretap, word: bytes) -> bool:
-    return any(word in frame for frame in tap.frames)
+    """Whether a ping with it came. ICMP errors, seconds later, quote those of an earlier test."""
+    return any(word in frame and frame[ICMP_TYPE] == ECHO_REQUEST for frame in tap.frames)
 
 
 def forge(namespace: str, source: str, target: str) -> None:
