@@ -218,7 +218,7 @@ def test_a_lab_that_does_not_come_up_leaves_only_its_logs(tmp_path: Path) -> Non
     assert not store.exists(name)
     assert not [left for left in netns.names() if belongs_to(name, left)]
     with pytest.raises(NodeError):
-        lab_up(name, 1, 1, settings={"MUSLIN_CONTROL_GROUP": "no-such-group"}, store=store)
+        lab_up(name, 1, 1, settings={"MUSLIN_LISTEN": "203.0.113.9:6875"}, store=store)
     assert (tmp_path / "lab-logs" / name / "node1.log").exists()
 
 
