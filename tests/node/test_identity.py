@@ -67,7 +67,9 @@ def test_without_the_authoritys_key_there_is_none(tmp_path) -> None:
 
 
 def test_an_empty_folder_says_what_to_run_first(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="run muslin init, or muslin join TOKEN, first"):
+    with pytest.raises(
+        ConfigError, match="run muslin init, muslin join TOKEN or muslin cert request first"
+    ):
         load_node(StateFolder(tmp_path))
 
 
