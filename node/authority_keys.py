@@ -91,7 +91,10 @@ def check_here(folder: StateFolder) -> bool:
     """
     box = _box(folder)
     if not box.exists:
-        why, fix = "this node holds no authority's key", "run it on the node where muslin init ran"
+        why, fix = (
+            "this node holds no authority's key",
+            "run it where the key is, at first where muslin init ran",
+        )
         raise NodeError(why, fix, "not-authority")
     return box.is_sealed
 

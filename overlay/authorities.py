@@ -129,7 +129,7 @@ class Authorities:
             raise RefusedError(
                 "not-authority",
                 "this node does not hold the key of an authority that is trusted",
-                "run it on the node where muslin init ran",
+                "run it where the key is, at first where muslin init ran",
             )
         if len(trust.links) >= LINKS_MAX:
             why = f"the list of authorities has changed {LINKS_MAX} times"

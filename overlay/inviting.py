@@ -92,7 +92,7 @@ class Inviter:
     def _book(self) -> TokenBook:
         registrar = self._parts.registrar
         if registrar is None:
-            fix = "run muslin token on the node where muslin init ran"
+            fix = "run muslin token where the key is, at first where muslin init ran"
             what = "this node does not hold the authority's key"
             raise RefusedError("not-authority", what, fix)
         return registrar.tokens

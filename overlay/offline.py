@@ -128,7 +128,7 @@ def _authorities(
     """
     if cluster is not None and grant.cluster != cluster:
         why = "this certificate is for another cluster than this node's"
-        raise RefusedError("wrong-cluster", why, "have the request signed where muslin init ran")
+        raise RefusedError("wrong-cluster", why, "have the request signed by this cluster")
     try:
         if cluster is None:
             return pinned_trust(grant.items, grant.cluster, pinned or b"")
@@ -276,7 +276,7 @@ class Signer:
 
     def _registrar(self) -> Registrar:
         if self._parts.registrar is None:
-            fix = "sign it on the node where muslin init ran"
+            fix = "sign it where the key is, at first where muslin init ran"
             what = "this node does not hold the authority's key"
             raise RefusedError("not-authority", what, fix)
         return self._parts.registrar

@@ -59,7 +59,7 @@ class Remover:
             raise RefusedError(
                 "not-authority",
                 "this node does not hold the authority's key",
-                "run muslin remove on the node where muslin init ran",
+                "run muslin remove where the key is, at first where muslin init ran",
             )
         if _is_id(name):
             node, record = self._find_id(NodeId(bytes.fromhex(name)), force=force)

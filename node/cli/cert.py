@@ -127,7 +127,7 @@ def sign(
     routes: tuple[str, ...],
     passphrase_file: str | None,
 ) -> int:
-    """Sign REQUEST ("-": read it) where muslin init ran; print the certificate, one line.
+    """Sign REQUEST ("-": read it) where the authority's key is; print the certificate, one line.
 
     Only the machine that made the request can read it, so it may travel over anything. Works
     whether the daemon runs or not, and needs no network.

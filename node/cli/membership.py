@@ -196,8 +196,9 @@ Examples:
 def remove(invocation: Invocation, node: str, force: bool) -> int:
     """Declare NODE dead for ever: revoke its certificate, take its blocks.
 
-    Only where muslin init ran. The node cannot come back; its name is free again. NODE is its name,
-    or its id: of two nodes with one name, or of one that has a certificate and keeps quiet.
+    Only where the authority's key is. The node cannot come back; its name is free again. NODE is
+    its name, or its id: of two nodes with one name, or of one that has a certificate and keeps
+    quiet.
     """
     with doing(f"cannot remove {node}"):
         answer = invocation.ask("remove", name=node, force=force)

@@ -82,7 +82,7 @@ def test_only_the_founder_makes_tokens_and_only_others_leave(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "muslin: cannot make a token: this node does not hold the authority's key: "
-        "run muslin token on the node where muslin init ran\n"
+        "run muslin token where the key is, at first where muslin init ran\n"
     )
     assert node1.types("leave").returncode == 1
 

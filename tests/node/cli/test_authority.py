@@ -110,7 +110,7 @@ def test_where_no_key_is_nothing_is_protected(muslin, daemon, said) -> None:
     ran = muslin("authority", "protect", "--passphrase-file", said("b"))
     assert ran.err == (
         "muslin: cannot protect the authority's key: this node holds no authority's key: "
-        "run it on the node where muslin init ran\n"
+        "run it where the key is, at first where muslin init ran\n"
     )
 
 
