@@ -50,9 +50,12 @@ class Wiretap:
     Args:
         namespace: where the link is.
         link: its name.
+        most: bytes kept of each packet, with its virtio_net_hdr. Of a run of datagrams that is cut
+            so, no more than the first may be left: enough to see which burst it was.
     """
 
-    def __init__(self, namespace: str, link: str) -> None:
+    def __init__(self, namespace: str, link: str, most: int = LARGEST) -> None:
+        self._most = most
         self._socket = netns.run_in(namespace, _listen, link)
         self._packets: list[bytes] = []
         self._ended = threading.Event()
@@ -79,12 +82,12 @@ class Wiretap:
     def _run(self) -> None:
         while not self._ended.is_set():
             with suppress(TimeoutError):
-                self._packets.append(self._socket.recv(LARGEST))
+                self._packets.append(self._socket.recv(self._most))
         # What came before the end may still wait. Traffic that goes on must not keep us here.
         self._socket.setblocking(False)
         with suppress(BlockingIOError):
             while True:
-                self._packets.append(self._socket.recv(LARGEST))
+                self._packets.append(self._socket.recv(self._most))
 
     @property
     def packets(self) -> list[bytes]:
