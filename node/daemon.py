@@ -31,7 +31,8 @@ from node.io.tun import Tun
 from node.io.udp import UdpSocket
 from node.journal import Journal
 from node.kernel.errors import KernelError
-from node.kernel.manager import REPAIR_INTERVAL, KernelManager
+from node.kernel.manager import KernelManager
+from node.kernel.model import KernelSettings
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
 from node.kernel.thread import KernelThread
@@ -47,6 +48,7 @@ from node.state import STATE, StateFolder
 from node.surroundings import ADDRESS_INTERVAL, boot_id, largest_underlay_mtu, own_endpoints
 from node.systemd import Notifier
 from node.tasks import spawn, stop
+from node.upkeep import Upkeep
 from node.version import software_version
 from node.writer import Stored, Writer
 from overlay.config import Settings, Timing
@@ -55,7 +57,7 @@ from overlay.engine import Engine
 from overlay.snapshots import take_local_view
 from overlay.state import Change
 from overlay.types import Address, Endpoint
-from overlay.views import PodView, Problem
+from overlay.views import PodView
 
 STOP_DELAY = 0.1
 """Between the answer to a request that ends the daemon and the end."""
@@ -100,11 +102,9 @@ class Daemon:
         self._reload = reload
         self._log = EventLog()
         self._notifier = Notifier()
-        self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._has_left = False
         self._crashed = ""
-        self._kernel_problems: tuple[Problem, ...] = ()
         self._started = self.now()
         self._wall = WallWatch()
         self._handlers = Handlers(self)
@@ -127,12 +127,12 @@ class Daemon:
             self._lanes = self._make_lanes()
             stack.push_async_callback(self._lanes.close)
             self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
-            await self._apply_kernel()
+            await self._upkeep.apply()
             path, group = self.folder.socket, self._config.control_group
             server = await ControlServer(path, self._handlers.dispatch, group=group).start()
             stack.push_async_callback(server.close)
             tasks = (
-                spawn(self._keep_kernel(), name="kernel", on_crash=self._on_crash),
+                spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._watch_addresses(), name="addresses", on_crash=self._on_crash),
                 spawn(self._feed_watchdog(), name="watchdog", on_crash=self._on_crash),
             )
@@ -171,8 +171,12 @@ class Daemon:
         stack.callback(self._tun.close)
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
-        self._kernel = KernelManager(self._tun.name, config.mtu, self._thread, Firewall(), ports)
+        settings = KernelSettings(self._tun.name, config.mtu, ports)
+        self._kernel = KernelManager(settings, self._thread, Firewall())
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
+        self._upkeep = Upkeep(
+            self._kernel, lambda: take_local_view(self.engine), self._handlers.turn, self._log
+        )
         self._pinger = Pinger()
         stack.callback(self._pinger.close)
         self._driver = Driver(
@@ -287,24 +291,6 @@ class Daemon:
             self._notifier.watchdog()
             await asyncio.sleep(interval)
 
-    async def _keep_kernel(self) -> None:
-        """Follow every change at once, and look every few seconds whether it is still so."""
-        while True:
-            try:
-                async with asyncio.timeout(REPAIR_INTERVAL):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
-            await self._apply_kernel()
-
-    async def _apply_kernel(self) -> None:
-        async with self._handlers.turn:  # pods that a request is about to change are its affair
-            problems = await self._kernel.apply(take_local_view(self.engine))
-        for new in set(problems) - set(self._kernel_problems):
-            self._log.warning("kernel.problem", code=new.code, what=new.what, why=new.why)
-        self._kernel_problems = problems
-
     # -- for the driver ------------------------------------------------------------------------
 
     def store(self, changes: tuple[Change, ...], then: Stored) -> None:
@@ -313,7 +299,7 @@ class Daemon:
 
     def network_changed(self) -> None:
         """Let the kernel follow soon."""
-        self._changed.set()
+        self._upkeep.network_changed()
 
     def report(self, report: Report) -> None:
         """Log it."""
@@ -348,7 +334,7 @@ class Daemon:
             pid=os.getpid(),
             version=software_version(),
             offloads=(*self._tun.offloads, *self._udp.offloads),
-            problems=(*self._kernel_problems, *self._lanes.problems()),
+            problems=(*self._upkeep.problems, *self._lanes.problems()),
             lanes=self._lanes.facts(),
             guard=self._kernel.guard,
         )

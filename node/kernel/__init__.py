@@ -13,10 +13,12 @@
     +---------------------------+       | muslin0    10.244.1.1/32 (TUN) == daemon    |
                                         +---------------------------------------------+
 
-`desired`, `reconcile` and `guard` are pure and decide; `netlink`, `nft`, `netns` and `pods` act.
-Everything that speaks netlink runs in one thread (`thread`), because pyroute2 cannot work on
-uvloop; `manager` is what the daemon holds. Only what carries our marks is ever changed: routes with
-our protocol number, veths with our names, the TUN, the nft tables of our name.
+`desired`, `rules` with its parts (`guard`) and `reconcile` are pure and decide; `netlink`, `nft`,
+`netns` and `pods` act, and `keeper` has them act. Everything that speaks netlink runs in one thread
+(`thread`), because pyroute2 cannot work on uvloop; `manager` is what the daemon holds. Only what
+carries our marks is ever changed: routes with our protocol number, veths with our names, the TUN,
+the nft tables of our name.
 
-Reading order: model, desired, reconcile, guard, netlink, nft, netns, pods, thread, manager.
+Reading order: model, desired, rules, guard, reconcile, netlink, nft, netns, pods, keeper, thread,
+manager.
 """

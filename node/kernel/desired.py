@@ -34,10 +34,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import (
-    IPv4Address,
     IPv4Interface,
     IPv4Network,
-    IPv6Address,
     IPv6Interface,
     IPv6Network,
     ip_interface,
@@ -46,6 +44,11 @@ from ipaddress import (
 from typing import Final
 
 from node.kernel.model import (
+    GATEWAY,
+    GATEWAY6,
+    POD_LINK,
+    POD_LINK_LOCAL,
+    KernelSettings,
     KernelState,
     Link,
     LinkAddress,
@@ -53,15 +56,9 @@ from node.kernel.model import (
     default_metric,
     veth_name,
 )
+from node.kernel.rules import compose
 from overlay.types import Address, Prefix
 from overlay.views import LocalView, PodView
-
-GATEWAY: Final = IPv4Address("169.254.1.1")
-GATEWAY6: Final = IPv6Address("fe80::1")
-POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
-"""The pod's end of its link, for neighbour discovery: known, so that no other need be believed."""
-
-POD_LINK: Final = "eth0"
 
 GSO_MAX_SIZE: Final = 62_000
 """Largest super-packet on the TUN and on both ends of a veth, in bytes.
@@ -113,17 +110,18 @@ _POD_SYSCTLS6: Final = {
 }
 
 
-def desired_state(snapshot: LocalView, tun: str, mtu: int) -> KernelState:
+def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
     """The state of the node's own namespace.
 
     Args:
         snapshot: addresses, blocks and pods; only local pods matter.
-        tun: name of the TUN interface.
-        mtu: what pods see, whatever the underlay carries.
+        settings: names and sizes.
 
     Returns:
-        Before the node has a block: links and sysctls only, and the cluster range unreachable.
+        Before the node has a block: links, sysctls and rules only, and the cluster range
+        unreachable.
     """
+    tun, mtu = settings.tun, settings.mtu
     pods = [pod for pod in snapshot.pods if pod.local]
     names = [tun, *(veth_name(pod.name) for pod in pods)]
     links = {tun: Link(tun, mtu=mtu, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE)}
@@ -142,6 +140,7 @@ def desired_state(snapshot: LocalView, tun: str, mtu: int) -> KernelState:
         addresses=frozenset(_addresses(snapshot, tun, pods)),
         routes=frozenset(_routes(snapshot, tun, pods)),
         sysctls=sysctls,
+        rules=compose(snapshot, settings),
     )
 
 

@@ -22,8 +22,7 @@ needs a foreign source by nature: router advertisements, redirects, DHCP.
 - The underlay's ports are closed to whatever comes out of the pod network, from pods of this node
   as from other nodes: a stranger is to come by the underlay, where he can be told apart.
 
-Sets hold names and addresses, so a pod's place is made before its veth is. One transaction
-replaces all: there is no moment without a check. Counters outlive it.
+Sets hold names and addresses, so a pod's place is made before its veth is.
 
 Where there is no nft, `rp_filter` of the veth (`node.kernel.desired`) makes the check for IPv4,
 unless the machine's own `all` setting loosens it; the daemon lets nothing leave the node that has
@@ -41,14 +40,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from node.kernel.desired import POD_LINK_LOCAL
-from node.kernel.model import veth_name
+from node.kernel.model import POD_LINK_LOCAL, RULE_TABLE, KernelSettings, veth_name
 from overlay.types import Address
 from overlay.views import LocalView
-
-TABLE: Final = "muslin"
-FAMILIES: Final = ("inet", "arp")
-"""Of the tables; both have the same name."""
 
 SPOOFED: Final = "spoofed"
 """Counter of both tables: packets and ARP messages with a source that is not the pod's."""
@@ -80,7 +74,6 @@ class GuardFacts:
 
 
 _RULES: Final = """\
-add table inet {table}
 add counter inet {table} {spoofed}
 add counter inet {table} {underlay}
 add counter inet {table} {outside}
@@ -93,10 +86,6 @@ add chain inet {table} prerouting {{ type filter hook prerouting priority raw; p
 add chain inet {table} from_pod
 add chain inet {table} input {{ type filter hook input priority filter; policy accept; }}
 add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}
-flush chain inet {table} prerouting
-flush chain inet {table} from_pod
-flush chain inet {table} input
-flush chain inet {table} forward
 flush set inet {table} lans4
 flush set inet {table} lans6
 flush set inet {table} links
@@ -112,14 +101,11 @@ add rule inet {table} from_pod icmpv6 type {{ mld-listener-report, mld2-listener
 add rule inet {table} from_pod counter name {spoofed} drop
 add rule inet {table} input iifname @links udp dport {ports} counter name {underlay} drop
 add rule inet {table} input iifname "{tun}" udp dport {ports} counter name {underlay} drop
-{transit}add table arp {table}
-add counter arp {table} {spoofed}
+{transit}add counter arp {table} {spoofed}
 add set arp {table} links {{ type ifname; }}
 add set arp {table} pods4 {{ type ifname . ipv4_addr; }}
 add chain arp {table} input {{ type filter hook input priority filter; policy accept; }}
 add chain arp {table} from_pod
-flush chain arp {table} input
-flush chain arp {table} from_pod
 flush set arp {table} links
 flush set arp {table} pods4
 add rule arp {table} input iifname @links jump from_pod
@@ -128,18 +114,18 @@ add rule arp {table} from_pod counter name {spoofed} drop
 """
 
 
-def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
-    """The input of `nft -f` that makes the filter what it must be, whatever it was.
+def guard_rules(snapshot: LocalView, settings: KernelSettings) -> str:
+    """The part of `node.kernel.rules` that makes the check.
 
     Args:
         snapshot: ranges, own networks, and pods, of which only local ones matter.
-        tun: name of the TUN interface.
-        ports: the UDP ports of the underlay, one per lane.
+        settings: name of the TUN, and the underlay's ports.
     """
+    tun, ports = settings.tun, settings.ports
     pods = sorted((pod for pod in snapshot.pods if pod.local), key=lambda pod: pod.name)
     links = [(veth_name(pod.name), pod) for pod in pods]
     lines = _RULES.format(
-        table=TABLE,
+        table=RULE_TABLE,
         spoofed=SPOOFED,
         underlay=UNDERLAY,
         outside=OUTSIDE,
@@ -168,7 +154,7 @@ def guard_rules(snapshot: LocalView, tun: str, ports: range) -> str:
 
 def _ours(snapshot: LocalView) -> str:
     """What is no pod's, nor from the overlay or this node, has no address that belongs there."""
-    rule = f"add rule inet {TABLE} prerouting"
+    rule = f"add rule inet {RULE_TABLE} prerouting"
     drop = f"counter name {OUTSIDE} drop\n"
     lines = [f"{rule} ip saddr {snapshot.cidr} {drop}"]
     if snapshot.cidr6 is not None:
@@ -183,18 +169,15 @@ def _transit(snapshot: LocalView, tun: str) -> str:
     """Advertised networks reach pods and nodes, and not each other."""
     if not snapshot.own_outside:
         return ""
-    rule, drop = f'add rule inet {TABLE} forward oifname "{tun}"', f"counter name {OUTSIDE} drop\n"
+    rule, drop = (
+        f'add rule inet {RULE_TABLE} forward oifname "{tun}"',
+        f"counter name {OUTSIDE} drop\n",
+    )
     beyond6 = f"ip6 daddr != {snapshot.cidr6} " if snapshot.cidr6 is not None else ""
     return (
         f"{rule} ip saddr @lans4 ip daddr != {snapshot.cidr} {drop}"
         f"{rule} ip6 saddr @lans6 {beyond6}{drop}"
     )
-
-
-def removal_rules() -> str:
-    """The input of `nft -f` that takes all of it away, also when nothing is there."""
-    tables = [f"{family} {TABLE}" for family in FAMILIES]
-    return "".join(f"add table {table}\ndelete table {table}\n" for table in tables)
 
 
 def _pair(link: str, address: Address) -> str:
@@ -203,4 +186,4 @@ def _pair(link: str, address: Address) -> str:
 
 def _elements(family: str, name: str, elements: Iterable[str]) -> str:
     inside = ", ".join(elements)
-    return f"add element {family} {TABLE} {name} {{ {inside} }}\n" if inside else ""
+    return f"add element {family} {RULE_TABLE} {name} {{ {inside} }}\n" if inside else ""

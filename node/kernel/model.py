@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2s
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -28,6 +28,17 @@ Numbers above 4 are free for user space; include/uapi/linux/rtnetlink.h and ipro
 
 VETH_PREFIX: Final = "mus"
 """First letters of the host end of a pod's veth."""
+
+GATEWAY: Final = IPv4Address("169.254.1.1")
+GATEWAY6: Final = IPv6Address("fe80::1")
+POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
+"""The pod's end of its link, for neighbour discovery: known, so that no other need be believed."""
+
+POD_LINK: Final = "eth0"
+
+RULE_TABLE: Final = "muslin"
+RULE_FAMILIES: Final = ("inet", "arp")
+"""Of our packet filter tables; all have the same name."""
 
 METRIC_V4: Final = 0
 METRIC_V6: Final = 1024
@@ -105,8 +116,23 @@ def default_metric(prefix: Prefix) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """What the desired state depends on besides the snapshot.
+
+    Attributes:
+        tun: name of the TUN interface.
+        mtu: what pods see, in bytes, whatever the underlay carries.
+        ports: the UDP ports of the underlay, one per lane.
+    """
+
+    tun: str
+    mtu: int
+    ports: range = range(6875, 6876)
+
+
+@dataclass(frozen=True, slots=True)
 class KernelState:
-    """The links, addresses, routes and sysctls of one namespace, as far as they are ours.
+    """The links, addresses, routes, sysctls and rules of one namespace, as far as they are ours.
 
     Desired and actual state have the same type. A link that is desired and not there is not
     `reconcile`'s to make: the TUN comes from `node.io.tun`, veths from `node.kernel.pods`.
@@ -117,6 +143,9 @@ class KernelState:
     routes: frozenset[Route] = frozenset()
     sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Path below /proc/sys to value. Actual: only those that exist."""
+    rules: str = ""
+    """Desired only: the input of `nft -f`. The kernel lists rules in other words; `node.kernel.nft`
+    knows whether they stand."""
     advertised_links: frozenset[str] = frozenset()
     """Actual only: foreign links that take router advertisements as long as the machine does not
     forward (accept_ra=1)."""

@@ -21,7 +21,8 @@ import shutil
 import subprocess
 from typing import Final
 
-from node.kernel.guard import FAMILIES, TABLE, removal_rules
+from node.kernel.model import RULE_FAMILIES, RULE_TABLE
+from node.kernel.rules import removal
 from node.kernel.watch import KernelWatch
 
 _PLACES: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -80,12 +81,12 @@ class Firewall:
     def counts(self) -> dict[str, int]:
         """What each counter has counted, in packets; empty while the rules do not stand."""
         total: dict[str, int] = {}
-        for family in FAMILIES if self._standing is not None else ():
-            listed = self._run("-j", "list", "counters", "table", family, TABLE).stdout
+        for family in RULE_FAMILIES if self._standing is not None else ():
+            listed = self._run("-j", "list", "counters", "table", family, RULE_TABLE).stdout
             for entry in json.loads(listed or "{}").get("nftables", ()):
                 counter = entry.get("counter", {})
                 # Some versions of nft name those of all tables.
-                if (counter.get("family"), counter.get("table")) == (family, TABLE):
+                if (counter.get("family"), counter.get("table")) == (family, RULE_TABLE):
                     name = counter["name"]
                     total[name] = total.get(name, 0) + counter["packets"]
         return total
@@ -93,7 +94,7 @@ class Firewall:
     def remove(self) -> None:
         """Take the tables away."""
         if self._tool:
-            self._run("-f", "-", given=removal_rules())
+            self._run("-f", "-", given=removal())
             self._standing = None
 
     def close(self) -> None:
@@ -104,7 +105,7 @@ class Firewall:
 
     def _listed(self) -> str:
         return "".join(
-            self._run("-s", "list", "table", family, TABLE).stdout for family in FAMILIES
+            self._run("-s", "list", "table", family, RULE_TABLE).stdout for family in RULE_FAMILIES
         )
 
     def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:

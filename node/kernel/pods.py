@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from node.kernel import netns
-from node.kernel.desired import GSO_MAX_SIZE, POD_LINK, desired_pod_state
+from node.kernel.desired import GSO_MAX_SIZE, desired_pod_state
 from node.kernel.errors import KernelError
-from node.kernel.model import KernelState, Link, veth_name
+from node.kernel.model import POD_LINK, KernelState, Link, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.reconcile import DeleteLink, SetLink, reconcile
 from overlay.types import Address

@@ -13,7 +13,7 @@ import pytest
 from node.kernel import netns
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
-from node.kernel.model import is_veth_name, veth_name
+from node.kernel.model import KernelSettings, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.overlap import find_overlap
 from overlay.types import Endpoint
@@ -280,7 +280,7 @@ def test_a_missing_tun_is_reported(spare: str) -> None:
 
 
 def test_the_kernel_ends_up_exactly_as_desired(bed: Bed) -> None:
-    desired = desired_state(bed.state1, TUN, MTU)
+    desired = desired_state(bed.state1, KernelSettings(TUN, MTU))
 
     def read() -> None:
         with Netlink() as netlink:

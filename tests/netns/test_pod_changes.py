@@ -150,7 +150,7 @@ def test_a_pod_that_is_being_deleted_is_not_connected_again(beside: Beside) -> N
         await site.ask("pod.add", name="web", netns=site.given)
         await site.upkeep()
         assert site.wired()
-        assert site.daemon._kernel_problems == ()
+        assert site.daemon._upkeep.problems == ()
 
     beside(work)
 

@@ -174,18 +174,13 @@ class WithoutAMachine(daemon.Daemon):
         self.engine = Mock()
         self._writer = Mock()
         self._driver = Mock(stop=AsyncMock())
+        self._upkeep = Mock(apply=AsyncMock(), run=AsyncMock(side_effect=ZeroDivisionError))
 
     def _make_lanes(self) -> Mock:
         return Mock(close=AsyncMock())
 
     async def present_pods(self) -> frozenset[str]:
         return frozenset()
-
-    async def _apply_kernel(self) -> None:
-        """As if all was well when the daemon started."""
-
-    async def _keep_kernel(self) -> None:
-        raise ZeroDivisionError
 
     def _announce_ready(self) -> None:
         """Nobody listens."""

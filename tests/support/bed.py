@@ -26,7 +26,7 @@ from typing import Any
 
 from node.kernel import netns
 from node.kernel.manager import KernelManager
-from node.kernel.model import veth_name
+from node.kernel.model import KernelSettings, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
 from node.kernel.thread import KernelThread
@@ -95,7 +95,7 @@ def manage(node: str, work: Work, firewall: Firewall | None = None) -> Any:
     async def main() -> Any:
         thread = KernelThread()
         try:
-            return await work(KernelManager(TUN, MTU, thread, firewall))
+            return await work(KernelManager(KernelSettings(TUN, MTU), thread, firewall))
         finally:
             await thread.close()
 

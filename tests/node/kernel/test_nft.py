@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from node.kernel.guard import guard_rules
+from node.kernel.model import KernelSettings
 from node.kernel.nft import Firewall
+from node.kernel.rules import compose
 from tests.support.namespace import Namespace
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.views import node_snapshot, pod_view
 
 NFT = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
 SNAPSHOT = node_snapshot(1, (pod_view(1, 1),))
-RULES = guard_rules(SNAPSHOT, "muslin0", range(6875, 6876))
+RULES = compose(SNAPSHOT, KernelSettings("muslin0", 1500))
 
 
 def needs_nft(test: object) -> object:

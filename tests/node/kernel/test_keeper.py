@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.kernel.errors import KernelError
+from node.kernel.manager import KernelManager
+from node.kernel.model import KernelState, Link, veth_name
+from node.kernel.nft import Firewall
+from node.kernel.overlap import HostRoute
+from node.kernel.reconcile import AddRoute
+from overlay.views import Problem
+from tests.support.keeping import SETTINGS, Bench, FakeThread
+from tests.support.views import pod_view
+
+POD = pod_view(1, 1, netns="/run/netns/pod11")
+VETH = veth_name("pod11")
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_pods_are_attached_and_routed(bench: Bench) -> None:
+    assert bench.apply(POD) == ()
+    assert VETH in bench.netlink.kernel.links
+    assert {route.link for route in bench.netlink.kernel.routes.values()} == {"", "muslin0", VETH}
+
+
+def test_nothing_is_read_while_neither_wish_nor_kernel_changes(bench: Bench) -> None:
+    bench.apply(POD)
+    before = bench.netlink.reads
+    bench.apply(POD)
+    assert bench.netlink.reads == before
+    bench.netlink.announced = True
+    bench.apply(POD)
+    assert bench.netlink.reads > before
+
+
+def test_a_pod_in_another_namespace_is_a_changed_wish(bench: Bench) -> None:
+    bench.apply(POD)
+    bench.netlink.namespaces = {"/run/netns/other"}
+    assert bench.apply(replace(POD, netns="/run/netns/other")) == ()
+    (problem,) = bench.apply(POD)
+    assert problem.code == "pod-lost"
+
+
+def test_a_problem_is_told_and_tried_again(bench: Bench) -> None:
+    bench.netlink.namespaces.clear()
+    (problem,) = bench.apply(POD)
+    assert problem == Problem(
+        "pod-lost",
+        "pod pod11 has lost its namespace",
+        f"there is no namespace {POD.netns}",
+        "muslin pod del pod11, or muslin ipam check --fix",
+    )
+    bench.netlink.namespaces.add(POD.netns)
+    assert bench.apply(POD) == ()
+
+
+def test_a_refused_change_does_not_stop_the_others(bench: Bench) -> None:
+    bench.netlink.refuse = lambda change: "10.244.0.0/16 dev" in str(change)
+    (problem,) = bench.apply(POD)
+    assert problem == Problem(
+        "kernel-refused",
+        "the kernel lacks 1 part of the network",
+        "add route 10.244.0.0/16 dev muslin0: file exists",
+        "remove the other route",
+    )
+    assert any(route.link == VETH for route in bench.netlink.kernel.routes.values())
+
+
+def test_a_kernel_that_does_not_answer_is_a_problem_not_an_exception(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> KernelState:
+        raise KernelError("reading the kernel's state: timed out")
+
+    monkeypatch.setattr(bench.netlink, "read", silent)
+    (problem,) = bench.apply()
+    assert problem.code == "kernel-silent"
+
+
+def test_what_a_silent_kernel_was_not_told_it_is_told_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> KernelState:
+        raise KernelError("reading the kernel's state: timed out")
+
+    bench.apply()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.netlink, "read", silent)
+        assert [problem.code for problem in bench.apply(POD)] == ["kernel-silent"]
+    assert bench.apply(POD) == ()  # the wish is the same, and the kernel announced nothing
+    assert VETH in bench.netlink.kernel.links
+
+
+def test_rules_that_were_refused_are_tried_again(bench: Bench, tmp_path: Path) -> None:
+    mended, tool = tmp_path / "mended", tmp_path / "nft"
+    tool.write_text(f'#!/bin/sh\n[ -e {mended} ] || {{ echo "no memory" >&2; exit 1; }}\n')
+    tool.chmod(0o755)
+    thread: Any = FakeThread(bench.netlink)
+    bench.manager = KernelManager(SETTINGS, thread, Firewall(str(tool)))
+    bench.apply(POD)
+    refused, before = bench.manager.guard.why, bench.netlink.reads
+    mended.touch()
+    bench.apply(POD)
+    asyncio.run(bench.manager.close(remove=False))
+    assert (refused, bench.manager.guard.why) == ("no memory", "")
+    assert bench.netlink.reads == before  # the rest of the kernel is as it was
+
+
+def test_a_removed_tun_is_a_problem(bench: Bench) -> None:
+    del bench.netlink.kernel.links["muslin0"]
+    assert [problem.code for problem in bench.apply()] == ["tun-gone"]
+
+
+def test_a_pod_gone_from_the_snapshot_is_disconnected(bench: Bench) -> None:
+    bench.apply(POD)
+    assert bench.apply() == ()
+    assert VETH not in bench.netlink.kernel.links
+
+
+def test_an_attached_pod_is_routed_when_the_call_returns(bench: Bench) -> None:
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(POD))
+    assert any(route.link == VETH for route in bench.netlink.kernel.routes.values())
+    asyncio.run(bench.manager.detach_pod("pod11"))
+    assert VETH not in bench.netlink.kernel.links
+
+
+@pytest.mark.parametrize("step", ["namespace", "route"])
+def test_a_pod_that_cannot_be_attached_leaves_nothing(bench: Bench, step: str) -> None:
+    bench.apply()
+    if step == "namespace":
+        bench.netlink.namespaces.clear()
+    bench.netlink.refuse = lambda change: isinstance(change, AddRoute) and VETH in str(change)
+    with pytest.raises(KernelError):
+        asyncio.run(bench.manager.attach_pod(POD))
+    bench.netlink.refuse = lambda _: False
+    assert VETH not in bench.netlink.kernel.links
+    assert bench.apply() == ()
+
+
+def test_attaching_is_not_refused_for_what_is_wrong_elsewhere(bench: Bench) -> None:
+    bench.netlink.refuse = lambda change: "10.244.0.0/16 dev" in str(change)
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(POD))
+    assert VETH in bench.netlink.kernel.links
+
+
+def test_stopping_leaves_and_leaving_removes(bench: Bench) -> None:
+    bench.apply(POD)
+    asyncio.run(bench.manager.close(remove=False))
+    assert VETH in bench.netlink.kernel.links
+    asyncio.run(bench.manager.close(remove=True))
+    assert set(bench.netlink.kernel.links) == {"muslin0"}
+    assert not bench.netlink.kernel.routes
+    assert not bench.netlink.kernel.addresses
+
+
+def test_a_pod_is_present_while_it_has_a_namespace_or_a_veth(bench: Bench) -> None:
+    bench.apply(POD)
+
+    def present() -> frozenset[str]:
+        return asyncio.run(bench.manager.present([POD]))
+
+    assert present() == {"pod11"}
+    bench.netlink.namespaces.clear()  # its name; processes in it may live on
+    assert present() == {"pod11"}
+    del bench.netlink.kernel.links[VETH]
+    assert present() == set()
+    bench.netlink.namespaces.add(POD.netns)
+    assert present() == {"pod11"}
+
+
+def test_a_veth_of_no_pod_is_a_stray(bench: Bench) -> None:
+    bench.apply(POD)
+    assert asyncio.run(bench.manager.strays()) == ()
+    bench.netlink.kernel.links[veth_name("old")] = Link(veth_name("old"), alias="old")
+    assert asyncio.run(bench.manager.strays()) == ("old",)
+
+
+LAN = ip_network("192.168.7.0/24")
+
+
+def test_an_outside_network_comes_and_goes(bench: Bench) -> None:
+    assert bench.apply(outside=(LAN,)) == ()
+    assert LAN in bench.routed()
+    assert bench.apply() == ()
+    assert LAN not in bench.routed()
+
+
+def test_a_network_that_the_machine_reaches_by_itself_stays_as_it_is(bench: Bench) -> None:
+    bench.netlink.host = [HostRoute(ip_network("192.168.7.128/25"), "eth1")]
+    (problem,) = bench.apply(POD, outside=(LAN,))
+    assert problem.code == "route-overlaps-host"
+    assert (str(LAN) in problem.what, "192.168.7.128/25 dev eth1" in problem.why) == (True, True)
+    assert LAN not in bench.routed()
+    bench.netlink.namespaces.add("/run/netns/pod12")
+    other = pod_view(1, 2, netns="/run/netns/pod12")
+    asyncio.run(bench.manager.attach_pod(other))
+    assert LAN not in bench.routed(), "a change of pods brought it"
+    bench.netlink.host = []
+    bench.netlink.announced = True
+    assert bench.apply(POD, other, outside=(LAN,)) == ()
+    assert LAN in bench.routed()
+
+
+def test_the_packet_filter_follows_what_this_node_advertises(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+    monkeypatch.setattr(Firewall, "hold", lambda _, rules: held.append(rules))
+    bench.apply(POD)
+    bench.apply(POD, own_outside=(LAN,))
+    assert ["192.168.7.0/24" in rules for rules in held] == [False, True]

@@ -1,0 +1,98 @@
+"""A `KernelManager` on a model kernel, in one thread and without root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from node.kernel import keeper as keeper_module
+from node.kernel.errors import KernelError
+from node.kernel.manager import KernelManager
+from node.kernel.model import KernelSettings, KernelState, Link, veth_name
+from node.kernel.overlap import HostRoute
+from node.kernel.reconcile import Change
+from overlay.types import Address, Prefix
+from overlay.views import Problem
+from tests.support.kernel import ModelKernel, RefusedByKernel
+from tests.support.views import node_snapshot
+
+SETTINGS = KernelSettings("muslin0", 1500)
+
+
+class FakeNetlink:
+    """`Netlink` on a model kernel, and `pods` with it."""
+
+    def __init__(self) -> None:
+        self.kernel = ModelKernel(KernelState({"muslin0": Link("muslin0", up=False)}))
+        self.reads = 0
+        self.announced = True
+        self.refuse: Callable[[Change], bool] = lambda _: False
+        self.namespaces = {"/run/netns/pod11"}
+        self.host: list[HostRoute] = []
+
+    def read(self, ours: Callable[[str], bool], sysctls: Sequence[str]) -> KernelState:
+        self.reads += 1
+        state = self.kernel.state()
+        return replace(state, links={k: link for k, link in state.links.items() if ours(k)})
+
+    def host_routes(self) -> list[HostRoute]:
+        return self.host
+
+    def changed(self) -> bool:
+        announced, self.announced = self.announced, False
+        return announced
+
+    def apply(self, change: Change) -> None:
+        if self.refuse(change):
+            raise KernelError(f"{change}: file exists", "remove the other route")
+        try:
+            self.kernel.apply(change)
+        except RefusedByKernel as error:
+            raise KernelError(str(error)) from error
+
+    def attach(
+        self, _: object, pod: str, path: str, addresses: Sequence[Address], mtu: int
+    ) -> None:
+        if path not in self.namespaces:
+            raise KernelError(f"there is no namespace {path}", "make one", "no-netns")
+        self.kernel.links[veth_name(pod)] = Link(veth_name(pod), mtu=mtu, alias=pod)
+
+    def detach(self, _: object, pod: str) -> None:
+        self.kernel.links.pop(veth_name(pod), None)
+
+
+class FakeThread:
+    """Runs the work at once."""
+
+    def __init__(self, netlink: FakeNetlink) -> None:
+        self.netlink = netlink
+
+    async def call(self, function: Callable[..., Any], *args: object) -> Any:
+        return function(self.netlink, *args)
+
+
+class Bench:
+    """A manager on a fake thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.netlink = FakeNetlink()
+        for name in ("attach", "detach"):
+            monkeypatch.setattr(keeper_module.pods, name, getattr(self.netlink, name))
+        monkeypatch.setattr(
+            keeper_module.netns, "exists", lambda path: path in self.netlink.namespaces
+        )
+        monkeypatch.setattr(
+            keeper_module.netns, "is_gone", lambda path: path not in self.netlink.namespaces
+        )
+        thread: Any = FakeThread(self.netlink)
+        self.manager = KernelManager(SETTINGS, thread)
+
+    def apply(self, *pods: Any, **changes: Any) -> tuple[Problem, ...]:
+        return asyncio.run(self.manager.apply(replace(node_snapshot(1, pods), **changes)))
+
+    def routed(self) -> set[Prefix]:
+        return {route.prefix for route in self.netlink.kernel.routes.values()}
