@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import Final
 
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import deed_item
 from overlay.catalog.outside import announced, outside_of
@@ -24,16 +25,17 @@ from overlay.catalog.removals import NO_REMOVALS
 from overlay.complaints import Complaint
 from overlay.config import Limits, Timing
 from overlay.ending import Ending, ending_of
-from overlay.errors import ConfigError, RefusedError
-from overlay.ipam.allocator import Allocator, pick_block_to_give
+from overlay.errors import RefusedError
+from overlay.ipam.allocator import Allocator, no_free_address, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.keys import SIGNATURE_SIZE
 from overlay.resting import stored_rests
-from overlay.state import MAX_NETNS, NodeState, StoredPod
+from overlay.state import NodeState, StoredPod
+from overlay.tenants import Tenants
 from overlay.types import Address, BlockIndex, Endpoint, NodeId, Prefix
 from overlay.versions import TOMBSTONE, Versions
-from overlay.wire.certificate import Identity, check_name
+from overlay.wire.certificate import Identity
 from overlay.wire.items import Item
 from overlay.wire.packing import U64, pack
 
@@ -86,13 +88,12 @@ class Holdings:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.routes: tuple[Prefix, ...] = ()  # outside ones, as the operator wants them
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
-        self.pods: dict[str, StoredPod] = {pod.name: pod for pod in state.pods}
         self.quarantine, self.allocator = quarantine, Allocator(plan, quarantine)
         self.resting: Set[BlockIndex] = frozenset()  # blocks (`overlay.ipam.returned`)
         for block in self.blocks_in_use:
             self.allocator.add_block(block)
-        for pod in state.pods:
-            self.allocator.restore(pod.name, pod.block, pod.host)
+        self.tenants = Tenants(plan, self.allocator, state.pods, state.reserved)
+        self.pods = self.tenants.pods
 
     # -- addresses -----------------------------------------------------------------------------
 
@@ -144,17 +145,16 @@ class Holdings:
         return ending_of(self._catalog, self._identity.node, left=self.left)
 
     def use_a_block(self) -> bool:
-        """Take an owned block that is not in use into use; False if there is none.
+        """Use an owned block more, one that never moved if possible; False if there is none."""
+        block = self._spare()
+        if block is not None:
+            self.blocks_in_use.append(block)
+            self.allocator.add_block(block)
+        return block is not None
 
-        The first that never moved, else the first of all.
-        """
+    def _spare(self) -> BlockIndex | None:
         stays = {*self.blocks_in_use, *self._catalog.held(), *self.resting}
-        block = next(self._catalog.titles.spare(self._identity.node, stays), None)
-        if block is None:
-            return False
-        self.blocks_in_use.append(block)
-        self.allocator.add_block(block)
-        return True
+        return next(self._catalog.titles.spare(self._identity.node, stays), None)
 
     def lost(self) -> list[BlockIndex]:
         """Blocks in use that are titled to another node: nothing is routed here for them.
@@ -233,43 +233,43 @@ class Holdings:
         *,
         owner: str = "cli",
         boot_id: str = "",
+        attachment: Attachment = NOTHING_SAID,
     ) -> StoredPod:
         """Give a pod its addresses. `wall` is the present in Unix seconds.
 
         Raises:
-            ConfigError: the name, or the path of the namespace, is not one.
-            RefusedError: `node-removed`, `node-left`, `pod-exists`, `no-block`, or the
-                allocator's codes.
+            ConfigError, RefusedError: see `Tenants.check`, `check_room` and `Tenants.take`.
         """
-        check_name(name)
-        if len(netns) > MAX_NETNS or not netns.isprintable():
-            raise ConfigError("the path of the namespace is too long or not printable", "--netns")
+        self.tenants.check(name, netns, owner, attachment)
+        self.prepare(address, now)
+        block, host = self.tenants.take(name, address, owner, now)
+        pod = StoredPod(name, netns, block, host, int(wall), owner, boot_id, attachment)
+        return self.tenants.add(pod)
+
+    def check_room(self, now: float) -> None:
+        """Whether there is an address to give.
+
+        Raises:
+            RefusedError: `node-removed`, `node-left`, `no-block`, `no-free-address`. Nothing else.
+        """
         if self.ended is not None:
             self.ended.refuse()
-        if name in self.pods:
-            raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
         if not self.blocks_in_use:
             fix = "wait until a member gives it one"
             raise RefusedError("no-block", "this node has no address block yet", fix)
+        if not self.allocator.free_slots(now) and self._spare() is None:
+            raise no_free_address()
+
+    def prepare(self, address: Address | None, now: float) -> None:
+        """Take a block into use if an address (None: any) needs it. Raises as `check_room`."""
+        if address is None or self.ended is not None or not self.blocks_in_use:
+            self.check_room(now)
         if address is None and not self.allocator.free_slots(now):
             self.use_a_block()
-        block, host = self.allocator.allocate(name, address, now)
-        pod = StoredPod(name, netns, block, host, int(wall), owner, boot_id)
-        self.pods[name] = pod
-        return pod
 
     def remove_pod(self, name: str, now: float) -> StoredPod:
-        """Take a pod's addresses back.
-
-        Raises:
-            RefusedError: `no-such-pod`. Nothing else.
-        """
-        pod = self.pods.pop(name, None)
-        if pod is None:
-            known = ", ".join(sorted(self.pods)) or "it has none"
-            raise RefusedError("no-such-pod", f"no pod {name} on this node", f"its pods: {known}")
-        self.allocator.free(name, now)
-        return pod
+        """Take a pod's addresses back. Raises RefusedError, `no-such-pod`, and nothing else."""
+        return self.tenants.remove(name, now)
 
     # -- giving blocks away --------------------------------------------------------------------
 
@@ -319,8 +319,7 @@ class Holdings:
         # One whose chain is full is taken back when an operator removes what is left of this node.
         items = [self._transfer(block, taker) for block in sorted(self.owned()) if room(block)]
         self.blocks_in_use.clear()
-        self.pods.clear()
-        self.allocator = Allocator(self._plan, self.quarantine)
+        self.tenants.clear()
         self.left = True
         return items
 
@@ -380,7 +379,7 @@ class Holdings:
     def check_invariants(self) -> None:
         """Assert that pods and allocator agree. For tests."""
         self.allocator.check_invariants()
-        assert all(self.allocator.slot(p.name) == (p.block, p.host) for p in self.pods.values())
+        self.tenants.check_invariants()
 
     def stored(
         self, tokens: bytes = b"", names: bytes = b"", *, standing: int = 0, epoch: float = 0.0
@@ -397,4 +396,5 @@ class Holdings:
             standing=standing,
             resting=stored_rests(self.allocator, epoch),
             certificate=self._identity.kept,
+            reserved=tuple(held for _, held in sorted(self.tenants.reserved.items())),
         )

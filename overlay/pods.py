@@ -10,6 +10,10 @@ survive a reboot, so neither do pods. When the daemon starts, it says which name
 A namespace that vanishes while the daemon runs is found, too, but its pod stays until somebody says
 otherwise: its owner may be about to make it again.
 
+A reservation stays in all of these cases (`overlay.tenants`): it has no namespace to be gone, and
+whoever asked for it remembers it across reboots and gives it back itself, as Docker does when it
+starts. If we forgot it first, the address could be a stranger's by then.
+
 Nothing is stored or announced here; `overlay.steward` does that with the effects it returns.
 """
 
@@ -18,13 +22,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from overlay.attachment import NOTHING_SAID, Attachment, choose_name
 from overlay.effects import Effect, Report
 from overlay.errors import CapacityError, RefusedError
-from overlay.snapshots import pod_view
+from overlay.snapshots import pod_view, reservation_view
 from overlay.state import StoredPod
 from overlay.steward import Steward
 from overlay.types import Address
-from overlay.views import PodView
+from overlay.views import PodView, ReservationView
 
 CLI: Final = "cli"
 """Owner of the pods that a person made."""
@@ -44,9 +49,24 @@ class PodKeeper:
         self._boot_id = boot_id
 
     def add(
-        self, name: str, netns: str, address: Address | None, owner: str, now: float
+        self,
+        name: str,
+        netns: str,
+        address: Address | None,
+        owner: str,
+        now: float,
+        *,
+        attachment: Attachment = NOTHING_SAID,
     ) -> tuple[PodView, list[Effect]]:
         """Give a pod its addresses and announce it; the caller attaches it to the kernel.
+
+        Args:
+            name: within the node; empty to have one chosen (`overlay.attachment.choose_name`).
+            netns: path of its namespace; may be empty for a pod that is handed over.
+            address: the wanted one, of either family; None for any.
+            owner: who asks.
+            now: monotonic seconds.
+            attachment: what its runtime says of it.
 
         Raises:
             RefusedError, CapacityError, ConfigError: see `Holdings.add_pod`; `not-stored`,
@@ -54,6 +74,7 @@ class PodKeeper:
         """
         self._steward.check_may_give()
         holdings = self._parts.holdings
+        name = name or choose_name(attachment, owner, holdings.pods)
         wall = self._parts.wall.at(now)
         if name not in holdings.pods:
             self._steward.conflict.check_met(now)
@@ -62,16 +83,82 @@ class PodKeeper:
                 raise CapacityError(what, "record")
         try:
             pod = holdings.add_pod(
-                name, netns, address, wall, now, owner=owner, boot_id=self._boot_id
+                name,
+                netns,
+                address,
+                wall,
+                now,
+                owner=owner,
+                boot_id=self._boot_id,
+                attachment=attachment,
             )
         except RefusedError as refused:
-            seeker = self._parts.seeker
-            if refused.code != "no-free-address" or not seeker.seeking:
-                raise
-            why = f"{refused}, and there is no other block: {seeker.why}"
-            raise RefusedError(refused.code, why, refused.fix) from refused
+            raise self._explained(refused) from refused
         effects = self._steward.own_changed(now, wait=0.0)
         return self._view(pod), effects + self._steward.tidy(now)
+
+    def _explained(self, refused: RefusedError) -> RefusedError:
+        """The same, and why there is no other block if that is the reason."""
+        seeker = self._parts.seeker
+        if refused.code != "no-free-address" or not seeker.seeking:
+            return refused
+        why = f"{refused}, and there is no other block: {seeker.why}"
+        return RefusedError(refused.code, why, refused.fix)
+
+    def find(self, container: str, interface: str) -> PodView | None:
+        """The pod that a runtime knows under its container's id and interface; None if none."""
+        pod = self._parts.holdings.tenants.pod_of(container, interface)
+        return None if pod is None else self._view(pod)
+
+    def check_ready(self, now: float) -> None:
+        """Whether a pod could be given an address now.
+
+        Raises:
+            RefusedError: what `add` would raise for a pod without wishes. Nothing else.
+        """
+        self._steward.check_may_give()
+        self._steward.conflict.check_met(now)
+        try:
+            self._parts.holdings.check_room(now)
+        except RefusedError as refused:
+            raise self._explained(refused) from refused
+
+    # -- addresses that are reserved -----------------------------------------------------------
+
+    def reserve(
+        self, owner: str, address: Address | None, now: float
+    ) -> tuple[ReservationView, list[Effect]]:
+        """Hold an address for an owner, who gives it to one of his pods later.
+
+        Raises:
+            RefusedError: `just-started`, `not-stored`, `identity-conflict`; see
+                `Holdings.check_room` and `Tenants.reserve`.
+            ConfigError: no name of an owner.
+        """
+        self._steward.check_may_give()
+        self._steward.conflict.check_met(now)
+        holdings, wall = self._parts.holdings, self._parts.wall.at(now)
+        try:
+            holdings.prepare(address, now)
+            held = holdings.tenants.reserve(owner, address, wall, now)
+        except RefusedError as refused:
+            raise self._explained(refused) from refused
+        effects = [self._steward.persist(), *self._steward.tidy(now)]
+        return reservation_view(held, holdings.tenants, self._parts.plan), effects
+
+    def release_reserved(
+        self, owner: str, address: Address, now: float
+    ) -> tuple[bool, list[Effect]]:
+        """End a reservation; whether there was one of this owner's."""
+        if not self._parts.holdings.tenants.release(owner, address, now):
+            return False, []
+        return True, [self._steward.persist(), *self._steward.tidy(now)]
+
+    def reserved(self) -> tuple[ReservationView, ...]:
+        """Every reservation, by address."""
+        tenants, plan = self._parts.holdings.tenants, self._parts.plan
+        held = [one for _, one in sorted(tenants.reserved.items())]
+        return tuple(reservation_view(one, tenants, plan) for one in held)
 
     def remove(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
         """Take a pod's addresses back and announce it; the caller detaches it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding, audit
 from overlay.authorities import Authorities
 from overlay.certifying import Certifier
@@ -21,7 +22,7 @@ from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
 from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
-from overlay.views import AuthorityView, PodView, TokenView
+from overlay.views import AuthorityView, PodView, ReservationView, TokenView
 from overlay.wire.certificate import Certificate
 from overlay.wire.control import encode
 from overlay.wire.messages import Goodbye
@@ -54,11 +55,44 @@ class Requests:
         return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = CLI
+        self,
+        name: str,
+        netns: str,
+        address: Address | None,
+        now: float,
+        *,
+        owner: str = CLI,
+        attachment: Attachment = NOTHING_SAID,
     ) -> tuple[PodView, list[Effect]]:
         """Give a pod its addresses and announce it; the caller attaches it to the kernel."""
-        view, effects = self._keeper.add(name, netns, address, owner, now)
+        view, effects = self._keeper.add(name, netns, address, owner, now, attachment=attachment)
         return view, self._settle(effects, now)
+
+    def pod_of(self, container: str, interface: str) -> PodView | None:
+        """The pod that a runtime knows under its container's id and interface; None if none."""
+        return self._keeper.find(container, interface)
+
+    def check_ready(self, now: float) -> None:
+        """Whether a pod could be added now; RefusedError says why not."""
+        self._keeper.check_ready(now)
+
+    def reserve(
+        self, owner: str, address: Address | None, now: float
+    ) -> tuple[ReservationView, list[Effect]]:
+        """Hold an address for an owner; see `overlay.tenants`."""
+        view, effects = self._keeper.reserve(owner, address, now)
+        return view, self._settle(effects, now)
+
+    def release_reserved(
+        self, owner: str, address: Address, now: float
+    ) -> tuple[bool, list[Effect]]:
+        """End a reservation; whether there was one of this owner's."""
+        released, effects = self._keeper.release_reserved(owner, address, now)
+        return released, self._settle(effects, now)
+
+    def reserved(self) -> tuple[ReservationView, ...]:
+        """Every reservation of this node, by address."""
+        return self._keeper.reserved()
 
     def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
         """Take a pod's addresses back and announce it; the caller detaches it."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from overlay.catalog.blocks import fewest_prefixes
 from overlay.ipam.plan import NODE_HOST, BlockPlan
 from overlay.problems import notices_of, problems_of
-from overlay.state import StoredPod
+from overlay.state import StoredPod, StoredReservation
 from overlay.types import NodeId, Prefix
 from overlay.views import (
     LocalView,
     NodeState,
     NodeView,
     PodView,
+    ReservationView,
     RouteView,
     SessionView,
     Snapshot,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # the engine calls this module; the types alone need it back
     from overlay.catalog.removals import Removal
     from overlay.engine import Engine
     from overlay.gossip.member import MemberView
+    from overlay.tenants import Tenants
 
 
 def take_snapshot(engine: Engine, now: float) -> Snapshot:
@@ -84,6 +86,19 @@ def pod_view(pod: StoredPod, node: str, plan: BlockPlan) -> PodView:
         state="ready",
         since=pod.since,
         local=True,
+        owner=pod.owner,
+        attachment=pod.attachment,
+    )
+
+
+def reservation_view(held: StoredReservation, tenants: Tenants, plan: BlockPlan) -> ReservationView:
+    """One of this node's reservations."""
+    return ReservationView(
+        owner=held.owner,
+        address=plan.address4(held.block, held.host),
+        address6=plan.address6(held.block, held.host),
+        since=held.since,
+        pod=tenants.holder_of(held),
     )
 
 

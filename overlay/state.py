@@ -3,7 +3,8 @@
     boot            grows by one at each start, stored before use: record versions and handshake
                     stamps are built on it, so they only grow even if the last ones never reached
                     the disk
-    pods            attached pods with their addresses, their owners and the machine's boot
+    pods            attached pods: addresses, owners, the machine's boot, what runtimes say of them
+    reserved        addresses that are held for an owner
     resting         addresses that were given back a moment ago
     standing        whether another machine has this identity
     items           everything gossip knew: other nodes' records and the deeds of all blocks
@@ -35,6 +36,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
+from overlay.attachment import NOTHING_SAID, Attachment
+from overlay.attachment_entry import attachment_values, read_attachment
 from overlay.errors import WireError
 from overlay.types import BlockIndex
 from overlay.wire.certificate import NAME_MAX
@@ -54,7 +57,10 @@ MAX_NETNS: Final = 4096
 too, or it could not be read back."""
 
 MAX_OWNER: Final = 128
-"""Characters of a pod's owner: a container's id has 64 digits."""
+"""Characters of the owner of a pod or of an address."""
+
+MAX_HOLDER: Final = MAX_OWNER + 64
+"""Characters of whose an address was: a pod's name, or `OWNER@ADDRESS` of a reservation."""
 
 MAX_BOOT_ID: Final = 64
 LAST_STANDING: Final = 2
@@ -78,9 +84,11 @@ class StoredPod:
     since: int
     """Unix seconds of its creation."""
     owner: str = "cli"
-    """Whose it is: `cli` for a person's, `cni:ID` for a container's."""
+    """Who asked for it: `cli` for a person, `cni`, `docker`."""
     boot_id: str = ""
     """The machine's boot that it belongs to: a namespace does not outlive it."""
+    attachment: Attachment = NOTHING_SAID
+    """What its runtime said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,21 @@ class StoredRest:
     """The address of a deleted pod that is not to be given to another yet."""
 
     pod: str
+    """Whose it was: a pod's name, or what `overlay.tenants` calls a reservation."""
     block: BlockIndex
     host: int
     until: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReservation:
+    """An address that is held for an owner, whether one of its pods has it or not."""
+
+    owner: str
+    block: BlockIndex
+    host: int
+    since: int
     """Unix seconds."""
 
 
@@ -112,6 +132,7 @@ class NodeState:
     resting: tuple[StoredRest, ...] = ()
     certificate: bytes = b""
     """Encoded; empty while it has the one it joined with."""
+    reserved: tuple[StoredReservation, ...] = ()
 
     def entries(self) -> dict[bytes, bytes]:
         """The state as it is stored."""
@@ -244,7 +265,9 @@ def _read_blocks(stored: Fields) -> tuple[BlockIndex, ...]:
 
 
 def _write_pod(pod: StoredPod) -> bytes:
-    return pack([pod.name, pod.netns, pod.block, pod.host, pod.since, pod.owner, pod.boot_id])
+    attachment = attachment_values(pod.attachment)
+    where = [pod.name, pod.netns, pod.block, pod.host, pod.since, pod.owner, pod.boot_id]
+    return pack([*where, attachment])
 
 
 def _read_pod(key: bytes, stored: bytes) -> StoredPod:
@@ -257,14 +280,15 @@ def _read_pod(key: bytes, stored: bytes) -> StoredPod:
         since=values.integer(4),
         owner=values.text(5, MAX_OWNER),
         boot_id=values.text(6, MAX_BOOT_ID),
+        attachment=read_attachment(values.fields(7, "attachment", count=8)),
     )
     if pod.name.encode() != key:
         raise WireError(f"state: the entry of pod {key[:NAME_MAX]!r} is another's")
     return pod
 
 
-def _rest_key(rest: StoredRest) -> bytes:
-    return b"%d.%d" % (rest.block, rest.host)
+def _slot_key(held: StoredRest | StoredReservation) -> bytes:
+    return b"%d.%d" % (held.block, held.host)
 
 
 def _write_rest(rest: StoredRest) -> bytes:
@@ -274,14 +298,31 @@ def _write_rest(rest: StoredRest) -> bytes:
 def _read_rest(key: bytes, stored: bytes) -> StoredRest:
     values = _unpack(stored, "resting address")
     rest = StoredRest(
-        pod=values.text(0, NAME_MAX),
+        pod=values.text(0, MAX_HOLDER),
         block=BlockIndex(values.integer(1, 0, U16)),
         host=values.integer(2, 0, U32),
         until=values.integer(3),
     )
-    if _rest_key(rest) != key:
+    if _slot_key(rest) != key:
         raise WireError(f"state: the entry of resting address {key[:NAME_MAX]!r} is another's")
     return rest
+
+
+def _write_reservation(held: StoredReservation) -> bytes:
+    return pack([held.owner, held.block, held.host, held.since])
+
+
+def _read_reservation(key: bytes, stored: bytes) -> StoredReservation:
+    values = _unpack(stored, "reserved address")
+    held = StoredReservation(
+        owner=values.text(0, MAX_OWNER),
+        block=BlockIndex(values.integer(1, 0, U16)),
+        host=values.integer(2, 0, U32),
+        since=values.integer(3),
+    )
+    if _slot_key(held) != key:
+        raise WireError(f"state: the entry of reserved address {key[:NAME_MAX]!r} is another's")
+    return held
 
 
 def _write_item(item: Item) -> bytes:
@@ -307,7 +348,8 @@ _SINGLES: Final[dict[str, _Single]] = {
 
 _FAMILIES: Final[dict[str, _Family]] = {
     "pods": _Family(lambda pod: pod.name.encode(), _write_pod, _read_pod),
-    "resting": _Family(_rest_key, _write_rest, _read_rest),
+    "resting": _Family(_slot_key, _write_rest, _read_rest),
+    "reserved": _Family(_slot_key, _write_reservation, _read_reservation),
     "items": _Family(lambda item: item.key, _write_item, _read_item),
 }
 

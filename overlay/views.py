@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.types import Address, Endpoint, NodeId, Prefix
 
 
@@ -108,6 +109,23 @@ class PodView:
     since: float
     """Unix seconds of its creation."""
     local: bool
+    owner: str = ""
+    """Who asked for it; empty for pods of other nodes."""
+    attachment: Attachment = NOTHING_SAID
+    """What its runtime said of it; the default for pods of other nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationView:
+    """An address of this node that is held for an owner."""
+
+    owner: str
+    address: Address
+    address6: Address | None
+    since: float
+    """Unix seconds."""
+    pod: str
+    """The pod that has it; empty while none does."""
 
 
 @dataclass(frozen=True, slots=True)

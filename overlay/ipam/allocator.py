@@ -110,6 +110,13 @@ class Allocator:
             slot: resting for slot, resting in self._resting.items() if slot.block != block
         }
 
+    def clear(self) -> None:
+        """Forget every block, and with them every address."""
+        self._pods.clear()
+        self._blocks.clear()
+        self._resting.clear()
+        self._closed.clear()
+
     def close_all_but(self, blocks: Collection[BlockIndex]) -> None:
         """Allocate from these of the blocks in use alone; pods keep what they have."""
         self._closed = {block for block in self._blocks if block not in blocks}
@@ -183,6 +190,23 @@ class Allocator:
         block.taken &= ~(1 << slot.host)
         self._lay_to_rest(Resting(pod, slot, now + self._quarantine))
 
+    def pass_on(self, pod: str, taker: str) -> Slot:
+        """Let `taker` have the address of `pod` from now on; it does not rest in between.
+
+        Raises:
+            StateError: `pod` has no address, or `taker` has one. Nothing else.
+        """
+        if pod not in self._pods or taker in self._pods:
+            raise StateError(f"{pod} has no address, or {taker} has one already")
+        slot = self._pods.pop(pod)
+        self._blocks[slot.block].pods[slot.host] = taker
+        self._pods[taker] = slot
+        return slot
+
+    def is_open(self, block: BlockIndex) -> bool:
+        """Whether addresses of `block` may be given: it is in use, and not closed."""
+        return block in self._blocks and block not in self._closed
+
     # -- resting ---------------------------------------------------------------------------------
 
     def rest(self, resting: Resting, now: float) -> bool:
@@ -242,15 +266,11 @@ class Allocator:
             free = self._pod_hosts & ~(block.taken | block.resting)
             if free and index not in self._closed:
                 return Slot(index, (free & -free).bit_length() - 1)
-        raise RefusedError(
-            "no-free-address",
-            "every pod address of this node is taken or was freed a moment ago",
-            "delete a pod, or try again in a minute",
-        )
+        raise no_free_address()
 
     def _wanted(self, pod: str, address: Address, now: float) -> Slot:
         block, host = self._plan.index_of(address), self._plan.host_of(address)
-        if block is None or host is None or block not in self._blocks.keys() - self._closed:
+        if block is None or host is None or not self.is_open(block):
             fix = "choose one inside a block of this node, see muslin get blocks"
             raise RefusedError(
                 "address-not-ours", f"{address} is not an address of this node's", fix
@@ -287,6 +307,15 @@ class Allocator:
         ends = [resting.until for resting in self._resting.values()]
         assert ends == sorted(ends)
         assert self._closed <= self._blocks.keys()
+
+
+def no_free_address() -> RefusedError:
+    """What is raised when there is no address left."""
+    return RefusedError(
+        "no-free-address",
+        "every pod address of this node is taken or was freed a moment ago",
+        "delete a pod, or try again in a minute",
+    )
 
 
 def pick_block_to_give(

@@ -18,6 +18,7 @@ from tests.arch.project import Module, imports, modules, source_modules
 
 LAYERS = (
     {
+        "attachment",
         "complaints",
         "debts",
         "errors",
@@ -39,6 +40,7 @@ LAYERS = (
         "admission",
         "allowance",
         "answers",
+        "attachment_entry",
         "audit",
         "authorities",
         "bench",
@@ -79,6 +81,7 @@ LAYERS = (
         "state",
         "steward",
         "takeover",
+        "tenants",
         "tending",
         "tokens",
         "trials",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.config import Limits, Settings
 from overlay.effects import NetworkChanged, Persist, Report
 from overlay.errors import CapacityError, RefusedError
@@ -83,3 +87,86 @@ def test_removing_what_is_not_there_is_refused() -> None:
     with pytest.raises(RefusedError) as caught:
         keeper(settled(1)).remove("web", 1.0)
     assert caught.value.code == "no-such-pod"
+
+
+WEB = Attachment(container="c0ffee00112233", labels=(("pod", "web"),), network="pods")
+
+
+def refusal(function: Callable[..., object], *args: object) -> str:
+    with pytest.raises(RefusedError) as caught:
+        function(*args)
+    return caught.value.code
+
+
+def test_a_pod_without_a_name_gets_one_and_is_found_by_its_container() -> None:
+    world = settled(1)
+    pods = keeper(world)
+    names = []
+    for container in ("a", "b"):
+        said = replace(WEB, container=container)
+        view, _ = pods.add("", "/ns/web", None, "cni", world.now, attachment=said)
+        assert (view.owner, view.attachment) == ("cni", said)
+        assert pods.find(container, "eth0") == view
+        names.append(view.name)
+    assert names[0] == "web"
+    assert names[1].startswith("web-")
+    assert pods.find("a", "net1") is None
+
+
+def test_what_a_runtime_says_is_stored_and_told_to_nobody() -> None:
+    world = settled(2)
+    machine = world["node1"]
+    view, effects = machine.engine.add_pod(
+        "web", "/ns/web", None, world.now, owner="cni", attachment=WEB
+    )
+    assert isinstance(effects[0], Persist)
+    machine.perform(effects)
+    world.run(world.now + 1.0)
+    (seen,) = world["node2"].snapshot().pods
+    assert seen.name == "web"
+    assert (seen.owner, seen.attachment) == ("", NOTHING_SAID)
+    again = machine.engine.pod_of(WEB.container, "eth0")
+    assert again == view
+    assert machine.engine.parts.holdings.stored().pods[0].attachment == WEB
+
+
+def test_a_reservation_is_stored_and_outlives_pods_that_are_gone() -> None:
+    world = settled(1)
+    engine = world["node1"].engine
+    held, effects = engine.reserve("docker", None, world.now)
+    assert isinstance(effects[0], Persist)
+    assert any(key.startswith(b"reserved/") for key, _ in effects[0].changes)
+    engine.add_pod("web", "", held.address, world.now, owner="docker")
+    assert [one.pod for one in engine.reserved()] == ["web"]
+    engine.release_lost((), world.now)
+    assert engine.reserved() == (held,)
+    released, effects = engine.release_reserved("docker", held.address, world.now)
+    assert released
+    assert isinstance(effects[0], Persist)
+    assert engine.release_reserved("docker", held.address, world.now) == (False, [])
+    assert engine.reserved() == ()
+
+
+def test_a_node_that_can_store_nothing_is_not_ready_and_reserves_nothing() -> None:
+    world = settled(1)
+    engine = world["node1"].engine
+    engine.check_ready(world.now)
+    before = engine.parts.holdings.stored()
+    engine.on_persist_failed((), "no space", world.now)
+    assert refusal(engine.check_ready, world.now) == "not-stored"
+    assert refusal(engine.reserve, "docker", None, world.now) == "not-stored"
+    assert engine.parts.holdings.stored() == before
+
+
+def test_a_node_without_a_free_address_is_not_ready() -> None:
+    world = settled(1)
+    holdings = world["node1"].engine.parts.holdings
+    for block in range(len(holdings.owned()) - 1):
+        assert holdings.use_a_block(), block
+    holdings.allocator.close_all_but(())
+    before = holdings.stored()
+    assert refusal(keeper(world).check_ready, world.now) == "no-free-address"
+    assert refusal(keeper(world).reserve, "docker", None, world.now) == "no-free-address"
+    assert holdings.stored() == before
+    holdings.blocks_in_use.clear()
+    assert refusal(keeper(world).check_ready, world.now) == "no-block"

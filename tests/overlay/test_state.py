@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overlay.attachment import Attachment, HostPort, Rate
 from overlay.errors import WireError
-from overlay.state import MAX_NETNS, SCHEMA, NodeState, StoredPod, StoredRest, Unstored
+from overlay.state import (
+    MAX_NETNS,
+    SCHEMA,
+    NodeState,
+    StoredPod,
+    StoredReservation,
+    StoredRest,
+    Unstored,
+)
 from overlay.types import BlockIndex
 from overlay.wire.items import Item
 from overlay.wire.packing import pack
+from tests.support.attachments import ATTACHMENTS
 
 U16, U32, U64 = 2**16 - 1, 2**32 - 1, 2**64 - 1
 
@@ -26,9 +36,17 @@ PODS = st.builds(
     block=BLOCKS,
     host=st.integers(0, U32),
     since=st.integers(0, U64),
+    attachment=ATTACHMENTS,
 )
 ITEMS = st.builds(Item, st.binary(max_size=64), st.integers(0, U64), st.binary(max_size=60))
 
+HELD = st.builds(
+    StoredReservation,
+    st.sampled_from(["cni", "docker"]),
+    BLOCKS,
+    st.integers(0, U32),
+    st.integers(0, U64),
+)
 RESTS = st.builds(StoredRest, NAMES, BLOCKS, st.integers(0, U32), st.integers(0, U64))
 
 
@@ -36,6 +54,10 @@ def several(elements: st.SearchStrategy, key) -> st.SearchStrategy:
     """Up to four, each key once, in the order in which they are read back."""
     lists = st.lists(elements, max_size=4, unique_by=key)
     return lists.map(lambda some: tuple(sorted(some, key=key)))
+
+
+def slot_key(held: StoredRest | StoredReservation) -> bytes:
+    return b"%d.%d" % (held.block, held.host)
 
 
 STATES = st.builds(
@@ -50,12 +72,24 @@ STATES = st.builds(
     left=st.booleans(),
     told=st.booleans(),
     standing=st.integers(0, 2),
-    resting=several(RESTS, lambda rest: b"%d.%d" % (rest.block, rest.host)),
+    resting=several(RESTS, slot_key),
+    reserved=several(HELD, slot_key),
 )
 
+ATTACHED = Attachment(
+    container="c0ffee",
+    interface="net1",
+    network="pods",
+    labels=(("pod", "web"),),
+    ingress=Rate(8_000, 16_000),
+    ports=(HostPort("tcp", 8080, 80, "192.0.2.1"),),
+    handed=True,
+)
 EXAMPLE = NodeState(
     boot=7,
-    pods=(StoredPod("web", "/run/netns/web", BlockIndex(1), 2, 1_800_000_000, "cli", "b-1"),),
+    pods=(
+        StoredPod("web", "/run/netns/web", BlockIndex(1), 2, 1_800_000_000, "cli", "b-1", ATTACHED),
+    ),
     items=(Item(b"b\0\0\0\1", 1, b"deeds"),),
     tokens=b"t",
     names=b"n",
@@ -65,6 +99,7 @@ EXAMPLE = NodeState(
     told=True,
     standing=1,
     resting=(StoredRest("db", BlockIndex(1), 3, 1_800_000_009),),
+    reserved=(StoredReservation("docker", BlockIndex(1), 4, 1_800_000_001),),
 )
 
 
@@ -79,7 +114,9 @@ def test_the_entries_are_these() -> None:
     assert entries == {
         "schema": "9101",
         "boot": "9107",
-        "pods/web": "97a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200a3636c69a3622d31",
+        "pods/web": "98a3776562ae2f72756e2f6e65746e732f7765620102ce6b49d200a3636c69a3622d31"
+        "98a6633066666565a46e657431a4706f64739192a3706f64a377656292cd1f40cd3e80909194a374"
+        "6370cd1f9050a93139322e302e322e31c3",
         "items/b\0\0\0\1": "00000000000000016465656473",
         "tokens": "74",
         "names": "6e",
@@ -89,6 +126,7 @@ def test_the_entries_are_these() -> None:
         "told": "91c3",
         "standing": "9101",
         "resting/1.3": "94a264620103ce6b49d209",
+        "reserved/1.4": "94a6646f636b65720104ce6b49d201",
     }
 
 
@@ -145,6 +183,10 @@ def test_a_newer_schema_is_refused_and_its_number_named() -> None:
         (b"pods/web", ["web", "/ns", 1, 2]),
         (b"pods/web", ["db", "/ns", 1, 2, 0]),
         (b"pods/" + b"w" * 64, ["w" * 64, "/ns", 1, 2, 0]),
+        (b"pods/web", ["web", "/ns", 1, 2, 0, "cli", "b"]),
+        (b"pods/web", ["web", "/ns", 1, 2, 0, "cli", "b", ["c", "eth0"]]),
+        (b"reserved/1.4", ["docker", 1, 5, 0]),
+        (b"reserved/1.4", ["d" * 129, 1, 4, 0]),
         (b"items/k", 1),
         (b"blocks_in_use", [[65536]]),
         (b"blocks_in_use", [1]),
