@@ -50,6 +50,9 @@ class NodeConfig:
     advertise_routes: tuple[Prefix, ...] = ()
     """Networks behind this node that it takes packets to, as far as its certificate allows."""
 
+    egress: str = "none"
+    """How pods reach the world: `none`, under their own addresses, or `masquerade`."""
+
     mtu: int = 1500
     """What pods see, in bytes, whatever the underlay carries."""
 
@@ -91,6 +94,11 @@ class NodeConfig:
 
     control_group: str = ""
     """Group whose members may look (`get`, `status`, `metrics`, `ping`); empty: root alone may."""
+
+    @property
+    def masquerades(self) -> bool:
+        """Whether pods reach the world under the node's address."""
+        return self.egress == "masquerade"
 
     @property
     def certificate_lifetime(self) -> int:
@@ -140,6 +148,13 @@ SETTINGS: Final = (
         "Networks behind this node that pods shall reach; its certificate must allow them.",
         reloadable=True,
         flag="--advertise-route",
+    ),
+    Setting(
+        "egress",
+        "egress",
+        values.choice("none", "masquerade"),
+        "masquerade: pods reach the world under this node's address (needs nft); or none.",
+        reloadable=True,
     ),
     Setting("mtu", "mtu", values.mtu, "What pods see, in bytes, whatever the underlay carries."),
     Setting(

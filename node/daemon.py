@@ -171,8 +171,9 @@ class Daemon:
         stack.callback(self._tun.close)
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
-        settings = KernelSettings(self._tun.name, config.mtu, ports)
+        settings = KernelSettings(self._tun.name, config.mtu, ports, config.masquerades)
         self._kernel = KernelManager(settings, self._thread, Firewall())
+        await self._kernel.check_egress()
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
         self._upkeep = Upkeep(
             self._kernel, lambda: take_local_view(self.engine), self._handlers.turn, self._log
@@ -256,6 +257,8 @@ class Daemon:
         self._notifier.reloading()
         self._config = reloaded(self._config, self._reload, self._log)
         self._driver.perform(self.engine.on_routes(self._config.advertise_routes, self.now()))
+        self._kernel.set_masquerade(self._config.masquerades)
+        self._upkeep.network_changed()
         self._notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:

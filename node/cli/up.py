@@ -15,6 +15,7 @@ Examples:
   muslin up
   muslin --state /srv/node2 up --listen 192.0.2.2:6875
   muslin up --advertise-route 192.168.7.0/24 --advertise-route 2001:db8:7::/48
+  muslin up --egress masquerade
   MUSLIN_LOG_LEVEL=debug muslin up"""
 )
 @click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
@@ -27,6 +28,9 @@ Examples:
     metavar="PREFIX",
     multiple=True,
     help="A network behind this node that pods shall reach.",
+)
+@click.option(
+    "--egress", metavar="HOW", help="How pods reach the world: none, or masquerade (needs nft)."
 )
 @click.option("--lanes", metavar="N", help="Processes that carry packets, or auto.")
 @click.option(
@@ -42,6 +46,7 @@ def up(
     listen: str | None,
     advertise: tuple[str, ...],
     advertise_routes: tuple[str, ...],
+    egress: str | None,
     lanes: str | None,
     passphrase_file: str | None,
     log_level: str | None,
@@ -64,6 +69,7 @@ def up(
         "listen": listen,
         "advertise": advertise,
         "advertise_routes": advertise_routes,
+        "egress": egress,
         "lanes": lanes,
         "passphrase_file": passphrase_file,
         "log.level": log_level,

@@ -25,6 +25,7 @@ from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute, find_overlap
 from node.kernel.reconcile import Change, reconcile
+from node.kernel.rules import compose_filters, unkept
 from overlay.types import Address, Prefix
 from overlay.views import LocalView, PodView, Problem
 
@@ -42,10 +43,13 @@ class Keeper:
     Args:
         settings: names and sizes.
         firewall: holds the rules; without nft only the routes check anything.
+
+    Attributes:
+        settings: may be replaced at any time; the next `settle` obeys.
     """
 
     def __init__(self, settings: KernelSettings, firewall: Firewall) -> None:
-        self._settings = settings
+        self.settings = settings
         self._firewall = firewall
         self._settled: Settled | None = None
         self._overlapping: frozenset[Prefix] = frozenset()  # outside networks the host reaches
@@ -60,21 +64,32 @@ class Keeper:
         Raises:
             KernelError: the kernel does not answer; all is compared next time. Nothing else.
         """
-        desired = desired_state(snapshot, self._settings)
+        desired = desired_state(snapshot, self.settings)
         local = {pod.name: pod for pod in snapshot.pods if pod.local}
         wired = {name: _wiring(pod) for name, pod in local.items()}
         settled = desired, wired
         changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
         if any(changed) or self._problems or settled != self._settled:
             self._settled = None  # until all is done: a kernel that is silent now is asked again
-            self._firewall.hold(desired.rules)  # before any veth is made
+            missing = unkept(self.settings, self._hold(snapshot, desired))  # before any veth
             overlaps = self._look_for_overlaps(netlink, snapshot)
-            self._problems = (*overlaps, *self._settle(netlink, snapshot, local))
+            self._problems = (*overlaps, *missing, *self._settle(netlink, snapshot, local))
             self._forget(local)
             self._settled = settled
         elif self._firewall.failed:
-            self._firewall.hold(desired.rules)
+            self._hold(snapshot, desired)
         return self._problems
+
+    def _hold(self, snapshot: LocalView, desired: KernelState) -> str:
+        """Make the rules stand; why not all of them do.
+
+        A kernel that cannot translate gets the others: what pods may send is checked in any case.
+        """
+        self._firewall.hold(desired.rules)
+        why = self._firewall.why
+        if self._firewall.failed:
+            self._firewall.hold(compose_filters(snapshot, self.settings))
+        return why
 
     def _look_for_overlaps(self, netlink: Netlink, snapshot: LocalView) -> list[Problem]:
         """Outside networks that the machine reaches by itself stay as they are."""
@@ -86,12 +101,12 @@ class Keeper:
 
     def _desired(self, snapshot: LocalView) -> KernelState:
         kept = tuple(one for one in snapshot.outside if one not in self._overlapping)
-        return desired_state(replace(snapshot, outside=kept), self._settings)
+        return desired_state(replace(snapshot, outside=kept), self.settings)
 
     def _settle(
         self, netlink: Netlink, snapshot: LocalView, local: Mapping[str, PodView]
     ) -> list[Problem]:
-        desired, tun = self._desired(snapshot), self._settings.tun
+        desired, tun = self._desired(snapshot), self.settings.tun
         actual = netlink.read(self._ours, desired.sysctls)
         problems = []
         unwired = [pod for pod in local.values() if not self._is_wired(pod, actual)]
@@ -121,11 +136,11 @@ class Keeper:
 
     def _connect(self, netlink: Netlink, pod: PodView) -> None:
         addresses = [address for address in _wiring(pod)[1:] if address is not None]
-        pods.attach(netlink, pod.name, pod.netns, addresses, self._settings.mtu)
+        pods.attach(netlink, pod.name, pod.netns, addresses, self.settings.mtu)
         self._attached[pod.name] = pod
 
     def _ours(self, link: str) -> bool:
-        return link == self._settings.tun or is_veth_name(link)
+        return link == self.settings.tun or is_veth_name(link)
 
     def _forget(self, local: Mapping[str, PodView]) -> None:
         for name in self._attached.keys() - local.keys():
@@ -162,7 +177,7 @@ class Keeper:
             with _noted(failed, pod.name):
                 pods.make_own_namespace(pod.netns)
         desired = self._desired(snapshot)
-        self._firewall.hold(desired.rules)  # before the first veth: no packet goes unchecked
+        self._hold(snapshot, desired)  # before the first veth: no packet goes unchecked
         for pod in coming:
             if pod.name not in failed:
                 with _noted(failed, pod.name):

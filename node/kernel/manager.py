@@ -23,11 +23,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from node.errors import NodeError
+from node.kernel.egress import EGRESS_TRIAL
 from node.kernel.errors import KernelError
 from node.kernel.guard import GuardFacts
 from node.kernel.keeper import Keeper, problem_of
 from node.kernel.model import KernelSettings, veth_name
 from node.kernel.nft import Firewall
+from node.kernel.rules import NEEDS_NFT
 from node.kernel.thread import KernelThread
 from node.tasks import spawn
 from overlay.errors import StateError
@@ -64,6 +67,21 @@ class KernelManager:
         self._snapshot: LocalView | None = None
         self._waiting: list[_Request] = []
         self._runner: asyncio.Task[None] | None = None
+
+    async def check_egress(self) -> None:
+        """Whether pods can be given the node's address, if they shall be.
+
+        Raises:
+            NodeError: they cannot (`no-nft`). Nothing else.
+        """
+        if self._keeper.settings.masquerade:
+            why = await self._thread.call(lambda _: self._firewall.why_not(EGRESS_TRIAL))
+            if why:
+                raise NodeError(f'egress = "masquerade" cannot be had ({why})', NEEDS_NFT, "no-nft")
+
+    def set_masquerade(self, on: bool) -> None:
+        """Follow a changed setting, with the next `apply`."""
+        self._keeper.settings = replace(self._keeper.settings, masquerade=on)
 
     async def apply(self, snapshot: LocalView) -> tuple[Problem, ...]:
         """Bring the kernel to what `snapshot` says; returns what could not be done.

@@ -40,6 +40,10 @@ RULE_TABLE: Final = "muslin"
 RULE_FAMILIES: Final = ("inet", "arp")
 """Of our packet filter tables; all have the same name."""
 
+NAT_TABLE: Final = "muslin_nat"
+"""Our table of translations, of family inet. It is there only while something is translated: as
+long as one is there, the kernel remembers every connection of the machine (conntrack)."""
+
 METRIC_V4: Final = 0
 METRIC_V6: Final = 1024
 """What the kernel gives a route without a metric (IP6_RT_PRIO_USER)."""
@@ -123,11 +127,13 @@ class KernelSettings:
         tun: name of the TUN interface.
         mtu: what pods see, in bytes, whatever the underlay carries.
         ports: the UDP ports of the underlay, one per lane.
+        masquerade: whether pods reach the world under the node's address.
     """
 
     tun: str
     mtu: int
     ports: range = range(6875, 6876)
+    masquerade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

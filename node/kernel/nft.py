@@ -9,7 +9,8 @@ A machine without nft, or a kernel without nf_tables, is no error: `why` says so
 promised then is less (see `node.kernel.guard`).
 
 References:
-    nft(8), option -s (listings without counters) and -f (all or nothing).
+    nft(8), options -s (listings without counters), -f (all or nothing), -c (the kernel is asked,
+    and nothing is done).
     Linux include/uapi/linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES.
 """
 
@@ -22,7 +23,7 @@ import subprocess
 from typing import Final
 
 from node.kernel.model import RULE_FAMILIES, RULE_TABLE
-from node.kernel.rules import removal
+from node.kernel.rules import TABLES, removal
 from node.kernel.watch import KernelWatch
 
 _PLACES: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -73,10 +74,12 @@ class Firewall:
         if self._standing is not None and self._standing == (rules, self._listed()):
             return
         done = self._run("-f", "-", given=rules)
-        # nft says what is wrong in its first line, and shows the rule in those after it.
-        said = done.stderr.strip().partition("\n")[0]
-        self.why = (said or "nft failed") if done.returncode else ""
-        self._standing = None if done.returncode else (rules, self._listed())
+        self.why = _complaint(done)
+        self._standing = None if self.why else (rules, self._listed())
+
+    def why_not(self, rules: str) -> str:
+        """In one clause, why this kernel would not take these rules; empty if it would."""
+        return _complaint(self._run("-c", "-f", "-", given=rules)) if self._tool else self.why
 
     def counts(self) -> dict[str, int]:
         """What each counter has counted, in packets; empty while the rules do not stand."""
@@ -104,9 +107,7 @@ class Firewall:
             self._watch = None
 
     def _listed(self) -> str:
-        return "".join(
-            self._run("-s", "list", "table", family, RULE_TABLE).stdout for family in RULE_FAMILIES
-        )
+        return "".join(self._run("-s", "list", "table", *table.split()).stdout for table in TABLES)
 
     def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
         command = [self._tool, *words]
@@ -122,6 +123,12 @@ class Firewall:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return subprocess.CompletedProcess(command, 1, "", f"nft: {error}")
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """What nft says is wrong: its first line. In those after it, it shows the rule."""
+    said = done.stderr.strip().partition("\n")[0]
+    return (said or "nft failed") if done.returncode else ""
 
 
 def _find_tool() -> str:

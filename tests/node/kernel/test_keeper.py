@@ -221,3 +221,24 @@ def test_the_packet_filter_follows_what_this_node_advertises(
     bench.apply(POD)
     bench.apply(POD, own_outside=(LAN,))
     assert ["192.168.7.0/24" in rules for rules in held] == [False, True]
+
+
+def test_a_kernel_that_cannot_translate_checks_its_pods_all_the_same(
+    bench: Bench, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nft"
+    tool.write_text(
+        "#!/bin/sh\n"
+        'test "$1" = -f || exit 0\n'
+        f"cat > {tmp_path}/asked\n"
+        f'grep -q "type nat" {tmp_path}/asked && {{ echo "Error: no NAT" >&2; exit 1; }}\n'
+        f"mv {tmp_path}/asked {tmp_path}/taken\n"
+    )
+    tool.chmod(0o700)
+    thread: Any = FakeThread(bench.netlink)
+    bench.manager = KernelManager(SETTINGS, thread, Firewall(str(tool)))
+    bench.manager.set_masquerade(True)
+    (problem,) = bench.apply(POD)
+    assert (problem.code, problem.why) == ("egress-off", "Error: no NAT")
+    assert f'add element inet muslin links {{ "{VETH}" }}' in (tmp_path / "taken").read_text()
+    assert bench.manager.guard.by == "nft"

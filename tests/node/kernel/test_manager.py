@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from node.errors import NodeError
 from node.kernel.errors import KernelError
 from node.kernel.model import veth_name
 from node.kernel.nft import Firewall
@@ -98,3 +99,14 @@ def test_a_defect_leaves_nobody_waiting(bench: Bench, caplog: pytest.LogCaptureF
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(attach())
     assert "task.crashed" in caplog.text
+
+
+def test_masquerade_is_refused_where_there_is_no_nft(bench: Bench) -> None:
+    asyncio.run(bench.manager.check_egress())
+    bench.manager.set_masquerade(True)
+    with pytest.raises(NodeError) as caught:
+        asyncio.run(bench.manager.check_egress())
+    assert caught.value.code == "no-nft"
+    assert [problem.code for problem in bench.apply()] == ["egress-off"]
+    bench.manager.set_masquerade(False)
+    assert bench.apply() == ()

@@ -116,3 +116,13 @@ def test_rules_of_others_are_left_alone() -> None:
         namespace.run(firewall.hold, RULES)
         namespace.run(firewall.remove)
         assert namespace.run(listed).startswith("table inet others")
+
+
+@needs_nft
+def test_the_kernel_can_be_asked_without_anything_being_done() -> None:
+    with Namespace() as namespace:
+        firewall = Firewall()
+        assert namespace.run(firewall.why_not, RULES) == ""
+        assert namespace.run(listed) == ""
+        assert "Error" in namespace.run(firewall.why_not, "add rule inet nowhere chain accept\n")
+    assert Firewall("").why_not(RULES) == "there is no nft"
