@@ -242,3 +242,4 @@ def test_a_kernel_that_cannot_translate_checks_its_pods_all_the_same(
     assert (problem.code, problem.why) == ("egress-off", "Error: no NAT")
     assert f'add element inet muslin links {{ "{VETH}" }}' in (tmp_path / "taken").read_text()
     assert bench.manager.guard.by == "nft"
+    asyncio.run(bench.manager.close(remove=False))
