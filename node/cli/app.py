@@ -48,6 +48,7 @@ VERBS: Final = {
     "get": Verb("node.cli.get", "get", "List nodes, pods, routes, sessions or blocks."),
     "pod": Verb("node.cli.pod", "pod", "Attach a network namespace to the pod network."),
     "exec": Verb("node.cli.pod", "execute", "Run a command inside a pod's namespace."),
+    "cni": Verb("node.cli.cni", "cni", "Install the plugin for container runtimes."),
     "ping": Verb("node.cli.ping", "ping", "Reach something through the overlay, leg by leg."),
     "ipam": Verb(
         "node.cli.ipam", "ipam", "Check this node's addresses; settle an identity in doubt."

@@ -1,6 +1,7 @@
 """Who may import whom. The layers are a table; everything else is read from the sources.
 
-node.cli, (node.cni) -> node.control.{client,schema} -> standard library
+node.cli -> node.control.{client,schema} -> standard library
+node.cni -> standard library; its installer, node.errors
 node.daemon -> node.* -> overlay
 bench -> node, overlay; nobody imports it
 overlay: vocabulary < wire < machines (strangers to each other) < catalog < forwarding
@@ -206,6 +207,18 @@ def test_the_control_client_needs_only_the_standard_library(name: str) -> None:
     for imported, _, _ in imports(module):
         if imported.startswith(("node.", "overlay.")):
             assert imported.rpartition(".")[0] in allowed, imported
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in modules("node") if module.name.startswith("node.cni")],
+    ids=lambda module: module.name,
+)
+def test_the_plugin_needs_only_the_standard_library(module: Module) -> None:
+    allowed = ("node.cni.", "node.errors.") if module.name == "node.cni.install" else ("node.cni.",)
+    for name, _, _ in imports(module):
+        if name.partition(".")[0] not in sys.stdlib_module_names:
+            assert name.startswith(allowed), f"{module.name} imports {name}"
 
 
 LAZY = ("node.cli", "node.control.client")

@@ -54,7 +54,7 @@ def test_every_verb_has_help_with_an_example(muslin, name) -> None:
 
 def test_the_verbs_are_those_of_the_interface_so_far() -> None:
     promised = (
-        "init token cert authority join up leave remove status metrics get pod exec ping ipam "
+        "init token cert authority join up leave remove status metrics get pod exec cni ping ipam "
         "bench lab sim"
     )
     assert " ".join(VERBS) == promised
