@@ -21,6 +21,11 @@ A packet's hops are the reason for each piece. From a pod to a pod of another no
 The gateway that pods use is link-local and the same on every veth: 169.254.1.1 and fe80::1 on the
 host end. Proxy ARP would answer only where the node has some other route to that address.
 
+The two ends of a veth know each other without asking: their link-layer addresses are derived from
+the pod's name, and each end has a permanent neighbour entry for the other. The first packet need
+not wait, nothing is asked again every half a minute for every pod, and no answer can be lost,
+forged, or crowded out of a table that all links share. Should an entry get lost, the kernel asks.
+
 A pod is believed nothing about the network: no redirect, no advertisement, no source address that
 is not its own. `node.kernel.guard` checks sources where there is nft; `rp_filter` does without it,
 for IPv4.
@@ -33,6 +38,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -41,6 +47,7 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
+from itertools import chain
 from typing import Final
 
 from node.kernel.model import (
@@ -52,13 +59,15 @@ from node.kernel.model import (
     KernelState,
     Link,
     LinkAddress,
+    Neighbour,
     Route,
     default_metric,
+    veth_macs,
     veth_name,
 )
 from node.kernel.rules import compose
 from overlay.types import Address, Prefix
-from overlay.views import LocalView, PodView
+from overlay.views import LocalView
 
 GSO_MAX_SIZE: Final = 62_000
 """Largest super-packet on the TUN and on both ends of a veth, in bytes.
@@ -77,6 +86,8 @@ of all packets, and single flows stalled for half a minute; with 1024 it was 5 %
 
 FALLBACK_METRIC: Final = 0x7FFF_FFFF
 """Worse than the metric of any route that is meant to work while the daemon runs."""
+
+REMEMBERED_PODS: Final = 4096
 
 _NODE_SYSCTLS: Final = {"net/ipv4/ip_forward": "1"}
 _NODE_SYSCTLS6: Final = {"net/ipv6/conf/all/forwarding": "1"}
@@ -121,41 +132,49 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
         Before the node has a block: links, sysctls and rules only, and the cluster range
         unreachable.
     """
-    tun, mtu = settings.tun, settings.mtu
-    pods = [pod for pod in snapshot.pods if pod.local]
-    names = [tun, *(veth_name(pod.name) for pod in pods)]
-    links = {tun: Link(tun, mtu=mtu, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE)}
-    links |= {
-        veth_name(pod.name): Link(
-            veth_name(pod.name), mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=pod.name
-        )
-        for pod in pods
-    }
     dual = snapshot.cidr6 is not None
-    sysctls = _sysctls(names, dual=dual) | _filled(_TUN_SYSCTLS, tun)
-    for veth in names[1:]:
-        sysctls |= _filled(_VETH_SYSCTLS, veth)
+    trunk = _trunk(snapshot, settings)
+    legs = [
+        _leg(
+            (pod.name, pod.address, pod.address6, pod.attachment.handed),
+            (snapshot.address, snapshot.address6),
+            settings.mtu,
+            dual=dual,
+        )
+        for pod in snapshot.pods
+        if pod.local
+    ]
+    parts = (trunk, *legs)
     return KernelState(
-        links=links,
-        addresses=frozenset(_addresses(snapshot, tun, pods)),
-        routes=frozenset(_routes(snapshot, tun, pods)),
-        sysctls=sysctls,
+        links={name: link for part in parts for name, link in part.links.items()},
+        addresses=frozenset(chain.from_iterable(part.addresses for part in parts)),
+        routes=frozenset(chain.from_iterable(part.routes for part in parts)),
+        neighbours=frozenset(chain.from_iterable(part.neighbours for part in parts)),
+        sysctls={path: value for part in parts for path, value in part.sysctls.items()},
         rules=compose(snapshot, settings),
     )
 
 
-def _addresses(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[LinkAddress]:
-    for address in (snapshot.address, snapshot.address6):
-        if address is not None:
-            yield LinkAddress(tun, ip_interface(address))
-    for pod in pods:
-        link = veth_name(pod.name)
-        yield LinkAddress(link, IPv4Interface((GATEWAY, 32)))
-        if pod.address6 is not None:
-            yield LinkAddress(link, IPv6Interface((GATEWAY6, 64)))
+def _trunk(snapshot: LocalView, settings: KernelSettings) -> KernelState:
+    """The TUN and what leads to it, and what no pod has."""
+    tun = settings.tun
+    link = Link(tun, mtu=settings.mtu, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE)
+    held = (snapshot.address, snapshot.address6)
+    dual = snapshot.cidr6 is not None
+    return KernelState(
+        links={tun: link},
+        addresses=frozenset(
+            LinkAddress(tun, ip_interface(address)) for address in held if address is not None
+        ),
+        routes=frozenset(_trunk_routes(snapshot, tun)),
+        sysctls=_NODE_SYSCTLS
+        | (_NODE_SYSCTLS6 if dual else {})
+        | _link_sysctls(tun, dual=dual)
+        | _filled(_TUN_SYSCTLS, tun),
+    )
 
 
-def _routes(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[Route]:
+def _trunk_routes(snapshot: LocalView, tun: str) -> Iterator[Route]:
     for prefix in (snapshot.cidr, snapshot.cidr6):
         if prefix is None:
             continue
@@ -170,33 +189,68 @@ def _routes(snapshot: LocalView, tun: str, pods: Iterable[PodView]) -> Iterator[
             yield Route(prefix, tun, source=source, metric=default_metric(prefix))
     for prefix in snapshot.own_prefixes:
         yield Route(prefix, metric=default_metric(prefix))
-    for pod in pods:
-        for address in (pod.address, pod.address6):
-            if address is not None:
-                host, link = ip_network(address), veth_name(pod.name)
-                source, metric = _source(snapshot, host), default_metric(host)
-                yield Route(host, link, source=source, metric=metric)
-                yield Route(host, link, metric=FALLBACK_METRIC)
+
+
+@lru_cache(maxsize=REMEMBERED_PODS)
+def _leg(
+    pod: tuple[str, Address, Address | None, bool],
+    node: tuple[Address | None, Address | None],
+    mtu: int,
+    *,
+    dual: bool,
+) -> KernelState:
+    """One pod's part of the state; remembered, because most pods are as they were last time.
+
+    Args:
+        pod: its name, its addresses, and whether its runtime configures its end.
+        node: addresses of the node.
+        mtu: of the host end.
+        dual: whether the cluster has IPv6.
+    """
+    name, address, address6, handed = pod
+    veth, macs = veth_name(name), veth_macs(name)
+    held = [address] if address6 is None else [address, address6]
+    addresses = {LinkAddress(veth, IPv4Interface((GATEWAY, 32)))}
+    if address6 is not None:
+        addresses.add(LinkAddress(veth, IPv6Interface((GATEWAY6, 64))))
+    routes = set()
+    for one in held:
+        host, source = ip_network(one), node[0] if one.version == 4 else node[1]
+        routes.add(Route(host, veth, source=source, metric=default_metric(host)))
+        routes.add(Route(host, veth, metric=FALLBACK_METRIC))
+    link = Link(veth, mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=name, mac=macs.host)
+    return KernelState(
+        links={veth: link},
+        addresses=frozenset(addresses),
+        routes=frozenset(routes),
+        # A runtime may give the pod's end another link-layer address than ours.
+        neighbours=frozenset(Neighbour(veth, one, macs.pod) for one in held if not handed),
+        sysctls=_link_sysctls(veth, dual=dual) | _filled(_VETH_SYSCTLS, veth),
+    )
 
 
 def _source(snapshot: LocalView, prefix: Prefix) -> Address | None:
     return snapshot.address if isinstance(prefix, IPv4Network) else snapshot.address6
 
 
-def _sysctls(links: Iterable[str], *, dual: bool) -> dict[str, str]:
-    per_link = _LINK_SYSCTLS | (_LINK_SYSCTLS6 if dual else _LINK_SYSCTLS_WITHOUT6)
-    wanted = _NODE_SYSCTLS | (_NODE_SYSCTLS6 if dual else {})
-    for link in links:
-        wanted |= _filled(per_link, link)
-    return wanted
+def _link_sysctls(link: str, *, dual: bool) -> dict[str, str]:
+    return _filled(_LINK_SYSCTLS | (_LINK_SYSCTLS6 if dual else _LINK_SYSCTLS_WITHOUT6), link)
 
 
 def _filled(sysctls: Mapping[str, str], link: str) -> dict[str, str]:
     return {path.format(link): value for path, value in sysctls.items()}
 
 
-def desired_pod_state(addresses: Iterable[Address], mtu: int) -> KernelState:
-    """The state of a pod's namespace: its addresses on eth0, and the node as its way out."""
+def desired_pod_state(pod: str, addresses: Iterable[Address], mtu: int) -> KernelState:
+    """The state of a pod's namespace: its addresses on eth0, and the node as its way out.
+
+    Args:
+        pod: its name.
+        addresses: one per family.
+        mtu: of eth0.
+    """
+    macs = veth_macs(pod)
+    neighbours = {Neighbour(POD_LINK, GATEWAY, macs.host)}
     held = {LinkAddress(POD_LINK, ip_interface(address)) for address in addresses}
     dual = any(address.version == 6 for _, address in held)
     routes = {
@@ -207,12 +261,14 @@ def desired_pod_state(addresses: Iterable[Address], mtu: int) -> KernelState:
         anywhere = IPv6Network("::/0")
         routes.add(Route(anywhere, POD_LINK, gateway=GATEWAY6, metric=default_metric(anywhere)))
         held.add(LinkAddress(POD_LINK, IPv6Interface((POD_LINK_LOCAL, 64))))
+        neighbours.add(Neighbour(POD_LINK, GATEWAY6, macs.host))
     return KernelState(
         links={
             "lo": Link("lo"),
-            POD_LINK: Link(POD_LINK, mtu=mtu, gso_max_size=GSO_MAX_SIZE),
+            POD_LINK: Link(POD_LINK, mtu=mtu, gso_max_size=GSO_MAX_SIZE, mac=macs.pod),
         },
         addresses=frozenset(held),
         routes=frozenset(routes),
+        neighbours=frozenset(neighbours),
         sysctls=_POD_SYSCTLS6 if dual else {},
     )

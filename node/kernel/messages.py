@@ -11,11 +11,11 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, NamedTuple
 
-from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Route
+from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Neighbour, Route
 from node.kernel.overlap import HostRoute
 from overlay.types import Prefix
 
@@ -45,18 +45,6 @@ class HeldAddress(NamedTuple):
     """Lasting, global and usable: worth telling other machines."""
 
 
-def parse_link(message: Any) -> Link:
-    """A link's attributes, all of them set but the alias (None when there is none)."""
-    return Link(
-        name=message.get("ifname"),
-        up=is_up(message),
-        mtu=message.get_attr("IFLA_MTU"),
-        gso_max_size=message.get_attr("IFLA_GSO_MAX_SIZE"),
-        txqueuelen=message.get_attr("IFLA_TXQLEN"),
-        alias=message.get_attr("IFLA_IFALIAS"),
-    )
-
-
 def link_names(messages: list[Any]) -> dict[int, str]:
     """Index to name, for the messages that know links by index only."""
     return {message["index"]: message.get("ifname") for message in messages}
@@ -72,14 +60,6 @@ def is_loopback(message: Any) -> bool:
     return bool(message["flags"] & IFF_LOOPBACK)
 
 
-def takes_advertisements(message: Any) -> bool:
-    """Whether a link has accept_ra=1: router advertisements, until the machine forwards."""
-    families = message.get_attr("IFLA_AF_SPEC")
-    family6 = families.get_attr("AF_INET6") if families is not None else None
-    settings = family6.get_attr("IFLA_INET6_CONF") if family6 is not None else None
-    return settings is not None and settings["accept_ra"] == 1 and not is_loopback(message)
-
-
 def parse_address(message: Any, names: Mapping[int, str]) -> HeldAddress:
     """An address and its link."""
     # On point-to-point links IFA_ADDRESS is the far end and IFA_LOCAL the address.
@@ -91,19 +71,6 @@ def parse_address(message: Any, names: Mapping[int, str]) -> HeldAddress:
         message["scope"] == RT_SCOPE_UNIVERSE
         and not address.ip.is_link_local
         and not flags & _NOT_FOR_PEERS,
-    )
-
-
-def parse_route(message: Any, names: Mapping[int, str]) -> Route:
-    """A route of ours."""
-    gateway = message.get_attr("RTA_GATEWAY")
-    source = message.get_attr("RTA_PREFSRC")
-    return Route(
-        _destination(message),
-        "" if message["type"] != RTN_UNICAST else names.get(message.get_attr("RTA_OIF"), ""),
-        gateway=ip_address(gateway) if gateway else None,
-        source=ip_address(source) if source else None,
-        metric=message.get_attr("RTA_PRIORITY") or 0,
     )
 
 
@@ -121,9 +88,14 @@ def _destination(message: Any) -> Prefix:
     return ip_network(f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}")
 
 
-def link_request(link: Link) -> dict[str, int]:
+def link_request(link: Link) -> dict[str, int | str]:
     """The attributes of a link to set, as far as they are given."""
-    known = {"mtu": link.mtu, "gso_max_size": link.gso_max_size, "txqlen": link.txqueuelen}
+    known: dict[str, int | str | None] = {
+        "mtu": link.mtu,
+        "gso_max_size": link.gso_max_size,
+        "txqlen": link.txqueuelen,
+        "address": link.mac,
+    }
     return {key: value for key, value in known.items() if value is not None}
 
 
@@ -153,3 +125,14 @@ def route_request(route: Route, index: int | None) -> dict[str, object]:
         if value is not None:
             wanted[key] = value if isinstance(value, int) else str(value)
     return wanted
+
+
+def neighbour_request(neighbour: Neighbour, index: int) -> dict[str, object]:
+    """A permanent neighbour to put into, or take out of, the table of the link with that index."""
+    return {
+        "family": _FAMILIES[neighbour.address.version],
+        "ifindex": index,
+        "dst": str(neighbour.address),
+        "lladdr": neighbour.mac,
+        "state": "permanent",
+    }

@@ -62,6 +62,29 @@ def veth_name(pod: str) -> str:
     return VETH_PREFIX + blake2s(pod.encode(), digest_size=5).hexdigest()
 
 
+class VethMacs(NamedTuple):
+    """Link-layer addresses of the two ends of a pod's veth."""
+
+    host: str
+    pod: str
+
+
+def veth_macs(pod: str) -> VethMacs:
+    """The link-layer addresses of a pod's veth: derived from its name, locally administered.
+
+    Chosen, so that both ends can know each other without asking, and so that a machine's link
+    manager does not put others in their place (systemd.link(5), MACAddressPolicy=persistent,
+    replaces random ones only). Two pods of one name on two nodes have the same ones: a veth is a
+    network of its own.
+
+    >>> veth_macs("web").pod
+    '52:13:f9:34:be:2e'
+    """
+    digest = blake2s(pod.encode(), digest_size=12, person=b"veth-mac").digest()
+    host, inside = (bytes([part[0] & 0xFC | 0x02]) + part[1:] for part in (digest[:6], digest[6:]))
+    return VethMacs(host.hex(":"), inside.hex(":"))
+
+
 def is_veth_name(link: str) -> bool:
     """Whether `link` can be the host end of a pod's veth."""
     return _VETH.fullmatch(link) is not None
@@ -79,6 +102,8 @@ class Link:
     txqueuelen: int | None = None
     alias: str | None = None
     """Free text (IFLA_IFALIAS): the pod's name on the host end of its veth."""
+    mac: str | None = None
+    """As `02:11:22:33:44:55`."""
 
 
 class LinkAddress(NamedTuple):
@@ -89,6 +114,17 @@ class LinkAddress(NamedTuple):
 
     def __str__(self) -> str:
         return f"address {self.address} on {self.link}"
+
+
+class Neighbour(NamedTuple):
+    """A permanent entry of the neighbour table: the station behind a link that has an address."""
+
+    link: str
+    address: Address
+    mac: str
+
+    def __str__(self) -> str:
+        return f"neighbour {self.address} on {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +174,7 @@ class KernelSettings:
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
-    """The links, addresses, routes, sysctls and rules of one namespace, as far as they are ours.
+    """Links, addresses, routes, neighbours, sysctls and rules of a namespace, if they are ours.
 
     Desired and actual state have the same type. A link that is desired and not there is not
     `reconcile`'s to make: the TUN comes from `node.io.tun`, veths from `node.kernel.pods`.
@@ -147,6 +183,8 @@ class KernelState:
     links: Mapping[str, Link] = field(default_factory=lambda: MappingProxyType({}))
     addresses: frozenset[LinkAddress] = frozenset()
     routes: frozenset[Route] = frozenset()
+    neighbours: frozenset[Neighbour] = frozenset()
+    """Permanent ones only: what the kernel learns by itself is its own affair."""
     sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Path below /proc/sys to value. Actual: only those that exist."""
     rules: str = ""
@@ -155,3 +193,5 @@ class KernelState:
     advertised_links: frozenset[str] = frozenset()
     """Actual only: foreign links that take router advertisements as long as the machine does not
     forward (accept_ra=1)."""
+    namespaces: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Actual only: of links whose other end is in another namespace, the number of that."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, Self, assert_never
 
@@ -26,14 +25,17 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from node.errors import NodeError
 from node.kernel import messages
 from node.kernel.errors import KernelError
-from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, LinkAddress, Route
+from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, LinkAddress, Neighbour, Route
 from node.kernel.overlap import HostRoute
+from node.kernel.reader import DUMP_TRIES, SYSCTL_ROOT, Reader
 from node.kernel.reconcile import (
     AddAddress,
+    AddNeighbour,
     AddRoute,
     Change,
     DeleteAddress,
     DeleteLink,
+    DeleteNeighbour,
     DeleteRoute,
     SetLink,
     SetSysctl,
@@ -41,14 +43,11 @@ from node.kernel.reconcile import (
 from node.kernel.watch import KernelWatch
 from overlay.types import Address, Endpoint, Prefix
 
-DUMP_TRIES: Final = 5
-"""A dump during which something changed is asked for again, this often at most."""
-
-_SYSCTL_ROOT: Final = Path("/proc/sys")
 _ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
     AddAddress: (errno.EEXIST,),
     DeleteAddress: (errno.EADDRNOTAVAIL, errno.ENODEV),
     DeleteLink: (errno.ENODEV,),
+    DeleteNeighbour: (errno.ENOENT, errno.ENODEV),
     DeleteRoute: (errno.ESRCH, errno.ENODEV),
 }
 """Kernel answers that mean: somebody else was faster, the result is what was wanted."""
@@ -81,6 +80,7 @@ class Netlink:
         with _explained("opening a netlink socket"):
             self._ipr: Any = IPRoute(ext_ack=True, strict_check=True)
         self._watch: KernelWatch | None = None
+        self._reader: Reader | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -90,8 +90,9 @@ class Netlink:
 
     def close(self) -> None:
         """Close the socket and its private loop."""
-        if self._watch is not None:
-            self._watch.close()
+        for opened in (self._watch, self._reader):
+            if opened is not None:
+                opened.close()
         self._ipr.close()
 
     # -- reading ------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class Netlink:
             return self._watch.changed()
 
     def read(self, ours: Callable[[str], bool], sysctls: Iterable[str]) -> KernelState:
-        """The actual state: links whose names are `ours`, their addresses, our routes.
+        """The actual state: links whose names are `ours`, what is on them, our routes.
 
         Args:
             ours: tells our links by name.
@@ -121,19 +122,9 @@ class Netlink:
             KernelError: the kernel did not answer. Nothing else.
         """
         with _explained("reading the kernel's state"):
-            links = self._dump(self._ipr.get_links)
-            names = messages.link_names(links)
-            parsed = map(messages.parse_link, links)
-            addresses = (held for held, _ in self._addresses(names))
-            return KernelState(
-                links={link.name: link for link in parsed if ours(link.name)},
-                addresses=frozenset(held for held in addresses if ours(held.link)),
-                routes=frozenset(self._own_routes(names)),
-                sysctls=_read_sysctls(sysctls),
-                advertised_links=frozenset(
-                    names[link["index"]] for link in links if messages.takes_advertisements(link)
-                ),
-            )
+            if self._reader is None:
+                self._reader = Reader()
+            return self._reader.read(ours, sysctls)
 
     def _dump(self, request: Callable[..., Iterable[Any]], **filters: int) -> list[Any]:
         for _ in range(DUMP_TRIES - 1):
@@ -152,10 +143,6 @@ class Netlink:
             yield from self._dump(
                 self._ipr.get_routes, family=family, table=messages.RT_TABLE_MAIN, **filters
             )
-
-    def _own_routes(self, names: dict[int, str]) -> Iterator[Route]:
-        for message in self._routes(proto=ROUTE_PROTOCOL):
-            yield messages.parse_route(message, names)
 
     def host_routes(self) -> list[HostRoute]:
         """All routes of the main table but our own, default routes included.
@@ -245,22 +232,29 @@ class Netlink:
     def _apply(self, change: Change) -> None:
         match change:
             case DeleteLink(name):
-                self._ipr.link("del", index=self._index(name))
+                self._forget(name)
+                self._ipr.link("del", index=self._known_index(name))
             case SetSysctl(path, value):
-                (_SYSCTL_ROOT / path).write_text(value)
+                (SYSCTL_ROOT / path).write_text(value)
             case SetLink(link):
                 self._set_link(link)
             case AddAddress(held):
-                request = messages.address_request(held, self._index(held.link))
+                request = messages.address_request(held, self._known_index(held.link))
                 self._ipr.addr("add", flags=messages.IFA_F_NODAD, **request)
             case DeleteAddress(held):
-                self._ipr.addr("del", **messages.address_request(held, self._index(held.link)))
+                self._ipr.addr(
+                    "del", **messages.address_request(held, self._known_index(held.link))
+                )
             case AddRoute(route, replaces):
                 self._ipr.route("replace" if replaces else "add", **self._route(route))
             case DeleteRoute(route):
                 # Scope "nowhere" matches any scope of an IPv4 route.
                 request = self._route(route) | {"scope": messages.RT_SCOPE_NOWHERE}
                 self._ipr.route("del", **request)
+            case AddNeighbour(neighbour):
+                self._ipr.neigh("replace", **self._neighbour(neighbour))
+            case DeleteNeighbour(neighbour):
+                self._ipr.neigh("del", **self._neighbour(neighbour))
             case _:
                 assert_never(change)
 
@@ -268,14 +262,27 @@ class Netlink:
         alias = {} if link.alias is None else {"ifalias": link.alias}
         self._ipr.link(
             "set",
-            index=self._index(link.name),
+            index=self._known_index(link.name),
             state="up" if link.up else "down",
             **messages.link_request(link),
             **alias,
         )
 
     def _route(self, route: Route) -> dict[str, object]:
-        return messages.route_request(route, self._index(route.link) if route.link else None)
+        return messages.route_request(route, self._known_index(route.link) if route.link else None)
+
+    def _neighbour(self, neighbour: Neighbour) -> dict[str, object]:
+        return messages.neighbour_request(neighbour, self._known_index(neighbour.link))
+
+    def _known_index(self, name: str) -> int:
+        # Whoever changes things has just read them. A link that somebody made anew since has
+        # another index: the change fails, and the next comparison tells.
+        known = self._reader.index(name) if self._reader is not None else None
+        return self._index(name) if known is None else known
+
+    def _forget(self, name: str) -> None:
+        if self._reader is not None:
+            self._reader.forget(name)
 
     def _index(self, name: str) -> int:
         (message,) = self._ipr.link("get", ifname=name)
@@ -292,6 +299,7 @@ class Netlink:
             KernelError: it exists, or the peer's name is taken there. Nothing else.
         """
         with _explained(f"making the veth {link.name}"):
+            self._forget(link.name)
             far = {"ifname": peer.name, "net_ns_fd": namespace} | messages.link_request(peer)
             self._ipr.link(
                 "add", ifname=link.name, kind="veth", peer=far, **messages.link_request(link)
@@ -344,13 +352,3 @@ class Netlink:
                 return None
             peer: int | None = message.get_attr("IFLA_LINK")
             return peer
-
-
-def _read_sysctls(paths: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for path in paths:
-        try:
-            found[path] = (_SYSCTL_ROOT / path).read_text().strip()
-        except OSError:
-            continue  # the link is not there, or the kernel has no IPv6: the model leaves it out
-    return found

@@ -71,7 +71,7 @@ class Firewall:
         """Make the rules stand, unless they do; `why` says whether that worked."""
         if not self._tool:
             return
-        if self._standing is not None and self._standing == (rules, self._listed()):
+        if self._stand(rules):
             return
         done = self._run("-f", "-", given=rules)
         self.why = _complaint(done)
@@ -105,6 +105,11 @@ class Firewall:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+
+    def _stand(self, rules: str) -> bool:
+        if self._standing is None or self._standing[0] != rules:
+            return False
+        return self._standing[1] == self._listed()
 
     def _listed(self) -> str:
         return "".join(self._run("-s", "list", "table", *table.split()).stdout for table in TABLES)

@@ -21,7 +21,7 @@ from typing import Final
 from node.kernel import netns
 from node.kernel.desired import GSO_MAX_SIZE, desired_pod_state
 from node.kernel.errors import KernelError
-from node.kernel.model import POD_LINK, KernelState, Link, veth_name
+from node.kernel.model import POD_LINK, KernelState, Link, veth_macs, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.reconcile import DeleteLink, SetLink, reconcile
 from overlay.types import Address
@@ -92,8 +92,14 @@ def attach(netlink: Netlink, pod: str, path: str, addresses: Sequence[Address], 
     Raises:
         KernelError: no such namespace; it is the node's own; it has another eth0. Nothing else.
     """
-    desired = desired_pod_state(addresses, mtu)
-    host = Link(veth_name(pod), mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=pod)
+    desired = desired_pod_state(pod, addresses, mtu)
+    host = Link(
+        veth_name(pod),
+        mtu=mtu,
+        gso_max_size=GSO_MAX_SIZE,
+        alias=pod,
+        mac=veth_macs(pod).host,
+    )
     with netns.opened(path) as namespace:
         if netns.is_own(namespace):
             raise KernelError(

@@ -6,6 +6,7 @@
     4. addresses                        a route's preferred source must exist
     5. routes, those without gateway first: they make the gateway reachable
     6. routes, then addresses that nobody wants any more
+    7. neighbours                       a link that was down has none
 
 Only what is ours appears in `actual`, so nothing else can be touched, with one exception: when
 IPv6 forwarding is switched on, the kernel forgets default routes that it learned from router
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from node.kernel.model import KernelState, Link, LinkAddress, Route, is_veth_name
+from node.kernel.model import KernelState, Link, LinkAddress, Neighbour, Route, is_veth_name
 
 FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
@@ -102,7 +103,37 @@ class DeleteRoute:
         return f"remove {self.route}"
 
 
-Change = DeleteLink | SetSysctl | SetLink | AddAddress | DeleteAddress | AddRoute | DeleteRoute
+@dataclass(frozen=True, slots=True)
+class AddNeighbour:
+    """Put a permanent entry into the neighbour table, in the place of any for that address."""
+
+    neighbour: Neighbour
+
+    def __str__(self) -> str:
+        return f"add {self.neighbour}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNeighbour:
+    """Take an entry out of the neighbour table."""
+
+    neighbour: Neighbour
+
+    def __str__(self) -> str:
+        return f"remove {self.neighbour}"
+
+
+Change = (
+    DeleteLink
+    | SetSysctl
+    | SetLink
+    | AddAddress
+    | DeleteAddress
+    | AddRoute
+    | DeleteRoute
+    | AddNeighbour
+    | DeleteNeighbour
+)
 
 
 def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True) -> list[Change]:
@@ -127,6 +158,7 @@ def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True)
         ),
         *_routes(desired, actual, gone, remove=remove),
         *_stale_addresses(desired, actual, gone, remove=remove),
+        *_neighbours(desired, actual, gone, remove=remove),
     ]
 
 
@@ -156,6 +188,7 @@ def _satisfied(link: Link, present: Link) -> bool:
             (link.gso_max_size, present.gso_max_size),
             (link.txqueuelen, present.txqueuelen),
             (link.alias, present.alias),
+            (link.mac, present.mac),
         )
     )
 
@@ -186,3 +219,16 @@ def _stale_addresses(
         for address in sorted(actual.addresses - desired.addresses, key=str):
             if address.link not in gone:
                 yield DeleteAddress(address)
+
+
+def _neighbours(
+    desired: KernelState, actual: KernelState, gone: frozenset[str], *, remove: bool
+) -> Iterator[AddNeighbour | DeleteNeighbour]:
+    held = {(one.link, one.address) for one in desired.neighbours}
+    for one in sorted(desired.neighbours - actual.neighbours, key=str):
+        if one.link in actual.links:
+            yield AddNeighbour(one)
+    if remove:
+        for one in sorted(actual.neighbours, key=str):
+            if one.link not in gone and (one.link, one.address) not in held:
+                yield DeleteNeighbour(one)

@@ -14,10 +14,12 @@ from typing import assert_never
 from node.kernel.model import KernelState, Link, LinkAddress, Route
 from node.kernel.reconcile import (
     AddAddress,
+    AddNeighbour,
     AddRoute,
     Change,
     DeleteAddress,
     DeleteLink,
+    DeleteNeighbour,
     DeleteRoute,
     SetLink,
     SetSysctl,
@@ -37,6 +39,7 @@ class ModelKernel:
         self.addresses = set(state.addresses)
         self.routes = {route.key: route for route in state.routes}
         self.sysctls = dict(state.sysctls)
+        self.neighbours = {(one.link, one.address): one for one in state.neighbours}
         self.advertised = set(state.advertised_links)
         self.foreign = set(foreign)
         self.log: list[Change] = []
@@ -46,6 +49,7 @@ class ModelKernel:
             links=dict(self.links),
             addresses=frozenset(self.addresses),
             routes=frozenset(self.routes.values()),
+            neighbours=frozenset(self.neighbours.values()),
             sysctls=dict(self.sysctls),
             advertised_links=frozenset(self.advertised),
         )
@@ -58,6 +62,7 @@ class ModelKernel:
                 del self.links[name]
                 self.addresses = {held for held in self.addresses if held.link != name}
                 self._drop(route for route in self.routes.values() if route.link == name)
+                self._drop_neighbours(name)
                 self._drop_sourceless()
             case SetSysctl(path, value):
                 self.sysctls[path] = value
@@ -66,6 +71,8 @@ class ModelKernel:
             case SetLink(link):
                 self._need(link.name in self.links, change)
                 self.links[link.name] = _merged(self.links[link.name], link)
+                if not link.up:
+                    self._drop_neighbours(link.name)
             case AddAddress(held):
                 self._need(held.link in self.links and held not in self.addresses, change)
                 self.addresses.add(held)
@@ -79,8 +86,18 @@ class ModelKernel:
                 # It may have gone along with its source; `Netlink.apply` takes that for done.
                 self._need(self.routes.get(route.key, route) == route, change)
                 self.routes.pop(route.key, None)
+            case AddNeighbour(one):
+                self._need(one.link in self.links and self.links[one.link].up, change)
+                self.neighbours[one.link, one.address] = one
+            case DeleteNeighbour(one):
+                # One of a link that went down has gone; `Netlink.apply` takes that for done.
+                self.neighbours.pop((one.link, one.address), None)
             case _:
                 assert_never(change)
+
+    def _drop_neighbours(self, link: str) -> None:
+        kept = {key: one for key, one in self.neighbours.items() if one.link != link}
+        self.neighbours = kept
 
     def _add_route(self, change: Change, route: Route, replaces: Route | None) -> None:
         self._need(route.key not in self.foreign, change)
@@ -119,7 +136,7 @@ class ModelKernel:
 def _merged(present: Link, wanted: Link) -> Link:
     given = {
         field: value
-        for field in ("mtu", "gso_max_size", "txqueuelen", "alias")
+        for field in ("mtu", "gso_max_size", "txqueuelen", "alias", "mac")
         if (value := getattr(wanted, field)) is not None
     }
     return replace(present, up=wanted.up, **given)

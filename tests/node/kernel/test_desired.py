@@ -10,20 +10,31 @@ from node.kernel.desired import (
     desired_pod_state,
     desired_state,
 )
-from node.kernel.model import KernelSettings, Link, Route, veth_name
+from node.kernel.model import (
+    GATEWAY,
+    GATEWAY6,
+    KernelSettings,
+    Link,
+    Neighbour,
+    Route,
+    veth_macs,
+    veth_name,
+)
+from overlay.attachment import Attachment
 from tests.support.kernel import ModelKernel, held, route
 from tests.support.views import node_snapshot, pod_view
 
 SETTINGS = KernelSettings("muslin0", 1500)
 POD = pod_view(1, 1, netns="/run/netns/pod11")
 VETH = veth_name("pod11")
+MACS = veth_macs("pod11")
 
 
 def test_a_node_with_a_pod_is_wired_as_the_picture_says() -> None:
     state = desired_state(node_snapshot(1, (POD, pod_view(2, 1, local=False))), SETTINGS)
     assert state.links == {
         "muslin0": Link("muslin0", mtu=1500, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE),
-        VETH: Link(VETH, mtu=1500, gso_max_size=GSO_MAX_SIZE, alias="pod11"),
+        VETH: Link(VETH, True, 1500, GSO_MAX_SIZE, alias="pod11", mac=MACS.host),
     }
     assert state.addresses == {
         held("muslin0", "10.244.1.1/32"),
@@ -95,8 +106,8 @@ def test_before_the_first_block_the_range_is_unreachable_and_nothing_else() -> N
 
 def test_a_pod_has_its_addresses_and_one_way_out_per_family() -> None:
     assert POD.address6 is not None
-    state = desired_pod_state([POD.address, POD.address6], 1400)
-    assert state.links["eth0"] == Link("eth0", mtu=1400, gso_max_size=GSO_MAX_SIZE)
+    state = desired_pod_state("pod11", [POD.address, POD.address6], 1400)
+    assert state.links["eth0"] == Link("eth0", True, 1400, GSO_MAX_SIZE, mac=MACS.pod)
     assert state.links["lo"] == Link("lo")
     assert state.addresses == {
         held("eth0", "10.244.1.2/32"),
@@ -111,8 +122,29 @@ def test_a_pod_has_its_addresses_and_one_way_out_per_family() -> None:
     }
 
 
+def test_the_two_ends_of_a_veth_know_each_other() -> None:
+    assert POD.address6 is not None
+    outside = desired_state(node_snapshot(1, (POD,)), SETTINGS).neighbours
+    assert outside == {
+        Neighbour(VETH, POD.address, MACS.pod),
+        Neighbour(VETH, POD.address6, MACS.pod),
+    }
+    inside = desired_pod_state("pod11", [POD.address, POD.address6], 1500).neighbours
+    assert inside == {
+        Neighbour("eth0", GATEWAY, MACS.host),
+        Neighbour("eth0", GATEWAY6, MACS.host),
+    }
+
+
+def test_of_a_pod_that_its_runtime_configures_only_the_nodes_end_is_wished_for() -> None:
+    handed = replace(POD, attachment=Attachment(handed=True))
+    state = desired_state(node_snapshot(1, (handed,)), SETTINGS)
+    plain = desired_state(node_snapshot(1, (POD,)), SETTINGS)
+    assert state == replace(plain, neighbours=frozenset())
+
+
 def test_a_pod_without_ipv6_gets_no_ipv6_route() -> None:
-    state = desired_pod_state([POD.address], 1500)
+    state = desired_pod_state("pod11", [POD.address], 1500)
     assert {entry.prefix.version for entry in state.routes} == {4}
     assert not state.sysctls
 
@@ -122,13 +154,14 @@ def test_the_desired_state_obeys_the_kernels_own_rules() -> None:
 
     for desired in (
         desired_state(node_snapshot(1, (POD,)), SETTINGS),
-        desired_pod_state([POD.address], 1500),
+        desired_pod_state("pod11", [POD.address], 1500),
     ):
         empty = replace(
             desired,
             links={name: Link(name, up=False) for name in desired.links},
             addresses=frozenset(),
             routes=frozenset(),
+            neighbours=frozenset(),
         )
         kernel = ModelKernel(empty)
         for change in reconcile(desired, kernel.state()):

@@ -3,11 +3,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from node.kernel import messages
-from node.kernel.model import Link, Route
+from node.kernel.model import Link, Neighbour, Route
+from node.kernel.overlap import HostRoute
 from tests.support.kernel import held, route
 
 NAMES = {1: "lo", 7: "muslin0"}
@@ -24,29 +22,11 @@ class Message(dict[str, object]):
         return self.attributes.get(name)
 
 
-def test_a_link_is_read_with_all_its_attributes() -> None:
-    message = Message(
-        {"index": 7, "flags": 1, "ifname": "muslin0"},
-        IFLA_MTU=1500,
-        IFLA_GSO_MAX_SIZE=62000,
-        IFLA_TXQLEN=256,
-    )
-    assert messages.parse_link(message) == Link("muslin0", True, 1500, 62000, 256, None)
+def test_links_are_known_by_number_and_name() -> None:
+    message = Message({"index": 7, "flags": 1, "ifname": "muslin0"})
     assert messages.link_names([message]) == {7: "muslin0"}
     assert messages.is_up(message)
     assert not messages.is_loopback(message)
-
-
-def advertised(value: int, flags: int = 1) -> bool:
-    settings = Message({}, IFLA_INET6_CONF={"accept_ra": value})
-    families = Message({}, AF_INET6=settings)
-    return messages.takes_advertisements(Message({"flags": flags}, IFLA_AF_SPEC=families))
-
-
-def test_only_accept_ra_1_is_lost_by_forwarding() -> None:
-    assert [advertised(value) for value in (0, 1, 2)] == [False, True, False]
-    assert not advertised(1, messages.IFF_LOOPBACK)
-    assert not messages.takes_advertisements(Message({"flags": 1}))
 
 
 def test_an_address_on_a_point_to_point_link_is_the_near_end() -> None:
@@ -73,38 +53,11 @@ def test_only_lasting_global_usable_addresses_are_for_peers() -> None:
         assert not for_peers("2001:db8::1", flags=flag)
 
 
-def test_routes_are_read_with_and_without_a_destination() -> None:
-    header = {"family": 10, "dst_len": 0, "type": 1, "proto": 109}
-    message = Message(header, RTA_OIF=7, RTA_GATEWAY="fe80::1", RTA_PRIORITY=1024)
-    expected = Route(ip_network("::/0"), "muslin0", gateway=ip_address("fe80::1"), metric=1024)
-    assert messages.parse_route(message, NAMES) == expected
+def test_a_route_of_anybody_may_lead_nowhere() -> None:
     unreachable = Message({"family": 2, "dst_len": 8, "type": 7}, RTA_DST="10.0.0.0", RTA_OIF=1)
-    assert messages.parse_route(unreachable, NAMES) == route("10.0.0.0/8")
-    assert messages.parse_host_route(unreachable, NAMES).leads_nowhere
-
-
-routes = st.builds(
-    route,
-    st.sampled_from(["10.0.0.0/8", "10.1.2.3/32", "0.0.0.0/0"]),
-    st.sampled_from(["", "muslin0"]),
-    source=st.sampled_from(["", "10.1.0.1"]),
-    metric=st.integers(0, 2**31 - 1),
-)
-
-
-@given(routes)
-def test_a_route_that_is_asked_for_reads_back_as_itself(wanted: Route) -> None:
-    request = messages.route_request(wanted, 7 if wanted.link else None)
-    network = ip_network(str(request["dst"]))
-    answer = Message(
-        {"family": request["family"], "dst_len": network.prefixlen, "type": request["type"]},
-        RTA_DST=str(network.network_address) if network.prefixlen else None,
-        RTA_OIF=request.get("oif"),
-        RTA_PREFSRC=request.get("prefsrc"),
-        RTA_PRIORITY=request["priority"],
+    assert messages.parse_host_route(unreachable, NAMES) == HostRoute(
+        ip_network("10.0.0.0/8"), "lo", leads_nowhere=True
     )
-    assert messages.parse_route(answer, NAMES) == wanted
-    assert request["proto"] == 109
 
 
 def test_device_routes_have_link_scope_and_others_do_not() -> None:
@@ -125,4 +78,22 @@ def test_an_address_request_names_family_and_length() -> None:
         "index": 7,
         "address": "fd00::1",
         "prefixlen": 128,
+    }
+
+
+def test_a_neighbour_is_asked_for_as_a_permanent_one() -> None:
+    wanted = Neighbour("musx", ip_address("fd00::2"), "02:00:00:00:00:01")
+    assert messages.neighbour_request(wanted, 7) == {
+        "family": 10,
+        "ifindex": 7,
+        "dst": "fd00::2",
+        "lladdr": "02:00:00:00:00:01",
+        "state": "permanent",
+    }
+
+
+def test_of_a_link_only_what_is_given_is_set() -> None:
+    assert messages.link_request(Link("musx", mtu=1400, mac="02:00:00:00:00:01")) == {
+        "mtu": 1400,
+        "address": "02:00:00:00:00:01",
     }

@@ -4,21 +4,24 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel import netns
 from node.kernel.errors import KernelError
-from node.kernel.model import Link
-from node.kernel.netlink import DUMP_TRIES, Netlink
+from node.kernel.model import Link, Neighbour
+from node.kernel.netlink import Netlink
 from node.kernel.reconcile import (
     AddAddress,
+    AddNeighbour,
     AddRoute,
     Change,
     DeleteAddress,
     DeleteLink,
+    DeleteNeighbour,
     DeleteRoute,
     SetLink,
     SetSysctl,
@@ -35,22 +38,6 @@ def test_the_loopback_is_there_to_read() -> None:
         assert set(state.sysctls) == {"net/ipv4/ip_forward"}
         assert netlink.link_index("lo") == 1
         assert netlink.link_index("nolink0") is None
-
-
-class Interrupted:
-    """A dump that something happens to, the first few times."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    def get_links(self) -> list[object]:
-        self.times -= 1
-        if self.times >= 0:
-            raise NetlinkDumpInterrupted
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 class Refusing:
@@ -71,15 +58,6 @@ class Refusing:
 def on(kernel: object, monkeypatch: pytest.MonkeyPatch) -> Netlink:
     monkeypatch.setattr("node.kernel.netlink.IPRoute", lambda **_: kernel)
     return Netlink()
-
-
-def test_an_interrupted_reading_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Netlink, "_addresses", lambda *_: iter(()))
-    monkeypatch.setattr(Netlink, "_own_routes", lambda *_: iter(()))
-    netlink = on(Interrupted(DUMP_TRIES - 1), monkeypatch)
-    assert netlink.read(bool, ()).links == {}
-    with pytest.raises(KernelError, match="reading the kernel's state: dump interrupted"):
-        on(Interrupted(DUMP_TRIES), monkeypatch).read(bool, ())
 
 
 def test_a_refusal_says_what_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +109,7 @@ class TestOnARealKernel:
             with Netlink() as netlink, netns.opened(beside) as namespace:
                 attributes = Link("mus0", mtu=1400, gso_max_size=62000)
                 netlink.create_veth(attributes, Link("eth0", mtu=1400), namespace)
-                wished = Link("mus0", True, 1300, 61000, 77, "a pod")
+                wished = Link("mus0", True, 1300, 61000, 77, "a pod", "02:00:00:00:00:01")
                 address = held("mus0", "10.0.0.1/32")
                 first = route("10.0.0.0/8", "mus0", source="10.0.0.1")
                 second = route("10.0.0.0/8")
@@ -146,9 +124,19 @@ class TestOnARealKernel:
                 assert address in state.addresses
                 assert state.routes == {first}
                 assert state.sysctls == {forwarding: "1"}
+                known = Neighbour("mus0", ip_address("10.9.9.9"), "02:00:00:00:00:02")
+                moved = known._replace(mac="02:00:00:00:00:03")
+                netlink.apply(AddNeighbour(known))
+                netlink.apply(AddNeighbour(moved))
+                assert netlink.read(lambda link: link == "mus0", ()).neighbours == {moved}
                 netlink.apply(AddRoute(second, replaces=first))
                 assert netlink.read(bool, ()).routes == {second}
-                for change in (DeleteRoute(second), DeleteAddress(address), DeleteLink("mus0")):
+                for change in (
+                    DeleteNeighbour(moved),
+                    DeleteRoute(second),
+                    DeleteAddress(address),
+                    DeleteLink("mus0"),
+                ):
                     netlink.apply(change)
                     netlink.apply(change)
                 state = netlink.read(lambda link: link == "mus0", ())

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from node.kernel.model import KernelState, Link, LinkAddress, Route, veth_name
+from node.kernel.model import KernelState, Link, LinkAddress, Neighbour, Route, veth_name
 from node.kernel.reconcile import (
     FORWARDING6,
     AddAddress,
+    AddNeighbour,
     AddRoute,
     DeleteAddress,
     DeleteLink,
+    DeleteNeighbour,
     DeleteRoute,
     SetLink,
     SetSysctl,
@@ -21,6 +24,7 @@ from tests.support.kernel import ModelKernel, held, route
 
 LINKS = ("muslin0", veth_name("a"), veth_name("b"))
 ADDRESSES = ("10.1.0.1/32", "10.1.0.2/32", "fd00::1/128", "fd00::2/128")
+KNOWN = Neighbour("musx", ip_address("10.0.0.1"), "02:00:00:00:00:01")
 PREFIXES = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "fd00::/48", "fd00::3/128")
 
 
@@ -52,7 +56,21 @@ def states(draw: st.DrawFn) -> KernelState:
             if not made.source or made.source.version == made.prefix.version:
                 routes[made.key] = made
     sysctls = draw(st.dictionaries(st.sampled_from(["net/a", "net/b"]), st.sampled_from("01")))
-    return KernelState(links, frozenset(addresses), frozenset(routes.values()), sysctls)
+    stations = st.tuples(st.sampled_from(sorted(links)), st.sampled_from(ADDRESSES[:2]))
+    macs = st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"])
+    known = draw(st.dictionaries(stations, macs, max_size=3)) if links else {}
+    neighbours = {
+        Neighbour(link, ip_interface(text).ip, mac)
+        for (link, text), mac in known.items()
+        if links[link].up
+    }
+    return KernelState(
+        links,
+        frozenset(addresses),
+        frozenset(routes.values()),
+        frozenset(neighbours),
+        sysctls,
+    )
 
 
 @given(states(), states())
@@ -68,6 +86,7 @@ def test_the_changes_lead_to_the_desired_state(desired: KernelState, actual: Ker
     assert reconcile(desired, kernel.state()) == []
     assert kernel.state().addresses == desired.addresses
     assert kernel.state().routes == desired.routes
+    assert kernel.state().neighbours == desired.neighbours
 
 
 @given(states(), states())
@@ -78,7 +97,7 @@ def test_what_belongs_to_a_missing_link_waits(desired: KernelState, actual: Kern
         match change:
             case SetLink(Link(name=name)) | AddAddress(LinkAddress(link=name)):
                 assert name not in missing
-            case AddRoute(Route(link=name)):
+            case AddRoute(Route(link=name)) | AddNeighbour(Neighbour(link=name)):
                 assert name not in missing
 
 
@@ -92,7 +111,7 @@ def test_nothing_is_done_when_all_is_well(state: KernelState) -> None:
 @settings(max_examples=40)
 def test_without_removal_nothing_is_lost(desired: KernelState, actual: KernelState) -> None:
     for change in reconcile(desired, actual, remove=False):
-        assert not isinstance(change, DeleteLink | DeleteAddress | DeleteRoute)
+        assert not isinstance(change, DeleteLink | DeleteAddress | DeleteRoute | DeleteNeighbour)
 
 
 def test_a_route_is_replaced_in_place_not_removed_and_added() -> None:
@@ -165,6 +184,8 @@ def test_changes_read_as_what_is_being_done() -> None:
             DeleteAddress(held("musx", "10.0.0.1/32")),
             AddRoute(route("10.0.0.0/8", "musx")),
             DeleteRoute(route("10.0.0.0/8")),
+            AddNeighbour(KNOWN),
+            DeleteNeighbour(KNOWN),
         )
     ] == [
         "remove link musx",
@@ -174,4 +195,15 @@ def test_changes_read_as_what_is_being_done() -> None:
         "remove address 10.0.0.1/32 on musx",
         "add route 10.0.0.0/8 dev musx",
         "remove unreachable 10.0.0.0/8",
+        "add neighbour 10.0.0.1 on musx",
+        "remove neighbour 10.0.0.1 on musx",
     ]
+
+
+def test_a_neighbour_with_another_station_is_corrected_in_one_step() -> None:
+    links = {"musx": Link("musx")}
+    moved = KNOWN._replace(mac="02:00:00:00:00:09")
+    actual = KernelState(links, neighbours=frozenset({moved}))
+    desired = KernelState(links, neighbours=frozenset({KNOWN}))
+    assert reconcile(desired, actual) == [AddNeighbour(KNOWN)]
+    assert reconcile(KernelState(links), actual) == [DeleteNeighbour(moved)]
