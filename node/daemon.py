@@ -340,6 +340,7 @@ class Daemon:
             problems=(*self._upkeep.problems, *self._lanes.problems()),
             lanes=self._lanes.facts(),
             guard=self._kernel.guard,
+            mtu=self._config.mtu,
         )
 
     async def refresh(self) -> None:
@@ -363,6 +364,10 @@ class Daemon:
     async def attach_pod(self, pod: PodView) -> None:
         """Connect a pod to the kernel."""
         await self._kernel.attach_pod(pod)
+
+    async def check_pod(self, pod: PodView) -> None:
+        """See that a pod is connected."""
+        await self._kernel.check_pod(pod)
 
     async def detach_pod(self, name: str) -> None:
         """Disconnect a pod."""

@@ -72,6 +72,13 @@ class Requests:
         """The pod that a runtime knows under its container's id and interface; None if none."""
         return self._keeper.find(container, interface)
 
+    def is_pair(self, address: Address, address6: Address) -> bool:
+        """Whether both are addresses of one place for a pod, whoever has it."""
+        plan = self.parts.plan
+        block, host = plan.index_of(address), plan.host_of(address)
+        found = plan.index_of(address6), plan.host_of(address6)
+        return None not in found and found == (block, host)
+
     def check_ready(self, now: float) -> None:
         """Whether a pod could be added now; RefusedError says why not."""
         self._keeper.check_ready(now)

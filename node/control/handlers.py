@@ -6,26 +6,20 @@
     token...                        see `node.control.tokens`
     cert...                         see `node.control.certificates`
     authority...                    see `node.control.authority`
-    pod.add   name, netns?, ip?     give addresses, store, announce, then attach
-    pod.del   name                  detach, then give back, store, announce
-    pod.get   name                  one pod, wherever it is
+    pod..., address..., ipam.check  see `node.control.pods`
     ping      target, timeout?, version?    one round over every leg of the way
     bench.open    request, target, seconds   have a far end made, and say how to reach it
     bench.close   request                    it is not needed any more
-    ipam.check    fix?              what of addresses and blocks is wrong; free what is leaked
     ipam.claim                      this is the only machine with the node's identity
     leave                           hand everything back, then stop
     remove    name, force?          declare a node dead for ever
     stop                            stop cleanly
 
-Order is what keeps requests whole. An address is stored before the kernel learns it; if attaching
-then fails the address goes back, so a refused request leaves nothing. On removal the kernel comes
-first: an address must not be given away while a namespace still answers for it.
-
-Between the two steps kernel and engine differ, so both are done in one *turn*, and the upkeep of
-the kernel takes turns as well: in between it would connect a pod that is being deleted, miss the
-namespace of one that is being added, or try again what was just refused. A turn that has begun is
-finished before the daemon stops.
+A change of pods is made in the kernel and in the engine, one after the other, see
+`node.control.pods`. Between the two steps both differ, so they are done in one *turn*, and the
+upkeep of the kernel takes turns as well: in between it would connect a pod that is being deleted,
+miss the namespace of one that is being added, or try again what was just refused. A turn that has
+begun is finished before the daemon stops.
 """
 
 from __future__ import annotations
@@ -38,40 +32,22 @@ from node.control.authority import Authority
 from node.control.benches import Benches
 from node.control.certificates import Certificates
 from node.control.metrics import exposition
-from node.control.params import Params, address, flag, number, request_number, text
+from node.control.params import Params, flag, number, request_number, text
+from node.control.pods import Pods
 from node.control.ports import DaemonPort
-from node.control.present import (
-    KINDS,
-    present_finding,
-    present_pod,
-    present_status,
-    present_stray,
-)
+from node.control.present import KINDS, present_status
 from node.control.schema import ControlError
-from node.control.targets import Target, find_pod, find_target
+from node.control.targets import Target, find_target
 from node.control.tokens import Tokens
 from node.errors import NodeError
-from node.kernel.netns import path_of
-from node.kernel.pods import own_namespace
-from overlay.conflict import JUST_STARTED
 from overlay.effects import Left, ProbeAnswered
-from overlay.errors import OverlayError, RefusedError
-from overlay.types import Address, NodeId
-from overlay.views import PodView, Snapshot
+from overlay.errors import OverlayError
+from overlay.types import NodeId
+from overlay.views import Snapshot
 from overlay.wire.messages import BENCH_LONGEST
 
 PING_TIMEOUT: Final = 1.0
 LONGEST_PING: Final = 30.0
-GROWTH_LOOK: Final = 0.05
-"""Seconds between looks whether the block has come that this node asked for: no effect tells."""
-
-GROWTH_LOOKS: Final = 60
-"""Looks before a pod is refused: three seconds, in which several members are asked. After a restart
-a node hands out nothing for less than that."""
-
-NO_ADDRESS: Final = "no-free-address"
-"""Code of the refusal, and of the problem while another block is asked for."""
-
 LEAVE_TIMEOUT: Final = 10.0
 """Longer than `Timing.leave_after`, after which one confirmation is enough for the engine."""
 
@@ -99,17 +75,14 @@ class Handlers:
             "status": self._status,
             "metrics": self._metrics,
             "get": self._get,
-            "pod.add": self._pod_add,
-            "pod.del": self._pod_del,
-            "pod.get": self._pod_get,
             "ping": self._ping,
             "bench.open": self._bench_open,
             "bench.close": self._bench_close,
-            "ipam.check": self._ipam_check,
             "ipam.claim": self._ipam_claim,
             "leave": self._leave,
             "remove": self._remove,
             "stop": self._stop,
+            **Pods(daemon, self.turn).methods,
             **Tokens(daemon).methods,
             **Certificates(daemon).methods,
             **Authority(daemon).methods,
@@ -167,81 +140,12 @@ class Handlers:
             await self._daemon.refresh()
         return KINDS[kind](self._snapshot(), self._daemon.facts())
 
-    async def _pod_get(self, params: Params) -> object:
-        snapshot = self._snapshot()
-        pod = find_pod(snapshot, text(params, "name"))
-        return present_pod(pod, self._daemon.facts().epoch + snapshot.now)
-
     # -- changing ----------------------------------------------------------------------------------
-
-    async def _pod_add(self, params: Params) -> object:
-        name, wanted = text(params, "name"), address(params, "ip")
-        netns = self._namespace(name, text(params, "netns", ""))
-        looks = GROWTH_LOOKS
-        while (pod := await self._add(name, netns, wanted, may_wait=looks > 0)) is None:
-            looks -= 1
-            await asyncio.sleep(GROWTH_LOOK)
-        return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
-
-    async def _add(
-        self, name: str, netns: str, address: Address | None, *, may_wait: bool
-    ) -> PodView | None:
-        """Add a pod in one turn; None if it has to wait for a block that was asked for."""
-        daemon = self._daemon
-        async with self.turn:
-            try:
-                pod, effects = daemon.engine.add_pod(name, netns, address, daemon.now())
-            except RefusedError as refused:
-                short = refused.code == NO_ADDRESS and self._has_problem(NO_ADDRESS)
-                if may_wait and (short or refused.code == JUST_STARTED):
-                    return None
-                raise
-            try:
-                await daemon.stored(effects)
-                await daemon.attach_pod(pod)
-            except (NodeError, asyncio.CancelledError):
-                await self._take_back(name)
-                raise
-            return pod
 
     def _has_problem(self, code: str) -> str:
         """Why the engine has that problem; empty if it has not."""
         problems = self._snapshot().problems
         return next((problem.why for problem in problems if problem.code == code), "")
-
-    def _namespace(self, pod: str, given: str) -> str:
-        if given:
-            return str(path_of(given))
-        snapshot = self._snapshot()
-        return own_namespace(snapshot.name, pod, snapshot.cluster)
-
-    async def _take_back(self, name: str) -> None:
-        _, effects = self._daemon.engine.remove_pod(name, self._daemon.now())
-        await self._daemon.stored(effects)
-
-    async def _pod_del(self, params: Params) -> object:
-        name = text(params, "name")
-        async with self.turn:
-            pod = find_pod(self._snapshot(), name)
-            if not pod.local:
-                why = f"pod {name} is on {pod.node}"
-                raise ControlError("not-local", why, f"run the command on {pod.node}")
-            await self._daemon.detach_pod(pod.name)
-            await self._take_back(pod.name)
-        return {"name": pod.name, "node": pod.node}
-
-    async def _ipam_check(self, params: Params) -> object:
-        daemon, fix = self._daemon, flag(params, "fix")
-        async with self.turn:
-            present, strays = await daemon.present_pods(), await daemon.stray_links()
-            findings = daemon.engine.audit(present, daemon.now())
-            lost = [finding.pod for finding in findings if finding.pod]
-            if fix and lost:
-                for pod in lost:
-                    await daemon.detach_pod(pod)
-                await daemon.stored(daemon.engine.release_lost(present, daemon.now()))
-        shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
-        return {"findings": [*shown, *map(present_stray, strays)]}
 
     async def _ipam_claim(self, _: Params) -> object:
         await self._daemon.stored(self._daemon.engine.claim(self._daemon.now()))

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from node.control.present import DaemonFacts
 from node.state import StateFolder
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding
 from overlay.effects import Effect
 from overlay.keys import SigningKey
 from overlay.types import Address, NodeId, Prefix
-from overlay.views import AuthorityView, PodView, Snapshot, TokenView
+from overlay.views import AuthorityView, PodView, ReservationView, Snapshot, TokenView
 from overlay.wire.certificate import Certificate
 
 
@@ -27,9 +28,44 @@ class EnginePort(Protocol):
         ...
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = "cli"
+        self,
+        name: str,
+        netns: str,
+        address: Address | None,
+        now: float,
+        *,
+        owner: str = "cli",
+        attachment: Attachment = NOTHING_SAID,
     ) -> tuple[PodView, list[Effect]]:
         """Give a pod its addresses."""
+        ...
+
+    def pod_of(self, container: str, interface: str) -> PodView | None:
+        """The pod that a runtime knows under its container's id and interface."""
+        ...
+
+    def is_pair(self, address: Address, address6: Address) -> bool:
+        """Whether both are addresses of one place for a pod."""
+        ...
+
+    def check_ready(self, now: float) -> None:
+        """Whether a pod could be added; RefusedError says why not."""
+        ...
+
+    def reserve(
+        self, owner: str, address: Address | None, now: float
+    ) -> tuple[ReservationView, list[Effect]]:
+        """Hold an address for an owner."""
+        ...
+
+    def release_reserved(
+        self, owner: str, address: Address, now: float
+    ) -> tuple[bool, list[Effect]]:
+        """End that; whether there was one."""
+        ...
+
+    def reserved(self) -> tuple[ReservationView, ...]:
+        """Every address that is held for an owner."""
         ...
 
     def remove_pod(self, name: str, now: float) -> tuple[PodView, list[Effect]]:
@@ -165,6 +201,14 @@ class DaemonPort(Protocol):
 
         Raises:
             NodeError: it cannot be connected; nothing of it is left. Nothing else.
+        """
+        ...
+
+    async def check_pod(self, pod: PodView) -> None:
+        """See that a pod is connected, and connect it again where it is not.
+
+        Raises:
+            NodeError: it is not, and cannot be; what is left of it stays. Nothing else.
         """
         ...
 

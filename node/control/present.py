@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from node.control.attachments import present_attachment
 from node.kernel.guard import GuardFacts
+from node.kernel.model import GATEWAY, GATEWAY6, peer_name, veth_macs, veth_name
 from overlay.audit import Finding
 from overlay.types import Address, Endpoint, Prefix
 from overlay.views import (
@@ -22,6 +24,7 @@ from overlay.views import (
     NodeView,
     PodView,
     Problem,
+    ReservationView,
     RouteView,
     SessionView,
     Snapshot,
@@ -65,6 +68,7 @@ class DaemonFacts:
         problems: those the engine cannot see (kernel state, disk).
         lanes: the processes that carry packets, this one first.
         guard: who checks what pods send.
+        mtu: what pods see.
     """
 
     epoch: float
@@ -75,6 +79,7 @@ class DaemonFacts:
     problems: tuple[Problem, ...] = ()
     lanes: tuple[LaneFacts, ...] = ()
     guard: GuardFacts = field(default_factory=GuardFacts)
+    mtu: int = 0
 
 
 def moment(unix: float) -> str:
@@ -122,7 +127,11 @@ def present_token(token: TokenView) -> Json:
 
 
 def present_pod(pod: PodView, wall: float) -> Json:
-    """A row of `get pods`; `wall` is the present in Unix seconds."""
+    """A row of `get pods`; `wall` is the present in Unix seconds.
+
+    What only the pod's own node knows is null for others.
+    """
+    said = present_attachment(pod.attachment)
     return {
         "name": pod.name,
         "node": pod.node,
@@ -133,6 +142,31 @@ def present_pod(pod: PodView, wall: float) -> Json:
         "age": round(max(0.0, wall - pod.since), 3),
         "created": moment(pod.since),
         "local": pod.local,
+        "owner": pod.owner or None,
+        "link": veth_name(pod.name) if pod.local else None,
+        **(said if pod.local else dict.fromkeys(said)),
+    }
+
+
+def present_wire(pod: PodView, mtu: int) -> Json:
+    """What a runtime must know of a pod's interface, beside what `present_pod` shows."""
+    return {
+        "peer": peer_name(pod.name) if pod.attachment.handed else None,
+        "mac": veth_macs(pod.name).pod,
+        "mtu": mtu,
+        "gateway": str(GATEWAY),
+        "gateway6": None if pod.address6 is None else str(GATEWAY6),
+    }
+
+
+def present_reservation(held: ReservationView) -> Json:
+    """An address that is held for an owner."""
+    return {
+        "owner": held.owner,
+        "address": str(held.address),
+        "address6": _text(held.address6),
+        "pod": held.pod or None,
+        "since": moment(held.since),
     }
 
 

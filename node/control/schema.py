@@ -20,8 +20,10 @@ from typing import Final
 
 VERSION: Final = 1
 
-LONGEST_REQUEST: Final = 64 << 10
-"""Names, addresses and paths; more is no request but an attempt to make the daemon hold memory."""
+LONGEST_REQUEST: Final = 512 << 10
+"""The longest is a runtime's list of all its attachments (`pod.gc`), 90 bytes each; a node's record
+has room for some three thousand. More is no request but an attempt to make the daemon hold memory.
+"""
 
 LONGEST_ANSWER: Final = 64 << 20
 """Every pod of a full cluster fits (65,536 blocks of pods is a few hundred bytes each)."""

@@ -195,6 +195,21 @@ class Keeper:
                     pods.remove_own_namespace(left.netns)
         return failed
 
+    def check(self, netlink: Netlink, snapshot: LocalView, pod: PodView) -> None:
+        """See that a pod is connected, and connect it again where it is not.
+
+        Raises:
+            KernelError: it is not, and cannot be; what is left of it stays. Nothing else.
+        """
+        desired = self._desired(snapshot)
+        self._firewall.hold(desired.rules)
+        self._connect(netlink, pod)
+        failed: dict[str, KernelError] = {}
+        refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
+        _blame(failed, pod.name, refused)
+        if failed:
+            raise failed[pod.name]
+
     def _undo(self, netlink: Netlink, pod: PodView, *, existed: bool) -> None:
         self._attached.pop(pod.name, None)
         pods.detach(netlink, pod.name)

@@ -109,6 +109,15 @@ class KernelManager:
             self._snapshot = _with_pods(self._known(), without=pod.name)
             raise
 
+    async def check_pod(self, pod: PodView) -> None:
+        """See that a pod is connected, and connect it again where it is not.
+
+        Raises:
+            KernelError: it is not, and cannot be; what is left of it stays. Nothing else.
+            StateError: `apply` was never called.
+        """
+        await self._thread.call(self._keeper.check, self._known(), pod)
+
     async def detach_pod(self, name: str) -> None:
         """Disconnect a pod; its namespace goes too if it was made for it. Twice is fine.
 

@@ -29,6 +29,9 @@ Numbers above 4 are free for user space; include/uapi/linux/rtnetlink.h and ipro
 VETH_PREFIX: Final = "mus"
 """First letters of the host end of a pod's veth."""
 
+PEER_PREFIX: Final = "mup"
+"""First letters of the other end, while it is in the node's namespace for a runtime to move."""
+
 GATEWAY: Final = IPv4Address("169.254.1.1")
 GATEWAY6: Final = IPv6Address("fe80::1")
 POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
@@ -83,6 +86,15 @@ def veth_macs(pod: str) -> VethMacs:
     digest = blake2s(pod.encode(), digest_size=12, person=b"veth-mac").digest()
     host, inside = (bytes([part[0] & 0xFC | 0x02]) + part[1:] for part in (digest[:6], digest[6:]))
     return VethMacs(host.hex(":"), inside.hex(":"))
+
+
+def peer_name(pod: str) -> str:
+    """The name of a pod's end of its veth until a runtime moves it into the pod.
+
+    >>> peer_name("web")
+    'mupd51a6abb33'
+    """
+    return PEER_PREFIX + veth_name(pod).removeprefix(VETH_PREFIX)
 
 
 def is_veth_name(link: str) -> bool:

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from node.control.present import DaemonFacts
 from node.errors import NodeError
 from node.state import StateFolder
+from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding
 from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
 from overlay.errors import RefusedError
@@ -22,6 +23,7 @@ from overlay.views import (
     NodeView,
     PodView,
     Problem,
+    ReservationView,
     RouteView,
     SessionView,
     Snapshot,
@@ -126,6 +128,7 @@ FACTS = DaemonFacts(
     pid=42,
     version="0.1.0",
     offloads=("udp_gso",),
+    mtu=1420,
 )
 
 
@@ -140,6 +143,8 @@ class FakeEngine:
         self.authority_views: tuple[AuthorityView, ...] = ()
         self.no_authority = False
         self.token_views: tuple[TokenView, ...] = ()
+        self.held: dict[Address, ReservationView] = {}
+        self.unready: RefusedError | None = None
         self.answer: Effect | None = None
         """What comes of whatever is said."""
 
@@ -147,12 +152,20 @@ class FakeEngine:
         return replace(self.shot, now=now)
 
     def add_pod(
-        self, name: str, netns: str, address: Address | None, now: float, *, owner: str = "cli"
+        self,
+        name: str,
+        netns: str,
+        address: Address | None,
+        now: float,
+        *,
+        owner: str = "cli",
+        attachment: Attachment = NOTHING_SAID,
     ) -> tuple[PodView, list[Effect]]:
         self.calls.append(("add_pod", name, netns, address))
+        name = name or f"{owner}-{attachment.container}"
         if any(pod.name == name and pod.local for pod in self.shot.pods):
             raise RefusedError("pod-exists", f"pod {name} exists", "choose another name")
-        pod = replace(pod_view(name, 1, 9), netns=netns)
+        pod = replace(pod_view(name, 1, 9), netns=netns, owner=owner, attachment=attachment)
         self.shot = replace(self.shot, pods=(*self.shot.pods, pod))
         return pod, [Persist(((b"added", b""),))]
 
@@ -162,6 +175,40 @@ class FakeEngine:
         pods = tuple(other for other in self.shot.pods if other is not pod)
         self.shot = replace(self.shot, pods=pods)
         return pod, [Persist(((b"removed", b""),))]
+
+    def pod_of(self, container: str, interface: str) -> PodView | None:
+        for pod in self.shot.pods:
+            said = pod.attachment
+            if container and (said.container, said.interface) == (container, interface):
+                return pod
+        return None
+
+    def is_pair(self, address: Address, address6: Address) -> bool:
+        return int(address) & 0xFF == int(address6) & 0xFF
+
+    def check_ready(self, now: float) -> None:
+        if self.unready is not None:
+            raise self.unready
+
+    def reserve(
+        self, owner: str, address: Address | None, now: float
+    ) -> tuple[ReservationView, list[Effect]]:
+        self.calls.append(("reserve", owner, address))
+        address = address or ip_address("10.244.0.77")
+        if address in self.held:
+            raise RefusedError("address-taken", f"{address} is reserved", "choose another")
+        self.held[address] = ReservationView(owner, address, None, 1_700_000_000.0, "")
+        return self.held[address], [Persist(((b"reserved", b""),))]
+
+    def release_reserved(
+        self, owner: str, address: Address, now: float
+    ) -> tuple[bool, list[Effect]]:
+        self.calls.append(("release_reserved", owner, address))
+        there = self.held.pop(address, None)
+        return there is not None, [Persist(((b"released", b""),))] if there else []
+
+    def reserved(self) -> tuple[ReservationView, ...]:
+        return tuple(self.held.values())
 
     def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
         self.calls.append(("release_lost", sorted(present)))
@@ -268,6 +315,7 @@ class FakeDaemon:
         self.disk_full = False
         self.attach_error: NodeError | None = None
         self.attached: list[str] = []
+        self.checked: list[str] = []
         self.kept: list[bytes] = []
         self.echo: float | None = 0.001
         self.stopping = False
@@ -309,6 +357,11 @@ class FakeDaemon:
         if self.attach_error is not None:
             raise self.attach_error
         self.attached.append(pod.name)
+
+    async def check_pod(self, pod: PodView) -> None:
+        if self.attach_error is not None:
+            raise self.attach_error
+        self.checked.append(pod.name)
 
     async def detach_pod(self, name: str) -> None:
         if name in self.attached:

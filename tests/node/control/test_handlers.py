@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from node.control.handlers import GROWTH_LOOKS, Handlers
+from node.control.handlers import Handlers
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.effects import Left, Persist
@@ -71,120 +71,6 @@ def test_a_token_is_shown_once_it_is_stored(daemon) -> None:
         ask(daemon, "token")
 
 
-def test_a_pod_gets_a_namespace_of_its_own_unless_one_is_given(daemon) -> None:
-    added = ask(daemon, "pod.add", name="new")
-    assert added["netns"] == "/run/netns/muslin-00112233-node1-new"
-    assert added["address"] == "10.244.0.9"
-    assert ask(daemon, "pod.add", name="b", netns="mine")["netns"] == "/run/netns/mine"
-    assert ask(daemon, "pod.add", name="c", netns="/proc/7/ns/net")["netns"] == "/proc/7/ns/net"
-    assert daemon.attached == ["new", "b", "c"]
-    assert daemon.kept == [b"added"] * 3
-
-
-def test_the_address_is_stored_before_the_kernel_learns_it(daemon) -> None:
-    order: list[str] = []
-    perform, attach = daemon.perform, daemon.attach_pod
-
-    async def note_attach(pod) -> None:
-        order.append("attach")
-        await attach(pod)
-
-    daemon.perform = lambda effects: (order.append("store"), perform(effects))
-    daemon.attach_pod = note_attach
-    ask(daemon, "pod.add", name="new")
-    assert order == ["store", "attach"]
-
-
-def test_a_pod_that_cannot_be_attached_leaves_nothing(daemon) -> None:
-    daemon.attach_error = NodeError("there is no namespace x", code="no-netns")
-    with pytest.raises(NodeError, match="no namespace"):
-        ask(daemon, "pod.add", name="new", netns="x")
-    assert [call[:2] for call in daemon.engine.calls] == [("add_pod", "new"), ("remove_pod", "new")]
-    assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db"]
-    assert daemon.kept == [b"added", b"removed"]
-
-
-def test_a_pod_that_cannot_be_stored_is_not_attached(daemon) -> None:
-    daemon.disk_full = True
-    with pytest.raises(NodeError, match="no space"):
-        ask(daemon, "pod.add", name="new")
-    assert daemon.attached == []
-    assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db"]
-
-
-def test_a_second_pod_of_a_name_is_refused_with_a_stable_code(daemon) -> None:
-    with pytest.raises(RefusedError) as caught:
-        ask(daemon, "pod.add", name="web")
-    assert caught.value.code == "pod-exists"
-    assert daemon.attached == []
-
-
-def test_a_pod_is_detached_before_its_address_goes_back(daemon) -> None:
-    order: list[str] = []
-    perform = daemon.perform
-
-    async def note_detach(_: str) -> None:
-        order.append("detach")
-
-    daemon.perform = lambda effects: (order.append("store"), perform(effects))
-    daemon.detach_pod = note_detach
-    assert ask(daemon, "pod.del", name="web") == {"name": "web", "node": "node1"}
-    assert order == ["detach", "store"]
-
-
-def test_a_pod_that_cannot_be_detached_keeps_its_address(daemon) -> None:
-    async def refuse(_: str) -> None:
-        raise NodeError("the kernel is busy")
-
-    daemon.detach_pod = refuse
-    with pytest.raises(NodeError):
-        ask(daemon, "pod.del", name="web")
-    assert daemon.engine.calls == []
-
-
-def test_changes_of_pods_do_not_overlap(daemon) -> None:
-    inside = 0
-    most = 0
-
-    async def attach(_: object) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0)
-        inside -= 1
-
-    async def main() -> None:
-        daemon.attach_pod = attach
-        handlers = Handlers(daemon)
-        names = [f"pod{n}" for n in range(5)]
-        await asyncio.gather(*(handlers.dispatch("pod.add", {"name": name}) for name in names))
-
-    asyncio.run(main())
-    assert most == 1
-
-
-def test_who_waits_for_a_block_lets_others_have_their_turn(daemon, monkeypatch) -> None:
-    monkeypatch.setattr("node.control.handlers.GROWTH_LOOK", 0.0)
-    daemon.engine.shot = snapshot(
-        problems=(Problem("no-free-address", "full", "node2 was asked", "wait"),)
-    )
-    add = daemon.engine.add_pod
-
-    def full_until_web_is_gone(name: str, *arguments: object) -> object:
-        if any(pod.name == "web" for pod in daemon.engine.shot.pods):
-            raise RefusedError("no-free-address", "every address is taken")
-        return add(name, *arguments)
-
-    async def main() -> None:
-        handlers = Handlers(daemon)
-        adding = handlers.dispatch("pod.add", {"name": "new"})
-        await asyncio.gather(adding, handlers.dispatch("pod.del", {"name": "web"}))
-
-    monkeypatch.setattr(daemon.engine, "add_pod", full_until_web_is_gone)
-    asyncio.run(main())
-    assert daemon.attached == ["new"]
-
-
 def test_closing_waits_for_the_change_that_has_begun_and_lets_no_other_begin(daemon) -> None:
     async def main() -> None:
         attach, gate, began = daemon.attach_pod, asyncio.Event(), asyncio.Event()
@@ -213,11 +99,6 @@ def test_closing_waits_for_the_change_that_has_begun_and_lets_no_other_begin(dae
     asyncio.run(main())
     assert daemon.attached == ["first"]
     assert [call[1] for call in daemon.engine.calls] == ["first"]
-
-
-def test_a_pod_anywhere_can_be_looked_up(daemon) -> None:
-    assert ask(daemon, "pod.get", name="db")["node"] == "node2"
-    assert ask(daemon, "pod.get", name="web")["netns"] == "/run/netns/muslin-node1-web"
 
 
 def test_a_pod_of_another_node_is_tried_leg_by_leg(daemon) -> None:
@@ -311,51 +192,9 @@ def test_a_removal_is_stored_and_says_who_does_not_know_yet(daemon) -> None:
         ask(daemon, "remove", name="node2", force="yes")
 
 
-def test_a_pod_waits_for_the_block_that_was_asked_for(daemon, monkeypatch) -> None:
-    monkeypatch.setattr("node.control.handlers.GROWTH_LOOK", 0.0)
-    low = Problem("no-free-address", "full", "node2 was asked", "wait")
-    daemon.engine.shot = snapshot(problems=(low,))
-    real, tries = daemon.engine.add_pod, iter([True] * 5)
-
-    def add_pod(*arguments: object) -> object:
-        if next(tries, False):
-            raise RefusedError("no-free-address", "every address is taken")
-        return real(*arguments)
-
-    monkeypatch.setattr(daemon.engine, "add_pod", add_pod)
-    assert ask(daemon, "pod.add", name="late")["name"] == "late"
-    daemon.engine.shot = snapshot()  # nothing is on its way: no reason to wait
-    tries = iter([True])
-    with pytest.raises(RefusedError, match="every address"):
-        ask(daemon, "pod.add", name="later")
-    daemon.engine.shot = snapshot(problems=(low,))
-    tries = iter([True] * (GROWTH_LOOKS + 1))
-    with pytest.raises(RefusedError, match="every address"):
-        ask(daemon, "pod.add", name="never")
-
-
 def test_stop_stops(daemon) -> None:
     ask(daemon, "stop")
     assert daemon.stopping
-
-
-def test_a_check_frees_only_what_it_is_told_to(daemon) -> None:
-    (finding,) = ask(daemon, "ipam.check")["findings"]
-    assert (finding["code"], finding["frees"], finding["fixed"]) == ("pod-lost", "web", False)
-    assert daemon.engine.calls == []
-    daemon.strays = ("old",)
-    lost, stray = ask(daemon, "ipam.check", fix=True)["findings"]
-    assert (lost["fixed"], stray["code"], stray["fixed"]) == (True, "veth-stray", False)
-    assert daemon.engine.calls == [("release_lost", [])]
-    assert daemon.kept == [b"released"]
-
-
-def test_a_check_that_finds_nothing_stores_nothing(daemon) -> None:
-    daemon.attached = ["web"]
-    assert ask(daemon, "ipam.check", fix=True) == {"findings": []}
-    assert daemon.kept == []
-    with pytest.raises(ControlError):
-        ask(daemon, "ipam.check", fix="yes")
 
 
 def test_a_claim_is_stored_before_it_is_said(daemon) -> None:

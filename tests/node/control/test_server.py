@@ -123,7 +123,7 @@ def test_a_line_without_end_is_refused_and_closed(serving) -> None:
     async def main(_: ControlServer, path: str) -> None:
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"x" * (LONGEST_REQUEST * 2))
-        with pytest.raises(ControlError, match="a line over 65536 bytes"):
+        with pytest.raises(ControlError, match="a line over 524288 bytes"):
             decode_answer(await reader.readline())
         writer.close()
 

@@ -1,0 +1,356 @@
+"""Pods through the control socket: what people and container runtimes ask for.
+
+    pod.add     name?, netns?, ip?, ip6?, owner?, handed? and what `node.control.attachments` reads
+                give addresses, store, announce, then attach
+    pod.del     name | container, interface?    detach, then give back, store, announce
+    pod.check   container, interface?, netns?   is it attached; repaired first if that can be
+    pod.gc      network, keep                   delete the CNI pods of a network that are not kept
+    pod.ready                                   whether a pod could be added now
+    address.reserve   owner, ip?, ip6?          hold an address (`overlay.tenants`)
+    address.release   owner, address            end that
+    ipam.check  fix?                            what of addresses and blocks is wrong
+
+`pod.add` and `pod.check` answer what `get pods -o json` shows of the pod, and what a runtime needs
+to know beside: peer, mac, mtu, gateway, gateway6. Prefix lengths are always 32 and 128.
+
+Refusals. Codes are stable; a runtime's plugin maps them to its own.
+
+    code                what it means                                          asked again later?
+    bad-request         a parameter is missing, or not what it must be         no
+    pod-exists          another pod of this node has the name                  no
+    exists              the container's interface is attached elsewhere        no
+    other-network       this owner has pods of another network here            no
+    port-taken          another pod has that port of the node                  no
+    address-not-ours    no address of this node's blocks                       no
+    address-taken       somebody has it, reserved it, or gave it back just now no
+    address-pair        ip and ip6 are not of one pod                          no
+    no-netns            there is no such namespace                             no
+    netns-in-use        the namespace has such an interface already            no
+    not-attached        `pod.check`: the kernel lacks it and that cannot be mended   no
+    no-such-pod         `pod.check`, and `pod.del` by name                     no
+    not-local           `pod.del`: it is another node's                        no
+    no-block            no member has given this node a block yet              yes
+    no-free-address     every address is taken, and no block is to be had      yes
+    limit-reached       the node's record has no room for another pod          yes
+    just-started        others are still asked what they know of this node     yes
+    not-stored          the state folder cannot be written                     yes
+    tun-gone, kernel-silent   `pod.ready`: packets would not flow              yes
+    identity-conflict   two machines are this node: nothing is handed out      an operator must act
+    node-left, node-removed   this node is no member any more                  no
+    failed, eperm, ...  the kernel refused                                     perhaps
+
+Order is what keeps requests whole. An address is stored before the kernel learns it; if attaching
+then fails the address goes back, so a refused request leaves nothing. On removal the kernel comes
+first: an address must not be given away while a namespace still answers for it.
+
+A runtime that gave up waiting asks again. So adding what is there, in the same namespace, answers
+what is there, and deleting a container's interface that is gone is fine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from node.control.attachments import attachment_of
+from node.control.params import Params, address, flag, text
+from node.control.ports import DaemonPort
+from node.control.present import (
+    present_finding,
+    present_pod,
+    present_reservation,
+    present_stray,
+    present_wire,
+)
+from node.control.schema import ControlError
+from node.control.targets import find_pod
+from node.errors import NodeError
+from node.kernel.netns import path_of
+from node.kernel.pods import own_namespace
+from overlay.attachment import DEFAULT_INTERFACE, Attachment
+from overlay.conflict import JUST_STARTED
+from overlay.errors import OverlayError, RefusedError
+from overlay.types import Address
+from overlay.views import PodView
+
+T = TypeVar("T")
+
+GROWTH_LOOK: Final = 0.05
+"""Seconds between looks whether the block has come that this node asked for: no effect tells."""
+
+GROWTH_LOOKS: Final = 60
+"""Looks before a pod is refused: three seconds, in which several members are asked. After a restart
+a node hands out nothing for less than that."""
+
+NO_ADDRESS: Final = "no-free-address"
+"""Code of the refusal, and of the problem while another block is asked for."""
+
+CLI: Final = "cli"
+CNI: Final = "cni"
+_KERNEL_PROBLEMS: Final = ("tun-gone", "kernel-silent")
+MOST_KEPT: Final = 4_096
+"""More attachments than a node's record has room for."""
+
+
+class Pods:
+    """These methods.
+
+    Args:
+        daemon: what they act on.
+        turn: held by whoever changes pods, see `node.control.handlers`.
+
+    Attributes:
+        methods: by name.
+    """
+
+    def __init__(self, daemon: DaemonPort, turn: asyncio.Lock) -> None:
+        self._daemon = daemon
+        self._turn = turn
+        self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
+            "pod.add": self._pod_add,
+            "pod.del": self._pod_del,
+            "pod.get": self._pod_get,
+            "pod.check": self._pod_check,
+            "pod.gc": self._pod_gc,
+            "pod.ready": self._pod_ready,
+            "address.reserve": self._reserve,
+            "address.release": self._release,
+            "ipam.check": self._ipam_check,
+        }
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    async def _pod_get(self, params: Params) -> object:
+        snapshot = self._daemon.engine.snapshot(self._daemon.now())
+        return self._shown(find_pod(snapshot, text(params, "name")))
+
+    async def _pod_ready(self, _: Params) -> object:
+        problems = [one for one in self._daemon.facts().problems if one.code in _KERNEL_PROBLEMS]
+        if problems:
+            code, why, fix = problems[0].code, problems[0].why, problems[0].fix
+            return {"ready": False, "code": code, "why": why, "fix": fix}
+        try:
+            self._daemon.engine.check_ready(self._daemon.now())
+        except RefusedError as refused:
+            return {"ready": False, "code": refused.code, "why": str(refused), "fix": refused.fix}
+        return {"ready": True, "code": None, "why": None, "fix": None}
+
+    def _shown(self, pod: PodView) -> dict[str, object]:
+        return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
+
+    def _wired(self, pod: PodView) -> dict[str, object]:
+        return self._shown(pod) | present_wire(pod, self._daemon.facts().mtu)
+
+    # -- adding ------------------------------------------------------------------------------------
+
+    async def _pod_add(self, params: Params) -> object:
+        said, owner = attachment_of(params), text(params, "owner", CLI)
+        name, wanted = self._name(params, said), self._wanted(params)
+        netns = self._namespace(name, text(params, "netns", ""), said)
+        pod = await self._patiently(
+            lambda: self._add(name, netns, wanted, owner=owner, attachment=said)
+        )
+        return self._wired(pod)
+
+    def _name(self, params: Params, said: Attachment) -> str:
+        name = text(params, "name", "")
+        if not name and not said.container:
+            raise ControlError("bad-request", "name must be text, or container must say whose")
+        return name
+
+    def _wanted(self, params: Params) -> Address | None:
+        """The address that is asked for; both of them are checked to be one pod's."""
+        four, six = address(params, "ip"), address(params, "ip6")
+        if four is not None and six is not None and not self._daemon.engine.is_pair(four, six):
+            why = f"{four} and {six} are not addresses of one pod"
+            raise ControlError("address-pair", why, "ask for one of them, the other comes with it")
+        return six if four is None else four
+
+    def _namespace(self, pod: str, given: str, said: Attachment) -> str:
+        if given:
+            return str(path_of(given))
+        if said.handed:
+            return ""
+        if not pod:
+            raise ControlError("bad-request", "netns must say where the container is")
+        snapshot = self._daemon.engine.snapshot(self._daemon.now())
+        return own_namespace(snapshot.name, pod, snapshot.cluster)
+
+    async def _add(
+        self, name: str, netns: str, wanted: Address | None, *, owner: str, attachment: Attachment
+    ) -> PodView:
+        """Add a pod in one turn, or find it as it was asked for before."""
+        daemon = self._daemon
+        async with self._turn:
+            there = self._found(attachment, netns)
+            if there is not None:
+                await daemon.check_pod(there)
+                return there
+            pod, effects = daemon.engine.add_pod(
+                name, netns, wanted, daemon.now(), owner=owner, attachment=attachment
+            )
+            try:
+                await daemon.stored(effects)
+                await daemon.attach_pod(pod)
+            except (NodeError, asyncio.CancelledError):
+                await self._take_back(pod.name)
+                raise
+            return pod
+
+    def _found(self, said: Attachment, netns: str) -> PodView | None:
+        """The pod of that container and interface; None if there is none."""
+        there = self._daemon.engine.pod_of(said.container, said.interface)
+        if there is not None and there.netns != netns:
+            where = there.netns or "another namespace"
+            why = f"{said.interface} of that container is pod {there.name} in {where}"
+            raise ControlError("exists", why, "delete it first")
+        return there
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` gives, tried again while a block that was asked for may come."""
+        for looks in range(GROWTH_LOOKS, -1, -1):
+            try:
+                return await attempt()
+            except RefusedError as refused:
+                short = refused.code == NO_ADDRESS and self._asks_for_a_block()
+                if not looks or not (short or refused.code == JUST_STARTED):
+                    raise
+            await asyncio.sleep(GROWTH_LOOK)
+        raise AssertionError("the last look returns or raises")
+
+    def _asks_for_a_block(self) -> bool:
+        problems = self._daemon.engine.snapshot(self._daemon.now()).problems
+        return any(problem.code == NO_ADDRESS for problem in problems)
+
+    # -- checking ----------------------------------------------------------------------------------
+
+    async def _pod_check(self, params: Params) -> object:
+        container, interface = text(params, "container"), _interface(params)
+        async with self._turn:
+            pod = self._daemon.engine.pod_of(container, interface)
+            if pod is None:
+                why = f"no pod of this node is {interface} of that container"
+                raise RefusedError("no-such-pod", why, "add it")
+            netns = text(params, "netns", "")
+            if netns and str(path_of(netns)) != pod.netns:
+                raise ControlError("not-attached", f"pod {pod.name} is in {pod.netns}")
+            try:
+                await self._daemon.check_pod(pod)
+            except NodeError as error:
+                raise ControlError("not-attached", error.why, error.fix) from error
+            return self._wired(pod)
+
+    # -- deleting ----------------------------------------------------------------------------------
+
+    async def _pod_del(self, params: Params) -> object:
+        container = text(params, "container", "")
+        async with self._turn:
+            if not container:
+                pod = self._local(text(params, "name"))
+            else:
+                found = self._daemon.engine.pod_of(container, _interface(params))
+                if found is None:
+                    return {"removed": False, "name": None, "node": None}
+                pod = found
+            await self._delete(pod.name)
+        return {"removed": True, "name": pod.name, "node": pod.node}
+
+    def _local(self, name: str) -> PodView:
+        pod = find_pod(self._daemon.engine.snapshot(self._daemon.now()), name)
+        if not pod.local:
+            why = f"pod {name} is on {pod.node}"
+            raise ControlError("not-local", why, f"run the command on {pod.node}")
+        return pod
+
+    async def _delete(self, name: str) -> None:
+        await self._daemon.detach_pod(name)
+        await self._take_back(name)
+
+    async def _take_back(self, name: str) -> None:
+        _, effects = self._daemon.engine.remove_pod(name, self._daemon.now())
+        await self._daemon.stored(effects)
+
+    async def _pod_gc(self, params: Params) -> object:
+        """One that cannot be deleted does not keep the others from it; the last error is told."""
+        network, keep = text(params, "network"), _kept(params)
+        removed: list[str] = []
+        failed: OverlayError | None = None
+        async with self._turn:
+            pods = self._daemon.engine.snapshot(self._daemon.now()).pods
+            for pod in pods:
+                said = pod.attachment
+                ours = pod.local and pod.owner == CNI and said.network == network
+                if not ours or (said.container, said.interface) in keep:
+                    continue
+                try:
+                    await self._delete(pod.name)
+                    removed.append(pod.name)
+                except OverlayError as error:
+                    failed = error
+        if failed is not None:
+            raise failed
+        return {"removed": removed}
+
+    # -- addresses ---------------------------------------------------------------------------------
+
+    async def _reserve(self, params: Params) -> object:
+        owner, wanted = text(params, "owner"), self._wanted(params)
+        return await self._patiently(lambda: self._hold(owner, wanted))
+
+    async def _hold(self, owner: str, wanted: Address | None) -> dict[str, object]:
+        daemon = self._daemon
+        async with self._turn:
+            held, effects = daemon.engine.reserve(owner, wanted, daemon.now())
+            try:
+                await daemon.stored(effects)
+            except (NodeError, asyncio.CancelledError):
+                _, effects = daemon.engine.release_reserved(owner, held.address, daemon.now())
+                await daemon.stored(effects)
+                raise
+            return present_reservation(held)
+
+    async def _release(self, params: Params) -> object:
+        owner, given = text(params, "owner"), address(params, "address")
+        if given is None:
+            raise ControlError("bad-request", "address must be text")
+        async with self._turn:
+            released, effects = self._daemon.engine.release_reserved(
+                owner, given, self._daemon.now()
+            )
+            if released:
+                await self._daemon.stored(effects)
+        return {"released": released}
+
+    async def _ipam_check(self, params: Params) -> object:
+        daemon, fix = self._daemon, flag(params, "fix")
+        async with self._turn:
+            present, strays = await daemon.present_pods(), await daemon.stray_links()
+            findings = daemon.engine.audit(present, daemon.now())
+            lost = [finding.pod for finding in findings if finding.pod]
+            if fix and lost:
+                for pod in lost:
+                    await daemon.detach_pod(pod)
+                await daemon.stored(daemon.engine.release_lost(present, daemon.now()))
+            reserved = [present_reservation(held) for held in daemon.engine.reserved()]
+        shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
+        return {"findings": [*shown, *map(present_stray, strays)], "reserved": reserved}
+
+
+def _interface(params: Params) -> str:
+    return text(params, "interface", "") or DEFAULT_INTERFACE
+
+
+def _kept(params: Params) -> set[tuple[str, str]]:
+    """The attachments that a runtime still knows: container and interface."""
+    keep = params.get("keep")
+    if not isinstance(keep, list) or len(keep) > MOST_KEPT:
+        raise ControlError("bad-request", f"keep must be a list of at most {MOST_KEPT}")
+    kept = set()
+    for pair in keep:
+        match pair:
+            case [str(container), str(interface)]:
+                kept.add((container, interface))
+            case _:
+                raise ControlError("bad-request", "keep: [container, interface] is needed")
+    return kept
