@@ -185,8 +185,8 @@ class Tenants:
             why = f"{address} is reserved by {self.reserved[slot].owner} already"
             raise RefusedError("address-taken", why, _FIX_ADDRESS)
         # Whose it was counts for an address that rests, so a wanted one is asked for by that name.
-        if slot is None:
-            slot = self._allocator.allocate(_ANY, None, now)
+        if slot is None:  # any, or one outside the cluster, which is refused
+            slot = self._allocator.allocate(_ANY, address, now)
             self._allocator.pass_on(_ANY, self._holder(owner, slot))
         else:
             self._allocator.allocate(self._holder(owner, slot), address, now)

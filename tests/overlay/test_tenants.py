@@ -147,6 +147,12 @@ def test_only_its_owner_ends_a_reservation_and_twice_is_fine() -> None:
     assert not held.release("docker", FIRST, 0.0)
 
 
+def test_an_address_outside_the_cluster_cannot_be_reserved() -> None:
+    held = tenants()
+    assert code(held.reserve, "docker", ip_address("203.0.113.1"), 0.0, 0.0) == "address-not-ours"
+    assert not held.reserved
+
+
 def test_there_are_as_many_reservations_as_addresses() -> None:
     held = tenants()
     for _ in range(PLAN.capacity):
