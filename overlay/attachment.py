@@ -60,7 +60,8 @@ class HostPort:
         protocol: of both.
         host_port: the node's, 1 to 65535.
         port: the pod's, 1 to 65535.
-        host: the address of the node that it is open at; empty for all of its own.
+        host: the address of the node that it is open at; empty for all of its own, 0.0.0.0 and ::
+            for all of one family.
     """
 
     protocol: Protocol
@@ -76,7 +77,7 @@ class HostPort:
     def collides(self, other: HostPort) -> bool:
         """Whether both want the same port of the node."""
         same = (self.protocol, self.host_port) == (other.protocol, other.host_port)
-        return same and (self.host == other.host or not self.host or not other.host)
+        return same and _meet(self.host, other.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,14 @@ def check_text(text: str, limit: int, key: str) -> None:
     """
     if len(text) > limit or not text.isprintable():
         raise ConfigError(f"more than {limit} characters, or not printable", key)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two hosts of ports have an address in common."""
+    if one == other or not one or not other:
+        return True
+    this, that = ip_address(one), ip_address(other)
+    return this.version == that.version and (this.is_unspecified or that.is_unspecified)
 
 
 def _check_rate(rate: Rate, key: str) -> None:

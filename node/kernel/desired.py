@@ -50,6 +50,7 @@ from ipaddress import (
 from itertools import chain
 from typing import Final
 
+from node.kernel.hostports import hostport_sysctls
 from node.kernel.model import (
     GATEWAY,
     GATEWAY6,
@@ -106,6 +107,7 @@ _LINK_SYSCTLS6: Final = {
 }
 _VETH_SYSCTLS: Final = {
     "net/ipv4/conf/{}/rp_filter": "1",  # strict: what is not routed to the pod is not from it
+    "net/ipv4/conf/{}/route_localnet": "0",  # but see `node.kernel.hostports`
 }
 _TUN_SYSCTLS: Final = {
     "net/ipv4/conf/{}/rp_filter": "0",  # sources are checked where packets enter the overlay
@@ -150,7 +152,8 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
         addresses=frozenset(chain.from_iterable(part.addresses for part in parts)),
         routes=frozenset(chain.from_iterable(part.routes for part in parts)),
         neighbours=frozenset(chain.from_iterable(part.neighbours for part in parts)),
-        sysctls={path: value for part in parts for path, value in part.sysctls.items()},
+        sysctls={path: value for part in parts for path, value in part.sysctls.items()}
+        | hostport_sysctls(snapshot),
         rules=compose(snapshot, settings),
     )
 

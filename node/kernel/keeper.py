@@ -12,7 +12,7 @@ Everything here blocks and runs in the netlink thread, one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -20,12 +20,14 @@ from typing import Final
 from node.kernel import netns, pods
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
+from node.kernel.hostports import without_ports
 from node.kernel.model import KernelSettings, KernelState, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute, find_overlap
 from node.kernel.reconcile import Change, reconcile
-from node.kernel.rules import compose_filters, unkept
+from node.kernel.rules import GET_NFT, compose, compose_filters, unkept
+from node.kernel.sockets import taken_by_socket
 from overlay.types import Address, Prefix
 from overlay.views import LocalView, PodView, Problem
 
@@ -71,21 +73,21 @@ class Keeper:
         changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
         if any(changed) or self._problems or settled != self._settled:
             self._settled = None  # until all is done: a kernel that is silent now is asked again
-            missing = unkept(self.settings, self._hold(snapshot, desired))  # before any veth
+            missing = unkept(snapshot, self.settings, self._hold(snapshot))  # before any veth
             overlaps = self._look_for_overlaps(netlink, snapshot)
             self._problems = (*overlaps, *missing, *self._settle(netlink, snapshot, local))
             self._forget(local)
             self._settled = settled
         elif self._firewall.failed:
-            self._hold(snapshot, desired)
+            self._hold(snapshot)
         return self._problems
 
-    def _hold(self, snapshot: LocalView, desired: KernelState) -> str:
+    def _hold(self, snapshot: LocalView) -> str:
         """Make the rules stand; why not all of them do.
 
         A kernel that cannot translate gets the others: what pods may send is checked in any case.
         """
-        self._firewall.hold(desired.rules)
+        self._firewall.hold(compose(snapshot, self.settings))
         why = self._firewall.why
         if self._firewall.failed:
             self._firewall.hold(compose_filters(snapshot, self.settings))
@@ -101,6 +103,8 @@ class Keeper:
 
     def _desired(self, snapshot: LocalView) -> KernelState:
         kept = tuple(one for one in snapshot.outside if one not in self._overlapping)
+        if self._firewall.why:
+            snapshot = without_ports(snapshot)  # their veths are let at 127.0.0.1 behind a filter
         return desired_state(replace(snapshot, outside=kept), self.settings)
 
     def _settle(
@@ -175,19 +179,24 @@ class Keeper:
         existed = {pod.name for pod in coming if netns.exists(pod.netns)}
         for pod in coming:
             with _noted(failed, pod.name):
+                self._check_ports(pod)
                 pods.make_own_namespace(pod.netns)
-        desired = self._desired(snapshot)
-        self._hold(snapshot, desired)  # before the first veth: no packet goes unchecked
+        # Before the first veth: no packet goes unchecked.
+        why = self._hold(_without(snapshot, failed))
         for pod in coming:
             if pod.name not in failed:
                 with _noted(failed, pod.name):
+                    _need_rules(pod, why)
                     self._connect(netlink, pod)
+        desired = self._desired(snapshot)
         refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
         for pod in coming:
             _blame(failed, pod.name, refused)
             if pod.name in failed:
                 with _noted(failed, pod.name):
                     self._undo(netlink, pod, existed=pod.name in existed)
+        if failed:
+            self._hold(_without(snapshot, failed))  # their ports are the machine's again
         for name in going:
             left = self._attached.pop(name, None)
             if left is not None:
@@ -201,14 +210,23 @@ class Keeper:
         Raises:
             KernelError: it is not, and cannot be; what is left of it stays. Nothing else.
         """
+        _need_rules(pod, self._hold(snapshot))
         desired = self._desired(snapshot)
-        self._firewall.hold(desired.rules)
         self._connect(netlink, pod)
         failed: dict[str, KernelError] = {}
         refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
         _blame(failed, pod.name, refused)
         if failed:
             raise failed[pod.name]
+
+    def _check_ports(self, pod: PodView) -> None:
+        """A port that somebody listens on is refused; one that a pod has already stays."""
+        for port in pod.attachment.ports if pod.name not in self._attached else ():
+            held = taken_by_socket(port)
+            if held is not None:
+                where = f"port {port.host_port}/{port.protocol} of this node"
+                why = f"{where} is in use by a program that listens at {held}"
+                raise KernelError(why, "stop it, or choose another port", "port-taken")
 
     def _undo(self, netlink: Netlink, pod: PodView, *, existed: bool) -> None:
         self._attached.pop(pod.name, None)
@@ -253,6 +271,17 @@ class Keeper:
         self._firewall.remove()
         if failed:
             raise failed[0][1]
+
+
+def _need_rules(pod: PodView, why: str) -> None:
+    if why and pod.attachment.ports:
+        raise KernelError(f"ports of the node cannot lead to pods ({why})", GET_NFT, "no-nft")
+
+
+def _without(snapshot: LocalView, names: Container[str]) -> LocalView:
+    """The snapshot without the local pods of these names."""
+    kept = tuple(pod for pod in snapshot.pods if not (pod.local and pod.name in names))
+    return replace(snapshot, pods=kept)
 
 
 @contextmanager

@@ -28,16 +28,17 @@ from typing import Final
 
 from node.kernel.egress import egress_filter, egress_nat
 from node.kernel.guard import guard_rules
+from node.kernel.hostports import hostport_filter, hostport_nat
 from node.kernel.model import NAT_TABLE, RULE_FAMILIES, RULE_TABLE, KernelSettings
 from overlay.views import LocalView, Problem
 
 Part = Callable[[LocalView, KernelSettings], str]
 """What one concern adds: lines for `nft -f`, each ended; empty for nothing."""
 
-PARTS: Final[tuple[Part, ...]] = (guard_rules, egress_filter)
+PARTS: Final[tuple[Part, ...]] = (guard_rules, egress_filter, hostport_filter)
 """In the order of their text. Where their chains meet the same hook, priorities decide."""
 
-NAT_PARTS: Final[tuple[Part, ...]] = (egress_nat,)
+NAT_PARTS: Final[tuple[Part, ...]] = (egress_nat, hostport_nat)
 """Those of `NAT_TABLE`. Their chains may share a priority: none translates what another does."""
 
 
@@ -59,17 +60,22 @@ def removal() -> str:
     return "".join(map(_removed, TABLES))
 
 
-def unkept(settings: KernelSettings, why: str) -> tuple[Problem, ...]:
+def unkept(snapshot: LocalView, settings: KernelSettings, why: str) -> tuple[Problem, ...]:
     """What was promised and does not hold while the rules do not stand.
 
     Args:
+        snapshot: the pods; only the ports of local ones matter.
         settings: what was promised to all pods.
         why: why the rules do not stand, in one clause; empty if they do.
     """
-    if not why or not settings.masquerade:
-        return ()
-    what = "pods do not reach the world under this node's address"
-    return (Problem("egress-off", what, why, NEEDS_NFT),)
+    found = []
+    if why and settings.masquerade:
+        what = "pods do not reach the world under this node's address"
+        found.append(Problem("egress-off", what, why, NEEDS_NFT))
+    if why and any(pod.local and pod.attachment.ports for pod in snapshot.pods):
+        what = "the ports of this node do not lead to their pods"
+        found.append(Problem("ports-closed", what, why, GET_NFT))
+    return tuple(found)
 
 
 def _emptied(table: str) -> str:
@@ -85,5 +91,6 @@ _NAT: Final = f"inet {NAT_TABLE}"
 TABLES: Final = (*_FILTERS, _NAT)
 """All that are ours, with their families."""
 
-NEEDS_NFT: Final = 'install nft (package nftables), or set egress = "none"'
+GET_NFT: Final = "install nft (package nftables)"
+NEEDS_NFT: Final = f'{GET_NFT}, or set egress = "none"'
 """What to do where pods cannot be masqueraded."""

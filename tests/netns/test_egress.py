@@ -87,8 +87,8 @@ def scene(make_module_yard: YardMaker) -> Scene:
     node.says("join", token, "--name", node.name)
     setting(node, "masquerade")
     node.up()
-    world = wire_world(node, f"{yard.name}-node8", "wan0", "203.0.113", "2001:db8:9")
-    lan = wire_world(node, f"{yard.name}-node9", "lan0", "192.168.7", "2001:db8:7")
+    world = wire_world(node.netns, f"{yard.name}-node8", "wan0", "203.0.113", "2001:db8:9")
+    lan = wire_world(node.netns, f"{yard.name}-node9", "lan0", "192.168.7", "2001:db8:7")
     run(lan.host.netns, *f"ip route add 10.244.0.0/16 via {lan.near}".split())
     run(lan.host.netns, *f"ip -6 route add fd00::/8 via {lan.near6}".split())
     for machine in yard.machines:

@@ -115,3 +115,23 @@ def test_every_name_is_one(said: Attachment, owner: str, *, taken: bool) -> None
     name = choose_name(said, owner, everything)
     assert check_name(name) == name
     assert len(name) <= NAME_MAX
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "collide"),
+    [
+        ("", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("0.0.0.0", "192.0.2.1", True),
+        ("0.0.0.0", "2001:db8::1", False),
+        ("::", "2001:db8::1", True),
+        ("::", "0.0.0.0", False),
+        ("", "::", True),
+    ],
+)
+def test_ports_collide_where_their_hosts_have_an_address_in_common(
+    one: str, other: str, collide: bool
+) -> None:
+    ports = HostPort("tcp", 80, 80, one), HostPort("tcp", 80, 81, other)
+    assert ports[0].collides(ports[1]) is ports[1].collides(ports[0]) is collide

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from node.kernel import netns
 from tests.support.labs import Place
-from tests.support.machines import Machine
 from tests.support.processes import run
 
 
@@ -33,11 +32,11 @@ class World(NamedTuple):
         return self.near if family == 4 else self.near6
 
 
-def wire_world(machine: Machine, namespace: str, link: str, net: str, net6: str) -> World:
+def wire_world(machine: str, namespace: str, link: str, net: str, net6: str) -> World:
     """Make the host and the link.
 
     Args:
-        machine: that has the link.
+        machine: the namespace that has the link.
         namespace: of the host, made for it; the caller removes it.
         link: name on the machine.
         net: the first three octets of the link's /24; the machine is 1, the host 9.
@@ -51,7 +50,7 @@ def wire_world(machine: Machine, namespace: str, link: str, net: str, net6: str)
         f"ip addr add {near6}/64 dev {link} nodad",
         f"ip link set {link} up",
     ):
-        run(machine.netns, *words.split())
+        run(machine, *words.split())
     for words in (
         "ip link set lo up",
         f"ip addr add {far}/24 dev eth0",

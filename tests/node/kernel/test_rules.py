@@ -9,6 +9,7 @@ from node.kernel import rules
 from node.kernel.guard import guard_rules
 from node.kernel.model import KernelSettings
 from node.kernel.rules import compose, compose_filters, removal, unkept
+from overlay.attachment import Attachment, HostPort
 from overlay.views import LocalView
 from tests.support.views import node_snapshot, pod_view
 
@@ -51,10 +52,10 @@ def test_the_table_of_translations_is_there_while_something_is_translated() -> N
 
 
 def test_what_was_promised_and_does_not_hold_is_named() -> None:
-    (problem,) = unkept(MASKED, "there is no nft")
+    (problem,) = unkept(SNAPSHOT, MASKED, "there is no nft")
     assert (problem.code, problem.why) == ("egress-off", "there is no nft")
-    assert unkept(MASKED, "") == ()
-    assert unkept(SETTINGS, "there is no nft") == ()
+    assert unkept(SNAPSHOT, MASKED, "") == ()
+    assert unkept(SNAPSHOT, SETTINGS, "there is no nft") == ()
 
 
 def test_every_line_is_about_our_tables_and_ended() -> None:
@@ -77,3 +78,10 @@ def test_removal_works_also_where_nothing_is() -> None:
         "add table inet muslin_nat",
         "delete table inet muslin_nat",
     ]
+
+
+def test_closed_ports_are_named_with_their_own_way_out() -> None:
+    pod = replace(pod_view(1, 1), attachment=Attachment(ports=(HostPort("tcp", 80, 80),)))
+    (problem,) = unkept(node_snapshot(1, (pod,)), SETTINGS, "there is no nft")
+    assert (problem.code, problem.fix) == ("ports-closed", "install nft (package nftables)")
+    assert unkept(node_snapshot(1, (pod,)), SETTINGS, "") == ()
