@@ -26,6 +26,7 @@ from node.control.present import DaemonFacts
 from node.control.server import ControlServer
 from node.driver import Driver
 from node.errors import NodeError
+from node.hostguard import HostGuard
 from node.identity import StoredNode, load_node
 from node.io.tun import Tun
 from node.io.udp import UdpSocket
@@ -172,6 +173,8 @@ class Daemon:
         self._follow_check(result)
         self.engine = self._make_engine(endpoints, largest)
         settings = KernelSettings(self._tun.name, config.mtu, ports, config.masquerades)
+        self._hostguard = HostGuard(self._node.cluster, self._tun.name)
+        stack.callback(self._hostguard.close)
         self._kernel = KernelManager(settings, self._thread, Firewall())
         await self._kernel.check_egress()
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
@@ -281,12 +284,14 @@ class Daemon:
                 self._log.info("clock.set", drift=round(drift, 3))
             try:
                 endpoints, largest = await self._endpoints(), await self._underlay_mtu()
+                await self._thread.call(self._hostguard.look)
             except KernelError as error:
                 self.report(Report("addresses.unknown", {"why": str(error)}))
                 continue
             # What cannot be stored now the engine stores later; packets go on flowing meanwhile.
             self._driver.perform(self.engine.on_endpoints(endpoints, self.now()))
             self._driver.perform(self.engine.on_underlay_mtu(largest, self.now()))
+            self._driver.perform(self.engine.on_crossed(self._hostguard.crossed, self.now()))
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval
@@ -337,7 +342,11 @@ class Daemon:
             pid=os.getpid(),
             version=software_version(),
             offloads=(*self._tun.offloads, *self._udp.offloads),
-            problems=(*self._upkeep.problems, *self._lanes.problems()),
+            problems=(
+                *self._upkeep.problems,
+                *self._lanes.problems(),
+                *self._hostguard.problems,
+            ),
             lanes=self._lanes.facts(),
             guard=self._kernel.guard,
             mtu=self._config.mtu,

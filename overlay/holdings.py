@@ -87,6 +87,7 @@ class Holdings:
         self.told, self.left = state.told, state.left
         self.endpoints: tuple[Endpoint, ...] = ()
         self.routes: tuple[Prefix, ...] = ()  # outside ones, as the operator wants them
+        self.crossed: tuple[Prefix, ...] = ()  # see `overlay.crossing`
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
         self.quarantine, self.allocator = quarantine, Allocator(plan, quarantine)
         self.resting: Set[BlockIndex] = frozenset()  # blocks (`overlay.ipam.returned`)
@@ -328,8 +329,6 @@ class Holdings:
         key = self._identity.signing
         return deed_item(sign_deed(key, chain, taker, cluster=cluster, request=request))
 
-    # -- telling others ------------------------------------------------------------------------
-
     def record(self, *, conflict: bool = False, content: NodeRecord | None = None) -> Item:
         """This node's record as it is now, under a version never used before; or its tombstone.
 
@@ -373,6 +372,7 @@ class Holdings:
             conflict=conflict,
             resumed=self.versions.resumed,
             complaints=() if conflict else self.complaints,
+            crossed=self.crossed,
         )
         return pack_record(told)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from overlay.catalog.outside import NOT_CERTIFIED, TAKEN
 from overlay.complaints import Complaint
+from overlay.crossing import crossing_notices
 from overlay.ending import Ending
 from overlay.expiry import member_problems, own_problems
 from overlay.faults import WRONGS
@@ -56,7 +57,9 @@ def notices_of(engine: Engine) -> tuple[Problem, ...]:
     What others complain of is here and no problem: else one member that lies would have every node
     say that it is not well.
     """
-    return (*_locked(engine), *_accused(engine))
+    nodes, cluster = engine.parts.catalog.nodes, engine.cluster
+    crossing = crossing_notices(nodes, engine.identity.node, cluster)
+    return (*_locked(engine), *_accused(engine), *crossing)
 
 
 def _locked(engine: Engine) -> Iterator[Problem]:

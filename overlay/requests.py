@@ -13,6 +13,7 @@ from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding, audit
 from overlay.authorities import Authorities
 from overlay.certifying import Certifier
+from overlay.crossing import told
 from overlay.effects import Effect, Persist, SendControl
 from overlay.errors import RefusedError
 from overlay.inviting import Inviter
@@ -203,6 +204,10 @@ class Requests:
     def on_routes(self, routes: tuple[Prefix, ...], now: float) -> list[Effect]:
         """Outside prefixes that this node is to advertise, as far as its certificate allows."""
         return self._settle(self._steward.on_routes(routes, now), now)
+
+    def on_crossed(self, crossed: tuple[Prefix, ...], now: float) -> list[Effect]:
+        """What this machine reaches without the overlay, of the cluster's ranges."""
+        return self._settle(self._steward.on_crossed(told(crossed), now), now)
 
     def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
         """The largest packet that this machine's links carry changed, in bytes."""

@@ -385,6 +385,13 @@ class Steward:
         self.parts.holdings.routes = routes
         return self.own_changed(now, wait=0.0)
 
+    def on_crossed(self, crossed: tuple[Prefix, ...], now: float) -> list[Effect]:
+        """The machine reaches other parts of the cluster's ranges by itself than before."""
+        if crossed == self.parts.holdings.crossed:
+            return []
+        self.parts.holdings.crossed = crossed
+        return self.own_changed(now)
+
 
 def _not_stored(request: int) -> Refusal:
     """What others are told; why is this node's own business."""

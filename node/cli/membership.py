@@ -21,6 +21,7 @@ from node.cli.context import (
 )
 from node.cli.output import grouped, plain
 from node.cli.progress import Progress
+from node.errors import NodeError
 from overlay.errors import ConfigError
 from overlay.types import Endpoint
 
@@ -144,7 +145,8 @@ def join(
     """
     if (token is None) == (token_file is None):
         raise click.UsageError("give a TOKEN, or - to read it, or --token-file FILE")
-    from node import founding, joiner, privileges  # noqa: PLC0415 - cryptography, 0.2 s
+    from node import founding, joiner, preflight, privileges  # noqa: PLC0415 - cryptography, 0.2 s
+    from node.kernel.netlink import Netlink  # noqa: PLC0415
 
     folder = invocation.folder
     with doing("cannot join"):
@@ -156,13 +158,20 @@ def join(
         with founding.reserved(folder):  # before asking: a token is used only once
             with Progress("waiting for a member to answer"):
                 node = joiner.join(invitation, own_name, entropy=os.urandom)
-            # Whatever is wrong with this machine: token and name are spent now. `up` looks at it.
+            # Whatever is wrong with this machine: token and name are spent now.
             founding.store_node(folder, node, settings)
     cluster = node.cluster
     click.echo(f"joined cluster {cluster.id.hex()} as node {node.certificate.name}")
     click.echo(f"pods get addresses of {_ranges(cluster.cidr, cluster.cidr6)}")
     click.echo(f"keys and certificate are in {folder.path}")
-    next_steps(invocation, "up")
+    with doing("cannot look at this machine's routes"), Netlink() as netlink:
+        routes = netlink.host_routes()
+    try:
+        preflight.check_overlap(cluster, routes)
+    except NodeError as error:  # it is a member all the same
+        click.echo(f"muslin: the daemon will not start: {error}: {error.fix}", err=True)
+    else:
+        next_steps(invocation, "up")
     return 0
 
 

@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,8 @@ IFA_F_DADFAILED: Final = 0x08
 IFA_F_DEPRECATED: Final = 0x20
 IFA_F_TENTATIVE: Final = 0x40
 RT_TABLE_MAIN: Final = 254
+RT_TABLE_LOCAL: Final = 255
+FR_ACT_TO_TBL: Final = 1
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
 RT_SCOPE_NOWHERE: Final = 255
@@ -80,7 +82,21 @@ def parse_host_route(message: Any, names: Mapping[int, str]) -> HostRoute:
         _destination(message),
         names.get(message.get_attr("RTA_OIF"), ""),
         leads_nowhere=message["type"] != RTN_UNICAST,
+        table=message.get_attr("RTA_TABLE") or message["table"],
     )
+
+
+def consulted_tables(rules: Iterable[Any]) -> list[int]:
+    """The tables that rules lead to, in their order, but that of the machine's own addresses.
+
+    Left out are rules for one VRF: what is routed there is another network.
+    """
+    tables = dict.fromkeys(
+        rule.get_attr("FRA_TABLE") or rule["table"]
+        for rule in rules
+        if rule["action"] == FR_ACT_TO_TBL and not rule.get_attr("FRA_L3MDEV")
+    )
+    return [table for table in tables if table != RT_TABLE_LOCAL]
 
 
 def _destination(message: Any) -> Prefix:

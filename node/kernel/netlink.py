@@ -138,14 +138,11 @@ class Netlink:
         for message in self._dump(self._ipr.get_addr):
             yield messages.parse_address(message, names)
 
-    def _routes(self, **filters: int) -> Iterator[Any]:
-        for family in (AF_INET, AF_INET6):
-            yield from self._dump(
-                self._ipr.get_routes, family=family, table=messages.RT_TABLE_MAIN, **filters
-            )
-
     def host_routes(self) -> list[HostRoute]:
-        """All routes of the main table but our own, default routes included.
+        """All routes but our own that packets of this machine may take, default routes included.
+
+        Those of the main table, and of the tables that a rule leads any packet to: VPNs keep theirs
+        in such.
 
         Raises:
             KernelError: the kernel did not answer. Nothing else.
@@ -154,9 +151,15 @@ class Netlink:
             names = messages.link_names(self._dump(self._ipr.get_links))
             return [
                 messages.parse_host_route(message, names)
-                for message in self._routes()
+                for family in (AF_INET, AF_INET6)
+                for table in self._tables(family)
+                for message in self._dump(self._ipr.get_routes, family=family, table=table)
                 if message["proto"] != ROUTE_PROTOCOL
             ]
+
+    def _tables(self, family: int) -> list[int]:
+        rules = self._dump(self._ipr.get_rules, family=family)
+        return messages.consulted_tables(rules)
 
     def local_addresses(self, exclude: Sequence[Prefix] = ()) -> list[Address]:
         """Addresses at which other machines may reach this one, the most likely first.
@@ -173,7 +176,7 @@ class Netlink:
         leading_out = {
             (route.link, route.prefix.version)
             for route in self.host_routes()
-            if route.prefix.prefixlen == 0
+            if route.prefix.prefixlen == 0 and route.table == messages.RT_TABLE_MAIN
         }
         found = [held for held, _ in self._for_peers(exclude)]
         found.sort(key=lambda held: (held.link, held.address.version) not in leading_out)

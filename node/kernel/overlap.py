@@ -10,7 +10,7 @@ and routes that lead nowhere, because they have nothing to lose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ _DEFAULT_LENGTH: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class HostRoute:
-    """A route of the machine's main table that is not Muslin's."""
+    """A route of the machine that is not Muslin's."""
 
     prefix: Prefix
     link: str
@@ -30,6 +30,9 @@ class HostRoute:
 
     leads_nowhere: bool = False
     """Its type is unreachable, blackhole, prohibit or the like."""
+
+    table: int = 254
+    """Where it is; 254 is the main table."""
 
     def __str__(self) -> str:
         return f"{self.prefix} dev {self.link}" if self.link else str(self.prefix)
@@ -45,11 +48,17 @@ def find_overlap(
     >>> print(*find_overlap([lan], [ip_network("10.244.0.0/16")]))
     10.0.0.0/8 dev eth0 10.244.0.0/16
     """
+    return next(find_overlaps(routes, ranges), None)
+
+
+def find_overlaps(
+    routes: Iterable[HostRoute], ranges: Iterable[Prefix]
+) -> Iterator[tuple[HostRoute, Prefix]]:
+    """All routes that share addresses with a range, each with that range."""
     wanted = list(ranges)
     for route in routes:
         if route.leads_nowhere or route.prefix.prefixlen <= _DEFAULT_LENGTH:
             continue
         for prefix in wanted:
             if prefix.version == route.prefix.version and prefix.overlaps(route.prefix):
-                return route, prefix
-    return None
+                yield route, prefix

@@ -2,7 +2,7 @@
 
 Reading and comparing the whole state costs a millisecond per pod, all of it under the interpreter's
 lock, which the packet path needs as well. The kernel announces every change of a link, an address,
-a route or a forwarding setting on multicast groups; nobody announced anything, so nothing has to be
+a route, a rule or a forwarding setting on multicast groups; nobody announced anything, so nothing has to be
 read. What was announced does not matter: then everything is compared.
 
 References:
@@ -20,8 +20,10 @@ _GROUPS: Final = {
     "link": 1,
     "ipv4 address": 5,
     "ipv4 route": 7,
+    "ipv4 rule": 8,
     "ipv6 address": 9,
     "ipv6 route": 11,
+    "ipv6 rule": 19,
     "ipv4 settings": 24,
     "ipv6 settings": 25,
 }

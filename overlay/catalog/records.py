@@ -71,7 +71,7 @@ _GROUPS4: Final = 14
 """The first four bits of an IPv4 multicast address."""
 """Characters of an IPv6 address in its longest form."""
 _TOMBSTONE_FIELDS: Final = 4
-_FIELDS: Final = 15
+_FIELDS: Final = 16
 _BOOT_SHIFT: Final = 32
 
 
@@ -118,6 +118,9 @@ class NodeRecord:
     """Members that it complains of: its word, and no more than that (`overlay.complaints`)."""
     routes: tuple[Prefix, ...] = ()
     """Outside prefixes that it advertises, whether it may or not; at most `ROUTES_MAX`."""
+    crossed: tuple[Prefix, ...] = ()
+    """Prefixes that share addresses with the cluster's and that its machine reaches without the
+    overlay (`overlay.crossing`): its word; at most `ROUTES_MAX`."""
     body: bytes = field(default=b"", repr=False, compare=False)
     """Of the item it was read from, which says the same: of two with one version, the greater
     counts."""
@@ -157,6 +160,7 @@ def sign_record(
     resumed: int = 0,
     complaints: Sequence[Complaint] = (),
     routes: Sequence[Prefix] = (),
+    crossed: Sequence[Prefix] = (),
     limit: int = RECORD_LIMIT,
 ) -> Item:
     """The item with which a node announces itself; arguments as the fields of `NodeRecord`.
@@ -181,6 +185,7 @@ def sign_record(
         resumed=resumed,
         complaints=tuple(complaints),
         routes=tuple(routes),
+        crossed=tuple(crossed),
     )
     return seal_record(identity, version, pack_record(record), limit=limit)
 
@@ -195,6 +200,7 @@ def pack_record(record: NodeRecord) -> bytes:
         fields += [record.removals, record.conflict, record.resumed]
         fields.append([[one.node, FAULTS.index(one.fault)] for one in record.complaints])
         fields.append([pack_network(prefix) for prefix in record.routes])
+        fields.append([pack_network(prefix) for prefix in record.crossed])
     return pack(fields)
 
 
@@ -292,6 +298,7 @@ def decode_record_untrusted(
         resumed=content.integer(12),
         complaints=_complaints(content),
         routes=advertised_untrusted(content, 14),
+        crossed=advertised_untrusted(content, 15),
         body=item.body,
     )
 

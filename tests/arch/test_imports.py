@@ -48,6 +48,7 @@ LAYERS = (
         "certifying",
         "channel",
         "conflict",
+        "crossing",
         "distrust",
         "ending",
         "expiry",

@@ -236,7 +236,12 @@ def test_a_cluster_that_overlaps_a_route_of_this_machine_does_not_cost_the_membe
 ) -> None:
     """The token is spent when the range is known; `up` refuses until the route is gone."""
     monkeypatch.setattr(joiner, "join", lambda *_, **__: joined("vm2", "10.20.0.0/16"))
-    assert muslin("join", str(some_token()), "--name", "vm2").code == 0
+    ran = muslin("join", str(some_token()), "--name", "vm2")
+    assert ran.code == 0
+    assert ran.err == (
+        "muslin: the daemon will not start: the cluster range 10.20.0.0/16 overlaps the host route "
+        "10.20.0.0/16 dev eth0: remove that route, or make the cluster with another --cidr\n"
+    )
     assert load_node(StateFolder(state)).certificate.name == "vm2"
 
 

@@ -54,10 +54,27 @@ def test_only_lasting_global_usable_addresses_are_for_peers() -> None:
 
 
 def test_a_route_of_anybody_may_lead_nowhere() -> None:
-    unreachable = Message({"family": 2, "dst_len": 8, "type": 7}, RTA_DST="10.0.0.0", RTA_OIF=1)
+    fields = {"family": 2, "dst_len": 8, "type": 7, "table": 52}
+    unreachable = Message(fields, RTA_DST="10.0.0.0", RTA_OIF=1)
     assert messages.parse_host_route(unreachable, NAMES) == HostRoute(
-        ip_network("10.0.0.0/8"), "lo", leads_nowhere=True
+        ip_network("10.0.0.0/8"), "lo", leads_nowhere=True, table=52
     )
+
+
+def test_tables_are_those_that_rules_lead_any_packet_to() -> None:
+    def rule(table: int, action: int = 1, **attributes: int) -> Message:
+        return Message({"table": table, "action": action}, **attributes)
+
+    rules = [
+        rule(255),
+        rule(52),
+        rule(252, FRA_TABLE=51820),  # numbers above 255 have an attribute
+        rule(0, action=6),
+        rule(0, FRA_L3MDEV=1),
+        rule(254),
+        rule(52),
+    ]
+    assert messages.consulted_tables(rules) == [52, 51820, 254]
 
 
 def test_device_routes_have_link_scope_and_others_do_not() -> None:

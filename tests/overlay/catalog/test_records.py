@@ -46,6 +46,7 @@ RECORD = NodeRecord(
     resumed=2 << 32 | 9,
     complaints=(Complaint(NodeId(bytes(32)), Fault.FORGED_DEED),),
     routes=(ip_network("192.168.7.0/24"), ip_network("::/0")),
+    crossed=(ip_network("10.244.7.0/24"),),
 )
 
 
@@ -81,6 +82,7 @@ def content_of(**changes):
         "resumed": 2 << 32 | 9,
         "complaints": [[bytes(32), 2]],
         "routes": [b"\xc0\xa8\x07\x00\x18", bytes(17)],
+        "crossed": [b"\x0a\xf4\x07\x00\x18"],
     }
     return list((values | changes).values())
 
@@ -115,7 +117,7 @@ def test_a_record_has_known_bytes():
     assert item == signed(content_of())
     certificate = ALICE.certificate.encode()
     assert item.body[64:] == (
-        b"\x9f\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
+        b"\xdc\x00\x10\x01\xcf\x00\x00\x00\x03\x00\x00\x00\x07"
         + (b"\xc4" + bytes([len(certificate)]) + certificate)
         + b"\xc2\xc3\xa50.1.0"
         + b"\x92\x92\xa9192.0.2.1\xcd\x1a\xdb\x92\xab2001:db8::1\xcd\x1a\xdb"
@@ -126,6 +128,7 @@ def test_a_record_has_known_bytes():
         + (b"\x91\x92\xc4\x20" + bytes(32) + b"\x02")
         + b"\x92\xc4\x05\xc0\xa8\x07\x00\x18\xc4\x11"
         + bytes(17)
+        + b"\x91\xc4\x05\x0a\xf4\x07\x00\x18"
     )
 
 

@@ -1,0 +1,85 @@
+"""Watches the machine's own routes: none may lead into the pod network by another way.
+
+`node.preflight` refuses to found a cluster, or to start a daemon, beside such a route. One that
+comes later, when a container engine makes a network or a VPN comes up, takes a part of the pod
+network away: it is named in this node's status, and in its record, for the status of all others
+(`overlay.crossing`).
+
+Routes are read when the kernel announced any change of them, and not otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from node.kernel.errors import KernelError
+from node.kernel.model import is_veth_name
+from node.kernel.netlink import Netlink
+from node.kernel.overlap import HostRoute, find_overlaps
+from node.kernel.watch import KernelWatch
+from node.preflight import cluster_ranges
+from overlay.types import Prefix
+from overlay.views import Problem
+from overlay.wire.cluster import Cluster
+
+
+class HostGuard:
+    """Looks for routes of the machine that cross the cluster's ranges.
+
+    Args:
+        cluster: whose ranges.
+        tun: the TUN interface; what the kernel itself routes there and to pods is no crossing.
+
+    Attributes:
+        crossed: what this machine reaches without the overlay, as of the last look.
+        problems: the same for the status.
+    """
+
+    def __init__(self, cluster: Cluster, tun: str) -> None:
+        self._ranges = cluster_ranges(cluster)
+        self._tun = tun
+        self._watch: KernelWatch | None = None
+        self.crossed: tuple[Prefix, ...] = ()
+        self.problems: tuple[Problem, ...] = ()
+
+    def look(self, netlink: Netlink) -> None:
+        """Look again, if anything may have changed. In the netlink thread.
+
+        Raises:
+            KernelError: the kernel did not answer; all is as it was. Nothing else.
+        """
+        if self._changed():  # before reading: nothing is missed
+            self.judge(netlink.host_routes())
+
+    def judge(self, routes: Iterable[HostRoute]) -> None:
+        """Decide from the machine's routes."""
+        foreign = [route for route in routes if not self._is_ours(route)]
+        found = list(find_overlaps(foreign, self._ranges))
+        self.crossed = tuple(dict.fromkeys(route.prefix for route, _ in found))
+        self.problems = tuple(dict.fromkeys(_problem(route, own) for route, own in found))
+
+    def _changed(self) -> bool:
+        try:
+            if self._watch is not None:
+                return self._watch.changed()
+            self._watch = KernelWatch()
+        except OSError as error:
+            raise KernelError.of("listening for changes of routes", error) from error
+        return True
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def _is_ours(self, route: HostRoute) -> bool:
+        return route.link == self._tun or is_veth_name(route.link)
+
+
+def _problem(route: HostRoute, own: Prefix) -> Problem:
+    return Problem(
+        "range-overlap",
+        f"this machine reaches {route.prefix} by itself: pods with such addresses do not get there",
+        f"its route {route} overlaps the cluster's range {own}",
+        "remove that route, or give whatever made it another range",
+    )
