@@ -2,8 +2,8 @@
 
 Reading and comparing the whole state costs a millisecond per pod, all of it under the interpreter's
 lock, which the packet path needs as well. The kernel announces every change of a link, an address,
-a route, a rule or a forwarding setting on multicast groups; nobody announced anything, so nothing has to be
-read. What was announced does not matter: then everything is compared.
+a route, a rule or a forwarding setting on multicast groups; nobody announced anything, so nothing
+has to be read. What was announced does not matter: then everything is compared.
 
 References:
     rtnetlink(7); Linux include/uapi/linux/rtnetlink.h (RTNLGRP_*).
