@@ -26,6 +26,7 @@ Refusals. Codes are stable; a runtime's plugin maps them to its own.
     address-pair        ip and ip6 are not of one pod                          no
     no-netns            there is no such namespace                             no
     netns-in-use        the namespace has such an interface already            no
+    link-lost           the link is gone, and only its runtime can make another no
     not-attached        `pod.check`: the kernel lacks it and that cannot be mended   no
     no-such-pod         `pod.check`, and `pod.del` by name                     no
     not-local           `pod.del`: it is another node's                        no

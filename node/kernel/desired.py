@@ -37,7 +37,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import (
     IPv4Interface,
@@ -115,10 +115,10 @@ _TUN_SYSCTLS: Final = {
 }
 _LINK_SYSCTLS_WITHOUT6: Final = {"net/ipv6/conf/{}/disable_ipv6": "1"}
 _POD_SYSCTLS6: Final = {
-    f"net/ipv6/conf/{POD_LINK}/disable_ipv6": "0",
-    f"net/ipv6/conf/{POD_LINK}/addr_gen_mode": "1",  # none: POD_LINK_LOCAL instead
-    f"net/ipv6/conf/{POD_LINK}/accept_dad": "0",
-    f"net/ipv6/conf/{POD_LINK}/accept_ra": "0",
+    "net/ipv6/conf/{}/disable_ipv6": "0",
+    "net/ipv6/conf/{}/addr_gen_mode": "1",  # none: POD_LINK_LOCAL instead
+    "net/ipv6/conf/{}/accept_dad": "0",
+    "net/ipv6/conf/{}/accept_ra": "0",
     "net/ipv6/conf/lo/disable_ipv6": "0",
 }
 
@@ -244,34 +244,45 @@ def _filled(sysctls: Mapping[str, str], link: str) -> dict[str, str]:
     return {path.format(link): value for path, value in sysctls.items()}
 
 
-def desired_pod_state(pod: str, addresses: Iterable[Address], mtu: int) -> KernelState:
-    """The state of a pod's namespace: its addresses on eth0, and the node as its way out.
+def desired_pod_state(
+    pod: str,
+    addresses: Iterable[Address],
+    mtu: int,
+    *,
+    link: str = POD_LINK,
+    elsewhere: Collection[int] = (),
+) -> KernelState:
+    """The state of a pod's namespace: its addresses on its interface, and the node as its way out.
 
     Args:
         pod: its name.
         addresses: one per family.
-        mtu: of eth0.
+        mtu: of the interface.
+        link: name of the interface.
+        elsewhere: IP versions of which the namespace has another way out already: this interface
+            does not become one, see `node.kernel.pods`.
     """
     macs = veth_macs(pod)
-    neighbours = {Neighbour(POD_LINK, GATEWAY, macs.host)}
-    held = {LinkAddress(POD_LINK, ip_interface(address)) for address in addresses}
+    neighbours = {Neighbour(link, GATEWAY, macs.host)}
+    held = {LinkAddress(link, ip_interface(address)) for address in addresses}
     dual = any(address.version == 6 for _, address in held)
-    routes = {
-        Route(ip_network(GATEWAY), POD_LINK),
-        Route(IPv4Network("0.0.0.0/0"), POD_LINK, gateway=GATEWAY),
-    }
+    routes = set()
+    if 4 not in elsewhere:
+        routes.add(Route(ip_network(GATEWAY), link))
+        routes.add(Route(IPv4Network("0.0.0.0/0"), link, gateway=GATEWAY))
     if dual:
         anywhere = IPv6Network("::/0")
-        routes.add(Route(anywhere, POD_LINK, gateway=GATEWAY6, metric=default_metric(anywhere)))
-        held.add(LinkAddress(POD_LINK, IPv6Interface((POD_LINK_LOCAL, 64))))
-        neighbours.add(Neighbour(POD_LINK, GATEWAY6, macs.host))
+        held.add(LinkAddress(link, IPv6Interface((POD_LINK_LOCAL, 64))))
+        neighbours.add(Neighbour(link, GATEWAY6, macs.host))
+        if 6 not in elsewhere:
+            routes.add(Route(anywhere, link, gateway=GATEWAY6, metric=default_metric(anywhere)))
     return KernelState(
         links={
             "lo": Link("lo"),
-            POD_LINK: Link(POD_LINK, mtu=mtu, gso_max_size=GSO_MAX_SIZE, mac=macs.pod),
+            link: Link(link, mtu=mtu, gso_max_size=GSO_MAX_SIZE, mac=macs.pod),
         },
         addresses=frozenset(held),
         routes=frozenset(routes),
         neighbours=frozenset(neighbours),
-        sysctls=_POD_SYSCTLS6 if dual else {},
+        sysctls=_filled(_POD_SYSCTLS6, link) if dual else {},
     )

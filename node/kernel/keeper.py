@@ -28,13 +28,10 @@ from node.kernel.overlap import HostRoute, find_overlap
 from node.kernel.reconcile import Change, reconcile
 from node.kernel.rules import GET_NFT, compose, compose_filters, unkept
 from node.kernel.sockets import taken_by_socket
-from overlay.types import Address, Prefix
+from overlay.types import Prefix
 from overlay.views import LocalView, PodView, Problem
 
-Wiring = tuple[str, Address | None, Address | None]
-"""Namespace and addresses of a pod: what connecting it depends on."""
-
-Settled = tuple[KernelState, dict[str, Wiring]]
+Settled = tuple[KernelState, dict[str, pods.PodEnd]]
 
 _NOTHING: Final = KernelState()
 
@@ -68,7 +65,7 @@ class Keeper:
         """
         desired = desired_state(snapshot, self.settings)
         local = {pod.name: pod for pod in snapshot.pods if pod.local}
-        wired = {name: _wiring(pod) for name, pod in local.items()}
+        wired = {name: pods.PodEnd.of(pod) for name, pod in local.items()}
         settled = desired, wired
         changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
         if any(changed) or self._problems or settled != self._settled:
@@ -136,11 +133,10 @@ class Keeper:
         held = self._attached.get(pod.name)
         if held is None or veth_name(pod.name) not in actual.links:
             return False
-        return _wiring(held) == _wiring(pod)
+        return pods.PodEnd.of(held) == pods.PodEnd.of(pod)
 
-    def _connect(self, netlink: Netlink, pod: PodView) -> None:
-        addresses = [address for address in _wiring(pod)[1:] if address is not None]
-        pods.attach(netlink, pod.name, pod.netns, addresses, self.settings.mtu)
+    def _connect(self, netlink: Netlink, pod: PodView, *, first: bool = False) -> None:
+        pods.attach(netlink, pods.PodEnd.of(pod), self.settings.mtu, first=first)
         self._attached[pod.name] = pod
 
     def _ours(self, link: str) -> bool:
@@ -176,7 +172,7 @@ class Keeper:
         for name in going:
             with _noted(failed, name):
                 pods.detach(netlink, name)
-        existed = {pod.name for pod in coming if netns.exists(pod.netns)}
+        existed = {pod.name for pod in coming if pod.netns and netns.exists(pod.netns)}
         for pod in coming:
             with _noted(failed, pod.name):
                 self._check_ports(pod)
@@ -187,7 +183,7 @@ class Keeper:
             if pod.name not in failed:
                 with _noted(failed, pod.name):
                     _need_rules(pod, why)
-                    self._connect(netlink, pod)
+                    self._connect(netlink, pod, first=True)
         desired = self._desired(snapshot)
         refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
         for pod in coming:
@@ -239,6 +235,8 @@ class Keeper:
     def present(self, netlink: Netlink, held: Mapping[str, str]) -> frozenset[str]:
         """Those pods of `held` (name to namespace) that have a namespace, or a veth into one.
 
+        One without a path to its namespace has been handed over: it is there while its veth is.
+
         Raises:
             KernelError: the kernel does not answer. Nothing else.
         """
@@ -246,7 +244,7 @@ class Keeper:
         return frozenset(
             name
             for name, path in held.items()
-            if not netns.is_gone(path) or veth_name(name) in veths
+            if veth_name(name) in veths or (path and not netns.is_gone(path))
         )
 
     def veths(self, netlink: Netlink) -> dict[str, str | None]:
@@ -317,16 +315,14 @@ def _reach(
     return failed
 
 
-def _wiring(pod: PodView) -> Wiring:
-    return pod.netns, pod.address, pod.address6
-
-
 def _detached(pod: PodView, error: KernelError) -> Problem:
     """A pod that cannot be connected. Without a namespace only its address is left of it."""
-    if not netns.is_gone(pod.netns):
+    lost = error.code == pods.LINK_LOST if pod.attachment.handed else netns.is_gone(pod.netns)
+    if not lost:
         return problem_of("pod-detached", f"pod {pod.name} is not connected", error)
     fix = f"muslin pod del {pod.name}, or muslin ipam check --fix"
-    return Problem("pod-lost", f"pod {pod.name} has lost its namespace", error.why, fix)
+    what = "link" if pod.attachment.handed else "namespace"
+    return Problem("pod-lost", f"pod {pod.name} has lost its {what}", error.why, fix)
 
 
 def _overlap(prefix: Prefix, route: HostRoute) -> Problem:

@@ -177,7 +177,7 @@ class KernelManager:
         Raises:
             KernelError: the kernel does not answer. Nothing else.
         """
-        held = {pod.name: pod.netns for pod in views}
+        held = {pod.name: "" if pod.attachment.handed else pod.netns for pod in views}
         return await self._thread.call(self._keeper.present, held)
 
     async def strays(self) -> tuple[str, ...]:

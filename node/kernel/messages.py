@@ -11,13 +11,14 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_interface, ip_network
+from hashlib import blake2s
+from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, NamedTuple
 
 from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Neighbour, Route
 from node.kernel.overlap import HostRoute
-from overlay.types import Prefix
+from overlay.types import Address, Prefix
 
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
@@ -29,6 +30,10 @@ IFA_F_TENTATIVE: Final = 0x40
 RT_TABLE_MAIN: Final = 254
 RT_TABLE_LOCAL: Final = 255
 FR_ACT_TO_TBL: Final = 1
+RULE_PRIORITY: Final = 10_900
+"""Of rules in a pod's namespace: before the main table's, 32766."""
+
+_TABLES: Final = 0x6D00_0000
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
 RT_SCOPE_NOWHERE: Final = 255
@@ -36,7 +41,7 @@ RTN_UNICAST: Final = 1
 RTN_UNREACHABLE: Final = 7
 
 _NOT_FOR_PEERS: Final = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
-_FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
+FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
 
 
 class HeldAddress(NamedTuple):
@@ -118,7 +123,7 @@ def link_request(link: Link) -> dict[str, int | str]:
 def address_request(held: LinkAddress, index: int) -> dict[str, object]:
     """An address to add to, or remove from, the link with that index."""
     return {
-        "family": _FAMILIES[held.address.version],
+        "family": FAMILIES[held.address.version],
         "index": index,
         "address": str(held.address.ip),
         "prefixlen": held.address.network.prefixlen,
@@ -128,7 +133,7 @@ def address_request(held: LinkAddress, index: int) -> dict[str, object]:
 def route_request(route: Route, index: int | None) -> dict[str, object]:
     """A route to add or remove; `index` is that of its link, None for an unreachable one."""
     wanted: dict[str, object] = {
-        "family": _FAMILIES[route.prefix.version],
+        "family": FAMILIES[route.prefix.version],
         "dst": str(route.prefix),
         "table": RT_TABLE_MAIN,
         "proto": ROUTE_PROTOCOL,
@@ -146,9 +151,48 @@ def route_request(route: Route, index: int | None) -> dict[str, object]:
 def neighbour_request(neighbour: Neighbour, index: int) -> dict[str, object]:
     """A permanent neighbour to put into, or take out of, the table of the link with that index."""
     return {
-        "family": _FAMILIES[neighbour.address.version],
+        "family": FAMILIES[neighbour.address.version],
         "ifindex": index,
         "dst": str(neighbour.address),
         "lladdr": neighbour.mac,
         "state": "permanent",
     }
+
+
+def table_of(link: str) -> int:
+    """The number of the routing table of a pod's link, where it is not the way out.
+
+    >>> hex(table_of("net1"))
+    '0x6dadc249'
+    """
+    return _TABLES | int.from_bytes(blake2s(link.encode(), digest_size=3).digest(), "big")
+
+
+def way_back(gateway: Address, index: int, table: int) -> list[dict[str, object]]:
+    """The routes of such a table: to the gateway, and by it to everywhere."""
+    family = FAMILIES[gateway.version]
+    own = {"family": family, "table": table, "proto": ROUTE_PROTOCOL, "oif": index}
+    anywhere = "0.0.0.0/0" if gateway.version == 4 else "::/0"
+    near = own | {"dst": str(ip_network(gateway)), "scope": RT_SCOPE_LINK}
+    return [near, own | {"dst": anywhere, "gateway": str(gateway)}]
+
+
+def rule_request(source: Address, table: int) -> dict[str, object]:
+    """A rule to add or remove: packets from `source` are routed by that table."""
+    return {
+        "family": FAMILIES[source.version],
+        "src": str(source),
+        "src_len": source.max_prefixlen,
+        "table": table,
+        "priority": RULE_PRIORITY,
+        "protocol": ROUTE_PROTOCOL,
+    }
+
+
+def own_rule(message: Any) -> tuple[Address, int] | None:
+    """Source and table of a rule; None if it is not one of ours."""
+    source = message.get_attr("FRA_SRC")
+    mark = message.get_attr("FRA_PROTOCOL"), message.get_attr("FRA_PRIORITY")
+    if mark != (ROUTE_PROTOCOL, RULE_PRIORITY) or source is None:
+        return None
+    return ip_address(source), int(message.get_attr("FRA_TABLE"))

@@ -293,17 +293,19 @@ class Netlink:
 
     # -- veths --------------------------------------------------------------------------------
 
-    def create_veth(self, link: Link, peer: Link, namespace: int) -> None:
+    def create_veth(self, link: Link, peer: Link, namespace: int | None = None) -> None:
         """Make a veth whose other end, `peer`, appears in the namespace behind a descriptor.
 
-        One message makes both ends, so neither exists when it fails.
+        One message makes both ends, so neither exists when it fails. Without a namespace both
+        appear here.
 
         Raises:
             KernelError: it exists, or the peer's name is taken there. Nothing else.
         """
         with _explained(f"making the veth {link.name}"):
             self._forget(link.name)
-            far = {"ifname": peer.name, "net_ns_fd": namespace} | messages.link_request(peer)
+            where = {} if namespace is None else {"net_ns_fd": namespace}
+            far = {"ifname": peer.name} | where | messages.link_request(peer)
             self._ipr.link(
                 "add", ifname=link.name, kind="veth", peer=far, **messages.link_request(link)
             )
@@ -322,6 +324,45 @@ class Netlink:
             for port in ports:
                 self._ipr.link("set", index=self._index(port), master=bridge, state="up")
             self._ipr.link("set", index=bridge, state="up")
+
+    def default_links(self) -> set[tuple[int, str]]:
+        """IP version and link of every default route of the main table, whoever made it.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with _explained("reading the routes"):
+            names = messages.link_names(self._dump(self._ipr.get_links))
+            found = [
+                messages.parse_host_route(message, names)
+                for family in (AF_INET, AF_INET6)
+                for message in self._dump(
+                    self._ipr.get_routes, family=family, table=messages.RT_TABLE_MAIN
+                )
+            ]
+        return {(one.prefix.version, one.link) for one in found if not one.prefix.prefixlen}
+
+    def lead_back(self, address: Address, link: str, gateway: Address) -> None:
+        """Let what has `address` as source leave by `link`, whatever the main table says.
+
+        A table for the link, with its way out, and a rule that leads there. Doing it twice is fine;
+        rules for addresses that are not here any more are taken away.
+
+        Raises:
+            KernelError: the kernel refused. Nothing else.
+        """
+        with _explained(f"leading {address} back by {link}"):
+            here = {held.address.ip for held, _ in self._addresses({})}
+            rules = self._dump(self._ipr.get_rules, family=messages.FAMILIES[address.version])
+            held = {rule for one in rules if (rule := messages.own_rule(one)) is not None}
+            for source, table in held:
+                if source not in here:
+                    self._ipr.rule("del", **messages.rule_request(source, table))
+            wanted = address, messages.table_of(link)
+            for route in messages.way_back(gateway, self._index(link), wanted[1]):
+                self._ipr.route("replace", **route)
+            if wanted not in held:
+                self._ipr.rule("add", **messages.rule_request(*wanted))
 
     def link_index(self, name: str) -> int | None:
         """The index of a link; None if there is none of that name.

@@ -1,4 +1,4 @@
-"""Pods on the node: a veth whose one end is eth0 in the pod's namespace.
+"""Pods on the node: a veth whose one end is an interface in the pod's namespace, mostly eth0.
 
     pod's namespace: eth0 ======== veth ======== mus<hash of the name> : node's namespace
 
@@ -9,22 +9,48 @@ addresses: it is removed and made again. Everything else that is missing is adde
 After a crash or restart of the daemon the veths are still there and still carry packets between
 the pods of this node; `attach` finds them whole and leaves them alone.
 
+A namespace may have several interfaces, each a pod to the node. The first is its way out. One that
+comes later, or beside the network of somebody else, does not change where packets go by themselves:
+it has a table of its own, and what has its address as source is led back by it. So an answer leaves
+by the interface that was asked, where the node believes its source, and a program that wants to
+begin there binds to the address or the interface. That is what the CNI plugin `sbr` does for
+others' interfaces, too.
+
+Some runtimes, Docker among them, move the pod's end into the namespace themselves and configure it
+(`handed`). Then both ends are made here, the pod's as mup<hash of the name>, and nothing is ever
+touched behind the host end: such a pod is there as long as its host end is. One that is lost can
+only be made again by its runtime.
+
 Error contract: when `attach` fails, a veth that it made is gone again; one that it found whole
 stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+from dataclasses import dataclass
 from typing import Final
 
 from node.kernel import netns
 from node.kernel.desired import GSO_MAX_SIZE, desired_pod_state
 from node.kernel.errors import KernelError
-from node.kernel.model import POD_LINK, KernelState, Link, veth_macs, veth_name
+from node.kernel.model import (
+    GATEWAY,
+    GATEWAY6,
+    POD_LINK,
+    KernelState,
+    Link,
+    peer_name,
+    veth_macs,
+    veth_name,
+)
 from node.kernel.netlink import Netlink
 from node.kernel.reconcile import DeleteLink, SetLink, reconcile
 from overlay.types import Address
+from overlay.views import PodView
+
+LINK_LOST: Final = "link-lost"
+"""Code of the refusal to make a link again that its runtime has to make."""
 
 OWN_PREFIX: Final = "muslin-"
 """Namespaces with such names were made by `muslin pod add` and go away with their pods."""
@@ -76,7 +102,33 @@ def remove_own_namespace(path: str) -> None:
         netns.delete(netns.path_of(path).name)
 
 
-def attach(netlink: Netlink, pod: str, path: str, addresses: Sequence[Address], mtu: int) -> None:
+@dataclass(frozen=True, slots=True)
+class PodEnd:
+    """What connecting a pod depends on.
+
+    Attributes:
+        pod: the pod's name.
+        netns: its namespace, a path or a name below /run/netns; not looked at if `handed`.
+        addresses: one per family.
+        link: name of the interface inside.
+        handed: whether its runtime moves and configures the pod's end.
+    """
+
+    pod: str
+    netns: str
+    addresses: tuple[Address, ...]
+    link: str = POD_LINK
+    handed: bool = False
+
+    @classmethod
+    def of(cls, pod: PodView) -> PodEnd:
+        """That of a local pod."""
+        held = tuple(one for one in (pod.address, pod.address6) if one is not None)
+        said = pod.attachment
+        return cls(pod.name, pod.netns, held, said.interface, said.handed)
+
+
+def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> None:
     """Connect a namespace to the node under the name and the addresses of a pod.
 
     The host end is made and named, but gets its addresses and routes from the node's desired
@@ -84,40 +136,60 @@ def attach(netlink: Netlink, pod: str, path: str, addresses: Sequence[Address], 
 
     Args:
         netlink: of the node's namespace.
-        pod: the pod's name.
-        path: the pod's namespace, a path or a name below /run/netns.
-        addresses: one per family.
+        end: the pod, and what is inside.
         mtu: of both ends.
+        first: False if it was connected before. A pod that was handed over is then not made again.
 
     Raises:
-        KernelError: no such namespace; it is the node's own; it has another eth0. Nothing else.
+        KernelError: no such namespace; it is the node's own; it has another interface of that
+            name; `link-lost`, only its runtime can connect it again. Nothing else.
     """
-    desired = desired_pod_state(pod, addresses, mtu)
     host = Link(
-        veth_name(pod),
+        veth_name(end.pod),
         mtu=mtu,
         gso_max_size=GSO_MAX_SIZE,
-        alias=pod,
-        mac=veth_macs(pod).host,
+        alias=end.pod,
+        mac=veth_macs(end.pod).host,
     )
-    with netns.opened(path) as namespace:
+    if end.handed:
+        _hand_over(netlink, host, end, first=first)
+        return
+    inside = desired_pod_state(end.pod, end.addresses, mtu, link=end.link)
+    with netns.opened(end.netns) as namespace:
         if netns.is_own(namespace):
             raise KernelError(
-                f"{path} is the namespace of the node itself",
+                f"{end.netns} is the namespace of the node itself",
                 "name the namespace of the pod",
                 "no-netns",
             )
-        found = _find(netlink, host.name, path, namespace, desired)
+        found = _find(netlink, host.name, end, namespace, inside)
         if not found:
-            _check_free(path)
-            netlink.create_veth(host, desired.links[POD_LINK], namespace)
+            _check_free(end)
+            netlink.create_veth(host, inside.links[end.link], namespace)
         try:
             netlink.apply(SetLink(host))
-            netns.run_in(path, _configure, desired)
+            netns.run_in(end.netns, _configure, end, mtu)
         except KernelError:
             if not found:
-                detach(netlink, pod)
+                detach(netlink, end.pod)
             raise
+
+
+def _hand_over(netlink: Netlink, host: Link, end: PodEnd, *, first: bool) -> None:
+    """Both ends here: the pod's waits, down, for its runtime, which configures it."""
+    if netlink.link_index(host.name) is None:
+        if not first:
+            why = f"its link {host.name} is gone"
+            raise KernelError(why, "disconnect it and connect it again, by its runtime", LINK_LOST)
+        peer = Link(
+            peer_name(end.pod),
+            up=False,
+            mtu=host.mtu,
+            gso_max_size=GSO_MAX_SIZE,
+            mac=veth_macs(end.pod).pod,
+        )
+        netlink.create_veth(host, peer)
+    netlink.apply(SetLink(host))
 
 
 def detach(netlink: Netlink, pod: str) -> None:
@@ -129,28 +201,28 @@ def detach(netlink: Netlink, pod: str) -> None:
     netlink.apply(DeleteLink(veth_name(pod)))
 
 
-def _find(netlink: Netlink, host: str, path: str, namespace: int, desired: KernelState) -> bool:
+def _find(netlink: Netlink, host: str, end: PodEnd, namespace: int, inside: KernelState) -> bool:
     """Whether the pod's veth is there and whole; one that is not is removed."""
     if netlink.link_index(host) is None:
         return False
     peer = netlink.peer_index(host, namespace)
-    if peer is not None and netns.run_in(path, _holds, peer, desired):
+    if peer is not None and netns.run_in(end.netns, _holds, peer, end.link, inside):
         return True
     netlink.apply(DeleteLink(host))
     return False
 
 
-def _holds(peer: int, desired: KernelState) -> bool:
+def _holds(peer: int, link: str, desired: KernelState) -> bool:
     with Netlink() as inside:
-        if inside.link_index(POD_LINK) != peer:
+        if inside.link_index(link) != peer:
             return False
         return inside.read(desired.links.__contains__, ()).addresses >= desired.addresses
 
 
-def _check_free(path: str) -> None:
-    if netns.run_in(path, _has_link, POD_LINK):
+def _check_free(end: PodEnd) -> None:
+    if netns.run_in(end.netns, _has_link, end.link):
         raise KernelError(
-            f"namespace {path} has an interface {POD_LINK} already",
+            f"namespace {end.netns} has an interface {end.link} already",
             "remove it there, or use another namespace",
             "netns-in-use",
         )
@@ -161,9 +233,23 @@ def _has_link(name: str) -> bool:
         return inside.link_index(name) is not None
 
 
-def _configure(desired: KernelState) -> None:
+def _configure(end: PodEnd, mtu: int) -> None:
     with Netlink() as inside:
+        elsewhere = _ways_out(inside, end.link)
+        desired = desired_pod_state(end.pod, end.addresses, mtu, link=end.link, elsewhere=elsewhere)
         actual = inside.read(desired.links.__contains__, desired.sysctls)
         # The namespace belongs to the pod's owner: what else is in it stays.
         for change in reconcile(desired, actual, remove=False):
             inside.apply(change)
+        for address in end.addresses:
+            if address.version in elsewhere:
+                gateway = GATEWAY if address.version == 4 else GATEWAY6
+                inside.lead_back(address, end.link, gateway)
+
+
+def _ways_out(inside: Netlink, link: str) -> frozenset[int]:
+    """IP versions of which the namespace has a default route by another interface."""
+    others = {name for _, name in socket.if_nameindex()} - {"lo", link}
+    if not others:
+        return frozenset()
+    return frozenset(version for version, by in inside.default_links() if by in others)

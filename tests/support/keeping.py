@@ -14,8 +14,9 @@ from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
 from node.kernel.model import KernelSettings, KernelState, Link, veth_name
 from node.kernel.overlap import HostRoute
+from node.kernel.pods import LINK_LOST, PodEnd
 from node.kernel.reconcile import Change
-from overlay.types import Address, Prefix
+from overlay.types import Prefix
 from overlay.views import Problem
 from tests.support.kernel import ModelKernel, RefusedByKernel
 from tests.support.views import node_snapshot
@@ -54,12 +55,13 @@ class FakeNetlink:
         except RefusedByKernel as error:
             raise KernelError(str(error)) from error
 
-    def attach(
-        self, _: object, pod: str, path: str, addresses: Sequence[Address], mtu: int
-    ) -> None:
-        if path not in self.namespaces:
-            raise KernelError(f"there is no namespace {path}", "make one", "no-netns")
-        self.kernel.links[veth_name(pod)] = Link(veth_name(pod), mtu=mtu, alias=pod)
+    def attach(self, _: object, end: PodEnd, mtu: int, *, first: bool = True) -> None:
+        link = veth_name(end.pod)
+        if end.handed and not first and link not in self.kernel.links:
+            raise KernelError("its link is gone", "connect it again", LINK_LOST)
+        if not end.handed and end.netns not in self.namespaces:
+            raise KernelError(f"there is no namespace {end.netns}", "make one", "no-netns")
+        self.kernel.links[link] = Link(link, mtu=mtu, alias=end.pod)
 
     def detach(self, _: object, pod: str) -> None:
         self.kernel.links.pop(veth_name(pod), None)

@@ -193,3 +193,14 @@ def test_without_an_address_of_its_own_a_node_has_no_way_to_other_networks() -> 
     routed = {one.prefix for one in desired_state(single, SETTINGS).routes}
     assert not routed & {outside[0]}
     assert outside[1] in routed
+
+
+def test_an_interface_beside_another_way_out_brings_none_of_that_family() -> None:
+    held_by = [POD.address, POD.address6]
+    state = desired_pod_state("pod11", held_by, 1500, link="net1", elsewhere={4})
+    assert {str(entry.prefix) for entry in state.routes} == {"::/0"}
+    assert {entry.link for entry in state.addresses | state.routes | state.neighbours} == {"net1"}
+    assert state.sysctls["net/ipv6/conf/net1/accept_dad"] == "0"
+    neither = desired_pod_state("pod11", held_by, 1500, link="net1", elsewhere={4, 6})
+    assert not neither.routes
+    assert neither.addresses == state.addresses

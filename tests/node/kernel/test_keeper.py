@@ -14,6 +14,7 @@ from node.kernel.model import KernelState, Link, veth_name
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute
 from node.kernel.reconcile import AddRoute
+from overlay.attachment import Attachment
 from overlay.views import Problem
 from tests.support.keeping import SETTINGS, Bench, FakeThread
 from tests.support.views import pod_view
@@ -243,3 +244,31 @@ def test_a_kernel_that_cannot_translate_checks_its_pods_all_the_same(
     assert f'add element inet muslin links {{ "{VETH}" }}' in (tmp_path / "taken").read_text()
     assert bench.manager.guard.by == "nft"
     asyncio.run(bench.manager.close(remove=False))
+
+
+def test_a_pod_that_was_handed_over_and_lost_is_named_and_not_made_again(bench: Bench) -> None:
+    handed = replace(POD, netns="", attachment=Attachment("e1", handed=True))
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(handed))
+    assert VETH in bench.netlink.kernel.links
+    assert bench.apply(handed) == ()
+    assert asyncio.run(bench.manager.present([handed])) == {"pod11"}
+    del bench.netlink.kernel.links[VETH]
+    bench.netlink.announced = True
+    (problem,) = bench.apply(handed)
+    assert (problem.code, problem.what) == ("pod-lost", "pod pod11 has lost its link")
+    assert asyncio.run(bench.manager.present([handed])) == set()
+    with pytest.raises(KernelError):
+        asyncio.run(bench.manager.check_pod(handed))
+
+
+def test_a_check_connects_what_is_not_and_takes_nothing_away(bench: Bench) -> None:
+    bench.apply(POD)
+    del bench.netlink.kernel.links[VETH]
+    asyncio.run(bench.manager.check_pod(POD))
+    assert VETH in bench.netlink.kernel.links
+    bench.netlink.refuse = lambda change: VETH in str(change)
+    bench.netlink.kernel.routes.clear()
+    with pytest.raises(KernelError):
+        asyncio.run(bench.manager.check_pod(POD))
+    assert VETH in bench.netlink.kernel.links

@@ -114,3 +114,27 @@ def test_of_a_link_only_what_is_given_is_set() -> None:
         "mtu": 1400,
         "address": "02:00:00:00:00:01",
     }
+
+
+def test_a_table_of_its_own_leads_back_by_the_link() -> None:
+    near, away = messages.way_back(ip_address("169.254.1.1"), 7, 99)
+    assert (near["dst"], near["oif"], near["table"]) == ("169.254.1.1/32", 7, 99)
+    assert (away["dst"], away["gateway"]) == ("0.0.0.0/0", "169.254.1.1")
+    assert messages.way_back(ip_address("fe80::1"), 7, 99)[1]["dst"] == "::/0"
+    assert messages.table_of("net1") != messages.table_of("net2")
+    assert 255 < messages.table_of("net1") < 2**31
+
+
+def test_a_rule_is_known_by_its_protocol_and_priority() -> None:
+    source = ip_address("fd00::2")
+    request = messages.rule_request(source, 99)
+    assert (request["src"], request["src_len"], request["family"]) == ("fd00::2", 128, 10)
+    ours = {
+        "FRA_SRC": "fd00::2",
+        "FRA_TABLE": 99,
+        "FRA_PROTOCOL": request["protocol"],
+        "FRA_PRIORITY": request["priority"],
+    }
+    assert messages.own_rule(Message({}, **ours)) == (source, 99)
+    for other in ({"FRA_PROTOCOL": 2}, {"FRA_PRIORITY": 5}, {"FRA_SRC": None}):
+        assert messages.own_rule(Message({}, **(ours | other))) is None

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.kernel.model import Route, default_metric, is_veth_name, veth_name
+from node.kernel.model import Route, default_metric, is_veth_name, peer_name, veth_name
 from tests.support.kernel import held, route
 
 
@@ -13,6 +13,8 @@ from tests.support.kernel import held, route
 def test_every_pod_name_gives_a_valid_interface_name(pod: str) -> None:
     link = veth_name(pod)
     assert is_veth_name(link)
+    assert not is_veth_name(peer_name(pod))
+    assert len(peer_name(pod)) == len(link)
     assert len(link) <= 15
     assert link.isascii()
     assert "/" not in link

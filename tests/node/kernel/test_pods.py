@@ -51,7 +51,7 @@ class TestOnARealKernel:
 
         def work() -> int | None:
             with Netlink() as netlink:
-                pods.attach(netlink, "web", str(pod), ADDRESSES, mtu)
+                pods.attach(netlink, pods.PodEnd("web", str(pod), ADDRESSES), mtu)
                 return netlink.link_index(veth_name("web"))
 
         return netns.run_in(node, work)
