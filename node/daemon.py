@@ -135,7 +135,7 @@ class Daemon:
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._watch_addresses(), name="addresses", on_crash=self._on_crash),
-                spawn(self._feed_watchdog(), name="watchdog", on_crash=self._on_crash),
+                spawn(self._notifier.feed_watchdog(), name="watchdog", on_crash=self._on_crash),
             )
             stack.push_async_callback(stop, *tasks)
             self._listen_to_signals()
@@ -292,12 +292,6 @@ class Daemon:
             self._driver.perform(self.engine.on_endpoints(endpoints, self.now()))
             self._driver.perform(self.engine.on_underlay_mtu(largest, self.now()))
             self._driver.perform(self.engine.on_crossed(self._hostguard.crossed, self.now()))
-
-    async def _feed_watchdog(self) -> None:
-        interval = self._notifier.watchdog_interval
-        while interval is not None:
-            self._notifier.watchdog()
-            await asyncio.sleep(interval)
 
     # -- for the driver ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -55,6 +56,12 @@ class Notifier:
     def watchdog(self) -> None:
         """Still alive."""
         self._send("WATCHDOG=1")
+
+    async def feed_watchdog(self) -> None:
+        """Say so as often as the manager wants to hear it, for ever; return if it does not."""
+        while self.watchdog_interval is not None:
+            self.watchdog()
+            await asyncio.sleep(self.watchdog_interval)
 
     def _send(self, message: str, status: str = "") -> None:
         if not self._address:
