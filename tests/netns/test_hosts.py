@@ -17,7 +17,7 @@ from tests.support.traffic import reaches
 
 pytestmark = NEEDS_KERNEL
 
-FOLDERS = ("/etc", "/opt", "/var/lib", "/var/lib/containerd", "/run", "/dev/shm")
+FOLDERS = ("/etc", "/opt", "/usr/lib", "/var/lib", "/var/lib/containerd", "/run", "/dev/shm")
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 A host is a machine of a yard (`tests.support.machines`) with mounts and processes of its own:
 
     network namespace   the node's, as in every lab
-    mount namespace     /etc, /opt, /var: overlays of the machine's; /run, /dev/shm: empty; so an
-                        engine finds its folders where it looks for them, and the machine keeps its
+    mount namespace     /etc, /opt, /usr, /var: overlays of the machine's; /run, /dev/shm: empty;
+                        so an engine finds its folders where it looks for them, and the machine
+                        keeps its own
     PID namespace       ends with its first process, and all that was started in it with that one
 
 The engine and the daemon both live in it, as on a real machine: what one names as a namespace
@@ -32,7 +33,7 @@ from typing import ParamSpec, Self, TypeVar
 from node.kernel import netns
 from node.lab import readiness
 from node.lab.processes import command, environment
-from tests.support.labs import OWN_ROOT
+from tests.support.labs import OWN_ROOT, Place
 from tests.support.machines import MUSLIN, Machine, Yard
 from tests.support.processes import PATIENCE
 
@@ -51,7 +52,7 @@ mount -t proc proc /proc
 mount -t tmpfs host "$own"
 mkdir -p "$own/run/$shared" "$own/images"
 mount --bind "/run/$shared" "$own/run/$shared"
-for name in etc opt var; do
+for name in etc opt usr var; do
   mkdir "$own/$name" "$own/$name.work"
   mount -t overlay overlay -o "lowerdir=/$name,upperdir=$own/$name,workdir=$own/$name.work" "/$name"
 done
@@ -159,6 +160,12 @@ class Host:
         done = self.attempt(*argv, timeout=timeout, given=given)
         assert done.returncode == 0, f"{self.name}: {argv}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def place(self, netns_path: str, name: str, *addresses: str) -> Place:
+        """A namespace that has a name on the host, as helpers that do not run on it know it."""
+        # /var/run is a link to /run, which would be followed to the machine's.
+        path = f"/proc/{self._first.pid}/root{self.run('realpath', netns_path).strip()}"
+        return Place(name, self.name, path, *addresses)
 
     def write(self, path: str, text: str) -> None:
         """A file of the host, with its folder."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
+from node.kernel import netns
 from tests.support import images
 from tests.support.cri import SOCKET, Cri, CriError
 from tests.support.hosts import Host, stop
+from tests.support.processes import PATIENCE
 from tests.support.waiting import eventually
 
 START_PATIENCE = 20.0
@@ -52,6 +56,70 @@ def needs(*commands: str) -> pytest.MarkDecorator:
     """For tests that want engines: `scripts/setup --engines` installs them."""
     missing = [command for command in commands if shutil.which(command) is None]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+def install(host: Host, *options: object) -> str:
+    """Do what the README says is to be done on Debian before `muslin cni install`, and that."""
+    host.run("mkdir", "-p", "/opt/cni")
+    host.run("ln", "-s", "/usr/lib/cni", "/opt/cni/bin")
+    return host.says("cni", "install", *options)
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What a container can leave behind on a host: compare before with after.
+
+    Args:
+        links: of the node's namespace.
+        routes: of both families, in order.
+        neighbours: that are there for ever.
+        rules: of the packet filter, without what they counted.
+        namespaces: that have a name.
+        files: of libcni and of plugins.
+        pods: of the daemon.
+    """
+
+    links: list[str]
+    routes: list[str]
+    neighbours: list[str]
+    rules: str
+    namespaces: list[str]
+    files: list[str]
+    pods: list[str]
+
+    @classmethod
+    def of(cls, host: Host) -> Remains:
+        """What is there now."""
+
+        def lines(*argv: str) -> list[str]:
+            return sorted(host.run(*argv).splitlines())
+
+        links = json.loads(host.run("ip", "-j", "link"))
+        pods = host.machine.get("pods")
+        return cls(
+            sorted(link["ifname"] for link in links),
+            lines("ip", "route") + lines("ip", "-6", "route"),
+            lines("ip", "neigh", "show", "nud", "permanent"),
+            host.run("nft", "--stateless", "list", "ruleset"),
+            lines("sh", "-c", "ls /run/netns 2>/dev/null || true"),
+            lines("sh", "-c", "find /var/lib/cni -type f 2>/dev/null || true"),
+            sorted(pod["name"] for pod in pods if pod["node"] == host.name),
+        )
+
+
+def asked_at(namespace: str, address: str, port: int) -> str:
+    """What a TCP server says to somebody who connects from a namespace of the machine's."""
+
+    def ask() -> bytes:
+        with socket.create_connection((address, port), timeout=PATIENCE) as connection:
+            return connection.recv(100)
+
+    return netns.run_in(namespace, ask).decode().strip()
+
+
+def answering(port: int, word: str) -> tuple[str, ...]:
+    """The command of a container that says `word` to everybody who connects."""
+    return ("nc", "-ll", "-p", str(port), "-e", "echo", word)
 
 
 class Containerd:
