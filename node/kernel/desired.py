@@ -107,7 +107,6 @@ _LINK_SYSCTLS6: Final = {
 }
 _VETH_SYSCTLS: Final = {
     "net/ipv4/conf/{}/rp_filter": "1",  # strict: what is not routed to the pod is not from it
-    "net/ipv4/conf/{}/route_localnet": "0",  # but see `node.kernel.hostports`
 }
 _TUN_SYSCTLS: Final = {
     "net/ipv4/conf/{}/rp_filter": "0",  # sources are checked where packets enter the overlay

@@ -13,6 +13,9 @@ needs a foreign source by nature: router advertisements, redirects, DHCP.
 - Neighbour discovery goes between `fe80::2` on the pod's end, which every pod has, and `fe80::1`.
 - ARP may speak of the pod's own address and nothing else: a table of the neighbours of all links
   is easily filled up from one of them.
+- The node's loopback is its own. Ports that are opened at 127.0.0.1 (`node.kernel.hostports`, the
+  CNI's portmap) need the kernel to let such addresses pass at the pod's veth, in both directions
+  (CVE-2020-8558). Answers to the node do not have them yet where the check is made.
 - Multicast listener reports are dropped without being counted: every kernel sends them.
 - Nobody but a pod, this node or another node has an address of the cluster: what else comes with
   one is dropped.
@@ -30,6 +33,7 @@ no source of this node, and refuses handshakes from inside the pod network.
 
 References:
     nft(8); Linux Documentation/networking/ip-sysctl.rst, rp_filter.
+    ip-sysctl.rst, route_localnet.
     RFC 2827 (BCP 38): network ingress filtering.  RFC 4861, section 11: threats on a link.
 """
 
@@ -40,12 +44,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from node.kernel.model import POD_LINK_LOCAL, RULE_TABLE, KernelSettings, veth_name
+from node.kernel.model import LOOPBACK, POD_LINK_LOCAL, RULE_TABLE, KernelSettings, veth_name
 from overlay.types import Address
 from overlay.views import LocalView
 
 SPOOFED: Final = "spoofed"
-"""Counter of both tables: packets and ARP messages with a source that is not the pod's."""
+"""Counter of both tables: packets and ARP messages with a source that is not the pod's, and packets
+to the node's loopback."""
 
 UNDERLAY: Final = "underlay"
 """Counter: datagrams to the underlay's ports that came out of the pod network."""
@@ -93,7 +98,8 @@ flush set inet {table} pods4
 flush set inet {table} pods6
 add rule inet {table} prerouting iifname @links jump from_pod
 add rule inet {table} prerouting iifname {{ "lo", "{tun}" }} accept
-{ours}add rule inet {table} from_pod iifname . ip saddr @pods4 accept
+{ours}add rule inet {table} from_pod ip daddr {loopback} counter name {spoofed} drop
+add rule inet {table} from_pod iifname . ip saddr @pods4 accept
 add rule inet {table} from_pod iifname . ip6 saddr @pods6 accept
 add rule inet {table} from_pod ip6 saddr {near} \
 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
@@ -131,6 +137,7 @@ def guard_rules(snapshot: LocalView, settings: KernelSettings) -> str:
         outside=OUTSIDE,
         ours=_ours(snapshot),
         transit=_transit(snapshot, tun),
+        loopback=LOOPBACK,
         near=POD_LINK_LOCAL,
         tun=tun,
         ports=f"{ports[0]}-{ports[-1]}",

@@ -15,9 +15,10 @@ answers, and finds the pod whichever way the answers take. Only pods of this nod
   seen as the node's address in the pod network.
 - 127.0.0.1 works because people type localhost. It needs `route_localnet` on the veths of pods that
   have ports, which alone would let such a pod reach what listens on the node's loopback
-  (CVE-2020-8558). So packets from these veths to 127.0.0.0/8 are dropped before conntrack turns
-  answers into such addresses. ::1 has nothing of the kind in Linux: it is refused, or whoever
-  listens there answers.
+  (CVE-2020-8558): what `node.kernel.guard` drops of every pod. Others that open ports of pods by
+  rules of their own (the CNI's portmap) set it too; so it is nobody's while the guard stands, and
+  off for all pods while it does not. ::1 has nothing of the kind in Linux: it is refused, or
+  whoever listens there answers.
 - Who may call is not decided here. A port that somebody listens on, the underlay's among them, is
   not given away (`node.kernel.sockets`).
 
@@ -34,33 +35,16 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
-from node.kernel.model import NAT_TABLE, RULE_TABLE, KernelSettings, veth_name
+from node.kernel.model import LOOPBACK, NAT_TABLE, KernelSettings, veth_name
 from overlay.attachment import HostPort
 from overlay.types import Address
 from overlay.views import LocalView, PodView
 
-LOOPBACK: Final = "127.0.0.0/8"
 ROUTE_LOCALNET: Final = "net/ipv4/conf/{}/route_localnet"
 """Setting of the veths of pods that have ports: 127.0.0.1 may be a source there."""
 
 _FAMILIES: Final = {4: "ip", 6: "ip6"}
 _ANY: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, no bind
-
-
-def hostport_filter(snapshot: LocalView, _settings: KernelSettings) -> str:
-    """The part in the table of filters: the node's loopback stays its own.
-
-    Args:
-        snapshot: pods and their ports; only local pods matter.
-    """
-    links = ", ".join(f'"{veth_name(pod.name)}"' for pod in _open_pods(snapshot))
-    if not links:
-        return ""
-    return (
-        f"add chain inet {RULE_TABLE} loopback "
-        "{ type filter hook prerouting priority raw; policy accept; }\n"
-        f"add rule inet {RULE_TABLE} loopback iifname {{ {links} }} ip daddr {LOOPBACK} drop\n"
-    )
 
 
 def hostport_nat(snapshot: LocalView, _settings: KernelSettings) -> str:
@@ -93,6 +77,12 @@ def hostport_sysctls(snapshot: LocalView) -> dict[str, str]:
     """The settings that 127.0.0.1 needs, by path below /proc/sys."""
     links = (veth_name(pod.name) for pod in _open_pods(snapshot) if pod.address is not None)
     return {ROUTE_LOCALNET.format(link): "1" for link in links}
+
+
+def shut_sysctls(snapshot: LocalView) -> dict[str, str]:
+    """The settings that keep 127.0.0.1 from all local pods where no filter does."""
+    links = (veth_name(pod.name) for pod in snapshot.pods if pod.local)
+    return {ROUTE_LOCALNET.format(link): "0" for link in links}
 
 
 def without_ports(snapshot: LocalView) -> LocalView:

@@ -20,7 +20,7 @@ from typing import Final
 from node.kernel import netns, pods
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
-from node.kernel.hostports import without_ports
+from node.kernel.hostports import shut_sysctls, without_ports
 from node.kernel.model import KernelSettings, KernelState, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
@@ -100,9 +100,12 @@ class Keeper:
 
     def _desired(self, snapshot: LocalView) -> KernelState:
         kept = tuple(one for one in snapshot.outside if one not in self._overlapping)
-        if self._firewall.why:
-            snapshot = without_ports(snapshot)  # their veths are let at 127.0.0.1 behind a filter
-        return desired_state(replace(snapshot, outside=kept), self.settings)
+        snapshot = replace(snapshot, outside=kept)
+        if not self._firewall.why:
+            return desired_state(snapshot, self.settings)
+        # Veths are let at 127.0.0.1, by whoever it is, behind a filter only.
+        desired = desired_state(without_ports(snapshot), self.settings)
+        return replace(desired, sysctls={**desired.sysctls, **shut_sysctls(snapshot)})
 
     def _settle(
         self, netlink: Netlink, snapshot: LocalView, local: Mapping[str, PodView]

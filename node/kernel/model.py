@@ -37,6 +37,9 @@ GATEWAY6: Final = IPv6Address("fe80::1")
 POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
 """The pod's end of its link, for neighbour discovery: known, so that no other need be believed."""
 
+LOOPBACK: Final = "127.0.0.0/8"
+"""What no packet from a pod is for; nft's own words."""
+
 POD_LINK: Final = "eth0"
 
 RULE_TABLE: Final = "muslin"

@@ -28,14 +28,14 @@ from typing import Final
 
 from node.kernel.egress import egress_filter, egress_nat
 from node.kernel.guard import guard_rules
-from node.kernel.hostports import hostport_filter, hostport_nat
+from node.kernel.hostports import hostport_nat
 from node.kernel.model import NAT_TABLE, RULE_FAMILIES, RULE_TABLE, KernelSettings
 from overlay.views import LocalView, Problem
 
 Part = Callable[[LocalView, KernelSettings], str]
 """What one concern adds: lines for `nft -f`, each ended; empty for nothing."""
 
-PARTS: Final[tuple[Part, ...]] = (guard_rules, egress_filter, hostport_filter)
+PARTS: Final[tuple[Part, ...]] = (guard_rules, egress_filter)
 """In the order of their text. Where their chains meet the same hook, priorities decide."""
 
 NAT_PARTS: Final[tuple[Part, ...]] = (egress_nat, hostport_nat)

@@ -60,6 +60,15 @@ def test_nobody_else_has_an_address_of_the_cluster() -> None:
     assert pods < passes < lines.index(checks[0])
 
 
+def test_the_nodes_loopback_is_no_pods_before_anything_of_a_pod_passes() -> None:
+    inside = [
+        line.partition(" from_pod ")[2]
+        for line in guard_rules(node_snapshot(1), SETTINGS).splitlines()
+        if line.startswith("add rule inet muslin from_pod ")
+    ]
+    assert inside[0] == "ip daddr 127.0.0.0/8 counter name spoofed drop"
+
+
 def test_networks_behind_the_node_are_held_to_their_links_and_to_the_cluster() -> None:
     lans = (ip_network("192.168.7.0/24"), ip_network("2001:db8:7::/48"))
     rules = guard_rules(replace(node_snapshot(1), own_outside=lans), SETTINGS)

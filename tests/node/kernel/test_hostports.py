@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from node.kernel.hostports import (
-    hostport_filter,
     hostport_nat,
     hostport_sysctls,
+    shut_sysctls,
     without_ports,
 )
 from node.kernel.model import KernelSettings, veth_name
@@ -79,15 +79,16 @@ def no_ports() -> list[Snapshot]:
 
 @pytest.mark.parametrize("snapshot", no_ports(), ids=["no pods", "no ports", "far pods"])
 def test_without_ports_of_local_pods_nothing_is_said(snapshot: Snapshot) -> None:
-    assert hostport_nat(snapshot, SETTINGS) == hostport_filter(snapshot, SETTINGS) == ""
+    assert hostport_nat(snapshot, SETTINGS) == ""
     assert hostport_sysctls(snapshot) == {}
 
 
-def test_only_pods_with_ports_may_have_loopback_as_source_and_none_as_destination() -> None:
+def test_only_pods_with_ports_need_the_loopback_and_all_are_shut_where_no_filter_is() -> None:
     snapshot = opened(HostPort("tcp", 8080, 80))
     assert hostport_sysctls(snapshot) == {f"net/ipv4/conf/{VETH}/route_localnet": "1"}
-    *_, rule = hostport_filter(snapshot, SETTINGS).splitlines()
-    assert rule.endswith(f'iifname {{ "{VETH}" }} ip daddr 127.0.0.0/8 drop')
+    without = shut_sysctls(opened())
+    assert set(without.values()) == {"0"}
+    assert len(without) == 2 > len(hostport_sysctls(snapshot))
 
 
 def test_answers_come_back_by_the_node() -> None:
