@@ -95,6 +95,9 @@ class NodeConfig:
     control_group: str = ""
     """Group whose members may look (`get`, `status`, `metrics`, `ping`); empty: root alone may."""
 
+    docker: str = ""
+    """Socket of the plugin that serves Docker (`node.docker`); empty: it is not served."""
+
     @property
     def masquerades(self) -> bool:
         """Whether pods reach the world under the node's address."""
@@ -195,6 +198,12 @@ SETTINGS: Final = (
         "control_group",
         values.group,
         "Group whose members may look: muslin get, status, metrics, ping. Empty: root alone may.",
+    ),
+    Setting(
+        "docker",
+        "docker",
+        values.docker,
+        "Be Docker's driver muslin: true, or the socket's path if a .spec file names it to Docker.",
     ),
     Setting(
         "passphrase_file",

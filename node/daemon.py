@@ -24,6 +24,7 @@ from node.config import NodeConfig
 from node.control.handlers import Handlers
 from node.control.present import DaemonFacts
 from node.control.server import ControlServer
+from node.docker.plugin import serving
 from node.driver import Driver
 from node.errors import NodeError
 from node.hostguard import HostGuard
@@ -132,6 +133,8 @@ class Daemon:
             path, group = self.folder.socket, self._config.control_group
             server = await ControlServer(path, self._handlers.dispatch, group=group).start()
             stack.push_async_callback(server.close)
+            docker = serving(self._config.docker, self._handlers.dispatch)
+            await stack.enter_async_context(docker)
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._watch_addresses(), name="addresses", on_crash=self._on_crash),

@@ -35,6 +35,9 @@ TUN_OFFLOADS: Final = ("checksum", "tso", "uso")
 LONGEST_TUN_NAME: Final = 15
 """IFNAMSIZ of the kernel without the closing zero byte."""
 
+DOCKER_SOCKET: Final = "/run/docker/plugins/muslin.sock"
+"""Where Docker finds a driver of the name muslin without being told."""
+
 AUTO: Final = "auto"
 """How a setting says: find out."""
 MOST_LANES_BY_ITSELF: Final = 8
@@ -141,6 +144,17 @@ def path(value: object) -> str:
     """The name of a file, or nothing."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError("must be the name of a file")
+    return value
+
+
+def docker(value: object) -> str:
+    """The path of a socket; true is where Docker looks for it, false and nothing are none."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(value, bool):
+        return DOCKER_SOCKET if value else ""
+    if not isinstance(value, str) or "\0" in value or (value and not value.startswith("/")):
+        raise ValueError("must be true, false or the whole path of a socket")
     return value
 
 

@@ -16,6 +16,7 @@ Examples:
   muslin --state /srv/node2 up --listen 192.0.2.2:6875
   muslin up --advertise-route 192.168.7.0/24 --advertise-route 2001:db8:7::/48
   muslin up --egress masquerade
+  muslin up --docker
   MUSLIN_LOG_LEVEL=debug muslin up"""
 )
 @click.option("--listen", metavar="ADDR:PORT", help="UDP address of the underlay.")
@@ -32,6 +33,13 @@ Examples:
 @click.option(
     "--egress", metavar="HOW", help="How pods reach the world: none, or masquerade (needs nft)."
 )
+@click.option(
+    "--docker",
+    metavar="SOCKET",
+    is_flag=False,
+    flag_value="true",
+    help="Be Docker's network driver muslin, on this socket or where Docker looks for it.",
+)
 @click.option("--lanes", metavar="N", help="Processes that carry packets, or auto.")
 @click.option(
     "--passphrase-file", metavar="FILE|-", help="Passphrase of the authority's key, if it has one."
@@ -47,6 +55,7 @@ def up(
     advertise: tuple[str, ...],
     advertise_routes: tuple[str, ...],
     egress: str | None,
+    docker: str | None,
     lanes: str | None,
     passphrase_file: str | None,
     log_level: str | None,
@@ -70,6 +79,7 @@ def up(
         "advertise": advertise,
         "advertise_routes": advertise_routes,
         "egress": egress,
+        "docker": docker,
         "lanes": lanes,
         "passphrase_file": passphrase_file,
         "log.level": log_level,

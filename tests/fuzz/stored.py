@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 import tempfile
-from functools import cache
+from functools import cache, partial
+from ipaddress import ip_network
 from pathlib import Path
 
 from node.config import example, load_config
@@ -18,6 +19,9 @@ from node.control.handlers import Handlers
 from node.control.peers import Rights
 from node.control.schema import ControlError, Request, decode_answer, encode_error, encode_result
 from node.control.server import ControlServer
+from node.docker import requests as docker_requests
+from node.docker.http import END_OF_HEAD, HttpError, decode_head
+from node.docker.server import decode_body
 from node.errors import NodeError
 from node.lab.store import LabInfo
 from node.lanes.setup import LaneSetup
@@ -203,6 +207,49 @@ def _requests() -> list[bytes]:
     ]
 
 
+def docker(data: bytes) -> None:
+    """A request on the plugin's socket: head, body, and whatever may be asked with that body."""
+    before, end, after = data.partition(END_OF_HEAD)
+    head = refusing(decode_head, HttpError)(before + end)
+    body = None if head is None else refusing(decode_body, HttpError)(after[: head.length])
+    if body is None:
+        return
+    ranges = {4: ip_network("10.244.0.0/16"), 6: None}
+    for read in (
+        docker_requests.check_network,
+        docker_requests.pool_version,
+        docker_requests.address_wanted,
+        lambda body: docker_requests.pool_wanted(body, ranges),
+        lambda body: docker_requests.is_gateway(body, None),
+    ):
+        refusing(read, ControlError)(body)
+    wanted = refusing(docker_requests.endpoint_wanted, ControlError)(body)
+    if wanted is not None:
+        choose = partial(docker_requests.choose_ports, wanted.ports)
+        refusing(choose, ControlError)(())
+
+
+def _docker() -> list[bytes]:
+    endpoint = {
+        "NetworkID": "ab",
+        "EndpointID": "cd",
+        "PoolID": "0.0.0.0/0",
+        "Address": "10.244.0.7",
+        "Interface": {"Address": "10.244.0.7/32", "AddressIPv6": "fd00::7/128"},
+        "IPv4Data": [{"AddressSpace": "muslin"}],
+        "Options": {
+            docker_requests.OPTION_PORTS: [
+                {"Proto": 6, "Port": 80, "HostIP": "0.0.0.0", "HostPort": 0, "HostPortEnd": 0}
+            ]
+        },
+    }
+    bodies = [json.dumps(body).encode() for body in ({}, endpoint)]
+    return [
+        b"POST /IpamDriver.X HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        for body in bodies
+    ]
+
+
 def _lanes() -> list[bytes]:
     setup = LaneSetup(1, b"n", "::", 6876, "muslin0", ["tso"], "uvloop", "", "")
     return [*map(lanes.encode, [*ORDERS, *REPORTS]), setup.encode()]
@@ -232,4 +279,5 @@ TARGETS = [
     Target("request", request, _requests),
     Target("served", served, _requests, 600),
     Target("lane", lane, _lanes),
+    Target("docker", docker, _docker),
 ]

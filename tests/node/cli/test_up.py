@@ -108,3 +108,17 @@ def test_privileges_are_given_up_before_the_daemon_runs(
     monkeypatch.setattr(daemon, "run", lambda *_: privileges_given_up.append("run"))
     assert muslin("up").code == 0
     assert privileges_given_up == ["keep_secrets", "narrow", "run"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "socket"),
+    [
+        ((), ""),
+        (("--docker",), "/run/docker/plugins/muslin.sock"),
+        (("--docker", "/srv/docker.sock"), "/srv/docker.sock"),
+    ],
+)
+def test_docker_is_served_if_asked(muslin, folder, started, flags, socket) -> None:
+    assert muslin("up", *flags).code == 0
+    ((config, *_),) = started
+    assert config.docker == socket

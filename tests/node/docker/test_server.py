@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from node.control.schema import ControlError
+from node.docker.http import BODY_MAX, HEAD_MAX
+from node.docker.server import Answer, PluginServer
+from node.errors import NodeError
+from overlay.errors import RefusedError
+
+Body = dict[str, object]
+
+
+async def echo(method: str, body: Body) -> Body:
+    match method:
+        case "Unknown":
+            raise ControlError("unknown-method", "no method 'Unknown'")
+        case "Refused":
+            raise RefusedError("no-free-address", "all are in use", "delete a pod")
+        case "Defect":
+            raise ZeroDivisionError
+        case _:
+            return {"method": method, "body": body}
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, answer: Answer = echo, asked_within: float = 10.0
+) -> AsyncIterator[Path]:
+    path = folder / "plugins" / "muslin.sock"
+    server = await PluginServer(path, answer, asked_within=asked_within).start()
+    try:
+        yield path
+    finally:
+        await server.close()
+
+
+async def say(path: Path, data: bytes) -> bytes:
+    """Everything that is answered to `data`, after which the sender waits."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(data)
+        said = b""
+        with suppress(ConnectionResetError):  # closed with more to come
+            while piece := await asyncio.wait_for(reader.read(4096), 5):
+                said += piece
+        return said
+    finally:
+        writer.close()
+
+
+async def ask(path: Path, method: str, body: bytes = b"") -> tuple[int, Body]:
+    head = f"POST /{method} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    answer = await say(path, head + body)
+    first, _, rest = answer.partition(b"\r\n\r\n")
+    return int(first.split()[1]), json.loads(rest)
+
+
+def test_a_request_is_answered_and_root_alone_may_ask(tmp_path: Path):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert await ask(path, "A.B", b'{"x": 1}') == (
+                200,
+                {"method": "A.B", "body": {"x": 1}},
+            )
+            assert (await ask(path, "A.B"))[1]["body"] == {}
+        assert not path.exists()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "why"),
+    [
+        ("Unknown", 404, "no method 'Unknown'"),
+        ("Refused", 500, "all are in use (no-free-address): delete a pod"),
+        ("Defect", 500, "defect (ZeroDivisionError)"),
+    ],
+)
+def test_both_drivers_of_docker_find_the_reason(tmp_path: Path, method: str, status: int, why: str):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            code, body = await ask(path, method)
+            assert code == status
+            assert why in str(body["Err"])
+            assert body["Error"] == body["Err"]
+            assert (await ask(path, "A.B"))[0] == 200
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST /x HTTP/1.1\r\nX: " + b"y" * BODY_MAX + b"\r\n\r\n", b"431"),
+        (b"POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]", b"400"),
+        (b"POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\n{1}", b"400"),
+        (b"POST /x HTTP/1.1\r\nContent-Length: 99999\r\n\r\n" + b"[" * 99_999, b"400"),
+        (b"POST /x HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", b"413"),
+    ],
+)
+def test_nonsense_is_answered_and_hurts_nobody(tmp_path: Path, data: bytes, status: bytes):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            assert (await say(path, data)).split()[1] == status
+            assert (await ask(path, "A.B"))[0] == 200
+
+    asyncio.run(scene())
+
+
+def test_fields_have_a_longest_size(tmp_path: Path):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            field = b"X: " + b"y" * HEAD_MAX
+            said = await say(path, b"POST /x HTTP/1.1\r\n" + field + b"\r\n\r\n")
+            assert said.split()[1] == b"431"
+
+    asyncio.run(scene())
+
+
+def test_whoever_sends_half_a_request_is_left_after_a_while(tmp_path: Path):
+    async def scene() -> None:
+        async with served(tmp_path, asked_within=0.05) as path:
+            assert await say(path, b"POST /x HTTP/1.1\r\n") == b""
+            assert await say(path, b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\n{") == b""
+
+    asyncio.run(scene())
+
+
+def test_closing_ends_what_is_being_done(tmp_path: Path):
+    async def scene() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def slow(_method: str, _body: Body) -> Body:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            raise AssertionError
+
+        async with served(tmp_path, slow) as path:
+            asking = asyncio.ensure_future(say(path, b"POST /x HTTP/1.1\r\n\r\n"))
+            await begun.wait()
+        assert ended.is_set()
+        assert await asking == b""
+
+    asyncio.run(scene())
+
+
+def test_a_stale_socket_is_replaced_and_what_cannot_be_is_said(tmp_path: Path):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            pass
+        path.touch()
+        async with served(tmp_path):
+            assert (await ask(path, "A.B"))[0] == 200
+        (tmp_path / "file").touch()
+        with pytest.raises(NodeError, match="listening on"):
+            await PluginServer(tmp_path / "file" / "muslin.sock", echo).start()
+
+    asyncio.run(scene())
