@@ -33,7 +33,7 @@ References:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.agenda import earliest
 from overlay.catalog.records import NodeRecord
@@ -45,6 +45,7 @@ from overlay.resting import rest_all
 from overlay.types import NodeId
 from overlay.views import Problem
 from overlay.wire.control import encode
+from overlay.wire.handed import SECONDS, Handed, maybe
 from overlay.wire.items import Item
 from overlay.wire.messages import Goodbye
 
@@ -98,6 +99,12 @@ class Conflict:
     Attributes:
         standing: what is to be stored and announced.
     """
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_first_session", "_doubt_until", "_unmet_until"), maybe(SECONDS)),
+        _silent_at=maybe(SECONDS),
+        _reassert_at=SECONDS,
+    )
 
     def __init__(self, parts: Parts, standing: Standing) -> None:
         self._parts = parts

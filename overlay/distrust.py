@@ -15,7 +15,7 @@ would look like those of a liar. It is no loss, as no handshake passes any more.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import node_key, node_of_key
@@ -28,6 +28,7 @@ from overlay.wall import Wall
 from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Identity
 from overlay.wire.control import encode
+from overlay.wire.handed import BYTES, Handed, many
 from overlay.wire.items import Item
 from overlay.wire.messages import Delta
 
@@ -43,6 +44,8 @@ class Distrust:
         gossip, peering: told about nodes that are members no more.
         wall: says when certificates have ended.
     """
+
+    HANDED: ClassVar = Handed(_last_words=many(BYTES, set))
 
     def __init__(
         self,

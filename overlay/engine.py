@@ -44,6 +44,7 @@ from overlay.errors import AuthError, WireError
 from overlay.forwarding.inbound import Arrival, Control, Deliver, Handshake, Moved, Proven
 from overlay.forwarding.sealer import Transmit
 from overlay.gossip.letter import GossipMessage
+from overlay.handover import inheritance, take_over
 from overlay.invariants.watch import Watch
 from overlay.keys import SigningKey
 from overlay.knowledge import TEND_INTERVAL
@@ -93,6 +94,11 @@ class Engine(Requests):
         lanes: processes that carry its packets, this one included.
         reader: reads gossiped items; its own unless nodes of one process share one.
         boot_id: of the machine's present boot: pods of another one are gone.
+        inherited: what the engine of the process before handed over (`hand_over`), if it did. What
+            is no use is reported by `start`, which then is one as after a restart.
+
+    Attributes:
+        inherited: whether it goes on where the engine before it stopped.
     """
 
     def __init__(
@@ -114,11 +120,14 @@ class Engine(Requests):
         lanes: int = 1,
         reader: Reader | None = None,
         boot_id: str = "",
+        inherited: bytes | None = None,
     ) -> None:
         self.identity = identity = present_identity(identity, state.certificate)
         self.cluster = cluster
-        self._restored = state.items
-        current = replace(state, boot=state.boot + 1, items=())
+        self._restored, whose = state, (identity.node, cluster.id, boot_id)
+        self._sections, self._why_not = inheritance(inherited, state, whose)
+        self.inherited = self._sections is not None
+        current = replace(state, boot=state.boot + (not self.inherited), items=())
         self.parts = Parts(
             identity=identity,
             cluster=cluster,
@@ -150,14 +159,18 @@ class Engine(Requests):
 
     def start(self, now: float) -> list[Effect]:
         """Take up the stored state: announce the record, greet some members, seek a block."""
-        parts = self.parts
-        parts.knowledge.restore(map(parts.reader.keep, self._restored), now)
-        self._restored = ()
-        parts.tell_time(now)
+        parts, state, sections = self.parts, self._restored, self._sections
+        self._restored, self._sections = NodeState(), None
         self._tend_at = now + TEND_INTERVAL
+        if sections is not None:
+            return self._settle(take_over(self._hands(), sections, state, now), now)
+        parts.knowledge.restore(map(parts.reader.keep, state.items), now)
+        parts.tell_time(now)
         effects = self._steward.start(now)
         for node in parts.knowledge.to_greet():
             effects += parts.peering.connect(node, now)
+        if self._why_not:
+            effects.insert(0, Report("handover.refused", {"why": self._why_not}))
         return self._settle(effects, now)
 
     # -- packets -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ changes, whatever the size of the cluster. The catalog's invariants compare that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import node_of_key
@@ -34,6 +34,7 @@ from overlay.routing.table import Announcement, RouteTable
 from overlay.types import NodeId
 from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.control import encode
+from overlay.wire.handed import BYTES, SECONDS, Handed, part, table
 from overlay.wire.items import Item
 from overlay.wire.messages import Delta
 
@@ -61,6 +62,8 @@ class Knowledge:
         outbound, inbound: their flow caches are emptied when routes change.
         distrust: acts on lists of authorities.
     """
+
+    HANDED: ClassVar = Handed(_gone=table(BYTES, SECONDS), _distrust=part(Distrust))
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ steward does both.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from overlay.agenda import earliest
 from overlay.catalog.keys import block_of_deed, deed_item
@@ -36,6 +36,7 @@ from overlay.parts import Parts
 from overlay.types import BlockIndex, NodeId
 from overlay.views import NodeState
 from overlay.wire.cluster import Cluster
+from overlay.wire.handed import Handed, part
 from overlay.wire.items import Item
 
 
@@ -57,6 +58,8 @@ class Landlord:
         local: the node.
         cluster: whose blocks.
     """
+
+    HANDED: ClassVar = Handed(_idle=part(IdleBlocks), _returned=part(ReturnedBlocks))
 
     def __init__(self, parts: Parts, *, local: NodeId, cluster: Cluster) -> None:
         self._parts = parts

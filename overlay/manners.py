@@ -11,6 +11,8 @@ somebody looks at the counters.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from overlay.drops import DropReason
 from overlay.effects import Effect, Report
 from overlay.errors import NewerError, WireError
@@ -20,6 +22,7 @@ from overlay.parts import Parts
 from overlay.steward import Steward
 from overlay.types import BlockIndex, NodeId
 from overlay.wire.control import decode_untrusted
+from overlay.wire.handed import BYTES, INT, Handed, many, pair, row, table
 from overlay.wire.messages import Message
 
 
@@ -30,6 +33,11 @@ class Manners:
         parts: its machines.
         steward: announces its record.
     """
+
+    HANDED: ClassVar = Handed(
+        _proven=many(row(pair, INT, BYTES), set),
+        _counted=table(BYTES, INT),
+    )
 
     def __init__(self, parts: Parts, steward: Steward) -> None:
         self._parts = parts

@@ -24,7 +24,7 @@ leaves its addresses there out of its record, because from elsewhere the way to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from overlay.catalog.catalog import Catalog, RouteChanges
 from overlay.catalog.outside import (
@@ -46,6 +46,7 @@ from overlay.faults import Fault
 from overlay.forwarding.path import PeerPath
 from overlay.types import Endpoint, NodeId, Prefix
 from overlay.wire.cluster import Cluster
+from overlay.wire.handed import BYTES, INT, PREFIX, SECONDS, TEXT, Handed, pair, row, table
 
 PATIENCE: Final = 5.0
 """Seconds that a member has to answer where it says it is; a handshake is repeated every second."""
@@ -80,6 +81,11 @@ class Outside:
         refused: what is advertised, or was to be by this node, and is not in force.
         refusals: how often a prefix was refused that was not before, by code.
     """
+
+    HANDED: ClassVar = Handed(
+        _doubts=table(row(pair, BYTES, PREFIX), SECONDS),
+        refusals=table(TEXT, INT),
+    )
 
     def __init__(
         self,

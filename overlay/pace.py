@@ -10,7 +10,9 @@ when it is stored.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
+
+from overlay.wire.handed import SECONDS, Handed, maybe
 
 COUNT_WAITS: Final = 2.0
 """Seconds until others learn how many free blocks this node has left, if that is all that changed.
@@ -28,6 +30,8 @@ class Pace:
     """
 
     __slots__ = ("_interval", "_last", "due_at")
+
+    HANDED: ClassVar = Handed(_last=maybe(SECONDS), due_at=maybe(SECONDS))
 
     def __init__(self, interval: float) -> None:
         self._interval = interval

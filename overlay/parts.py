@@ -25,7 +25,7 @@ from overlay.forwarding.ledger import Ledger
 from overlay.forwarding.outbound import Outbound
 from overlay.forwarding.path import PeerPath
 from overlay.forwarding.sealer import Transmit
-from overlay.gossip.hearsay import LocalNode
+from overlay.gossip.local import LocalNode
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.holdings import Holdings

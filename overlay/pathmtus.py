@@ -17,7 +17,7 @@ Error contract: nothing here raises for what a peer does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.agenda import Agenda
 from overlay.config import Settings
@@ -29,6 +29,7 @@ from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.burst import BLOCK_HEADER_SIZE, TAG_SIZE, segment_payload
 from overlay.wire.control import encode
+from overlay.wire.handed import BYTES, INT, Handed, Values, later, table
 from overlay.wire.messages import PathProbe, PathProbeReply
 
 BASE: Final = "base"
@@ -51,6 +52,8 @@ class PathMtus:
         changed: nodes whose segment size has changed; whoever follows them empties it.
     """
 
+    HANDED: ClassVar = Handed(_mtus=table(BYTES, later(PathMtu.HANDED)), _carried=table(BYTES, INT))
+
     def __init__(
         self,
         *,
@@ -68,6 +71,22 @@ class PathMtus:
         self._mtus: dict[NodeId, PathMtu] = {}
         self._carried: dict[NodeId, int] = {}  # what each had when something was due
         self._probes: Agenda[NodeId] = Agenda()
+
+    def inherit(self, values: Values, now: float) -> list[Effect]:
+        """Go on with what another process has measured, on paths that are there."""
+        self._carried = values["_carried"]
+        for node, measured in values["_mtus"].items():
+            mtu = PathMtu(timing=self._settings.timing, largest=self._largest, now=now)
+            PathMtu.HANDED.put(mtu, measured)
+            self._mtus[node] = mtu
+        effects: list[Effect] = []
+        for node in [node for node in self._mtus if node not in self._paths]:
+            self.forget(node)
+        for node, mtu in self._mtus.items():
+            path, sizes = self._paths[node], mtu.on_largest(self._largest, now)
+            path.use(path.endpoint, mtu.mtu)
+            effects += self._follow(path, mtu, sizes, now)
+        return effects
 
     def present(self, node: NodeId) -> int:
         """Largest IP packet that is known to pass, in bytes."""

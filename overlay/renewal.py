@@ -20,7 +20,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.config import Timing
 from overlay.drops import DropReason
@@ -31,6 +31,7 @@ from overlay.validity import is_due, life
 from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
 from overlay.wire.control import encode
+from overlay.wire.handed import BOOL, BYTES, INT, SECONDS, TEXT, Handed, maybe, table
 from overlay.wire.messages import Refusal, RenewGrant, RenewRequest
 
 SPREAD_SHARE: Final = 60
@@ -165,6 +166,14 @@ class Renewal:
         why: why there is no new certificate yet, in one clause; empty while none is wanted.
         refused: whether somebody declined, or sent what is none, since one is wanted.
     """
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_request", "_tries"), INT),
+        _ask_at=maybe(SECONDS),
+        _asked=table(BYTES, SECONDS),
+        why=TEXT,
+        refused=BOOL,
+    )
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 `Engine` inherits these. What they raise is said where the work is done: `overlay.steward`,
 `overlay.pods`, `overlay.authorities`, `overlay.inviting`, `overlay.offline`, `overlay.certifying`,
-`overlay.conflict`. A request that raises has changed nothing.
+`overlay.conflict`, `overlay.handover`. A request that raises has changed nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from overlay.certifying import Certifier
 from overlay.crossing import told
 from overlay.effects import Effect, Persist, SendControl
 from overlay.errors import RefusedError
+from overlay.handover import Hands, Spent, gather
 from overlay.inviting import Inviter
 from overlay.keys import SigningKey
+from overlay.manners import Manners
 from overlay.offline import Signer
 from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
@@ -34,11 +36,12 @@ class Requests:
 
     parts: Parts
     _steward: Steward
+    _manners: Manners
     _certifier: Certifier
 
     def _serve(self, steward: Steward, entropy: Entropy, boot_id: str) -> None:
         """Take requests from now on; arguments as for `overlay.engine.Engine`."""
-        self._steward = steward
+        self._steward, self._boot_id = steward, boot_id
         self._keeper = PodKeeper(steward, boot_id)
         self._inviter = Inviter(steward, entropy)
         self._signer = Signer(steward, entropy)
@@ -54,6 +57,20 @@ class Requests:
         up = [node for node, path in self.parts.peering.paths.items() if path.keypair is not None]
         effects: list[Effect] = [self._steward.persist()]
         return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
+
+    def hand_over(self, now: float) -> bytes:
+        """All that the next process of this node needs; this engine is spent then (StateError).
+
+        To be called when everything that it wanted is done: nothing waits for the disk. The bytes
+        are secret and good for one engine. Raises as `overlay.handover.gather`, and goes on then.
+        """
+        data = gather(self._hands(), now)
+        for name in vars(self):
+            setattr(self, name, Spent())
+        return data
+
+    def _hands(self) -> Hands:
+        return Hands(self.parts, self._steward, self._manners, self._boot_id)
 
     def add_pod(
         self,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.catalog.blocks import choose_giver
 from overlay.catalog.catalog import Catalog
@@ -27,6 +27,7 @@ from overlay.config import Timing
 from overlay.effects import Effect, Report, SendControl
 from overlay.types import NodeId
 from overlay.wire.control import encode
+from overlay.wire.handed import BYTES, INT, SECONDS, TEXT, Handed, keys, maybe, table
 from overlay.wire.messages import BlockRequest, Refusal
 
 TRIES: Final = 3
@@ -55,6 +56,15 @@ class BlockSeeker:
         rng: draws request numbers.
         ready: whether a member was heard lately, at a given time.
     """
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_request", "_tries", "_not_needed"), INT),
+        _ask_at=maybe(SECONDS),
+        _asked=maybe(BYTES),
+        **dict.fromkeys(("_refused", "_silent"), table(BYTES, SECONDS)),
+        _passed=keys(BYTES),
+        why=TEXT,
+    )
 
     def __init__(
         self,

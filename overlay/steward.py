@@ -63,7 +63,7 @@ class Steward:
         not_stored: why the state could not be stored; empty while it can.
         persist_at: when the state is to be stored again, or None.
         landlord: moves blocks.
-        farewell: ends this node's membership.
+        farewell, pace: end this node's membership; when it announces.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Steward:
         self.farewell = Farewell(parts, identity.node, cluster)
         self._remover = Remover(parts, identity)
         self._seen_generation = 0
-        self._pace = Pace(parts.record_interval)
+        self.pace = Pace(parts.record_interval)
         self._unstored = Unstored(disk)
         self._rests = disk.resting
         self.conflict = Conflict(parts, Standing(disk.standing))
@@ -114,11 +114,11 @@ class Steward:
         self._seen_generation = parts.catalog.generation
         content, holdings = self.conflict.content, parts.holdings
         if (content is not None and content.conflict) or holdings.left or holdings.ended:
-            self._pace.on_announced(now)
+            self.pace.on_announced(now)
             return [self.persist(), NetworkChanged(), *changed]  # all is said already
         news = list(deeds)
-        if wait is None or parts.seeker.seeking or self._pace.on_change(now, wait):
-            self._pace.on_announced(now)
+        if wait is None or parts.seeker.seeking or self.pace.on_change(now, wait):
+            self.pace.on_announced(now)
             news.append(parts.holdings.record(conflict=self.conflict.frozen, content=content))
             changed += parts.knowledge.take_own(news[-1:], now)
             parts.holdings.versions.note_made()
@@ -128,7 +128,7 @@ class Steward:
     @property
     def told(self) -> bool:
         """Whether the record says all there is: nothing waits to be announced."""
-        return self._pace.due_at is None
+        return self.pace.due_at is None
 
     def learn(self, now: float) -> list[Effect]:
         """Let what gossip brought take effect; take a block into use if one was sought."""
@@ -155,8 +155,8 @@ class Steward:
         outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
         if not tidied.changed:
             # The record can wait, but not that of one who asks for a block: it is judged by it.
-            due = outdated and self._pace.on_change(now, COUNT_WAITS)
-            due |= self.parts.seeker.seeking and self._pace.due_at is not None
+            due = outdated and self.pace.on_change(now, COUNT_WAITS)
+            due |= self.parts.seeker.seeking and self.pace.due_at is not None
             return [*(self.own_changed(now) if due else ()), *tidied.reports]
         return [*self.own_changed(now, *tidied.deeds), *tidied.reports]
 
@@ -230,13 +230,13 @@ class Steward:
         # What must not be signed now (`tidy`) is not due again and again.
         waits = self.not_stored or self.conflict.frozen
         tidy_at = None if waits else self.landlord.next_deadline()
-        return earliest(self.persist_at, self._pace.due_at, tidy_at)
+        return earliest(self.persist_at, self.pace.due_at, tidy_at)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Store what has waited, or try again what failed; announce; end a leave that is over."""
         if self.persist_at is not None and now >= self.persist_at:
             return self._store_again(now)
-        if self._pace.is_due(now):
+        if self.pace.is_due(now):
             return self.own_changed(now)
         # A leave that is not stored has not happened: nobody was told.
         if self.farewell.is_over() and not self.not_stored:
@@ -356,7 +356,7 @@ class Steward:
             return [] if self.farewell.open else [Left(parts.gossip.offer_confirmed)]
         changed = self.farewell.begin(now)
         offer = self.farewell.say(now)
-        self._pace.on_announced(now)
+        self.pace.on_announced(now)
         return [self.persist(), *changed, *offer]
 
     def remove(self, name: str, now: float, *, force: bool) -> list[Effect]:

@@ -14,11 +14,12 @@ A peer that only moves keeps its keys (`Peering.on_moved`) and is never asked ab
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from overlay.effects import Effect
 from overlay.session.sessions import Sessions
 from overlay.types import Endpoint, NodeId
+from overlay.wire.handed import BYTES, ENDPOINT, SECONDS, Handed, row, table
 
 TAKEOVER_DELAY: Final = 0.5
 """Seconds that the new session has first: its other end is to hear what we know of it meanwhile."""
@@ -43,6 +44,10 @@ class Takeovers:
     """
 
     __slots__ = ("_asked", "_doubts", "_sessions")
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_asked", "_doubts"), table(BYTES, row(_Doubt, ENDPOINT, SECONDS)))
+    )
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions

@@ -23,13 +23,14 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.config import Timing
 from overlay.effects import Effect
 from overlay.forwarding.path import PeerPath
 from overlay.peering import Peering
 from overlay.types import NodeId
+from overlay.wire.handed import BYTES, INT, SECONDS, Handed, fresh, maybe, table
 
 ALIVE_AFTER: Final = 2.0
 """Seconds of silence of our own after which a peer that sends is shown that we live."""
@@ -48,6 +49,12 @@ class _Seen:
         "used",
     )
 
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("used", "sent", "answered"), INT),
+        active_at=SECONDS,
+        **dict.fromkeys(("heard_at", "unanswered_since", "owed_since"), maybe(SECONDS)),
+    )
+
     def __init__(self, path: PeerPath, now: float) -> None:
         self.used = path.used
         self.active_at = now
@@ -55,6 +62,10 @@ class _Seen:
         self.sent = self.answered = _sent(path)
         self.unanswered_since: float | None = None
         self.owed_since: float | None = None
+
+
+def _new() -> _Seen:
+    return _Seen(PeerPath(NodeId(b"")), 0.0)
 
 
 class Tending:
@@ -66,6 +77,8 @@ class Tending:
         is_dead: whether a node is believed dead. Gossip calls those now and then; a handshake that
             is repeated for minutes would be too much for who does not answer.
     """
+
+    HANDED: ClassVar = Handed(_seen=table(BYTES, fresh(_Seen, _new)))
 
     def __init__(self, peering: Peering, timing: Timing, is_dead: Callable[[NodeId], bool]) -> None:
         self._peering = peering

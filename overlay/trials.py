@@ -15,7 +15,7 @@ node cuts in software what its kernel cannot take, and a super-packet is cheaper
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.agenda import earliest
 from overlay.config import Settings
@@ -26,6 +26,19 @@ from overlay.routing.trial import Step, Trial, Verdict, Way
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId, short_id
 from overlay.wire.control import encode
+from overlay.wire.handed import (
+    BOOL,
+    BYTES,
+    ENDPOINT,
+    INT,
+    SECONDS,
+    Handed,
+    Values,
+    later,
+    maybe,
+    part,
+    table,
+)
 from overlay.wire.messages import ReadSingly, TrialReply
 from overlay.wire.messages import Trial as TrialMessage
 
@@ -55,6 +68,15 @@ class _Peer:
 
     __slots__ = ("coalesced", "endpoint", "over", "path", "takes", "trial", "was_segmented")
 
+    HANDED: ClassVar = Handed(
+        endpoint=ENDPOINT,
+        trial=part(Trial),
+        takes=INT,
+        coalesced=maybe(BOOL),
+        was_segmented=BOOL,
+        over=BOOL,
+    )
+
     def __init__(self, path: PeerPath, endpoint: Endpoint, trial: Trial) -> None:
         self.path = path
         self.endpoint = endpoint
@@ -74,6 +96,13 @@ class Trials:
         settings: timing, and the offloads that this node has.
     """
 
+    HANDED: ClassVar = Handed(
+        _peers=table(BYTES, later(_Peer.HANDED)),
+        _pleas=table(BYTES, INT),
+        _coalesces=BOOL,
+        _again_at=maybe(SECONDS),
+    )
+
     def __init__(
         self, *, outbound: Outbound, keypairs: Mapping[int, Keypair], settings: Settings
     ) -> None:
@@ -86,6 +115,30 @@ class Trials:
         self._again_at: float | None = None  # when to coalesce again
         self._peers: dict[NodeId, _Peer] = {}
         self._due: float | None = None  # a lower bound: nothing is due before
+
+    def inherit(self, values: Values, paths: Mapping[NodeId, PeerPath]) -> list[Effect]:
+        """Go on with what another process has tried; what the new sockets must know of it.
+
+        Where this one has other offloads, all is tried anew.
+        """
+        coalesces, segments = (one in self._settings.offloads for one in (GRO, GSO))
+        self._pleas, self._again_at = values["_pleas"], values["_again_at"] if coalesces else None
+        self._coalesces &= values["_coalesces"]
+        for node, tried in values["_peers"].items():
+            trial = Trial(timing=self._settings.timing, segmented=segments, now=0.0)
+            peer = _Peer(paths.get(node) or PeerPath(node), tried["endpoint"], trial)
+            _Peer.HANDED.put(peer, tried)
+            if node in paths and trial.segments is segments and self._settings.offloads:
+                self._peers[node] = peer
+        dues = [
+            due for one in self._peers.values() if (due := one.trial.next_deadline()) is not None
+        ]
+        self._due = min(dues, default=None)
+        failed = (peer.endpoint for node, peer in self._peers.items() if self.is_singly(node))
+        effects: list[Effect] = [SetOffload(GSO, on=False, endpoint=one) for one in failed]
+        return (
+            effects if self._coalesces or not coalesces else [SetOffload(GRO, on=False), *effects]
+        )
 
     def on_session(self, path: PeerPath, now: float) -> list[Effect]:
         """A session is up, or has moved: try its path, unless that was done."""

@@ -18,11 +18,12 @@ number, its node has left: its blocks are with others, and its name may be.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.records import NodeRecord
 from overlay.types import NodeId
+from overlay.wire.handed import INT, Handed
 from overlay.wire.packing import U64
 
 LAST_BOOT: Final = (1 << 32) - 2
@@ -45,6 +46,8 @@ class Versions:
     """
 
     __slots__ = ("_catalog", "_made", "_node", "_version", "resumed")
+
+    HANDED: ClassVar = Handed(_version=INT, resumed=INT)
 
     def __init__(self, catalog: Catalog, node: NodeId, boot: int) -> None:
         self._catalog = catalog

@@ -15,8 +15,11 @@ control messages that were understood.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from overlay.drops import DropReason
 from overlay.views import LedgerView
+from overlay.wire.handed import INT, Handed, member, table
 
 
 class Ledger:
@@ -32,6 +35,13 @@ class Ledger:
         "sent_out",
         "tun_in",
         "tun_out",
+    )
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("tun_in", "datagrams_in", "opened_in"), INT),
+        **dict.fromkeys(("sent_out", "consumed_out", "tun_out"), INT),
+        **dict.fromkeys(("queued_packets", "queued_segments"), INT),
+        drops=table(member(DropReason), INT),
     )
 
     def __init__(self) -> None:

@@ -6,12 +6,24 @@ and keeps its own counters, what is packed for it and the queue of packets that 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.drops import DropReason
 from overlay.session.transport import Keypair
 from overlay.types import Endpoint, NodeId
 from overlay.wire.burst import burst_limit, segment_payload
+from overlay.wire.handed import (
+    BOOL,
+    BYTES,
+    ENDPOINT,
+    INT,
+    SECONDS,
+    Handed,
+    many,
+    maybe,
+    member,
+    table,
+)
 
 BASE_PATH_MTU: Final = 1280
 """Assumed until a probe was answered: IPv6's minimum, which every real path carries."""
@@ -57,6 +69,16 @@ class PeerPath:
         "tx_bytes",
         "tx_elsewhere",
         "used",
+    )
+
+    HANDED: ClassVar = Handed(
+        endpoint=maybe(ENDPOINT),
+        awaited=BOOL,
+        heard_at=maybe(SECONDS),
+        **dict.fromkeys(("carried", "used", "rx_bytes", "tx_bytes", "tx_elsewhere"), INT),
+        drops=table(member(DropReason), INT),
+        queue=many(BYTES),
+        queued_bytes=INT,
     )
 
     def __init__(self, node: NodeId) -> None:

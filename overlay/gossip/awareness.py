@@ -13,7 +13,9 @@ References:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
+
+from overlay.wire.handed import INT, Handed
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -29,6 +31,8 @@ class Awareness:
     """
 
     __slots__ = ("score",)
+
+    HANDED: ClassVar = Handed(score=INT)
 
     def __init__(self) -> None:
         self.score = 0

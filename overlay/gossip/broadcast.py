@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from math import ceil, log10
 from operator import itemgetter
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.types import NodeId
+from overlay.wire.handed import BYTES, INT, Handed, table
 
 # -- implementation --------------------------------------------------------------------------------
 
@@ -29,6 +30,8 @@ class Broadcasts:
     """Members about whom there is news to be passed on. What it is, is looked up when it goes."""
 
     __slots__ = ("_left",)
+
+    HANDED: ClassVar = Handed(_left=table(BYTES, INT))
 
     def __init__(self) -> None:
         self._left: dict[NodeId, int] = {}  # times that it still goes out

@@ -22,7 +22,9 @@ References:
 from __future__ import annotations
 
 from math import log2
-from typing import Final
+from typing import ClassVar, Final
+
+from overlay.wire.handed import BYTES, INT, SECONDS, Handed, keys, table
 
 # -- implementation --------------------------------------------------------------------------------
 
@@ -49,6 +51,8 @@ class Damping:
     """
 
     __slots__ = ("_damped", "_ones", "_swept_at", "suppressed")
+
+    HANDED: ClassVar = Handed(_ones=table(BYTES, SECONDS), _damped=keys(BYTES), suppressed=INT)
 
     def __init__(self) -> None:
         self._ones: dict[bytes, float] = {}  # key -> when its penalty is, or was, 1

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
-from overlay.complaints import Complaints
 from overlay.config import Timing
 from overlay.effects import Report
 from overlay.faults import Fault
 from overlay.gossip.broadcast import CLAIMS_PER_MESSAGE, Broadcasts
 from overlay.gossip.letter import Action, Letter
+from overlay.gossip.local import LocalNode
 from overlay.gossip.member import Members, claim_hash
 from overlay.gossip.rings import Rings
 from overlay.types import NodeId
 from overlay.views import NodeState
 from overlay.wire.claims import Claim, ClaimState
+from overlay.wire.handed import BOOL, BYTES, CLAIM, INT, SECONDS, Handed, keys, maybe, part, table
 from overlay.wire.messages import ROOT_SIZE, Claims
 from overlay.wire.packing import U32
 
@@ -50,25 +50,6 @@ TELLERS: Final = 16
 WARN_INTERVAL: Final = 0.5
 """Seconds between two messages to a suspect, or dead, member that is heard: it lives, and must know
 what is said of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalNode:
-    """This node, and how claims are proven.
-
-    Attributes:
-        node: its id.
-        boot: which start this is.
-        prove: makes the proof that it lives, for boot and incarnation.
-        is_proven: whether a claim's node itself went on to that incarnation.
-        complaints: the book of what members did wrong.
-    """
-
-    node: NodeId
-    boot: int
-    prove: Callable[[int, int], bytes]
-    is_proven: Callable[[Claim], bool]
-    complaints: Complaints = field(default_factory=Complaints)
 
 
 class Hearsay:
@@ -108,6 +89,19 @@ class Hearsay:
         "members",
         "refuted",
         "rings",
+    )
+
+    HANDED: ClassVar = Handed(
+        members=part(Members),
+        **dict.fromkeys(("accused", "_warned"), table(BYTES, SECONDS)),
+        **dict.fromkeys(("dead", "_doubted", "_tellers"), keys(BYTES)),
+        **dict.fromkeys(("forged", "refuted"), INT),
+        _own=CLAIM,
+        _news=part(Broadcasts),
+        _accusers=table(BYTES, keys(BYTES)),
+        _is_accused=BOOL,
+        **dict.fromkeys(("_refute_at", "_spread_at"), maybe(SECONDS)),
+        _refuted_at=SECONDS,
     )
 
     def __init__(
@@ -193,8 +187,8 @@ class Hearsay:
 
     def _acquit(self, node: NodeId) -> None:
         self.accused.pop(node, None)
-        for table in (self._accusers, self._warned, self._doubted):
-            table.pop(node, None)
+        for known in (self._accusers, self._warned, self._doubted):
+            known.pop(node, None)
 
     # -- claims in ---------------------------------------------------------------------------------
 

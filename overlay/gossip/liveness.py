@@ -20,19 +20,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.config import Timing
 from overlay.effects import ProbeAnswered
 from overlay.errors import StateError
 from overlay.gossip.awareness import Awareness
-from overlay.gossip.hearsay import Hearsay, LocalNode
+from overlay.gossip.hearsay import Hearsay
 from overlay.gossip.letter import Action, Letter
+from overlay.gossip.local import LocalNode
 from overlay.gossip.probe import Pending, Probes, Step
 from overlay.gossip.suspicion import least_timeout, timeout
 from overlay.types import NodeId
 from overlay.views import NodeState
 from overlay.wire.claims import Claim, ClaimState
+from overlay.wire.handed import INT, YES, Handed, part
 from overlay.wire.messages import Claims, IndirectProbe, IndirectReply, Probe, ProbeReply
 
 # -- specification ---------------------------------------------------------------------------------
@@ -94,6 +96,10 @@ class Liveness:
         "_urgent",
         "awareness",
         "hearsay",
+    )
+
+    HANDED: ClassVar = Handed(
+        hearsay=part(Hearsay), awareness=part(Awareness), _refuted=INT, _is_stale=YES
     )
 
     def __init__(

@@ -19,14 +19,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.agenda import earliest
 from overlay.config import Timing
 from overlay.effects import Effect, Report, SendControl
-from overlay.gossip.hearsay import LocalNode
 from overlay.gossip.letter import Action, GossipMessage, Letter
 from overlay.gossip.liveness import Liveness
+from overlay.gossip.local import LocalNode
 from overlay.gossip.member import MemberView
 from overlay.gossip.offer import Offer
 from overlay.gossip.spread import Spread
@@ -34,7 +34,9 @@ from overlay.gossip.store import Store
 from overlay.gossip.sync import deltas_of
 from overlay.types import NodeId, short_id
 from overlay.views import NodeState
+from overlay.wire.claims import ClaimState
 from overlay.wire.control import encode
+from overlay.wire.handed import BYTES, Handed, Values, many, part
 from overlay.wire.items import Item
 from overlay.wire.messages import (
     Buckets,
@@ -91,6 +93,8 @@ class Gossip:
         "_timing",
     )
 
+    HANDED: ClassVar = Handed(_liveness=part(Liveness), _spread=part(Spread), _met=many(BYTES, set))
+
     def __init__(
         self,
         local: LocalNode,
@@ -129,6 +133,19 @@ class Gossip:
             self._offer.drop(node)
         if not self._liveness.hearsay.members:
             self._summary_at = None
+
+    def inherit(self, values: Values) -> None:
+        """Go on from what another process of this node knew. All members must be added before."""
+        self.HANDED.put(self, values)
+        hearsay = self._liveness.hearsay
+        members, rings = hearsay.members, hearsay.rings
+        hearsay.accused = {n: at for n, at in hearsay.accused.items() if n in members}
+        hearsay.dead = {node: None for node in hearsay.dead if node in members}
+        for node in members.notable():
+            if node in hearsay.dead:
+                rings.remove(node)
+            else:
+                rings.suspect(node, members.claim(node).state is not ClaimState.ALIVE)
 
     def set_boot(self, boot: int) -> None:
         """This node's own record has this boot."""

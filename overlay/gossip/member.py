@@ -28,12 +28,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from overlay.config import Timing
+from overlay.gossip.evidence import NOTHING, Evidence
 from overlay.types import NodeId
 from overlay.views import NodeState
 from overlay.wire.claims import Claim, ClaimState
+from overlay.wire.handed import BOOL, BYTES, INT, SECONDS, Handed, Values, fresh, keys, table
 from overlay.wire.messages import ROOT_SIZE
 
 # -- specification ---------------------------------------------------------------------------------
@@ -77,46 +79,6 @@ class Change(NamedTuple):
     """Seconds since it was heard directly, or else since it was first doubted."""
 
 
-class _Evidence:
-    """What there is to say of a member beyond its boot.
-
-    For most members of a large cluster nothing: a node hears and probes its neighbours, and that
-    somebody just lives is not told.
-    """
-
-    __slots__ = (
-        "heard_at",
-        "incarnation",
-        "misses",
-        "probes",
-        "proof",
-        "reported",
-        "rtt",
-        "since",
-        "state",
-    )
-
-    def __init__(self) -> None:
-        self.incarnation = 0
-        self.state = ClaimState.ALIVE
-        self.proof = b""
-        self.since = 0.0  # when the claim last went from alive to worse, or back
-        self.heard_at: float | None = None
-        self.reported: NodeState | None = None
-        self.rtt: float | None = None
-        self.probes = 1  # results as bits, the last one lowest, behind a leading one
-        self.misses = 0  # probes in a row that failed, since a session came up or it contradicted
-
-    @property
-    def plain(self) -> bool:
-        """Whether there is nothing to say of it: it started and lives."""
-        return not (self.incarnation or self.state)
-
-
-_NOTHING: Final = _Evidence()
-"""That of members of which there is none. Never changed."""
-
-
 class Members:
     """All other members.
 
@@ -139,10 +101,18 @@ class Members:
         "told",
     )
 
+    HANDED: ClassVar = Handed(
+        told=BOOL,
+        _boots=table(BYTES, INT),
+        _evidence=table(BYTES, fresh(Evidence, Evidence)),
+        _notable=keys(BYTES),
+        _sentenced=table(BYTES, SECONDS),
+    )
+
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._boots: dict[NodeId, int] = {}  # of all members
-        self._evidence: dict[NodeId, _Evidence] = {}  # of those of which there is any
+        self._evidence: dict[NodeId, Evidence] = {}  # of those of which there is any
         self._notable: dict[NodeId, None] = {}  # not plain; the one that changed last comes last
         self._sentenced: dict[NodeId, float] = {}  # dead by hearsay, and when it counts
         self._next: float | None = None  # the first of these, unless one changed meanwhile
@@ -159,6 +129,19 @@ class Members:
     def nodes(self) -> list[NodeId]:
         """All members, in the order they were added."""
         return list(self._boots)
+
+    def inherit(self, values: Values) -> None:
+        """What another process knew holds for members whose records are here, of the same boot."""
+        boots = values["_boots"]
+        self.told = values["told"]
+        for name in ("_evidence", "_notable", "_sentenced"):
+            known = {
+                n: one for n, one in values[name].items() if self._boots.get(n) == boots.get(n, -1)
+            }
+            setattr(self, name, known)
+        self.root, self._is_stale = 0, True
+        for node in self._notable:
+            self.root ^= claim_hash(self.claim(node))
 
     # -- claims ------------------------------------------------------------------------------------
 
@@ -357,19 +340,19 @@ class Members:
         assert self._sentenced.keys() <= self._notable.keys()
         assert self.next_sentence() == min(self._sentenced.values(), default=None)
 
-    def _evidence_of(self, node: NodeId) -> _Evidence:
+    def _evidence_of(self, node: NodeId) -> Evidence:
         """To be added to."""
         evidence = self._evidence.get(node)
         if evidence is None:
-            evidence = self._evidence[node] = _Evidence()
+            evidence = self._evidence[node] = Evidence()
         return evidence
 
-    def _of(self, node: NodeId) -> _Evidence:
+    def _of(self, node: NodeId) -> Evidence:
         """To be read only. `node` must be a member."""
-        return self._evidence.get(node) or _NOTHING
+        return self._evidence.get(node) or NOTHING
 
     @staticmethod
-    def _is_notable(member: _Evidence) -> bool:
+    def _is_notable(member: Evidence) -> bool:
         # That somebody lives whom this node never met is no news.
         return member.heard_at is not None or member.state is not ClaimState.ALIVE
 

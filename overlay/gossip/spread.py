@@ -20,7 +20,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.agenda import earliest
 from overlay.complaints import Complaints
@@ -44,6 +44,7 @@ from overlay.gossip.sync import (
 )
 from overlay.gossip.wanted import Wanted
 from overlay.types import NodeId
+from overlay.wire.handed import Handed, part
 from overlay.wire.items import ID_SIZE, Item
 from overlay.wire.messages import Buckets, Delta, Have, Ids, Summary, Want
 
@@ -137,6 +138,8 @@ class Spread:
         "muted",
         "store",
     )
+
+    HANDED: ClassVar = Handed(damping=part(Damping), store=part(Store))
 
     def __init__(
         self,

@@ -25,10 +25,12 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import ClassVar
 
 from overlay.config import Limits
 from overlay.errors import CapacityError
 from overlay.gossip.recent import SHORT_LIFE, Recent
+from overlay.wire.handed import INT, Handed
 from overlay.wire.items import ID_SIZE, Item, item_id
 from overlay.wire.messages import BUCKETS, ROOT_SIZE
 
@@ -82,6 +84,8 @@ class Store:
         "unstored",
         "unwelcome",
     )
+
+    HANDED: ClassVar = Handed(refused=INT, overflowed=INT)
 
     def __init__(
         self,

@@ -8,9 +8,10 @@ no pod left --> idle since `now` --`idle_after`--> due --> given back
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.types import BlockIndex
+from overlay.wire.handed import INT, SECONDS, Handed, table
 
 AGAIN_SHARE: Final = 10
 """A block that is due but cannot go is due again after one part in so many of `idle_after`."""
@@ -24,6 +25,8 @@ class IdleBlocks:
     """
 
     __slots__ = ("_due_at", "_idle_after")
+
+    HANDED: ClassVar = Handed(_due_at=table(INT, SECONDS))
 
     def __init__(self, idle_after: float) -> None:
         self._idle_after = idle_after

@@ -14,9 +14,11 @@ Nothing of it is stored: after a start, all blocks that came back and are not in
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import ClassVar
 
 from overlay.ipam.titles import Titles
 from overlay.types import BlockIndex, NodeId
+from overlay.wire.handed import INT, SECONDS, Handed, many, table
 
 
 class ReturnedBlocks:
@@ -29,6 +31,8 @@ class ReturnedBlocks:
     """
 
     __slots__ = ("_node", "_owned", "_quarantine", "_titles", "_until")
+
+    HANDED: ClassVar = Handed(_owned=many(INT, frozenset), _until=table(INT, SECONDS))
 
     def __init__(self, titles: Titles, node: NodeId, quarantine: float) -> None:
         self._titles = titles

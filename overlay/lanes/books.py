@@ -8,18 +8,22 @@ its last report is in no book, neither as read nor as handed on.
 from __future__ import annotations
 
 from collections import Counter
+from typing import ClassVar
 
 from overlay.drops import DropReason
 from overlay.forwarding.ledger import Ledger
 from overlay.lanes.messages import Stats, Traffic
 from overlay.types import NodeId
 from overlay.views import LedgerView
+from overlay.wire.handed import BYTES, INT, TEXT, Handed, fresh, table
 
 
 class PeerTraffic:
     """What went to and came from one peer."""
 
     __slots__ = ("drops", "rx_bytes", "tx_bytes")
+
+    HANDED: ClassVar = Handed(tx_bytes=INT, rx_bytes=INT, drops=table(TEXT, INT, Counter))
 
     def __init__(self) -> None:
         self.tx_bytes = 0
@@ -35,6 +39,13 @@ class PeerTraffic:
 
 class Books:
     """What the node's other lanes have counted."""
+
+    HANDED: ClassVar = Handed(
+        _received=INT,
+        _sent=INT,
+        _drops=table(TEXT, INT, Counter),
+        _past=table(BYTES, fresh(PeerTraffic, PeerTraffic)),
+    )
 
     def __init__(self) -> None:
         self._stats: dict[int, Stats] = {}
@@ -70,6 +81,11 @@ class Books:
             self._drops += Counter({str(DropReason.LANE_LOST): stats.queued})
         for node, peer in self._peers.pop(lane, {}).items():
             self._past.setdefault(node, PeerTraffic()).add(peer)
+
+    def close_all(self) -> None:
+        """The processes of all lanes have ended."""
+        for lane in list(self._stats | self._peers):
+            self.close(lane)
 
     def forget(self, node: NodeId) -> None:
         """The node is no peer any more."""

@@ -120,7 +120,7 @@ class Director:
         self._routes = routes
         self._addresses = addresses
         self._workers: dict[int, _Told] = {}
-        self._of_peers: dict[NodeId, Lanes] = {}
+        self.of_peers: dict[NodeId, Lanes] = {}  # what they said of their lanes
         self._telling: dict[NodeId, _Telling] = {}
         self._renewing: dict[NodeId, float] = {}
         self._tokens = count(1)
@@ -140,7 +140,7 @@ class Director:
         """No session will come: what waits for it in workers is lost."""
         self._telling.pop(node, None)
         self._renewing.pop(node, None)
-        self._of_peers.pop(node, None)
+        self.of_peers.pop(node, None)
         down = encode(Down(node))
         return [TellLane(lane, down) for lane, told in self._workers.items() if node in told.peers]
 
@@ -155,7 +155,8 @@ class Director:
         up = 1 | sum(1 << lane for lane in self._workers)
         return [SendControl(node, control.encode(Lanes(self.lanes, up, telling.token)))]
 
-    def _tell_all(self, now: float) -> list[Effect]:
+    def tell_all(self, now: float) -> list[Effect]:
+        """Tell all peers what lanes there are, until they have answered."""
         effects: list[Effect] = []
         for node, path in self._peering.paths.items():
             if path.keypair is not None:
@@ -170,7 +171,7 @@ class Director:
         """What a member says about its lanes, or asks about ours."""
         match message:
             case Lanes(lanes, _, token):
-                self._of_peers[node] = message
+                self.of_peers[node] = message
                 self._sessions.set_lanes(node, lanes)
                 reply: Effect = SendControl(node, control.encode(LaneProbeReply(0, token)))
                 return [*self._feed_all({node}, now), reply]
@@ -251,13 +252,13 @@ class Director:
         for node in self._peering.paths:
             self._renewing[node] = at
             at += SPREAD
-        return [*self._tell_all(now), *self._feed_all(set(self._peering.paths), now)]
+        return [*self.tell_all(now), *self._feed_all(set(self._peering.paths), now)]
 
     def _on_lost(self, lane: int, now: float) -> list[Effect]:
         self.books.close(lane)
         if self._workers.pop(lane, None) is None:
             return []
-        return self._tell_all(now)
+        return self.tell_all(now)
 
     # -- feeding -----------------------------------------------------------------------------------
 
@@ -272,7 +273,7 @@ class Director:
         for node in touched:
             if not self._knows(node):
                 self.books.forget(node)
-                self._of_peers.pop(node, None)
+                self.of_peers.pop(node, None)
                 self._telling.pop(node, None)
                 self._renewing.pop(node, None)
         return self._feed_all(touched, now)
@@ -307,7 +308,7 @@ class Director:
             return self._about_nobody(told, node)
         orders: list[Order] = []
         current = self._sessions.current(node)
-        lanes = self._of_peers.get(node, Lanes(1, 1, 0))
+        lanes = self.of_peers.get(node, Lanes(1, 1, 0))
         peer = Peer(
             node=node,
             host=path.endpoint.host if path.endpoint else "",

@@ -33,9 +33,10 @@ References:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.config import Timing
+from overlay.wire.handed import BOOL, INT, SECONDS, Handed, many, maybe
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -106,6 +107,15 @@ class PathMtu:
         "_timing",
         "_top_first",
         "_tries",
+    )
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_low", "_high", "_tries", "_controls"), INT),
+        **dict.fromkeys(("_due", "_raise_at", "_doubt_at", "_doubt_wait"), SECONDS),
+        _top_first=BOOL,
+        _probing=maybe(INT),
+        _sent=many(INT, set),
+        _sizes=many(INT, tuple),
     )
 
     def __init__(self, *, timing: Timing, largest: int, now: float) -> None:

@@ -27,9 +27,10 @@ References:
 from __future__ import annotations
 
 from enum import Enum, StrEnum, auto
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from overlay.config import Timing
+from overlay.wire.handed import BOOL, INT, SECONDS, Handed, member, table
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -99,6 +100,14 @@ class Trial:
         "verdict",
     )
 
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("_number", "_round", "_series", "_small"), INT),
+        **dict.fromkeys(("_pleaded", "_segmented", "_singly"), BOOL),
+        _sent=table(INT, member(Way)),
+        _due=SECONDS,
+        verdict=member(Verdict),
+    )
+
     def __init__(self, *, timing: Timing, segmented: bool, now: float) -> None:
         self._timing = timing
         self._segmented = segmented
@@ -115,6 +124,11 @@ class Trial:
         self._singly = False  # whether a SINGLY trial was answered in this series
         self._small = 0  # SMALL trials answered in this series
         self._due = at
+
+    @property
+    def segments(self) -> bool:
+        """Whether this end segments at all, as it was given."""
+        return self._segmented
 
     @property
     def segmented(self) -> bool:

@@ -30,13 +30,14 @@ from __future__ import annotations
 
 from hashlib import blake2s
 from hmac import compare_digest
-from typing import Final
+from typing import ClassVar, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from overlay.errors import AuthError
 from overlay.types import Endpoint, Entropy
+from overlay.wire.handed import BYTES, SECONDS, Handed
 from overlay.wire.handshake import (
     COOKIE_NONCE_SIZE,
     MAC_SIZE,
@@ -127,6 +128,8 @@ class MacChecker:
     """
 
     __slots__ = ("_cookie_key", "_entropy", "_mac1_key", "_secret", "_secret_until")
+
+    HANDED: ClassVar = Handed(_secret=BYTES, _secret_until=SECONDS)
 
     def __init__(self, static: bytes, entropy: Entropy) -> None:
         self._cookie_key = _cookie_key(static)

@@ -13,9 +13,10 @@ Only who holds a certificate or a token can fill these tables, so no stranger pu
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.types import NodeId
+from overlay.wire.handed import BYTES, INT, Handed, keys, table
 
 STAMPS: Final = 4096
 """Stamps remembered of lapsed sessions. An old initiation of others gets a useless keypair."""
@@ -28,6 +29,8 @@ class Copies:
     """Stamps and ephemeral keys of initiations."""
 
     __slots__ = ("_seen", "_stamps")
+
+    HANDED: ClassVar = Handed(_stamps=table(BYTES, INT), _seen=keys(BYTES))
 
     def __init__(self) -> None:
         self._stamps: dict[NodeId, int] = {}

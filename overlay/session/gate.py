@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import compare_digest
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.config import Settings
 from overlay.drops import DropReason
@@ -48,6 +48,7 @@ from overlay.session.suites import choose_suite
 from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wall import Wall
 from overlay.wire.certificate import Certificate, Identity
+from overlay.wire.handed import Handed, part
 from overlay.wire.handshake import (
     INITIATION_LIMIT,
     MAC_SIZE,
@@ -100,6 +101,8 @@ class Gate:
         "copies",
         "limit",
     )
+
+    HANDED: ClassVar = Handed(copies=part(Copies), limit=part(RateLimit), _checker=part(MacChecker))
 
     def __init__(
         self,

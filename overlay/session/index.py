@@ -18,10 +18,11 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from overlay.session.transport import Keypair, lane_byte
 from overlay.types import Entropy, NodeId
+from overlay.wire.handed import BYTES, INT, Handed, table
 from overlay.wire.messages import LANES_LIMIT
 
 PER_TOKEN: Final = 4
@@ -63,6 +64,8 @@ class IndexTable(Generic[Pending]):
     """
 
     __slots__ = ("_entropy", "_half_open", "_lanes", "_limit", "changed", "keypairs", "pending")
+
+    HANDED: ClassVar = Handed(_lanes=table(BYTES, INT))
 
     def __init__(self, entropy: Entropy, limit: int) -> None:
         self._entropy = entropy

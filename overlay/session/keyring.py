@@ -34,9 +34,10 @@ References:
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
-from overlay.session.transport import Keypair
+from overlay.session.transport import KEYPAIR, Keypair
+from overlay.wire.handed import BOOL, SECONDS, Handed, many, maybe, pair, row
 
 FAREWELL: Final = 5.0
 """Seconds a keypair still opens after another took its place: longer than datagrams are on their
@@ -68,6 +69,12 @@ class Keyring:
     """
 
     __slots__ = ("_indexes", "_tied", "_wins_ties", "current", "leaving", "next", "previous")
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("previous", "current", "next"), maybe(KEYPAIR)),
+        leaving=many(row(pair, KEYPAIR, SECONDS)),
+        _tied=BOOL,
+    )
 
     def __init__(self, indexes: Indexes, *, wins_ties: bool) -> None:
         self._indexes = indexes

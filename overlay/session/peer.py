@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from overlay.config import Timing
 from overlay.effects import (
@@ -38,12 +39,14 @@ from overlay.session.cookie import MacMaker
 from overlay.session.handshake import Attempt
 from overlay.session.index import IndexTable
 from overlay.session.keyring import Keyring
+from overlay.session.shown import PeerSnapshot
 from overlay.session.suites import suite_name
 from overlay.session.transport import Keypair
 from overlay.session.voice import Voice
 from overlay.types import Endpoint, Entropy, NodeId, short_id
 from overlay.wall import Wall
 from overlay.wire.certificate import Identity
+from overlay.wire.handed import ENDPOINT, INT, SECONDS, Handed, maybe, part
 from overlay.wire.handshake import CookieReply, MemberHello, Response, RevokedPayload, StalePayload
 
 
@@ -62,25 +65,6 @@ class LocalNode:
     table: IndexTable[PeerSession]
     entropy: Entropy
     rng: random.Random
-
-
-@dataclass(frozen=True, slots=True)
-class PeerSnapshot:
-    """All state of one peer, without its keys."""
-
-    node: NodeId
-    static: bytes
-    valid_until: float
-    endpoint: Endpoint | None
-    observed: Endpoint | None
-    stamp: int
-    keypairs: tuple[tuple[int, bool, int] | None, ...]
-    """Previous, current, next, then what is leaving: local index, confirmed, bursts sent."""
-    attempt: int | None
-    tries: int
-    cookie_until: float
-    established_at: float | None
-    deadlines: tuple[float | None, ...]
 
 
 class PeerSession:
@@ -125,6 +109,15 @@ class PeerSession:
         "stamp",
         "static",
         "valid_until",
+    )
+
+    HANDED: ClassVar = Handed(
+        **dict.fromkeys(("endpoint", "observed"), maybe(ENDPOINT)),
+        **dict.fromkeys(("stamp", "above"), INT),
+        valid_until=SECONDS,
+        **dict.fromkeys(("established_at", "_rekey_at"), maybe(SECONDS)),
+        _sent_before=maybe(INT),
+        keyring=part(Keyring),
     )
 
     def __init__(self, local: LocalNode, node: NodeId, static: bytes) -> None:

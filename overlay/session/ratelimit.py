@@ -42,9 +42,10 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import IPv6Address
-from typing import Final
+from typing import ClassVar, Final
 
 from overlay.types import NodeId
+from overlay.wire.handed import BYTES, INT, TEXT, Handed, table
 
 # -- implementation --------------------------------------------------------------------------------
 
@@ -265,6 +266,8 @@ class RateLimit:
         "meter",
         "responses",
     )
+
+    HANDED: ClassVar = Handed(_homes=table(BYTES, TEXT), _members=table(TEXT, INT))
 
     def __init__(self, limit: int) -> None:
         self.meter = LoadMeter(limit)

@@ -23,7 +23,9 @@ References:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
+
+from overlay.wire.handed import FLAGS, INT, Handed
 
 # -- specification ---------------------------------------------------------------------------------
 
@@ -54,6 +56,8 @@ class ReplayWindow:
     """
 
     __slots__ = ("_seen", "highest")
+
+    HANDED: ClassVar = Handed(highest=INT, _seen=FLAGS)
 
     def __init__(self) -> None:
         self.highest = -1

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from typing import ClassVar
 
 from overlay.agenda import Agenda, earliest
 from overlay.config import Settings
@@ -34,10 +34,12 @@ from overlay.effects import Effect, SendDatagram
 from overlay.errors import AuthError, StateError, WireError
 from overlay.session import timing as when
 from overlay.session.cookie import MacMaker
+from overlay.session.copies import Copies
 from overlay.session.gate import Gate
 from overlay.session.handshake import Admission, Received, answer
 from overlay.session.index import IndexTable
-from overlay.session.peer import LocalNode, PeerSession, PeerSnapshot
+from overlay.session.peer import LocalNode, PeerSession
+from overlay.session.shown import SessionsSnapshot
 from overlay.session.suites import offered_suites
 from overlay.session.transport import Keypair
 from overlay.session.voice import Voice
@@ -45,19 +47,8 @@ from overlay.types import Endpoint, Entropy, NodeId
 from overlay.wall import Wall
 from overlay.wire import header
 from overlay.wire.certificate import Certificate, Identity
+from overlay.wire.handed import INT, Handed, part
 from overlay.wire.handshake import CookieReply, Initiation, Response
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsSnapshot:
-    """All state of a node's sessions, without keys. Equal before and after a refused datagram."""
-
-    peers: tuple[PeerSnapshot, ...]
-    indexes: tuple[tuple[int, ...], ...]
-    """Of keypairs, of pending handshakes, of half-open keypairs."""
-    joiners: tuple[tuple[int, bytes, bool], ...]
-    """Of half-open keypairs that belong to joiners: index, token id, confirmed."""
-    next_deadline: float | None
 
 
 class Sessions:
@@ -80,7 +71,16 @@ class Sessions:
         load: whether more initiations arrive than are answered unasked.
         cookies_sent: initiations that were answered with a cookie instead (UNDER_LOAD).
         voice: stamps of our initiations, and whether any may be sent.
+        peers, table, due: for whoever hands sessions over (`overlay.session.heirs`).
     """
+
+    HANDED: ClassVar = Handed(
+        cookies_sent=INT,
+        voice=part(Voice),
+        _copies=part(Copies),
+        _gate=part(Gate),
+        table=part(IndexTable),
+    )
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Sessions:
             entropy=entropy,
             rng=rng,
         )
-        self._table = table
+        self.table = table
         self._gate = Gate(
             identity=identity,
             psk=psk,
@@ -119,12 +119,12 @@ class Sessions:
             entropy=entropy,
             token_secret=token_secret,
             read_certificate=read_certificate,
-            live_stamp=lambda node: peer.stamp if (peer := self._peers.get(node)) else -1,
+            live_stamp=lambda node: peer.stamp if (peer := self.peers.get(node)) else -1,
         )
         self.is_hopeless, self.load = self._gate.is_hopeless, self._gate.limit.meter
-        self._peers: dict[NodeId, PeerSession] = {}
+        self.peers: dict[NodeId, PeerSession] = {}
         self._copies = self._gate.copies
-        self._due: Agenda[NodeId] = Agenda()
+        self.due: Agenda[NodeId] = Agenda()
 
     # -- what the engine asks for ------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ class Sessions:
         """
         if node == self._local.identity.node:
             raise StateError("a node has no session with itself")
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         if peer is None or peer.static != static:
             self._local.identity.static.exchange(static)
         if peer is None:
-            peer = self._add_peer(node, static)
+            peer = self.add_peer(node, static)
         elif peer.static != static:
             peer.introduce(static)
         peer.valid_until = not_after
@@ -155,12 +155,12 @@ class Sessions:
 
     def lapse(self, node: NodeId) -> None:
         """Drop all about `node` but how new its last initiation was: replays stay refused."""
-        peer = self._peers.pop(node, None)
+        peer = self.peers.pop(node, None)
         if peer is None:
             return
         peer.clear()
-        self._table.forget_lanes(node)
-        self._due.set(node, None)
+        self.table.forget_lanes(node)
+        self.due.set(node, None)
         if peer.stamp >= 0:
             self._copies.lapse(node, peer.stamp)
 
@@ -195,7 +195,7 @@ class Sessions:
 
     def close(self, node: NodeId, now: float, why: str = "the peer said goodbye") -> list[Effect]:
         """`node` said goodbye: its keys are gone, so ours are of no use. Or we keep quiet."""
-        return self._changed(peer, peer.close(why)) if (peer := self._peers.get(node)) else []
+        return self._changed(peer, peer.close(why)) if (peer := self.peers.get(node)) else []
 
     def sending_keypair(self, node: NodeId, now: float) -> Keypair | None:
         """The keypair that seals bursts to `node`; None if there is no usable one."""
@@ -204,12 +204,12 @@ class Sessions:
 
     def is_connecting(self, node: NodeId) -> bool:
         """Whether a handshake of ours with `node` waits for its response."""
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         return peer is not None and peer.connecting
 
     def established_at(self, node: NodeId) -> float | None:
         """When the session with `node` came up; None while there is none."""
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         return peer.established_at if peer is not None else None
 
     def rekeyed_at(self, node: NodeId) -> float | None:
@@ -219,41 +219,42 @@ class Sessions:
 
     def held(self, node: NodeId) -> list[Keypair]:
         """All keypairs with `node`, the one that seals last."""
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         previous, current, following = peer.keyring.held() if peer else (None, None, None)
         return [one for one in (previous, following, current) if one is not None]
 
     def current(self, node: NodeId) -> Keypair | None:
         """The keypair that seals for `node`, used up or not; None without a session."""
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         return peer.keyring.current if peer is not None else None
 
     def set_lanes(self, node: NodeId, lanes: int) -> None:
         """`node` sends from `lanes` lanes, 1 to 16: open what any of them seals for our lane 0."""
-        self._table.set_lanes(node, lanes, self.held(node))
+        self.table.set_lanes(node, lanes, self.held(node))
 
     @property
     def is_changed(self) -> bool:
         """Whether `take_changed` would return any."""
-        return bool(self._table.changed)
+        return bool(self.table.changed)
 
     def take_changed(self) -> set[NodeId]:
         """Nodes of which a keypair came, was confirmed or went since the last call."""
-        changed, self._table.changed = self._table.changed, set()
+        changed, self.table.changed = self.table.changed, set()
         return changed
 
     def observed_endpoint(self, node: NodeId) -> Endpoint | None:
         """Our own address as `node` saw it when it last answered a handshake of ours."""
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         return peer.observed if peer is not None else None
 
-    def _add_peer(self, node: NodeId, static: bytes) -> PeerSession:
-        peer = self._peers[node] = PeerSession(self._local, node, static)
+    def add_peer(self, node: NodeId, static: bytes) -> PeerSession:
+        """A session, or the lack of one, with a node that is not known yet."""
+        peer = self.peers[node] = PeerSession(self._local, node, static)
         peer.stamp = self._copies.forget(node)
         return peer
 
     def _known(self, node: NodeId) -> PeerSession:
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         if peer is None:
             raise StateError("connect to a node that was not introduced")
         return peer
@@ -294,19 +295,19 @@ class Sessions:
         response, keypair = answer(
             received,
             admission,
-            index=self._table.draw(),
+            index=self.table.draw(),
             observed=source,
             entropy=self._local.entropy,
             now=now,
             expires_at=when.expires_at(now, self._local.timing),
         )
-        pushed_out = self._table.add_half_open(keypair)
+        pushed_out = self.table.add_half_open(keypair)
         if pushed_out is not None:
             self._drop_half_open(pushed_out)
         if admission.node is not None:
-            if admission.node not in self._peers:
-                self._add_peer(admission.node, received.remote_static)
-            peer = self._peers[admission.node]
+            if admission.node not in self.peers:
+                self.add_peer(admission.node, received.remote_static)
+            peer = self.peers[admission.node]
             peer.accept(keypair, admission.stamp)
             self._changed(peer, [])
         datagram = MacMaker(received.remote_static).with_macs(response, now)
@@ -326,7 +327,7 @@ class Sessions:
         return self._waiting(reply.receiver).on_cookie_untrusted(reply, now)
 
     def _waiting(self, index: int) -> PeerSession:
-        peer = self._table.pending.get(index)
+        peer = self.table.pending.get(index)
         if peer is None:
             raise AuthError("an answer to nothing we sent", DropReason.UNKNOWN_INDEX)
         return peer
@@ -337,50 +338,50 @@ class Sessions:
             keypair.confirmed = True
             return []
         self._gate.limit.remember(keypair.node, source.host)
-        peer = self._peers.get(keypair.node)
+        peer = self.peers.get(keypair.node)
         return self._changed(peer, peer.on_opened(keypair, source, now)) if peer else []
 
     # -- time --------------------------------------------------------------------------------------
 
     def on_look(self, kept: Container[NodeId], now: float) -> list[Effect]:
         """Once a second: a load may have begun or ended; who never came, nor is `kept`, lapses."""
-        for node in [one for one, peer in self._peers.items() if peer.is_idle and one not in kept]:
+        for node in [one for one, peer in self.peers.items() if peer.is_idle and one not in kept]:
             self.lapse(node)
         return self._gate.on_look(now)
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` wants to be called; None if nothing is due ever."""
-        oldest = self._table.oldest_half_open()
-        return earliest(self._due.next_deadline(), oldest.expires_at if oldest else None)
+        oldest = self.table.oldest_half_open()
+        return earliest(self.due.next_deadline(), oldest.expires_at if oldest else None)
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Repeat, replace, expire and give up what is due at `now`; nothing if called early."""
-        while (oldest := self._table.oldest_half_open()) is not None and now >= oldest.expires_at:
+        while (oldest := self.table.oldest_half_open()) is not None and now >= oldest.expires_at:
             self._drop_half_open(oldest)
         effects: list[Effect] = []
-        for node in self._due.take_due(now):
-            peer = self._peers[node]
+        for node in self.due.take_due(now):
+            peer = self.peers[node]
             effects += self._changed(peer, peer.on_deadline(now))
         return effects
 
     def _drop_half_open(self, keypair: Keypair) -> None:
-        peer = self._peers.get(keypair.node) if keypair.node is not None else None
+        peer = self.peers.get(keypair.node) if keypair.node is not None else None
         if peer is not None:
             peer.keyring.drop_next(keypair)
-        self._table.release(keypair.local_index)
+        self.table.release(keypair.local_index)
 
     def _changed(self, peer: PeerSession, effects: list[Effect]) -> list[Effect]:
-        self._due.set(peer.node, peer.next_deadline())
+        self.due.set(peer.node, peer.next_deadline())
         return effects
 
     def snapshot(self) -> SessionsSnapshot:
         """All state, comparable with `==`."""
         return SessionsSnapshot(
-            peers=tuple(peer.snapshot() for peer in self._peers.values()),
-            indexes=self._table.snapshot(),
+            peers=tuple(peer.snapshot() for peer in self.peers.values()),
+            indexes=self.table.snapshot(),
             joiners=tuple(
                 (keypair.local_index, keypair.joiner_token, keypair.confirmed)
-                for keypair in self._table.half_open()
+                for keypair in self.table.half_open()
                 if keypair.joiner_token is not None
             ),
             next_deadline=self.next_deadline(),
@@ -388,8 +389,8 @@ class Sessions:
 
     def check_invariants(self) -> None:
         """Raise `AssertionError` if peers and index table contradict each other."""
-        self._table.check_invariants()
-        due = [peer.next_deadline() for peer in self._peers.values()]
-        assert self._due.next_deadline() == min((at for at in due if at is not None), default=None)
-        for peer in self._peers.values():
+        self.table.check_invariants()
+        due = [peer.next_deadline() for peer in self.peers.values()]
+        assert self.due.next_deadline() == min((at for at in due if at is not None), default=None)
+        for peer in self.peers.values():
             peer.check_invariants()

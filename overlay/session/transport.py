@@ -21,7 +21,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from cryptography.exceptions import InvalidTag
 
@@ -30,6 +30,21 @@ from overlay.errors import AuthError, CapacityError
 from overlay.session.replay import REJECT_COUNTER, ReplayWindow
 from overlay.session.suites import NONCE_SIZE, Buffer, lane_key, make_aead, transport_key
 from overlay.types import NodeId
+from overlay.wire.handed import (
+    BOOL,
+    BYTES,
+    INT,
+    SECONDS,
+    Handed,
+    Values,
+    each,
+    maybe,
+    member,
+    packed,
+    pair,
+    part,
+    row,
+)
 from overlay.wire.handshake import Suite
 
 # -- specification ---------------------------------------------------------------------------------
@@ -92,6 +107,17 @@ class Keypair:
         "remote_index",
         "replay",
         "suite",
+    )
+
+    HANDED: ClassVar = Handed(
+        _split=row(pair, BYTES, BYTES),
+        suite=member(Suite),
+        **dict.fromkeys(("local_index", "remote_index", "lane"), INT),
+        **dict.fromkeys(("initiator", "confirmed"), BOOL),
+        **dict.fromkeys(("created_at", "expires_at"), SECONDS),
+        **dict.fromkeys(("node", "joiner", "joiner_token", "joiner_static"), maybe(BYTES)),
+        **dict.fromkeys(("counter", "bad_tags"), INT),
+        replay=part(ReplayWindow),
     )
 
     def __init__(
@@ -218,3 +244,26 @@ class Keypair:
         except InvalidTag as error:
             self.bad_tags += 1
             raise AuthError("a burst that does not verify", DropReason.BAD_TAG) from error
+
+    def spend(self) -> None:
+        """Another process has it now: nothing is sealed or opened with it here any more."""
+        self.counter, self.expires_at = REJECT_COUNTER, float("-inf")
+
+
+def _make(values: Values) -> Keypair:
+    split, suite = values["_split"], values["suite"]
+    keypair = Keypair(
+        split,
+        suite=suite,
+        local_index=0,
+        remote_index=0,
+        initiator=False,
+        created_at=0.0,
+        expires_at=0.0,
+    )
+    Keypair.HANDED.put(keypair, values)
+    return keypair
+
+
+KEYPAIR: Final = packed(each(Keypair.HANDED, _make))
+"""How a keypair is handed over: with its keys, its counter and its window."""

@@ -10,7 +10,10 @@ it exists.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from overlay.types import NodeId
+from overlay.wire.handed import BOOL, BYTES, INT, Handed, maybe
 from overlay.wire.packing import U64
 
 
@@ -27,6 +30,8 @@ class Voice:
     """
 
     __slots__ = ("_next", "herald", "quiet", "raised")
+
+    HANDED: ClassVar = Handed(_next=INT, quiet=BOOL, raised=BOOL, herald=maybe(BYTES))
 
     def __init__(self, boot: int) -> None:
         self._next = boot << 32

@@ -12,11 +12,12 @@ has what befalls single machines.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import ClassVar, Final
 
-from overlay.errors import ConfigError
+from overlay.errors import ConfigError, RefusedError
 from overlay.sim import goals
 from overlay.sim.goals import Goal, identity
 from overlay.sim.machine import Machine
@@ -35,6 +36,9 @@ from overlay.sim.mishaps import (
 from overlay.sim.selection import Selection
 from overlay.sim.spec import LinkSpec
 from overlay.sim.stage import WORLD, Act, OnRunning, Stage, at_least, runs
+
+UPGRADE_AGAIN: Final = 0.05
+"""Seconds until it is tried again where a disk was writing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +143,25 @@ class Restart(Act):
         if not machine.live:
             return []  # it had left before it died
         return [goals.knows_version(identity(machine), goals.own_version(machine))]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upgrade(OnRunning):
+    """Daemons hand over to fresh ones; one whose disk is writing does so when that is over.
+
+    There is nothing to be seen of it: what a scenario expects is that nobody notices.
+    """
+
+    def begin(self, stage: Stage, name: str) -> list[Goal]:
+        """Hand over."""
+        machine = stage.world[name]
+        if runs(machine) and not machine.upgrade():
+            stage.later(UPGRADE_AGAIN, lambda: self._again(stage, name))
+        return []
+
+    def _again(self, stage: Stage, name: str) -> None:
+        with suppress(RefusedError):  # it has left meanwhile, or such
+            self.begin(stage, name)
 
 
 def _is_off(machine: Machine) -> bool:
@@ -307,6 +330,7 @@ ACTS: Final[Mapping[str, type[Act]]] = {
     "power-loss": PowerLoss,
     "start": Start,
     "restart": Restart,
+    "upgrade": Upgrade,
     "pause": Pause,
     "slow": Slow,
     "disk": ChangeDisk,

@@ -81,6 +81,11 @@ class Executor:
         self.perform(effects)
         self._disk.latency = latency
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is done, and stored."""
+        return self._writes.is_idle and not self._written
+
     def resume(self) -> None:
         """The machine goes on: it notices what the disk has done."""
         if self._written:

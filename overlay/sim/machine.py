@@ -100,8 +100,10 @@ class Machine:
 
     # -- power -----------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, inherited: bytes | None = None) -> None:
         """Start the daemon from what the disk holds; it refuses when its node has left.
+
+        `inherited` is what the engine before handed over, if it did.
 
         Raises:
             StateError: it runs already. Nothing else.
@@ -130,6 +132,7 @@ class Machine:
             authorities=member.authorities,
             version="simulated",
             reader=site.reader(member.cluster),
+            inherited=inherited,
         )
         self.power = Power.RUNNING
         self._note("machine.started")
@@ -138,6 +141,16 @@ class Machine:
         if self._engine is not None and self._engine.not_stored:
             # As the daemon does: the next start would use the same boot counter again.
             self._halt("machine.refused")
+
+    def upgrade(self) -> bool:
+        """Hand over to a fresh engine, or raise as that; False while the disk is writing."""
+        if not self._executor.is_idle:
+            return False
+        inherited = self.engine.hand_over(self.now)
+        self._engine = None
+        self._note("machine.upgraded", size=len(inherited))
+        self.start(inherited)
+        return True
 
     def stop(self) -> None:
         """Stop the daemon in good order."""

@@ -88,6 +88,14 @@ def _restart(schedule: Schedule) -> str | None:
     return None if machine is None else machine.name
 
 
+def _upgrade(schedule: Schedule) -> str | None:
+    """A fresh process takes over from the one that runs."""
+    machine = schedule.one(Power.RUNNING)
+    if machine is None or not machine.upgrade():
+        return None
+    return machine.name
+
+
 def _pause(schedule: Schedule) -> str | None:
     machine = schedule.one(Power.RUNNING)
     if machine is not None:
@@ -236,6 +244,7 @@ STEPS: Final[tuple[Step, ...]] = (
     ("power-loss", 3, _power_loss),
     ("start", 8, _start),
     ("restart", 3, _restart),
+    ("upgrade", 5, _upgrade),
     ("pause", 2, _pause),
     ("resume", 4, _resume),
     ("fail-disk", 2, _fail_disk),

@@ -20,11 +20,24 @@ References:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from overlay.drops import DropReason
 from overlay.types import Endpoint
 from overlay.wire.burst import MAX_CIPHERTEXT
+from overlay.wire.handed import (
+    BYTES,
+    ENDPOINT,
+    INT,
+    SECONDS,
+    Handed,
+    Values,
+    fresh,
+    many,
+    maybe,
+    row,
+    table,
+)
 from overlay.wire.header import Header
 
 
@@ -49,6 +62,8 @@ class _Partial:
 
     __slots__ = ("expires_at", "missing", "pieces", "size")
 
+    HANDED: ClassVar = Handed(expires_at=SECONDS, missing=INT, size=INT, pieces=many(maybe(BYTES)))
+
     def __init__(self, count: int, expires_at: float) -> None:
         self.pieces: list[bytes | None] = [None] * count
         self.missing = count
@@ -60,8 +75,16 @@ class _Partial:
         return len(self.pieces) - self.missing
 
 
+def _new() -> _Partial:
+    return _Partial(0, 0.0)
+
+
 _Key = tuple[int, Endpoint | None, int]
 """Of one burst: receiver index and lanes, source, counter."""
+
+
+def _key(session: int, source: Endpoint | None, counter: int) -> _Key:
+    return session, source, counter
 
 
 class Reassembly:
@@ -72,6 +95,11 @@ class Reassembly:
         total: incomplete bursts remembered in all.
         expires_after: seconds an incomplete burst is kept.
     """
+
+    HANDED: ClassVar = Handed(
+        _bursts=table(row(_key, INT, maybe(ENDPOINT), INT), fresh(_Partial, _new)),
+        _incomplete=table(INT, INT),
+    )
 
     def __init__(self, *, per_session: int, total: int, expires_after: float) -> None:
         self._per_session = per_session
@@ -85,6 +113,13 @@ class Reassembly:
         self.held = 0
         """Segments waiting now."""
         self._incomplete: dict[int, int] = {}
+
+    def inherit(self, values: Values) -> None:
+        """Go on with the bursts that another process of this node has begun to gather."""
+        self.HANDED.put(self, values)
+        for session, source, counter in self._bursts:
+            self._count(session, source, counter)
+        self.held = sum(partial.held for partial in self._bursts.values())
 
     def take(self, header: Header, piece: memoryview, source: Endpoint | None, now: float) -> Taken:
         """Add one segment of a burst with more than one.
@@ -108,9 +143,7 @@ class Reassembly:
             evicted = self._make_room(session)
             partial = _Partial(header.last + 1, now + self._expires_after)
             self._bursts[key] = partial
-            self._counts[session] = self._counts.get(session, 0) + 1
-            places = self._places.setdefault(session, {})
-            places.setdefault(source, {})[header.counter] = None
+            self._count(session, source, header.counter)
         elif len(partial.pieces) != header.last + 1:
             return Taken(drop=DropReason.BAD_HEADER)
         elif partial.pieces[header.index] is not None:
@@ -126,6 +159,11 @@ class Reassembly:
         self._remove(key)
         pieces = [piece for piece in partial.pieces if piece is not None]
         return Taken(b"".join(pieces), len(pieces), evicted=evicted)
+
+    def _count(self, session: int, source: Endpoint | None, counter: int) -> None:
+        self._counts[session] = self._counts.get(session, 0) + 1
+        places = self._places.setdefault(session, {})
+        places.setdefault(source, {})[counter] = None
 
     def _make_room(self, session: int) -> int:
         if self._counts.get(session, 0) < self._per_session:

@@ -54,6 +54,7 @@ LAYERS = (
         "expiry",
         "engine",
         "farewell",
+        "handover",
         "holdings",
         "invariants",
         "inviting",

@@ -118,6 +118,17 @@ class PairMachine(RuleBasedStateMachine):
         self.pair[side] = self.start(side + 1, self.boots[side])
         self.meet()
 
+    @rule(side=sides)
+    def hand_over(self, side: int) -> None:
+        """The next process takes over; the old one can neither seal nor open anything."""
+        node, now = self.pair[side], self.network.now
+        keys = [key.lane_split(0, 1) for key in node.sessions.keypairs.values()]
+        old = node.hand_over()
+        assert sorted(key.lane_split(0, 1) for key in node.sessions.keypairs.values()) == sorted(
+            keys
+        )
+        assert not any(key.usable(now) for key in old.keypairs.values())
+
     # -- what the network does ---------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 2.0, 20.0, 130.0]))

@@ -26,7 +26,7 @@ from overlay.session.copies import Copies
 from overlay.session.gate import Gate
 from overlay.session.index import lane_index
 from overlay.session.replay import ReplayWindow
-from overlay.session.sessions import SessionsSnapshot
+from overlay.session.shown import SessionsSnapshot
 from overlay.sim import Link, World
 from overlay.types import DEFAULT_PORT, Endpoint
 from overlay.wire.header import TYPE_DATA, TYPE_INITIATION, TYPE_RESPONSE, Header

@@ -8,8 +8,8 @@ from heapq import heappop, heappush
 
 from overlay.config import Limits, Timing
 from overlay.effects import Report, SendControl
-from overlay.gossip.hearsay import LocalNode
 from overlay.gossip.letter import Letter
+from overlay.gossip.local import LocalNode
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.types import NodeId

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from overlay.effects import Effect, SendDatagram
-from overlay.session.sessions import SessionsSnapshot
+from overlay.session.shown import SessionsSnapshot
 from overlay.sim import World, udp
 from overlay.sim.trace import Passage
 from overlay.types import Endpoint

@@ -21,6 +21,7 @@ from overlay.catalog.trust import Trust
 from overlay.config import Limits, Settings, Timing
 from overlay.effects import Effect, SendDatagram, SessionDown, SessionUp
 from overlay.errors import AuthError, WireError
+from overlay.session import heirs
 from overlay.session.handshake import AnsweredError
 from overlay.session.joiner import JoinSession
 from overlay.session.sessions import Sessions
@@ -30,6 +31,7 @@ from overlay.wall import Wall
 from overlay.wire.certificate import Certificate
 from overlay.wire.handshake import JoinerHello
 from overlay.wire.header import HEADER_SIZE, TYPE_DATA, Header
+from overlay.wire.packing import pack, unpack_untrusted
 from tests.support.clusters import WALL, make_cluster, make_identity, signing_key, static_key
 
 PSK = b"\x05" * 32
@@ -88,11 +90,25 @@ class Node:
         }
         self.identity = arguments["identity"]
         self.id: NodeId = self.identity.node
-        self.sessions = Sessions(**{**arguments, **changes})
+        self._arguments = {**arguments, **changes}
+        self.sessions = Sessions(**self._arguments)
         self.effects: list[Effect] = []
         self.received: list[tuple[NodeId | None, bytes]] = []
         self.taken: set[bytes] = set()
         self.refused: list[Exception] = []
+
+    def hand_over(self) -> Sessions:
+        """Another process takes over, as an engine's does; returns the sessions of the old one."""
+        old, now = self.sessions, self.network.now
+        data = pack(heirs.ALL.write(old))
+        heirs.spend(old)
+        self.sessions = Sessions(**self._arguments)
+        handed = heirs.ALL.read(unpack_untrusted(data, len(data)))
+        for node in heirs.take_over(self.sessions, handed):
+            endpoint = self.sessions.peers[node].endpoint
+            self.act(self.sessions.renew(node, endpoint, now))
+        self.sessions.check_invariants()
+        return old
 
     def knows(self, *others: Node) -> None:
         for other in others:
