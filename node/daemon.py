@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from node.clock import WallWatch
 from node.config import NodeConfig
 from node.control.handlers import Handlers
 from node.control.present import DaemonFacts
@@ -27,12 +26,10 @@ from node.control.server import ControlServer
 from node.docker.plugin import serving
 from node.driver import Driver
 from node.errors import NodeError
-from node.hostguard import HostGuard
 from node.identity import StoredNode, load_node
 from node.io.tun import Tun
 from node.io.udp import UdpSocket
 from node.journal import Journal
-from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
 from node.kernel.model import KernelSettings
 from node.kernel.netlink import Netlink
@@ -47,7 +44,7 @@ from node.reloading import reloaded
 from node.sealed import configured_passphrase
 from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
-from node.surroundings import ADDRESS_INTERVAL, boot_id, largest_underlay_mtu, own_endpoints
+from node.surroundings import Surroundings, boot_id
 from node.systemd import Notifier
 from node.tasks import spawn, stop
 from node.upkeep import Upkeep
@@ -58,7 +55,7 @@ from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report, Te
 from overlay.engine import Engine
 from overlay.snapshots import take_local_view
 from overlay.state import Change
-from overlay.types import Address, Endpoint
+from overlay.types import Address
 from overlay.views import PodView
 
 STOP_DELAY = 0.1
@@ -108,7 +105,6 @@ class Daemon:
         self._has_left = False
         self._crashed = ""
         self._started = self.now()
-        self._wall = WallWatch()
         self._handlers = Handlers(self)
 
     @staticmethod
@@ -137,7 +133,7 @@ class Daemon:
             await stack.enter_async_context(docker)
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
-                spawn(self._watch_addresses(), name="addresses", on_crash=self._on_crash),
+                spawn(self._around.follow(self), name="addresses", on_crash=self._on_crash),
                 spawn(self._notifier.feed_watchdog(), name="watchdog", on_crash=self._on_crash),
             )
             stack.push_async_callback(stop, *tasks)
@@ -168,16 +164,16 @@ class Daemon:
         wanted = (*self._udp.offloads, *config.tun_offload)
         checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
         check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
-        endpoints, largest = await self._endpoints(), await self._underlay_mtu()
+        self._around = Surroundings(config, self._udp.local, self._node.cluster, self._thread)
+        stack.callback(self._around.close)
+        await self._around.look()
         result = await checking
         works = [name for name in config.tun_offload if name in result.works]
         self._tun = Tun(config.tun, offload=works, queues=config.lanes > 1)
         stack.callback(self._tun.close)
         self._follow_check(result)
-        self.engine = self._make_engine(endpoints, largest)
+        self.engine = self._make_engine()
         settings = KernelSettings(self._tun.name, config.mtu, ports, config.masquerades)
-        self._hostguard = HostGuard(self._node.cluster, self._tun.name)
-        stack.callback(self._hostguard.close)
         self._kernel = KernelManager(settings, self._thread, Firewall())
         await self._kernel.check_egress()
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
@@ -199,7 +195,7 @@ class Daemon:
         if result.trusted:
             self._log.info("offload.trusted", offloads="tun", why=result.trusted)
 
-    def _make_engine(self, endpoints: tuple[Endpoint, ...], underlay_mtu: int) -> Engine:
+    def _make_engine(self) -> Engine:
         node = self._node
         return Engine(
             identity=node.identity,
@@ -209,7 +205,7 @@ class Daemon:
             settings=Settings(
                 timing=Timing(quarantine=self._config.quarantine),
                 mtu=self._config.mtu,
-                underlay_mtu=underlay_mtu,
+                underlay_mtu=self._around.underlay_mtu,
                 routes=self._config.advertise_routes,
                 offloads=(*self._udp.offloads, *self._tun.offloads),
                 prefer_aes=has_aes(),
@@ -217,8 +213,8 @@ class Daemon:
             ),
             entropy=os.urandom,
             rng=random.Random(),
-            epoch=self._wall.epoch,
-            endpoints=endpoints,
+            epoch=self._around.wall.epoch,
+            endpoints=self._around.endpoints,
             deliver=self._tun.write,
             transmit=self._udp.send,
             authorities=node.authorities,
@@ -271,31 +267,6 @@ class Daemon:
         self._crashed = name
         self._ended.set()
 
-    # -- the machine around it -----------------------------------------------------------------
-
-    async def _endpoints(self) -> tuple[Endpoint, ...]:
-        return await own_endpoints(self._config, self._udp.local, self._node.cluster, self._thread)
-
-    async def _underlay_mtu(self) -> int:
-        return await largest_underlay_mtu(self._config, self._node.cluster, self._thread)
-
-    async def _watch_addresses(self) -> None:
-        while True:
-            await asyncio.sleep(ADDRESS_INTERVAL)
-            if (drift := self._wall.step()) is not None:
-                self.engine.on_clock(self._wall.epoch)
-                self._log.info("clock.set", drift=round(drift, 3))
-            try:
-                endpoints, largest = await self._endpoints(), await self._underlay_mtu()
-                await self._thread.call(self._hostguard.look)
-            except KernelError as error:
-                self.report(Report("addresses.unknown", {"why": str(error)}))
-                continue
-            # What cannot be stored now the engine stores later; packets go on flowing meanwhile.
-            self._driver.perform(self.engine.on_endpoints(endpoints, self.now()))
-            self._driver.perform(self.engine.on_underlay_mtu(largest, self.now()))
-            self._driver.perform(self.engine.on_crossed(self._hostguard.crossed, self.now()))
-
     # -- for the driver ------------------------------------------------------------------------
 
     def store(self, changes: tuple[Change, ...], then: Stored) -> None:
@@ -334,7 +305,7 @@ class Daemon:
     def facts(self) -> DaemonFacts:
         """What the status says of the process."""
         return DaemonFacts(
-            epoch=self._wall.epoch,
+            epoch=self._around.wall.epoch,
             started=self._started,
             pid=os.getpid(),
             version=software_version(),
@@ -342,7 +313,7 @@ class Daemon:
             problems=(
                 *self._upkeep.problems,
                 *self._lanes.problems(),
-                *self._hostguard.problems,
+                *self._around.guard.problems,
             ),
             lanes=self._lanes.facts(),
             guard=self._kernel.guard,

@@ -1,18 +1,24 @@
-"""What the machine around the daemon looks like now: addresses and link MTUs, as settings allow.
+"""What the machine around the daemon looks like now: its clock, addresses, link MTUs and routes.
 
-Asked at start and every few seconds after, because both change while a daemon runs.
+Asked at start and every few seconds after, because all of them change while a daemon runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from node.clock import WallWatch
 from node.config import NodeConfig
+from node.hostguard import HostGuard
+from node.kernel.errors import KernelError
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
 from node.preflight import cluster_ranges
 from overlay.config import Settings
+from overlay.effects import Effect, Report
+from overlay.engine import Engine
 from overlay.types import Endpoint
 from overlay.wire.cluster import Cluster
 
@@ -62,3 +68,79 @@ async def largest_underlay_mtu(config: NodeConfig, cluster: Cluster, kernel: Ker
         return config.underlay_mtu
     found = await kernel.call(Netlink.underlay_mtu, cluster_ranges(cluster))
     return found or Settings().underlay_mtu
+
+
+class Followed(Protocol):
+    """What is told of the machine: the daemon."""
+
+    engine: Engine
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Execute effects; what cannot be stored now the engine stores later."""
+
+    def report(self, report: Report) -> None:
+        """Log it."""
+
+
+class Surroundings:
+    """The machine around one daemon, as of the last look.
+
+    Args:
+        config: `advertise`, `underlay_mtu` and `tun`.
+        local: what the UDP socket is bound to.
+        cluster: whose ranges are no underlay, and are not to be crossed.
+        kernel: asked; stays open.
+
+    Attributes:
+        wall: the wall clock.
+        endpoints: where others reach this node.
+        underlay_mtu: the largest underlay packet worth probing for.
+        guard: routes of the machine that cross the pod network.
+    """
+
+    def __init__(
+        self, config: NodeConfig, local: Endpoint, cluster: Cluster, kernel: KernelThread
+    ) -> None:
+        self._config = config
+        self._local = local
+        self._cluster = cluster
+        self._kernel = kernel
+        self.wall = WallWatch()
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.underlay_mtu = Settings().underlay_mtu
+        self.guard = HostGuard(cluster, config.tun)
+
+    async def look(self) -> None:
+        """Look once.
+
+        Raises:
+            KernelError: the kernel does not answer. Nothing else.
+        """
+        config, cluster, kernel = self._config, self._cluster, self._kernel
+        self.endpoints = await own_endpoints(config, self._local, cluster, kernel)
+        self.underlay_mtu = await largest_underlay_mtu(config, cluster, kernel)
+        await kernel.call(self.guard.look)
+
+    async def follow(self, node: Followed) -> None:
+        """Look every `ADDRESS_INTERVAL` and tell `node`, for ever."""
+        while True:
+            await asyncio.sleep(ADDRESS_INTERVAL)
+            engine = node.engine
+            if (drift := self.wall.step()) is not None:
+                engine.on_clock(self.wall.epoch)
+                node.report(Report("clock.set", {"drift": round(drift, 3)}))
+            try:
+                await self.look()
+            except KernelError as error:
+                node.report(Report("addresses.unknown", {"why": str(error)}))
+                continue
+            node.perform(engine.on_endpoints(self.endpoints, node.now()))
+            node.perform(engine.on_underlay_mtu(self.underlay_mtu, node.now()))
+            node.perform(engine.on_crossed(self.guard.crossed, node.now()))
+
+    def close(self) -> None:
+        """Stop listening to the kernel."""
+        self.guard.close()

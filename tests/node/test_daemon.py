@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import ip_network
 from unittest.mock import AsyncMock, Mock
@@ -16,12 +16,10 @@ from node.config import NodeConfig
 from node.errors import NodeError
 from node.founding import found_node, store_node
 from node.identity import StoredNode
-from node.kernel.errors import KernelError
 from node.loop import LoopKind
 from node.selftest.check import Result
 from node.state import STATE, StateFolder
 from overlay.catalog.removals import Removal, sign_removal
-from overlay.effects import Effect
 from overlay.errors import ConfigError, OverlayError
 from overlay.types import Endpoint
 
@@ -90,52 +88,6 @@ def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, mo
     assert (folder.path / STATE.name).read_bytes() == before
 
 
-class Addresses:
-    """Stands for engine and driver while the daemon watches its addresses."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Endpoint, ...]] = []
-        self.mtus: list[int] = []
-
-    def on_endpoints(self, endpoints: tuple[Endpoint, ...], _now: float) -> list[Effect]:
-        self.told.append(endpoints)
-        return []
-
-    def on_underlay_mtu(self, largest: int, _now: float) -> list[Effect]:
-        self.mtus.append(largest)
-        return []
-
-    def perform(self, _effects: list[Effect]) -> bool:
-        return False  # the disk is full
-
-
-def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch_over_addresses(folder, monkeypatch):
-    found = iter([(Endpoint("192.0.2.1", 1),), KernelError("busy"), (Endpoint("192.0.2.2", 1),)])
-
-    async def endpoints() -> tuple[Endpoint, ...]:
-        answer = next(found, None)
-        if answer is None:
-            raise asyncio.CancelledError  # as when the daemon stops
-        if isinstance(answer, KernelError):
-            raise answer
-        return answer
-
-    async def watch() -> Addresses:
-        node = daemon.Daemon(NodeConfig(underlay_mtu=1400), folder, founded(), NodeConfig)
-        node.engine = node._driver = stand_in = Addresses()
-        node._thread = None  # nothing is asked of the kernel: both answers are given
-        monkeypatch.setattr(node, "_endpoints", endpoints)
-        with suppress(asyncio.CancelledError):
-            await node._watch_addresses()
-        return stand_in
-
-    monkeypatch.setattr(daemon, "ADDRESS_INTERVAL", 0.0)
-    stand_in = asyncio.run(watch())
-    told = stand_in.told
-    assert stand_in.mtus == [1400, 1400]
-    assert [endpoint.host for (endpoint,) in told] == ["192.0.2.1", "192.0.2.2"]
-
-
 class Switched:
     """Stands for the socket while the result of the self-test is followed."""
 
@@ -174,6 +126,7 @@ class WithoutAMachine(daemon.Daemon):
         self.engine = Mock()
         self._writer = Mock()
         self._driver = Mock(stop=AsyncMock())
+        self._around = Mock(follow=AsyncMock())
         self._upkeep = Mock(apply=AsyncMock(), run=AsyncMock(side_effect=ZeroDivisionError))
 
     def _make_lanes(self) -> Mock:

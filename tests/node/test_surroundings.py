@@ -3,15 +3,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
+from node import surroundings
 from node.config import NodeConfig
-from node.surroundings import boot_id, largest_underlay_mtu, own_endpoints
+from node.kernel.errors import KernelError
+from node.kernel.netlink import Netlink
+from node.kernel.overlap import HostRoute
+from node.surroundings import Surroundings, boot_id, largest_underlay_mtu, own_endpoints
 from overlay.config import Settings
-from overlay.types import Endpoint
+from overlay.effects import Effect, Report
+from overlay.types import Endpoint, Prefix
 from tests.support.clusters import make_cluster
 
 
@@ -64,3 +69,66 @@ def test_the_boot_of_this_machine_has_a_name_which_does_not_change(monkeypatch, 
     assert boot_id() == boot_id()
     monkeypatch.setattr("node.surroundings.BOOT_ID", tmp_path / "none")
     assert boot_id() == ""
+
+
+class Node:
+    """Stands for engine and daemon; its disk is full."""
+
+    def __init__(self) -> None:
+        self.engine = self
+        self.told: list[tuple[Endpoint, ...]] = []
+        self.mtus: list[int] = []
+        self.crossed: list[tuple[Prefix, ...]] = []
+        self.reports: list[str] = []
+
+    def now(self) -> float:
+        return 0.0
+
+    def on_endpoints(self, endpoints: tuple[Endpoint, ...], _now: float) -> list[Effect]:
+        self.told.append(endpoints)
+        return []
+
+    def on_underlay_mtu(self, largest: int, _now: float) -> list[Effect]:
+        self.mtus.append(largest)
+        return []
+
+    def on_crossed(self, crossed: tuple[Prefix, ...], _now: float) -> list[Effect]:
+        self.crossed.append(crossed)
+        return []
+
+    def perform(self, _effects: list[Effect]) -> bool:
+        return False
+
+    def report(self, report: Report) -> None:
+        self.reports.append(report.event)
+
+
+class Telling:
+    """A kernel that answers one look after the other; None ends it, as when the daemon stops."""
+
+    def __init__(self, *answers: str | KernelError | None) -> None:
+        self.answers = iter(answers)
+
+    async def call(self, question: Callable[..., Any], *_: object) -> Any:
+        if question is not Netlink.local_addresses:
+            return None
+        answer = next(self.answers)
+        if answer is None:
+            raise asyncio.CancelledError
+        if isinstance(answer, KernelError):
+            raise answer
+        return [ip_address(answer)]
+
+
+def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch(monkeypatch):
+    kernel, node = Telling("192.0.2.1", KernelError("busy"), "192.0.2.2", None), Node()
+    config = replace(NodeConfig(), underlay_mtu=1400)
+    around = Surroundings(config, Endpoint("::", 7), make_cluster(), kernel)  # type: ignore[arg-type]
+    around.guard.judge([HostRoute(ip_network("10.244.7.0/24"), "docker0")])
+    monkeypatch.setattr(surroundings, "ADDRESS_INTERVAL", 0.0)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(around.follow(node))  # type: ignore[arg-type]
+    assert [endpoint.host for (endpoint,) in node.told] == ["192.0.2.1", "192.0.2.2"]
+    assert node.mtus == [1400, 1400]
+    assert node.crossed == [(ip_network("10.244.7.0/24"),)] * 2
+    assert node.reports == ["addresses.unknown"]
