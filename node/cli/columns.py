@@ -93,6 +93,34 @@ def _offloads(value: object) -> str:
     return " ".join(_SHORT.get(str(name), str(name)) for name in names) or "none"
 
 
+def _digits(value: object) -> str:
+    """The first digits of a container's id, as its runtime shows it."""
+    return str(value)[:12] if value else ""
+
+
+def _limits(value: object) -> str:
+    """Bits per second."""
+    bits = value.get("bits") if isinstance(value, dict) else None
+    return f"{bits:,}" if isinstance(bits, int) else ""
+
+
+def _ports(value: object) -> str:
+    """`8080:80/tcp`, and the address in front where there is one."""
+    shown = []
+    for port in value if isinstance(value, list) else []:
+        host = port["host"]
+        where = "" if not host else f"[{host}]:" if ":" in host else f"{host}:"
+        shown.append(f"{where}{port['host_port']}:{port['port']}/{port['protocol']}")
+    return " ".join(shown)
+
+
+def _labels(value: object) -> str:
+    """`key=value`, in the order given."""
+    return (
+        " ".join(f"{key}={said}" for key, said in value.items()) if isinstance(value, dict) else ""
+    )
+
+
 _SHORT: Final = {"udp_gso": "gso", "udp_gro": "gro", "checksum": "csum"}
 
 
@@ -135,6 +163,14 @@ PODS: Final = Kind(
         Column("state", "state"),
         Column("age", "age", duration),
         Column("netns", "netns", wide=True),
+        Column("owner", "owner", wide=True),
+        Column("container", "container", _digits, wide=True),
+        Column("interface", "interface", wide=True),
+        Column("link", "link", wide=True),
+        Column("ingress", "ingress", _limits, wide=True),
+        Column("egress", "egress", _limits, wide=True),
+        Column("ports", "ports", _ports, wide=True),
+        Column("labels", "labels", _labels, wide=True),
     ),
     changing=frozenset({"age"}),
 )

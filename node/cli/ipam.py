@@ -1,10 +1,11 @@
-"""`muslin ipam check` and `muslin ipam claim`."""
+"""`muslin ipam check`, `muslin ipam release` and `muslin ipam claim`."""
 
 from __future__ import annotations
 
 import click
 
 from node.cli.context import (
+    CliError,
     Invocation,
     Json,
     doing,
@@ -24,6 +25,7 @@ CHECK_TIMEOUT = 30.0
     epilog="""\b
 Examples:
   muslin ipam check
+  muslin ipam release 10.244.1.5
   muslin ipam claim""",
 )
 @state_option()
@@ -48,20 +50,64 @@ def check(invocation: Invocation, fix: bool, output: str | None) -> int:
     """
     with doing("cannot check the addresses"), Progress("looking at every pod"):
         answer = invocation.ask("ipam.check", patience=CHECK_TIMEOUT, fix=fix)
-        findings = objects(answer["findings"])
-    click.echo(to_json(findings) if output == "json" else _text(findings))
+        findings, reserved = objects(answer["findings"]), objects(answer["reserved"])
+    shown = [*findings, *map(_as_note, reserved)]
+    click.echo(to_json(shown) if output == "json" else _text(findings, reserved))
     return 1 if any(not finding["fixed"] for finding in findings) else 0
 
 
-def _text(findings: list[Json]) -> str:
-    if not findings:
-        return "nothing is leaked or unreachable"
-    return table(["code", "what", "why", "fix"], [_row(finding) for finding in findings])
+def _as_note(held: Json) -> Json:
+    """A reservation in the shape of the findings: nothing is wrong with it."""
+    said = {
+        "code": "address-reserved",
+        "what": f"{plain(held['address'])} is reserved by {plain(held['owner'])}",
+        "why": f"pod {plain(held['pod'])} has it" if held["pod"] else "for a pod to come",
+        "fix": "",
+        "frees": None,
+        "fixed": False,
+    }
+    return said | held
+
+
+def _text(findings: list[Json], reserved: list[Json]) -> str:
+    found = "nothing is leaked or unreachable"
+    if findings:
+        found = table(["code", "what", "why", "fix"], [_row(finding) for finding in findings])
+    if not reserved:
+        return found
+    keys = ("address", "address6", "owner", "pod", "since")
+    rows = [[plain(held[key]) for key in keys] for held in reserved]
+    return f"{found}\n\nreserved:\n{table(keys, rows)}"
 
 
 def _row(finding: Json) -> list[str]:
     fix = f"freed: pod {finding['frees']}" if finding["fixed"] else plain(finding["fix"])
     return [plain(finding["code"]), plain(finding["what"]), plain(finding["why"]), fix]
+
+
+@ipam.command(
+    short_help="Release an address that a runtime has reserved.",
+    epilog="""\b
+Example:
+  muslin ipam release 10.244.1.5""",
+)
+@click.argument("address")
+@state_option()
+@pass_invocation
+def release(invocation: Invocation, address: str) -> int:
+    """Release an address that a container runtime reserved and will not give back itself.
+
+    For a runtime that is not used any more; `muslin ipam check` lists what is reserved. A pod that
+    has the address keeps it.
+    """
+    with doing(f"cannot release {address}"):
+        reserved = objects(invocation.ask("ipam.check", patience=CHECK_TIMEOUT)["reserved"])
+        held = [one for one in reserved if address in (one["address"], one["address6"])]
+        if not held:
+            raise CliError(f"cannot release {address}", "nobody has reserved it")
+        invocation.ask("address.release", owner=held[0]["owner"], address=address)
+    click.echo(f"{address} is no longer reserved by {held[0]['owner']}")
+    return 0
 
 
 @ipam.command(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -21,12 +23,58 @@ from node.cli.progress import Progress
 ATTACH_TIMEOUT = 30.0
 """Attaching waits for the kernel, which may be busy with many other namespaces."""
 
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kMGT]?)(?:bit)?", re.ASCII)
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_PORT: Final = re.compile(
+    r"(?:(?P<host>[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?(?P<host_port>\d{1,5}):(?P<port>\d{1,5})"
+    r"(?:/(?P<protocol>tcp|udp|sctp))?",
+    re.ASCII,
+)
+
 
 def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     try:
         return None if text is None else str(ip_address(text))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not an address") from error
+
+
+def _rate(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Bits per second, as people write them.
+
+    >>> _rate(None, None, "1.5M"), _rate(None, None, "800kbit")
+    (1500000, 800000)
+    """
+    if text is None:
+        return None
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no rate: bits per second, as 800k, 10M or 1.5G")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _ports(
+    _: click.Context, __: click.Parameter, texts: tuple[str, ...]
+) -> list[dict[str, object]]:
+    """Ports of the node that lead to the pod, as for other runtimes.
+
+    >>> _ports(None, None, ("[::1]:53:5353/udp",))
+    [{'protocol': 'udp', 'host_port': 53, 'port': 5353, 'host': '::1'}]
+    """
+    ports: list[dict[str, object]] = []
+    for text in texts:
+        found = _PORT.fullmatch(text)
+        if found is None:
+            raise click.BadParameter(f"{text!r} is not [ADDRESS:]PORT:PORT[/tcp|udp|sctp]")
+        ports.append(
+            {
+                "protocol": found["protocol"] or "tcp",
+                "host_port": int(found["host_port"]),
+                "port": int(found["port"]),
+                "host": (found["host"] or "").strip("[]"),
+            }
+        )
+    return ports
 
 
 @click.group(
@@ -47,21 +95,34 @@ def pod() -> None:
 Examples:
   muslin pod add web                             in a new namespace
   muslin pod add db --netns /run/netns/db        in one that exists
-  muslin pod add dns --ip 10.244.1.53            with an address of your choice""",
+  muslin pod add dns --ip 10.244.1.53            with an address of your choice
+  muslin pod add shop --port 8080:80             port 8080 of this node leads to it
+  muslin pod add bulk --egress 100M              at most 100 Mbit/s from it""",
 )
 @click.argument("name")
 @click.option("--netns", metavar="PATH", help="Its namespace, a path or a name of `ip netns`.")
 @click.option(
     "--ip", metavar="ADDR", callback=_address, help="An address inside this node's blocks."
 )
+@click.option("--interface", metavar="NAME", help="Its interface in the namespace; eth0.")
+@click.option(
+    "--port",
+    "ports",
+    metavar="PORT:PORT",
+    multiple=True,
+    callback=_ports,
+    help="A port of this node that leads to one of the pod's: [ADDR:]8080:80[/udp|/sctp].",
+)
+@click.option("--ingress", metavar="RATE", callback=_rate, help="Limit towards it, bits/s: 10M.")
+@click.option("--egress", metavar="RATE", callback=_rate, help="Limit from it.")
 @state_option()
 @pass_invocation
-def add(invocation: Invocation, name: str, netns: str | None, ip: str | None) -> int:
-    """Give a namespace an interface eth0 in the pod network, and addresses of this node."""
+def add(invocation: Invocation, /, name: str, netns: str | None, **said: object) -> int:
+    """Give a namespace an interface in the pod network, and addresses of this node."""
     if netns and netns.startswith((".", "~")):
         netns = str(Path(netns).expanduser().absolute())
     with doing(f"cannot add pod {name}"), Progress("attaching the pod"):
-        added = invocation.ask("pod.add", patience=ATTACH_TIMEOUT, name=name, netns=netns, ip=ip)
+        added = invocation.ask("pod.add", patience=ATTACH_TIMEOUT, name=name, netns=netns, **said)
     addresses = " ".join(plain(added[key]) for key in ("address", "address6") if added[key])
     click.echo(f"pod {added['name']} added: {addresses} in {added['netns']}")
     return 0

@@ -62,3 +62,21 @@ def test_a_claim_of_nothing_is_one_line(muslin, daemon, monkeypatch) -> None:
     assert ran.err == (
         "muslin: cannot claim the identity: no other machine is known: there is nothing to claim\n"
     )
+
+
+def test_reserved_addresses_are_shown_for_what_they_are_and_can_be_released(muslin, daemon) -> None:
+    daemon.attached = ["web"]
+    daemon.engine.reserve("docker", None, 0.0)
+    ran = muslin("ipam", "check")
+    assert ran.code == 0
+    assert "nothing is leaked" in ran.out
+    assert "10.244.0.77" in ran.out
+    assert "docker" in ran.out
+    (shown,) = json.loads(muslin("ipam", "check", "-o", "json").out)
+    assert shown["code"] == "address-reserved"
+    assert shown["what"] == "10.244.0.77 is reserved by docker"
+    said = "10.244.0.77 is no longer reserved by docker\n"
+    assert muslin("ipam", "release", "10.244.0.77").out == said
+    assert muslin("ipam", "release", "10.244.0.77").err == (
+        "muslin: cannot release 10.244.0.77: nobody has reserved it\n"
+    )

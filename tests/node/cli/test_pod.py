@@ -73,3 +73,42 @@ def test_a_pod_elsewhere_or_nowhere_is_refused(muslin, daemon, executed) -> None
     assert ran.err == "muslin: cannot run a command in pod db: pod db is on node2: run it there\n"
     assert "there is no pod no" in muslin("exec", "no", "--", "true").err
     assert executed == []
+
+
+def test_interface_ports_and_limits_are_asked_for_and_shown(muslin, daemon) -> None:
+    ran = muslin(
+        "pod", "add", "shop", "--interface", "net1", "--ingress", "10M", "--egress", "800kbit",
+        "--port", "8080:80", "--port", "[::1]:53:5353/udp",
+    )  # fmt: skip
+    assert ran.code == 0
+    said = next(pod for pod in daemon.engine.shot.pods if pod.name == "shop").attachment
+    assert said.interface == "net1"
+    assert [str(port) for port in said.ports] == ["8080:80/tcp", "[::1]:53:5353/udp"]
+    assert (said.ingress.bits, said.egress.bits) == (10_000_000, 800_000)
+    shown = muslin("get", "pods", "shop", "-o", "wide").out
+    for text in ("net1", "10,000,000", "800,000", "8080:80/tcp [::1]:53:5353/udp", "cli"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--port", "80"),
+        ("--port", "80:80/icmp"),
+        ("--port", "a:80:80"),
+        ("--ingress", "fast"),
+        ("--egress", "-1"),
+        ("--egress", "10 M"),
+    ],
+)
+def test_what_is_no_port_or_rate_is_wrong_usage(muslin, daemon, words) -> None:
+    assert muslin("pod", "add", "x", *words).code == 2
+    assert daemon.engine.calls == []
+
+
+def test_a_rate_or_port_out_of_bounds_is_one_line(muslin, daemon) -> None:
+    for words in (("--egress", "1"), ("--port", "0:80"), ("--port", "999.1.1.1:80:80")):
+        ran = muslin("pod", "add", "x", *words)
+        assert ran.code == 1
+        assert ran.err.count("\n") == 1
+    assert daemon.engine.calls == []
