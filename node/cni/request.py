@@ -179,8 +179,8 @@ def add_params(config: Json, attachment: Attachment, arguments: str) -> Json:
     }
     asked = runtime.get("ips") or extra.get("ips") or given.get("IP", "").split(",")
     params |= _addresses(asked)
-    params |= _rates(mapping(runtime, "bandwidth"))
-    if ports := _ports(objects(runtime, "portMappings")):
+    params |= _rates(_usual(mapping(runtime, "bandwidth")))
+    if ports := _ports([_usual(entry) for entry in objects(runtime, "portMappings")]):
         params["ports"] = ports
     return params
 
@@ -192,7 +192,7 @@ def dns_of(config: Json) -> Json:
         CniError: not of the specification's form. Nothing else.
     """
     dns = dict(mapping(config, "dns"))
-    runtime = mapping(mapping(config, "runtimeConfig"), "dns")
+    runtime = _usual(mapping(mapping(config, "runtimeConfig"), "dns"))
     return dns | {ours: runtime[key] for key, ours in _DNS.items() if runtime.get(key)}
 
 
@@ -262,6 +262,11 @@ def _addresses(asked: object) -> Json:
         if address:
             wanted[key] = address
     return wanted
+
+
+def _usual(said: Json) -> Json:
+    """The same, its keys as CONVENTIONS.md has them: containerd writes HostPort for hostPort."""
+    return {key[:1].lower() + key[1:]: value for key, value in said.items()}
 
 
 def _rates(bandwidth: Json) -> Json:

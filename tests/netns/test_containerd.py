@@ -1,12 +1,16 @@
 """containerd, asked as a kubelet asks it, with `muslin cni install` and nothing else configured.
 
-node1: web (containers `server`, `other`)  ==== pod network ====  node2: db (container `server`)
+    node1: web                       ==== pod network ====      node2: db
+           port 80 at 8080, by portmap                                 the same, by the daemon
+
+Both nodes' ports are published, each in one of the two ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -48,8 +52,8 @@ def engines(
 ) -> Iterator[list[Containerd]]:
     image = images.write(tmp_path_factory.mktemp("images") / "box.tar")
     with hosting(make_module_yard(2)) as (first, second):
-        for host in (first, second):
-            install(host)
+        assert "the plugin portmap publishes ports" in install(first)
+        assert "the daemon publishes ports" in install(second, "--no-portmap")
         with Containerd(first, image) as one, Containerd(second, image) as two:
             yield [one, two]
 
@@ -63,7 +67,7 @@ def run(engine: Containerd, name: str, *ports: tuple[int, int, int]) -> Node:
     return Node(engine.host, engine, sandbox, server, place)
 
 
-def row_of(host: Host, sandbox: Sandbox) -> dict[str, str]:
+def row_of(host: Host, sandbox: Sandbox) -> dict[str, Any]:
     """A pod as the daemon knows it."""
     (row,) = (row for row in host.machine.get("pods") if row["container"] == sandbox.id)
     return dict(row)
@@ -76,7 +80,7 @@ def web(engines: list[Containerd]) -> Node:
 
 @pytest.fixture(scope="module")
 def db(engines: list[Containerd]) -> Node:
-    return run(engines[1], "db")
+    return run(engines[1], "db", (TCP, PORT, HOST_PORT))
 
 
 def test_the_engine_finds_the_network_and_says_what_the_daemon_says(
@@ -102,16 +106,18 @@ def test_pods_on_two_nodes_reach_each_other_by_their_own_addresses(
         assert said.strip() == target.place.name
 
 
+@pytest.mark.parametrize("by", ["portmap", "the daemon"])
 def test_a_published_port_is_reached_from_outside_from_the_node_and_from_pods(
-    web: Node, db: Node
+    web: Node, db: Node, by: str
 ) -> None:
-    near, far = web.host.machine, db.host.machine
-    for namespace in (far.netns, near.netns, web.place.netns):
-        assert asked_at(namespace, near.address, HOST_PORT) == "web"
-    assert asked_at(near.netns, "127.0.0.1", HOST_PORT) == "web"
+    to, other = (web, db) if by == "portmap" else (db, web)
+    near, far = to.host.machine, other.host.machine
+    for namespace in (far.netns, near.netns, to.place.netns):
+        assert asked_at(namespace, near.address, HOST_PORT) == to.place.name
+    assert asked_at(near.netns, "127.0.0.1", HOST_PORT) == to.place.name
     status = near.ask("status")
     for address in (status["address"], status["address6"]):
-        assert asked_at(db.place.netns, address, HOST_PORT) == "web"
+        assert asked_at(other.place.netns, address, HOST_PORT) == to.place.name
 
 
 def test_containers_of_a_pod_share_its_loopback(web: Node) -> None:
@@ -122,6 +128,14 @@ def test_containers_of_a_pod_share_its_loopback(web: Node) -> None:
         ask = ("nc", "-w5", "127.0.0.1", port)
         assert eventually(lambda ask=ask: cri.execute(other, *ask), within=SOON).strip() == word
     assert web.sandbox.addresses[0] in cri.execute(other, "ip", "address")
+
+
+def test_a_limit_that_is_written_on_a_pod_is_the_daemons(engines: list[Containerd]) -> None:
+    cri = engines[0].cri
+    sandbox = cri.run_pod("slow", annotations={"kubernetes.io/egress-bandwidth": "8M"})
+    row = row_of(engines[0].host, sandbox)
+    assert (row["egress"]["bits"], row["ingress"]) == (8_000_000, None)
+    cri.remove_pod(sandbox)
 
 
 def test_pods_go_on_without_the_engine_and_after_a_daemon_was_killed(web: Node, db: Node) -> None:
@@ -141,8 +155,9 @@ def test_pods_go_on_without_the_engine_and_after_a_daemon_was_killed(web: Node, 
     web.engine.cri.remove_pod(near.sandbox)
 
 
-def test_a_pod_leaves_nothing_and_its_address_rests(engines: list[Containerd]) -> None:
-    engine = engines[0]
+@pytest.mark.parametrize("node", [0, 1], ids=["portmap", "the daemon"])
+def test_a_pod_leaves_nothing_and_its_address_rests(engines: list[Containerd], node: int) -> None:
+    engine = engines[node]
     # Chains of portmap stay for the next port; they are there from the first one on.
     engine.cri.remove_pod(run(engine, "first", (TCP, PORT, HOST_PORT + 1)).sandbox)
     before = Remains.of(engine.host)

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support import images
 from tests.support.hosts import Host
@@ -89,17 +90,25 @@ class Cri:
         conditions = [fields(condition) for condition in _messages(status, 1)]
         return {1: [b"NetworkReady"], 2: [1]} in conditions
 
-    def run_pod(self, name: str, ports: Sequence[tuple[int, int, int]] = ()) -> Sandbox:
+    def run_pod(
+        self,
+        name: str,
+        ports: Sequence[tuple[int, int, int]] = (),
+        annotations: Mapping[str, str] = MappingProxyType({}),
+    ) -> Sandbox:
         """Run a pod's sandbox.
 
         Args:
             name: of the pod, in the Kubernetes namespace `default`.
             ports: those to publish: protocol, port of the pod, port of the host.
+            annotations: of the pod.
         """
         metadata = _text(1, name) + _text(2, f"uid-{name}") + _text(3, "default")
         config = _field(1, metadata) + _text(2, name) + _field(8, b"")
         for protocol, port, host_port in ports:
             config += _field(5, _number(1, protocol) + _number(2, port) + _number(3, host_port))
+        for key, value in annotations.items():
+            config += _field(7, _text(1, key) + _text(2, value))
         made = self.call("RunPodSandbox", _field(1, config))[1][0]
         assert isinstance(made, bytes)
         return Sandbox(made.decode(), self._addresses(made.decode()), config)

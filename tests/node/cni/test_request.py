@@ -230,6 +230,21 @@ def test_ports_are_opened_once_for_all_families() -> None:
     ]
 
 
+def test_what_containerd_says_in_its_own_spelling_is_understood() -> None:
+    asked = {
+        "portMappings": [
+            {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "10.0.0.1"}
+        ],
+        "bandwidth": {"IngressRate": 0, "IngressBurst": 0, "EgressRate": 8, "EgressBurst": 16},
+        "dns": {"Servers": ["10.0.0.2"], "Searches": None, "Options": []},
+    }
+    said = params(runtimeConfig=asked)
+    assert said["ports"] == [{"protocol": "tcp", "host_port": 8080, "port": 80, "host": "10.0.0.1"}]
+    assert said["egress"] == {"bits": 8, "burst": 16}
+    assert "ingress" not in said
+    assert request.dns_of(config(runtimeConfig=asked)) == {"nameservers": ["10.0.0.2"]}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
