@@ -18,7 +18,7 @@ Refusals. Codes are stable; a runtime's plugin maps them to its own.
     code                what it means                                          asked again later?
     bad-request         a parameter is missing, or not what it must be         no
     pod-exists          another pod of this node has the name                  no
-    exists              the container's interface is attached elsewhere        no
+    exists              the container's interface is in another namespace      no
     other-network       this owner has pods of another network here            no
     port-taken          another pod has that port of the node                  no
     address-not-ours    no address of this node's blocks                       no
@@ -45,7 +45,9 @@ then fails the address goes back, so a refused request leaves nothing. On remova
 first: an address must not be given away while a namespace still answers for it.
 
 A runtime that gave up waiting asks again. So adding what is there, in the same namespace, answers
-what is there, and deleting a container's interface that is gone is fine.
+what is there, and deleting a container's interface that is gone is fine. A runtime that never said
+that a container has ended, as `ctr run --detach`, may run another under its name: with the first
+one's namespace that pod has gone.
 """
 
 from __future__ import annotations
@@ -184,7 +186,7 @@ class Pods:
         """Add a pod in one turn, or find it as it was asked for before."""
         daemon = self._daemon
         async with self._turn:
-            there = self._found(attachment, netns)
+            there = await self._found(attachment, netns)
             if there is not None:
                 await daemon.check_pod(there)
                 return there
@@ -199,14 +201,20 @@ class Pods:
                 raise
             return pod
 
-    def _found(self, said: Attachment, netns: str) -> PodView | None:
-        """The pod of that container and interface; None if there is none."""
+    async def _found(self, said: Attachment, netns: str) -> PodView | None:
+        """The pod of that container and interface; None if there is none.
+
+        What is left of a container that was there under this name before is removed.
+        """
         there = self._daemon.engine.pod_of(said.container, said.interface)
-        if there is not None and there.netns != netns:
+        if there is None or there.netns == netns:
+            return there
+        if there.name in await self._daemon.present_pods():
             where = there.netns or "another namespace"
             why = f"{said.interface} of that container is pod {there.name} in {where}"
             raise ControlError("exists", why, "delete it first")
-        return there
+        await self._delete(there.name)
+        return None
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What `attempt` gives, tried again while a block that was asked for may come."""

@@ -206,3 +206,21 @@ def test_the_engines_own_client_runs_a_container_in_the_network(
     said = engine.ctr(*words, "ping", "-c1", "-W5", db.place.address)
     assert " 0% packet loss" in said
     assert Remains.of(engine.host) == before
+
+
+def test_a_container_that_ctr_forgot_gives_way_to_the_next_of_its_name(
+    engines: list[Containerd],
+) -> None:
+    """What `ctr run --detach` starts is never said to have ended."""
+    engine, words = engines[0], ("run", "--detach", "--cgroup", "", "--cni", images.NAME, "lazy")
+    addresses = []
+    for _ in range(2):
+        engine.ctr(*words, "sleep", "1000")
+        pods = engine.host.machine.get("pods")
+        addresses += [pod["address"] for pod in pods if pod["container"] == "default-lazy"]
+        engine.ctr("tasks", "kill", "--signal", "KILL", "lazy")
+        eventually(lambda: "STOPPED" in engine.ctr("tasks", "ls"), within=SOON)
+        engine.host.attempt("ctr", "tasks", "rm", "lazy")  # says 137, as the container did
+        engine.ctr("containers", "rm", "lazy")
+    assert len(set(addresses)) == 2
+    engine.host.says("pod", "del", "cni-default-lazy")

@@ -234,6 +234,17 @@ def test_a_runtime_that_asks_again_is_told_what_is_there(daemon) -> None:
     assert caught.value.code == "exists"
 
 
+def test_a_container_whose_namespace_is_gone_gives_way_to_another_of_its_name(daemon) -> None:
+    first = ask(daemon, "pod.add", **CNI)
+    daemon.attached.clear()
+    again = ask(daemon, "pod.add", **(CNI | {"netns": "/ns/other"}))
+    assert (again["name"], again["netns"]) == (first["name"], "/ns/other")
+    assert daemon.attached == [first["name"]]
+    calls = [call[0] for call in daemon.engine.calls]
+    assert calls == ["add_pod", "remove_pod", "add_pod"]
+    assert daemon.kept == [b"added", b"removed", b"added"]
+
+
 @pytest.mark.parametrize(
     ("method", "params", "word"),
     [
