@@ -124,7 +124,8 @@ class Daemon:
             self._writer.start()
             self._lanes = self._make_lanes()
             stack.push_async_callback(self._lanes.close)
-            self._driver.perform(self.engine.release_lost(await self.present_pods(), self.now()))
+            present = await self.present_pods()
+            self._driver.perform(self.engine.release_lost(present, self.now(), at_start=True))
             await self._upkeep.apply()
             path, group = self.folder.socket, self._config.control_group
             server = await ControlServer(path, self._handlers.dispatch, group=group).start()

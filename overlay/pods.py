@@ -29,7 +29,10 @@ from overlay.snapshots import pod_view, reservation_view
 from overlay.state import StoredPod
 from overlay.steward import Steward
 from overlay.types import Address
-from overlay.views import PodView, ReservationView
+from overlay.views import PodView, Problem, ReservationView
+
+NAMED: Final = 5
+"""So many pods are named in the notice of those that were gone."""
 
 CLI: Final = "cli"
 """Owner of the pods that a person made."""
@@ -47,6 +50,7 @@ class PodKeeper:
         self._steward = steward
         self._parts = steward.parts
         self._boot_id = boot_id
+        self._freed: dict[str, str] = {}  # pods that were gone at the start -> why
 
     def add(
         self,
@@ -94,6 +98,7 @@ class PodKeeper:
             )
         except RefusedError as refused:
             raise self._explained(refused) from refused
+        self._freed.pop(name, None)
         effects = self._steward.own_changed(now, wait=0.0)
         return self._view(pod), effects + self._steward.tidy(now)
 
@@ -184,18 +189,40 @@ class PodKeeper:
                 why[name] = "its namespace is gone"
         return why
 
-    def release(self, lost: dict[str, str], now: float) -> list[Effect]:
-        """Take the addresses of these pods back: name -> why. Unknown names are passed over."""
+    def release(self, lost: dict[str, str], now: float, *, at_start: bool = False) -> list[Effect]:
+        """Take the addresses of these pods back: name -> why. Unknown names are passed over.
+
+        Args:
+            lost: as `lost` says.
+            now: monotonic seconds.
+            at_start: nobody asked for it, so the operator is told (`notice`).
+        """
         holdings = self._parts.holdings
         known = {name: why for name, why in lost.items() if name in holdings.pods}
         gone = [(holdings.remove_pod(name, now), why) for name, why in known.items()]
         if not gone:
             return []
+        if at_start:
+            self._freed |= known
         reports = [
             Report("pod.reconciled", {"pod": pod.name, "owner": pod.owner, "why": why})
             for pod, why in gone
         ]
         return [*self._steward.own_changed(now), *reports, *self._steward.tidy(now)]
+
+    def notice(self) -> Problem | None:
+        """What the start freed and nobody has added again; None if there is nothing of that."""
+        if not self._freed:
+            return None
+        names = sorted(self._freed)
+        more = ", ..." if len(names) > NAMED else ""
+        pods = "1 pod was" if len(names) == 1 else f"{len(names)} pods were"
+        return Problem(
+            "pods-freed",
+            f"{pods} gone when the daemon started: {', '.join(names[:NAMED])}{more}",
+            "; ".join(sorted(set(self._freed.values()))),
+            "add them again if their runtime does not; their addresses rest, then they are free",
+        )
 
     def _view(self, pod: StoredPod) -> PodView:
         return pod_view(pod, self._steward.identity.name, self._parts.plan)

@@ -59,7 +59,8 @@ def notices_of(engine: Engine) -> tuple[Problem, ...]:
     """
     nodes, cluster = engine.parts.catalog.nodes, engine.cluster
     crossing = crossing_notices(nodes, engine.identity.node, cluster)
-    return (*_locked(engine), *_accused(engine), *crossing)
+    freed = engine.freed_at_start()
+    return (*_locked(engine), *_accused(engine), *crossing, *([freed] if freed else ()))
 
 
 def _locked(engine: Engine) -> Iterator[Problem]:

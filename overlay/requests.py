@@ -25,7 +25,7 @@ from overlay.parts import Parts
 from overlay.pods import CLI, PodKeeper
 from overlay.steward import Steward
 from overlay.types import Address, Endpoint, Entropy, NodeId, Prefix
-from overlay.views import AuthorityView, PodView, ReservationView, TokenView
+from overlay.views import AuthorityView, PodView, Problem, ReservationView, TokenView
 from overlay.wire.certificate import Certificate
 from overlay.wire.control import encode
 from overlay.wire.messages import Goodbye
@@ -124,9 +124,16 @@ class Requests:
         view, effects = self._keeper.remove(name, now)
         return view, self._settle(effects, now)
 
-    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+    def release_lost(
+        self, present: Collection[str], now: float, *, at_start: bool = False
+    ) -> list[Effect]:
         """Take back the addresses of pods that are gone; `present`: whose namespace exists."""
-        return self._settle(self._keeper.release(self._keeper.lost(present), now), now)
+        lost = self._keeper.lost(present)
+        return self._settle(self._keeper.release(lost, now, at_start=at_start), now)
+
+    def freed_at_start(self) -> Problem | None:
+        """Pods that were gone when the node started, for whoever looks; None if there are none."""
+        return self._keeper.notice()
 
     def audit(self, present: Collection[str], now: float) -> tuple[Finding, ...]:
         """What of addresses and blocks is not as it should be; changes nothing."""

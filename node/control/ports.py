@@ -72,7 +72,9 @@ class EnginePort(Protocol):
         """Take them back."""
         ...
 
-    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+    def release_lost(
+        self, present: Collection[str], now: float, *, at_start: bool = False
+    ) -> list[Effect]:
         """Take back the addresses of pods that are not `present`."""
         ...
 

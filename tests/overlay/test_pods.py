@@ -170,3 +170,22 @@ def test_a_node_without_a_free_address_is_not_ready() -> None:
     assert holdings.stored() == before
     holdings.blocks_in_use.clear()
     assert refusal(keeper(world).check_ready, world.now) == "no-block"
+
+
+def test_what_was_gone_at_the_start_is_told_until_it_is_added_again() -> None:
+    world = settled(1)
+    machine = world["node1"]
+    for number in range(7):
+        machine.add_pod(f"p{number}")
+    machine.perform(machine.engine.release_lost({"p6"}, world.now))
+    assert machine.snapshot().notices == ()  # somebody asked for that
+    machine.add_pod("p0")
+    machine.perform(machine.engine.release_lost((), world.now, at_start=True))
+    (notice,) = machine.snapshot().notices
+    assert notice.code == "pods-freed"
+    assert notice.what == "2 pods were gone when the daemon started: p0, p6"
+    assert notice.why == "its namespace is gone"
+    machine.add_pod("p0")
+    assert machine.snapshot().notices[0].what.startswith("1 pod was gone")
+    machine.add_pod("p6")
+    assert machine.snapshot().notices == ()

@@ -210,7 +210,9 @@ class FakeEngine:
     def reserved(self) -> tuple[ReservationView, ...]:
         return tuple(self.held.values())
 
-    def release_lost(self, present: Collection[str], now: float) -> list[Effect]:
+    def release_lost(
+        self, present: Collection[str], now: float, *, at_start: bool = False
+    ) -> list[Effect]:
         self.calls.append(("release_lost", sorted(present)))
         return [Persist(((b"released", b""),))]
 
