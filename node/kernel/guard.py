@@ -11,6 +11,9 @@ the other pods of the node, other nodes, the world and the node itself alike. It
 needs a foreign source by nature: router advertisements, redirects, DHCP.
 
 - Neighbour discovery goes between `fe80::2` on the pod's end, which every pod has, and `fe80::1`.
+  Where a runtime configures the pod's end, it comes from the address that the kernel makes of the
+  link's hardware address; that link's other questions (for routers, for who else has its address)
+  are dropped without being counted.
 - ARP may speak of the pod's own address and nothing else: a table of the neighbours of all links
   is easily filled up from one of them.
 - The node's loopback is its own. Ports that are opened at 127.0.0.1 (`node.kernel.hostports`, the
@@ -35,16 +38,25 @@ References:
     nft(8); Linux Documentation/networking/ip-sysctl.rst, rp_filter.
     ip-sysctl.rst, route_localnet.
     RFC 2827 (BCP 38): network ingress filtering.  RFC 4861, section 11: threats on a link.
+    RFC 4291, appendix A: interface identifiers of 48-bit hardware addresses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Final
 
-from node.kernel.model import LOOPBACK, POD_LINK_LOCAL, RULE_TABLE, KernelSettings, veth_name
+from node.kernel.model import (
+    LOOPBACK,
+    POD_LINK_LOCAL,
+    RULE_TABLE,
+    KernelSettings,
+    veth_macs,
+    veth_name,
+)
 from overlay.types import Address
 from overlay.views import LocalView
 
@@ -85,6 +97,7 @@ add counter inet {table} {outside}
 add set inet {table} links {{ type ifname; }}
 add set inet {table} pods4 {{ type ifname . ipv4_addr; }}
 add set inet {table} pods6 {{ type ifname . ipv6_addr; }}
+add set inet {table} near6 {{ type ifname . ipv6_addr; }}
 add set inet {table} lans4 {{ type ipv4_addr; flags interval; auto-merge; }}
 add set inet {table} lans6 {{ type ipv6_addr; flags interval; auto-merge; }}
 add chain inet {table} prerouting {{ type filter hook prerouting priority raw; policy accept; }}
@@ -96,6 +109,7 @@ flush set inet {table} lans6
 flush set inet {table} links
 flush set inet {table} pods4
 flush set inet {table} pods6
+flush set inet {table} near6
 add rule inet {table} prerouting iifname @links jump from_pod
 add rule inet {table} prerouting iifname {{ "lo", "{tun}" }} accept
 {ours}add rule inet {table} from_pod ip daddr {loopback} counter name {spoofed} drop
@@ -103,6 +117,10 @@ add rule inet {table} from_pod iifname . ip saddr @pods4 accept
 add rule inet {table} from_pod iifname . ip6 saddr @pods6 accept
 add rule inet {table} from_pod ip6 saddr {near} \
 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+add rule inet {table} from_pod iifname . ip6 saddr @near6 \
+icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+add rule inet {table} from_pod iifname . ip6 saddr @near6 icmpv6 type nd-router-solicit drop
+add rule inet {table} from_pod ip6 saddr :: icmpv6 type nd-neighbor-solicit drop
 add rule inet {table} from_pod icmpv6 type {{ mld-listener-report, mld2-listener-report }} drop
 add rule inet {table} from_pod counter name {spoofed} drop
 add rule inet {table} input iifname @links udp dport {ports} counter name {underlay} drop
@@ -144,6 +162,11 @@ def guard_rules(snapshot: LocalView, settings: KernelSettings) -> str:
     )
     held4 = [_pair(link, pod.address) for link, pod in links]
     held6 = [_pair(link, pod.address6) for link, pod in links if pod.address6 is not None]
+    near6 = [
+        _pair(link, _link_local(veth_macs(pod.name).pod))
+        for link, pod in links
+        if pod.attachment.handed and pod.address6 is not None
+    ]
     names = [f'"{link}"' for link, _ in links]
     return "".join(
         [
@@ -153,6 +176,7 @@ def guard_rules(snapshot: LocalView, settings: KernelSettings) -> str:
             _elements("inet", "links", names),
             _elements("inet", "pods4", held4),
             _elements("inet", "pods6", held6),
+            _elements("inet", "near6", near6),
             _elements("arp", "links", names),
             _elements("arp", "pods4", held4),
         ]
@@ -185,6 +209,17 @@ def _transit(snapshot: LocalView, tun: str) -> str:
         f"{rule} ip saddr @lans4 ip daddr != {snapshot.cidr} {drop}"
         f"{rule} ip6 saddr @lans6 {beyond6}{drop}"
     )
+
+
+def _link_local(mac: str) -> IPv6Address:
+    """What the kernel calls a link by itself (RFC 4291, appendix A).
+
+    >>> _link_local("52:13:f9:34:be:2e")
+    IPv6Address('fe80::5013:f9ff:fe34:be2e')
+    """
+    said = bytes.fromhex(mac.replace(":", ""))
+    interface = bytes([said[0] ^ 2]) + said[1:3] + b"\xff\xfe" + said[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + interface)
 
 
 def _pair(link: str, address: Address) -> str:

@@ -52,13 +52,20 @@ def serve_docker(host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def engines(hosts: list[Host], image: Path) -> Iterator[list[Docker]]:
-    """Docker on both. One network is dual and names its ranges, the other does neither."""
-    with starting(hosts[0]) as one, starting(hosts[1]) as other:
+    """Docker on both. One network is dual and names its ranges, the other does neither.
+
+    The second engine leaves its containers running when it ends.
+    """
+    with starting(hosts[0]) as one, starting(hosts[1], live_restore=True) as other:
         one("load", "--input", image)
         other("load", "--input", image)
-        one(*CREATE, f"--subnet={CIDR}", "--ipv6", f"--subnet={CIDR6}", NETWORK)
+        create(one)
         other(*CREATE, NETWORK)
         yield [one, other]
+
+
+def create(docker: Docker) -> None:
+    docker(*CREATE, f"--subnet={CIDR}", "--ipv6", f"--subnet={CIDR6}", NETWORK)
 
 
 @pytest.fixture
@@ -183,6 +190,22 @@ def test_a_network_with_ipv6_has_both_halves_of_a_pods_addresses(
     finally:
         other.host.says("pod", "del", "plain")
     reaches(one.host, a6)
+
+
+def test_a_container_that_asks_for_its_neighbours_is_no_liar(one: Docker) -> None:
+    before = spoofed(one)
+    run(one, "alpha")
+    # Its kernel asks who else has its address and where routers are, and says so when it is sure.
+    eventually(lambda: "tentative" not in one("exec", "alpha", "ip", "address"), within=PATIENCE)
+    one("exec", "alpha", "ip", "neigh", "flush", "dev", "eth0")
+    (row,) = (row for row in one.host.machine.get("nodes") if row["local"])
+    ping(one, "alpha", row["address6"])
+    assert spoofed(one) == before
+
+
+def spoofed(docker: Docker) -> int:
+    """Packets that the node's filter has dropped because of their source."""
+    return int(docker.host.machine.ask("status")["guard"]["drops"].get("spoofed", 0))
 
 
 def test_a_network_without_ipv6_has_none(other: Docker) -> None:
@@ -336,6 +359,34 @@ def test_a_docker_that_was_killed_gives_back_what_it_no_longer_has(one: Docker) 
     eventually(lambda: pods(one) == {}, within=PATIENCE)
     one("start", "alpha")
     ping(one, "alpha", address(one, "alpha"))
+
+
+def test_containers_outlive_a_docker_that_restores_them(one: Docker, other: Docker) -> None:
+    a, b = run(one, "alpha"), run(other, "beta")
+    other.stop()
+    ping(one, "alpha", b)
+    other.start()
+    ping(other, "beta", a)
+    assert set(pods(other)) == {b}
+    other("restart", "--time=0", "beta")
+    ping(one, "alpha", address(other, "beta"))
+
+
+def test_what_a_docker_has_forgotten_altogether_can_be_freed(one: Docker) -> None:
+    run(one, "alpha")
+    pid = one.inspect("container", "alpha")["State"]["Pid"]
+    one.stop(kill=True)
+    one.host.run("kill", "-9", str(pid))
+    one.host.run("sh", "-c", "rm -rf /var/lib/docker/network /var/lib/docker/containers/*")
+    one.start()
+    assert NETWORK not in one("network", "ls").split()
+    (pod,) = pods(one).values()
+    one.host.says("pod", "del", pod["name"])
+    assert reserved(one) == [pod["address"]]
+    create(one)
+    one("network", "rm", NETWORK)
+    assert reserved(one) == [], "with the network goes what was reserved for it"
+    create(one)
 
 
 # -- published ports -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 from node.kernel.guard import GuardFacts, guard_rules
 from node.kernel.model import KernelSettings, veth_name
+from overlay.attachment import Attachment
 from tests.support.views import node_snapshot, pod_view
 
 POD = pod_view(1, 1)
@@ -37,6 +38,15 @@ def test_a_pod_without_ipv6_may_send_none() -> None:
     rules = guard_rules(node_snapshot(1, (replace(POD, address6=None),)), SETTINGS)
     assert elements(rules, "inet muslin pods6") == ""
     assert elements(rules, "inet muslin links") == f'"{veth_name(POD.name)}"'
+
+
+def test_a_pod_that_its_runtime_configures_asks_from_what_its_kernel_calls_the_link() -> None:
+    handed = replace(POD, attachment=Attachment(container="c", handed=True))
+    rules = guard_rules(node_snapshot(1, (handed, OTHER)), SETTINGS)
+    assert elements(rules, "inet muslin near6").startswith(f'"{veth_name(POD.name)}" . fe80::')
+    assert (
+        elements(guard_rules(node_snapshot(1, (POD, OTHER)), SETTINGS), "inet muslin near6") == ""
+    )
 
 
 def test_the_underlays_ports_are_closed_to_pods_and_to_the_tun() -> None:
