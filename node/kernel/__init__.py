@@ -19,6 +19,6 @@
 carries our marks is ever changed: routes with our protocol number, veths with our names, the TUN,
 the nft tables of our name.
 
-Reading order: model, desired, rules, guard, egress, hostports, sockets, reconcile, packed, reader,
-netlink, nft, netns, pods, keeper, thread, manager.
+Reading order: model, desired, rules, guard, egress, hostports, limits, reconcile, packed, queues,
+reader, survey, netlink, nft, sockets, netns, pods, keeper, thread, manager.
 """

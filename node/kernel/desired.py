@@ -51,6 +51,7 @@ from itertools import chain
 from typing import Final
 
 from node.kernel.hostports import hostport_sysctls
+from node.kernel.limits import desired_limits
 from node.kernel.model import (
     GATEWAY,
     GATEWAY6,
@@ -146,13 +147,16 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
         if pod.local
     ]
     parts = (trunk, *legs)
+    limits = list(desired_limits(snapshot, settings.mtu))
     return KernelState(
-        links={name: link for part in parts for name, link in part.links.items()},
+        links={name: link for part in parts for name, link in part.links.items()}
+        | {limit.queue: Link(limit.queue) for limit in limits if limit.queue != limit.link},
         addresses=frozenset(chain.from_iterable(part.addresses for part in parts)),
         routes=frozenset(chain.from_iterable(part.routes for part in parts)),
         neighbours=frozenset(chain.from_iterable(part.neighbours for part in parts)),
         sysctls={path: value for part in parts for path, value in part.sysctls.items()}
         | hostport_sysctls(snapshot),
+        limits=frozenset(limits),
         rules=compose(snapshot, settings),
     )
 

@@ -21,7 +21,7 @@ from node.kernel import netns, pods
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
 from node.kernel.hostports import shut_sysctls, without_ports
-from node.kernel.model import KernelSettings, KernelState, is_veth_name, veth_name
+from node.kernel.model import KernelSettings, KernelState, is_pod_link, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute, find_overlap
@@ -143,7 +143,7 @@ class Keeper:
         self._attached[pod.name] = pod
 
     def _ours(self, link: str) -> bool:
-        return link == self.settings.tun or is_veth_name(link)
+        return link == self.settings.tun or is_pod_link(link)
 
     def _forget(self, local: Mapping[str, PodView]) -> None:
         for name in self._attached.keys() - local.keys():

@@ -32,6 +32,9 @@ VETH_PREFIX: Final = "mus"
 PEER_PREFIX: Final = "mup"
 """First letters of the other end, while it is in the node's namespace for a runtime to move."""
 
+QUEUE_PREFIX: Final = "muq"
+"""First letters of the link that packets from a pod with a limit wait at (ifb)."""
+
 GATEWAY: Final = IPv4Address("169.254.1.1")
 GATEWAY6: Final = IPv6Address("fe80::1")
 POD_LINK_LOCAL: Final = IPv6Address("fe80::2")
@@ -55,6 +58,7 @@ METRIC_V6: Final = 1024
 """What the kernel gives a route without a metric (IP6_RT_PRIO_USER)."""
 
 _VETH: Final = re.compile(rf"{VETH_PREFIX}[0-9a-f]{{10}}")
+_QUEUE: Final = re.compile(rf"{QUEUE_PREFIX}[0-9a-f]{{10}}")
 
 
 def veth_name(pod: str) -> str:
@@ -100,9 +104,23 @@ def peer_name(pod: str) -> str:
     return PEER_PREFIX + veth_name(pod).removeprefix(VETH_PREFIX)
 
 
+def queue_name(pod: str) -> str:
+    """The name of the link that what comes from a pod with a limit waits at.
+
+    >>> queue_name("web")
+    'muqd51a6abb33'
+    """
+    return QUEUE_PREFIX + veth_name(pod).removeprefix(VETH_PREFIX)
+
+
 def is_veth_name(link: str) -> bool:
     """Whether `link` can be the host end of a pod's veth."""
     return _VETH.fullmatch(link) is not None
+
+
+def is_pod_link(link: str) -> bool:
+    """Whether `link` can be there for one pod: the host end of its veth, or its queue."""
+    return is_veth_name(link) or _QUEUE.fullmatch(link) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,33 @@ class Neighbour(NamedTuple):
 
     def __str__(self) -> str:
         return f"neighbour {self.address} on {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rate of what passes a pod's veth in one direction (`node.kernel.limits`).
+
+    Attributes:
+        link: the host end of the veth.
+        queue: the link with the bucket: the veth for packets to the pod, another for those from it.
+        rate: bytes per second.
+        burst: bytes at once. The kernel shows it rounded; it is a part of `room`.
+        room: bytes that may wait, those of a burst included.
+    """
+
+    link: str
+    queue: str
+    rate: int
+    burst: int = field(compare=False)
+    room: int
+
+    def __str__(self) -> str:
+        return f"limit on {self.link} of what goes {self.direction} the pod"
+
+    @property
+    def direction(self) -> str:
+        """`to` or `from`."""
+        return "to" if self.queue == self.link else "from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +234,7 @@ class KernelSettings:
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
-    """Links, addresses, routes, neighbours, sysctls and rules of a namespace, if they are ours.
+    """Links, addresses, routes, limits, ... and rules of a namespace, as far as they are ours.
 
     Desired and actual state have the same type. A link that is desired and not there is not
     `reconcile`'s to make: the TUN comes from `node.io.tun`, veths from `node.kernel.pods`.
@@ -205,6 +250,7 @@ class KernelState:
     rules: str = ""
     """Desired only: the input of `nft -f`. The kernel lists rules in other words; `node.kernel.nft`
     knows whether they stand."""
+    limits: frozenset[Limit] = frozenset()
     advertised_links: frozenset[str] = frozenset()
     """Actual only: foreign links that take router advertisements as long as the machine does not
     forward (accept_ra=1)."""

@@ -1,7 +1,10 @@
-"""Reads and changes kernel state over netlink: the only module that talks through pyroute2.
+"""Reads and changes kernel state over netlink.
 
 Everything here blocks for fractions of a millisecond and belongs into the netlink thread (see
 `node.kernel.thread`). A `Netlink` works in the network namespace of the thread that made it.
+
+What is the machine's own is read by its base class. These two, and `queues`, which is handed the
+socket, are the only modules that talk through pyroute2.
 
 pyroute2 speaks through a private asyncio loop. That loop must be a plain one, and no loop may run
 in the calling thread; both hold in the netlink thread and in the threads of `netns.run_in`.
@@ -14,34 +17,32 @@ References:
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from socket import AF_INET, AF_INET6
-from typing import Any, Final, Self, assert_never
+from typing import Final, Self, assert_never
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError
 
-from node.errors import NodeError
-from node.kernel import messages
-from node.kernel.errors import KernelError
-from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link, LinkAddress, Neighbour, Route
-from node.kernel.overlap import HostRoute
-from node.kernel.reader import DUMP_TRIES, SYSCTL_ROOT, Reader
+from node.kernel import messages, queues
+from node.kernel.model import KernelState, Link, Neighbour, Route
+from node.kernel.reader import SYSCTL_ROOT, Reader
 from node.kernel.reconcile import (
     AddAddress,
     AddNeighbour,
+    AddressingChange,
     AddRoute,
     Change,
     DeleteAddress,
     DeleteLink,
     DeleteNeighbour,
     DeleteRoute,
+    LimitChange,
     SetLink,
     SetSysctl,
 )
+from node.kernel.survey import Survey, explained
 from node.kernel.watch import KernelWatch
-from overlay.types import Address, Endpoint, Prefix
+from overlay.types import Address
 
 _ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
     AddAddress: (errno.EEXIST,),
@@ -53,32 +54,14 @@ _ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
 """Kernel answers that mean: somebody else was faster, the result is what was wanted."""
 
 
-@contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        raise KernelError(*_clauses(doing, error)) from error
-    except OSError as error:
-        raise KernelError.of(doing, error) from error
-
-
-def _clauses(doing: str, error: NetlinkError) -> tuple[str, str, str]:
-    known = NodeError.of(doing, OSError(error.code, ""))
-    # With extended acknowledgements the kernel says more than the error's name, when it can.
-    why = str(error.args[-1]).rstrip(".")
-    return f"{doing}: {why[:1].lower()}{why[1:]}", known.fix, known.code
-
-
-class Netlink:
+class Netlink(Survey):
     """A netlink socket to one network namespace. Use it in the thread that made it.
 
     Error contract: a `KernelError` leaves the object usable; what was done before it stays done.
     """
 
     def __init__(self) -> None:
-        with _explained("opening a netlink socket"):
-            self._ipr: Any = IPRoute(ext_ack=True, strict_check=True)
+        super().__init__()
         self._watch: KernelWatch | None = None
         self._reader: Reader | None = None
 
@@ -105,7 +88,7 @@ class Netlink:
         Raises:
             KernelError: the kernel refused to tell. Nothing else.
         """
-        with _explained("listening for changes of the network"):
+        with explained("listening for changes of the network"):
             if self._watch is None:
                 self._watch = KernelWatch()
                 return True
@@ -121,101 +104,10 @@ class Netlink:
         Raises:
             KernelError: the kernel did not answer. Nothing else.
         """
-        with _explained("reading the kernel's state"):
+        with explained("reading the kernel's state"):
             if self._reader is None:
                 self._reader = Reader()
             return self._reader.read(ours, sysctls)
-
-    def _dump(self, request: Callable[..., Iterable[Any]], **filters: int) -> list[Any]:
-        for _ in range(DUMP_TRIES - 1):
-            try:
-                return list(request(**filters))
-            except NetlinkDumpInterrupted:
-                continue
-        return list(request(**filters))
-
-    def _addresses(self, names: dict[int, str]) -> Iterator[messages.HeldAddress]:
-        for message in self._dump(self._ipr.get_addr):
-            yield messages.parse_address(message, names)
-
-    def host_routes(self) -> list[HostRoute]:
-        """All routes but our own that packets of this machine may take, default routes included.
-
-        Those of the main table, and of the tables that a rule leads any packet to: VPNs keep theirs
-        in such.
-
-        Raises:
-            KernelError: the kernel did not answer. Nothing else.
-        """
-        with _explained("reading the routes"):
-            names = messages.link_names(self._dump(self._ipr.get_links))
-            return [
-                messages.parse_host_route(message, names)
-                for family in (AF_INET, AF_INET6)
-                for table in self._tables(family)
-                for message in self._dump(self._ipr.get_routes, family=family, table=table)
-                if message["proto"] != ROUTE_PROTOCOL
-            ]
-
-    def _tables(self, family: int) -> list[int]:
-        rules = self._dump(self._ipr.get_rules, family=family)
-        return messages.consulted_tables(rules)
-
-    def local_addresses(self, exclude: Sequence[Prefix] = ()) -> list[Address]:
-        """Addresses at which other machines may reach this one, the most likely first.
-
-        That is the addresses of the links with default routes, then those of other links. Left
-        out: loopback, link-local, temporary and not (yet) usable addresses.
-
-        Args:
-            exclude: the overlay's ranges. An address inside an overlay is never an endpoint.
-
-        Raises:
-            KernelError: the kernel did not answer. Nothing else.
-        """
-        leading_out = {
-            (route.link, route.prefix.version)
-            for route in self.host_routes()
-            if route.prefix.prefixlen == 0 and route.table == messages.RT_TABLE_MAIN
-        }
-        found = [held for held, _ in self._for_peers(exclude)]
-        found.sort(key=lambda held: (held.link, held.address.version) not in leading_out)
-        return [held.address.ip for held in found]
-
-    def underlay_mtu(self, exclude: Sequence[Prefix] = ()) -> int | None:
-        """The largest MTU of the links that have `local_addresses`; None without any.
-
-        Raises:
-            KernelError: the kernel did not answer. Nothing else.
-        """
-        return max((mtu for _, mtu in self._for_peers(exclude)), default=None)
-
-    def _for_peers(self, exclude: Sequence[Prefix]) -> list[tuple[LinkAddress, int]]:
-        """Addresses others may use, each with the MTU of its link."""
-        with _explained("reading the addresses"):
-            links = [
-                link
-                for link in self._dump(self._ipr.get_links)
-                if messages.is_up(link) and not messages.is_loopback(link)
-            ]
-            mtus = {link.get_attr("IFLA_IFNAME"): int(link.get_attr("IFLA_MTU")) for link in links}
-            held = [held for held, usable in self._addresses(messages.link_names(links)) if usable]
-        return [
-            (each, mtus[each.link])
-            for each in held
-            if each.link and not any(each.address.ip in prefix for prefix in exclude)
-        ]
-
-    def link_mtu_for(self, endpoint: Endpoint) -> int:
-        """The MTU of the link that packets to `endpoint` leave by.
-
-        Raises:
-            KernelError: there is no route to it. Nothing else.
-        """
-        with _explained(f"looking for the way to {endpoint.host}"):
-            (route,) = self._ipr.route("get", dst=endpoint.host)
-            (link,) = self._ipr.link("get", index=route.get_attr("RTA_OIF"))
-            return int(link.get_attr("IFLA_MTU"))
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -225,14 +117,17 @@ class Netlink:
         Raises:
             KernelError: the kernel refused. Nothing else.
         """
-        with _explained(str(change)):
+        with explained(str(change)):
             try:
-                self._apply(change)
+                if isinstance(change, LimitChange):
+                    queues.apply_limit(self._ipr, change, self._index_of)
+                else:
+                    self._apply(change)
             except NetlinkError as error:
                 if error.code not in _ALREADY_DONE.get(type(change), ()):
                     raise
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: AddressingChange) -> None:
         match change:
             case DeleteLink(name):
                 self._forget(name)
@@ -287,6 +182,14 @@ class Netlink:
         if self._reader is not None:
             self._reader.forget(name)
 
+    def _index_of(self, name: str) -> int | None:
+        try:
+            return self._index(name)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise
+
     def _index(self, name: str) -> int:
         (message,) = self._ipr.link("get", ifname=name)
         return int(message["index"])
@@ -302,7 +205,7 @@ class Netlink:
         Raises:
             KernelError: it exists, or the peer's name is taken there. Nothing else.
         """
-        with _explained(f"making the veth {link.name}"):
+        with explained(f"making the veth {link.name}"):
             self._forget(link.name)
             where = {} if namespace is None else {"net_ns_fd": namespace}
             far = {"ifname": peer.name} | where | messages.link_request(peer)
@@ -316,7 +219,7 @@ class Netlink:
         Raises:
             KernelError: it exists, or a port is missing. Nothing else.
         """
-        with _explained(f"making the bridge {name}"):
+        with explained(f"making the bridge {name}"):
             # No spanning tree and no snooping: both hold back frames of a fresh port for a while.
             quick = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
             self._ipr.link("add", ifname=name, kind="bridge", **quick)
@@ -331,7 +234,7 @@ class Netlink:
         Raises:
             KernelError: the kernel did not answer. Nothing else.
         """
-        with _explained("reading the routes"):
+        with explained("reading the routes"):
             names = messages.link_names(self._dump(self._ipr.get_links))
             found = [
                 messages.parse_host_route(message, names)
@@ -351,7 +254,7 @@ class Netlink:
         Raises:
             KernelError: the kernel refused. Nothing else.
         """
-        with _explained(f"leading {address} back by {link}"):
+        with explained(f"leading {address} back by {link}"):
             here = {held.address.ip for held, _ in self._addresses({})}
             rules = self._dump(self._ipr.get_rules, family=messages.FAMILIES[address.version])
             held = {rule for one in rules if (rule := messages.own_rule(one)) is not None}
@@ -370,13 +273,8 @@ class Netlink:
         Raises:
             KernelError: the kernel did not answer. Nothing else.
         """
-        with _explained(f"looking for link {name}"):
-            try:
-                return self._index(name)
-            except NetlinkError as error:
-                if error.code == errno.ENODEV:
-                    return None
-                raise
+        with explained(f"looking for link {name}"):
+            return self._index_of(name)
 
     def peer_index(self, name: str, namespace: int) -> int | None:
         """The index of a veth's other end, if that is in the namespace behind a descriptor.
@@ -384,7 +282,7 @@ class Netlink:
         Raises:
             KernelError: the kernel did not answer. Nothing else.
         """
-        with _explained(f"looking for the other end of {name}"):
+        with explained(f"looking for the other end of {name}"):
             try:
                 (message,) = self._ipr.link("get", ifname=name)
             except NetlinkError as error:

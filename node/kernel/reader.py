@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 from node.kernel import packed
 from node.kernel.messages import RT_TABLE_MAIN
 from node.kernel.model import ROUTE_PROTOCOL, KernelState
+from node.kernel.queues import read_limits
 
 T = TypeVar("T")
 
@@ -107,6 +108,7 @@ class Reader:
             addresses=frozenset(self._each(RTM_GETADDR, packed.parse_address, known)),
             routes=frozenset(self._each(RTM_GETROUTE, packed.parse_route, known)),
             neighbours=frozenset(self._each(RTM_GETNEIGH, packed.parse_neighbour, known)),
+            limits=read_limits(self._dump, names),
             sysctls=_sysctls(own, sysctls),
             advertised_links=frozenset(
                 held.link.name for held in links if held.takes_advertisements
@@ -127,7 +129,7 @@ class Reader:
 
     def _read_links(self) -> list[packed.HeldLink]:
         before = self._links
-        said = self._dump(RTM_GETLINK, AF_UNSPEC)
+        said = self._dump(RTM_GETLINK, _request(RTM_GETLINK, AF_UNSPEC))
         self._links = {one: before.get(one) or packed.parse_link(one) for one in said}
         return list(self._links.values())
 
@@ -138,23 +140,22 @@ class Reader:
         known: dict[_Key, packed.OnLink[Any]],
     ) -> Iterator[T]:
         for family in (AF_INET, AF_INET6) if kind == RTM_GETROUTE else (AF_UNSPEC,):
-            for message in self._dump(kind, family):
+            for message in self._dump(kind, _request(kind, family)):
                 key = kind, message
                 said = known.get(key) or parse(message, self._names)
                 self._known[key] = said
                 if said.value is not None:
                     yield said.value
 
-    def _dump(self, kind: int, family: int) -> list[bytes]:
+    def _dump(self, kind: int, body: bytes) -> list[bytes]:
         for _ in range(DUMP_TRIES - 1):
             try:
-                return self._dump_once(kind, family)
+                return self._dump_once(kind, body)
             except InterruptedDumpError:
                 continue
-        return self._dump_once(kind, family)
+        return self._dump_once(kind, body)
 
-    def _dump_once(self, kind: int, family: int) -> list[bytes]:
-        body = _request(kind, family)
+    def _dump_once(self, kind: int, body: bytes) -> list[bytes]:
         length, flags = packed.HEADER.size + len(body), _NLM_F_REQUEST | _NLM_F_DUMP
         self._socket.send(packed.HEADER.pack(length, kind, flags, 0, 0) + body)
         found: list[bytes] = []

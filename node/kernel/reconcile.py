@@ -1,12 +1,13 @@
 """From desired and actual state to the steps between, in an order the kernel accepts.
 
-    1. veths of pods that are gone      their addresses and routes go with them
+    1. links of pods that are gone      their addresses and routes go with them
     2. sysctls                          before links come up: they decide what `up` does
     3. link attributes, up last
     4. addresses                        a route's preferred source must exist
     5. routes, those without gateway first: they make the gateway reachable
     6. routes, then addresses that nobody wants any more
     7. neighbours                       a link that was down has none
+    8. limits                           the links that pods' packets wait at come with them
 
 Only what is ours appears in `actual`, so nothing else can be touched, with one exception: when
 IPv6 forwarding is switched on, the kernel forgets default routes that it learned from router
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from node.kernel.model import KernelState, Link, LinkAddress, Neighbour, Route, is_veth_name
+from node.kernel.model import KernelState, Limit, Link, LinkAddress, Neighbour, Route, is_pod_link
 
 FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
@@ -123,7 +124,27 @@ class DeleteNeighbour:
         return f"remove {self.neighbour}"
 
 
-Change = (
+@dataclass(frozen=True, slots=True)
+class SetLimit:
+    """Limit a rate, whatever there is of that limit; makes the link to wait at if it needs one."""
+
+    limit: Limit
+
+    def __str__(self) -> str:
+        return f"set the {self.limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLimit:
+    """Take a limit of a rate away."""
+
+    limit: Limit
+
+    def __str__(self) -> str:
+        return f"remove the {self.limit}"
+
+
+AddressingChange = (
     DeleteLink
     | SetSysctl
     | SetLink
@@ -134,6 +155,8 @@ Change = (
     | AddNeighbour
     | DeleteNeighbour
 )
+LimitChange = SetLimit | DeleteLimit
+Change = AddressingChange | LimitChange
 
 
 def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True) -> list[Change]:
@@ -145,7 +168,7 @@ def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True)
         actual: what is, and is ours.
         remove: False only adds and corrects. For a pod's namespace, which its owner may extend.
     """
-    stale = [name for name in actual.links if is_veth_name(name) and name not in desired.links]
+    stale = [name for name in actual.links if is_pod_link(name) and name not in desired.links]
     gone = frozenset(stale) if remove else frozenset()
     return [
         *(DeleteLink(name) for name in sorted(gone)),
@@ -159,6 +182,7 @@ def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True)
         *_routes(desired, actual, gone, remove=remove),
         *_stale_addresses(desired, actual, gone, remove=remove),
         *_neighbours(desired, actual, gone, remove=remove),
+        *_limits(desired, actual, gone, remove=remove),
     ]
 
 
@@ -232,3 +256,16 @@ def _neighbours(
         for one in sorted(actual.neighbours, key=str):
             if one.link not in gone and (one.link, one.address) not in held:
                 yield DeleteNeighbour(one)
+
+
+def _limits(
+    desired: KernelState, actual: KernelState, gone: frozenset[str], *, remove: bool
+) -> Iterator[SetLimit | DeleteLimit]:
+    for one in sorted(desired.limits - actual.limits, key=str):
+        if one.link in actual.links:
+            yield SetLimit(one)
+    places = {(one.link, one.queue) for one in desired.limits}
+    if remove:
+        for one in sorted(actual.limits, key=str):
+            if (one.link, one.queue) not in places and not gone & {one.link}:
+                yield DeleteLimit(one)

@@ -18,6 +18,7 @@ from typing import Final
 
 _GROUPS: Final = {
     "link": 1,
+    "queues": 4,
     "ipv4 address": 5,
     "ipv4 route": 7,
     "ipv4 rule": 8,

@@ -18,9 +18,11 @@ from node.kernel.reconcile import (
     AddRoute,
     Change,
     DeleteAddress,
+    DeleteLimit,
     DeleteLink,
     DeleteNeighbour,
     DeleteRoute,
+    SetLimit,
     SetLink,
     SetSysctl,
 )
@@ -40,6 +42,7 @@ class ModelKernel:
         self.routes = {route.key: route for route in state.routes}
         self.sysctls = dict(state.sysctls)
         self.neighbours = {(one.link, one.address): one for one in state.neighbours}
+        self.limits = {(one.link, one.queue): one for one in state.limits}
         self.advertised = set(state.advertised_links)
         self.foreign = set(foreign)
         self.log: list[Change] = []
@@ -50,6 +53,7 @@ class ModelKernel:
             addresses=frozenset(self.addresses),
             routes=frozenset(self.routes.values()),
             neighbours=frozenset(self.neighbours.values()),
+            limits=frozenset(self.limits.values()),
             sysctls=dict(self.sysctls),
             advertised_links=frozenset(self.advertised),
         )
@@ -63,6 +67,7 @@ class ModelKernel:
                 self.addresses = {held for held in self.addresses if held.link != name}
                 self._drop(route for route in self.routes.values() if route.link == name)
                 self._drop_neighbours(name)
+                self.limits = {on: one for on, one in self.limits.items() if name not in on}
                 self._drop_sourceless()
             case SetSysctl(path, value):
                 self.sysctls[path] = value
@@ -92,6 +97,12 @@ class ModelKernel:
             case DeleteNeighbour(one):
                 # One of a link that went down has gone; `Netlink.apply` takes that for done.
                 self.neighbours.pop((one.link, one.address), None)
+            case SetLimit(limit):
+                self._need(limit.link in self.links, change)
+                self.links.setdefault(limit.queue, Link(limit.queue))
+                self.limits[limit.link, limit.queue] = limit
+            case DeleteLimit(limit):
+                self.limits.pop((limit.link, limit.queue), None)
             case _:
                 assert_never(change)
 

@@ -26,7 +26,6 @@ from node.kernel.reconcile import (
     SetLink,
     SetSysctl,
 )
-from overlay.types import Endpoint
 from tests.support.kernel import held, route
 from tests.support.privileged import NEEDS_KERNEL
 
@@ -56,7 +55,7 @@ class Refusing:
 
 
 def on(kernel: object, monkeypatch: pytest.MonkeyPatch) -> Netlink:
-    monkeypatch.setattr("node.kernel.netlink.IPRoute", lambda **_: kernel)
+    monkeypatch.setattr("node.kernel.survey.IPRoute", lambda **_: kernel)
     return Netlink()
 
 
@@ -181,18 +180,6 @@ class TestOnARealKernel:
                 netlink.apply(SetLink(Link("lo")))
                 assert netlink.changed()
                 assert not netlink.changed()
-
-        netns.run_in(inside, work)
-
-    def test_an_endpoint_without_a_route_has_no_mtu(self, inside: Path) -> None:
-        def work() -> None:
-            with Netlink() as netlink:
-                with pytest.raises(KernelError, match=r"the way to 192\.0\.2\.1: network is un"):
-                    netlink.link_mtu_for(Endpoint("192.0.2.1", 1))
-                netlink.apply(SetLink(Link("lo", mtu=60000)))
-                assert netlink.link_mtu_for(Endpoint("127.0.0.1", 1)) == 60000
-                assert netlink.local_addresses() == []
-                assert netlink.underlay_mtu() is None
 
         netns.run_in(inside, work)
 

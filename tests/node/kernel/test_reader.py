@@ -55,7 +55,7 @@ def test_a_dump_in_several_parts_is_one_answer() -> None:
     )
     reader, kernel = reader_of(message(16, first), message(16, second) + message(DONE, bytes(4)))
     assert reader.read(bool, ()).links == {"1": Link("1"), "2": Link("2")}
-    assert kernel.asked == [18, 22, 26, 26, 30]
+    assert kernel.asked == [18, 22, 26, 26, 30, 38]
 
 
 def test_an_interrupted_dump_is_repeated() -> None:
@@ -77,7 +77,7 @@ def test_a_refusal_is_an_error_and_a_missing_table_is_empty() -> None:
 
 def test_only_what_is_new_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     body = packed.LINK_HEADER.pack(0, 0, 7, 1, 0) + struct.pack("=HH", 8, 3) + b"mu0\0"
-    again = [message(16, body) + message(DONE, bytes(4)), *[message(DONE, bytes(4))] * 4]
+    again = [message(16, body) + message(DONE, bytes(4)), *[message(DONE, bytes(4))] * 5]
     reader, _ = reader_of(*again, *again)
     parsed = []
     parse = packed.parse_link

@@ -6,7 +6,16 @@ from ipaddress import ip_address, ip_interface
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from node.kernel.model import KernelState, Link, LinkAddress, Neighbour, Route, veth_name
+from node.kernel.model import (
+    KernelState,
+    Limit,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    queue_name,
+    veth_name,
+)
 from node.kernel.reconcile import (
     FORWARDING6,
     AddAddress,
@@ -22,7 +31,7 @@ from node.kernel.reconcile import (
 )
 from tests.support.kernel import ModelKernel, held, route
 
-LINKS = ("muslin0", veth_name("a"), veth_name("b"))
+LINKS = ("muslin0", veth_name("a"), veth_name("b"), queue_name("a"))
 ADDRESSES = ("10.1.0.1/32", "10.1.0.2/32", "fd00::1/128", "fd00::2/128")
 KNOWN = Neighbour("musx", ip_address("10.0.0.1"), "02:00:00:00:00:01")
 PREFIXES = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "fd00::/48", "fd00::3/128")
@@ -31,7 +40,7 @@ PREFIXES = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "fd00::/48", "fd00::3/12
 @st.composite
 def states(draw: st.DrawFn) -> KernelState:
     """A state that the kernel could be in."""
-    names = draw(st.sets(st.sampled_from(LINKS), max_size=3))
+    names = draw(st.sets(st.sampled_from(LINKS), max_size=4))
     links = {
         name: Link(
             name,
@@ -70,6 +79,11 @@ def states(draw: st.DrawFn) -> KernelState:
         frozenset(routes.values()),
         frozenset(neighbours),
         sysctls,
+        limits=frozenset(
+            Limit(veth_name("a"), queue, draw(st.sampled_from([1000, 2000])), 9, 99)
+            for queue in (veth_name("a"), queue_name("a"))
+            if {veth_name("a"), queue} <= links.keys() and draw(st.booleans())
+        ),
     )
 
 
@@ -87,6 +101,7 @@ def test_the_changes_lead_to_the_desired_state(desired: KernelState, actual: Ker
     assert kernel.state().addresses == desired.addresses
     assert kernel.state().routes == desired.routes
     assert kernel.state().neighbours == desired.neighbours
+    assert kernel.state().limits == desired.limits
 
 
 @given(states(), states())

@@ -1,0 +1,147 @@
+"""Reads what is the machine's own: routes, addresses and links that are not ours.
+
+It is read seldom and from all over the daemon, so comfort counts more than speed here; what is ours
+is read by `node.kernel.reader`.
+
+References:
+    rtnetlink(7); netlink(7) for strict checking and extended acknowledgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from node.errors import NodeError
+from node.kernel import messages
+from node.kernel.errors import KernelError
+from node.kernel.model import ROUTE_PROTOCOL, LinkAddress
+from node.kernel.overlap import HostRoute
+from node.kernel.reader import DUMP_TRIES
+from overlay.types import Address, Endpoint, Prefix
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what the kernel answers into a KernelError that says what was being done."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelError(*_clauses(doing, error)) from error
+    except OSError as error:
+        raise KernelError.of(doing, error) from error
+
+
+def _clauses(doing: str, error: NetlinkError) -> tuple[str, str, str]:
+    known = NodeError.of(doing, OSError(error.code, ""))
+    # With extended acknowledgements the kernel says more than the error's name, when it can.
+    why = str(error.args[-1]).rstrip(".")
+    return f"{doing}: {why[:1].lower()}{why[1:]}", known.fix, known.code
+
+
+class Survey:
+    """A netlink socket to one network namespace, to look around with.
+
+    Raises:
+        KernelError: there can be no such socket. Nothing else.
+    """
+
+    def __init__(self) -> None:
+        with explained("opening a netlink socket"):
+            self._ipr: Any = IPRoute(ext_ack=True, strict_check=True)
+
+    def _dump(self, request: Callable[..., Iterable[Any]], **filters: int) -> list[Any]:
+        for _ in range(DUMP_TRIES - 1):
+            try:
+                return list(request(**filters))
+            except NetlinkDumpInterrupted:
+                continue
+        return list(request(**filters))
+
+    def _addresses(self, names: dict[int, str]) -> Iterator[messages.HeldAddress]:
+        for message in self._dump(self._ipr.get_addr):
+            yield messages.parse_address(message, names)
+
+    def host_routes(self) -> list[HostRoute]:
+        """All routes but our own that packets of this machine may take, default routes included.
+
+        Those of the main table, and of the tables that a rule leads any packet to: VPNs keep theirs
+        in such.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with explained("reading the routes"):
+            names = messages.link_names(self._dump(self._ipr.get_links))
+            return [
+                messages.parse_host_route(message, names)
+                for family in (AF_INET, AF_INET6)
+                for table in self._tables(family)
+                for message in self._dump(self._ipr.get_routes, family=family, table=table)
+                if message["proto"] != ROUTE_PROTOCOL
+            ]
+
+    def _tables(self, family: int) -> list[int]:
+        rules = self._dump(self._ipr.get_rules, family=family)
+        return messages.consulted_tables(rules)
+
+    def local_addresses(self, exclude: Sequence[Prefix] = ()) -> list[Address]:
+        """Addresses at which other machines may reach this one, the most likely first.
+
+        That is the addresses of the links with default routes, then those of other links. Left
+        out: loopback, link-local, temporary and not (yet) usable addresses.
+
+        Args:
+            exclude: the overlay's ranges. An address inside an overlay is never an endpoint.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        leading_out = {
+            (route.link, route.prefix.version)
+            for route in self.host_routes()
+            if route.prefix.prefixlen == 0 and route.table == messages.RT_TABLE_MAIN
+        }
+        found = [held for held, _ in self._for_peers(exclude)]
+        found.sort(key=lambda held: (held.link, held.address.version) not in leading_out)
+        return [held.address.ip for held in found]
+
+    def underlay_mtu(self, exclude: Sequence[Prefix] = ()) -> int | None:
+        """The largest MTU of the links that have `local_addresses`; None without any.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        return max((mtu for _, mtu in self._for_peers(exclude)), default=None)
+
+    def _for_peers(self, exclude: Sequence[Prefix]) -> list[tuple[LinkAddress, int]]:
+        """Addresses others may use, each with the MTU of its link."""
+        with explained("reading the addresses"):
+            links = [
+                link
+                for link in self._dump(self._ipr.get_links)
+                if messages.is_up(link) and not messages.is_loopback(link)
+            ]
+            mtus = {link.get_attr("IFLA_IFNAME"): int(link.get_attr("IFLA_MTU")) for link in links}
+            held = [held for held, usable in self._addresses(messages.link_names(links)) if usable]
+        return [
+            (each, mtus[each.link])
+            for each in held
+            if each.link and not any(each.address.ip in prefix for prefix in exclude)
+        ]
+
+    def link_mtu_for(self, endpoint: Endpoint) -> int:
+        """The MTU of the link that packets to `endpoint` leave by.
+
+        Raises:
+            KernelError: there is no route to it. Nothing else.
+        """
+        with explained(f"looking for the way to {endpoint.host}"):
+            (route,) = self._ipr.route("get", dst=endpoint.host)
+            (link,) = self._ipr.link("get", index=route.get_attr("RTA_OIF"))
+            return int(link.get_attr("IFLA_MTU"))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from node.kernel.model import KernelState, Limit, is_pod_link, queue_name, veth_name
+from node.kernel.netlink import Netlink
+from node.kernel.queues import read_limits
+from node.kernel.reconcile import DeleteLimit, SetLimit
+from tests.support.namespace import Namespace, ip
+from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import attempt
+
+VETH, QUEUE = veth_name("a"), queue_name("a")
+TO = Limit(VETH, VETH, 12_500_000, 70_000, 695_000)
+FROM = Limit(VETH, QUEUE, 1_250_000, 12_500, 75_000)
+
+
+def test_a_kernel_without_traffic_control_has_no_limits() -> None:
+    def refuse(kind: int, body: bytes) -> list[bytes]:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    assert read_limits(refuse, {1: VETH}) == frozenset()
+
+    def fail(kind: int, body: bytes) -> list[bytes]:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with pytest.raises(PermissionError):
+        read_limits(fail, {1: VETH})
+
+
+class TestOnARealKernel:
+    pytestmark = NEEDS_KERNEL
+
+    @pytest.fixture
+    def inside(self) -> Iterator[Namespace]:
+        with Namespace() as namespace:
+            namespace.run(ip, f"link add {VETH} type veth peer name far", f"link set {VETH} up")
+            yield namespace
+
+    @staticmethod
+    def limits(*changes: SetLimit | DeleteLimit) -> frozenset[Limit]:
+        """What is there after these changes."""
+        with Netlink() as netlink:
+            for change in changes:
+                netlink.apply(change)
+            state: KernelState = netlink.read(is_pod_link, ())
+            return state.limits
+
+    def test_limits_are_made_read_changed_and_taken_away(self, inside: Namespace) -> None:
+        assert inside.run(self.limits) == set()
+        assert inside.run(self.limits, SetLimit(TO), SetLimit(FROM)) == {TO, FROM}
+        assert inside.run(self.limits, SetLimit(TO), SetLimit(FROM)) == {TO, FROM}
+        other = Limit(VETH, VETH, 1000, 3_044, 15_000), Limit(VETH, QUEUE, 2000, 3_044, 15_000)
+        assert inside.run(self.limits, *map(SetLimit, other)) == set(other)
+        assert inside.run(self.limits, DeleteLimit(other[0])) == {other[1]}
+        assert inside.run(self.limits, DeleteLimit(other[1]), DeleteLimit(other[1])) == set()
+
+    @pytest.mark.parametrize(
+        "harm",
+        [
+            f"tc qdisc del dev {QUEUE} root",
+            f"tc qdisc replace dev {QUEUE} root pfifo",
+            f"tc qdisc del dev {VETH} ingress",
+            f"tc filter del dev {VETH} ingress",
+            f"ip link del {QUEUE}",
+        ],
+    )
+    def test_half_a_limit_is_none_and_is_made_whole(self, inside: Namespace, harm: str) -> None:
+        inside.run(self.limits, SetLimit(TO), SetLimit(FROM))
+        done = attempt(inside.path, *harm.split())
+        assert done.returncode == 0, done.stderr
+        assert inside.run(self.limits) == {TO}
+        assert inside.run(self.limits, SetLimit(FROM)) == {TO, FROM}
+        if "link del" in harm:  # made anew: the way leads to that one, and to no other
+            shown = attempt(inside.path, "tc", "filter", "show", "dev", VETH, "ingress").stdout
+            assert shown.count("mirred") == 1
+
+    def test_queues_of_others_are_none_of_ours(self, inside: Namespace) -> None:
+        for words in (
+            f"tc qdisc add dev {VETH} root tbf rate 10mbit burst 12500 limit 75000",
+            f"tc qdisc add dev {VETH} ingress",
+        ):
+            done = attempt(inside.path, *words.split())
+            assert done.returncode == 0, done.stderr
+        assert inside.run(self.limits) == set()
+        assert inside.run(self.limits, SetLimit(TO), SetLimit(FROM)) == {TO, FROM}

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+from node.kernel.errors import KernelError
+from node.kernel.netlink import Netlink
+from node.kernel.overlap import HostRoute
+from node.kernel.survey import explained
+from overlay.types import Endpoint
+from tests.support.namespace import Namespace, ip
+from tests.support.privileged import NEEDS_KERNEL
+
+pytestmark = NEEDS_KERNEL
+
+
+def test_what_the_kernel_says_names_what_was_done() -> None:
+    with pytest.raises(KernelError) as caught, explained("making a link"):
+        raise NetlinkError(1, "Not Allowed Here.")
+    assert caught.value.why == "making a link: not Allowed Here"
+    with pytest.raises(KernelError, match="making a link"), explained("making a link"):
+        raise PermissionError(1, "Operation not permitted")
+
+
+def test_an_endpoint_without_a_route_has_no_mtu() -> None:
+    def work() -> None:
+        with Netlink() as netlink:
+            with pytest.raises(KernelError, match=r"the way to 192\.0\.2\.1: network is un"):
+                netlink.link_mtu_for(Endpoint("192.0.2.1", 1))
+            ip("link set lo mtu 60000")
+            assert netlink.link_mtu_for(Endpoint("127.0.0.1", 1)) == 60000
+            assert netlink.local_addresses() == []
+            assert netlink.underlay_mtu() is None
+
+    with Namespace() as namespace:
+        namespace.run(work)
+
+
+def test_the_machines_own_routes_and_addresses_are_seen() -> None:
+    def work() -> None:
+        ip(
+            "link add a0 mtu 1400 type veth peer name b0",
+            "link set b0 up",
+            "link set a0 up",
+            "addr add 192.0.2.1/24 dev a0",
+            "addr add 198.51.100.1/24 dev b0",
+            "route add default via 198.51.100.9",
+            "route add 203.0.113.0/24 dev a0 proto 109",
+        )
+        with Netlink() as netlink:
+            assert set(map(str, netlink.local_addresses())) == {"192.0.2.1", "198.51.100.1"}
+            assert netlink.local_addresses()[0] == ip_address("198.51.100.1")
+            assert netlink.underlay_mtu([ip_network("198.51.100.0/24")]) == 1400
+            routes = netlink.host_routes()
+            assert HostRoute(ip_network("192.0.2.0/24"), "a0") in routes
+            assert not any(route.prefix == ip_network("203.0.113.0/24") for route in routes)
+
+    with Namespace() as namespace:
+        namespace.run(work)
