@@ -132,6 +132,32 @@ def test_an_address_can_be_asked_for(podmen: list[Podman], web: Place) -> None:
     podmen[0]("rm", "--force", "--time", 0, "chosen")
 
 
+def test_a_hardware_address_is_refused_in_a_line_and_nothing_is_left(podmen: list[Podman]) -> None:
+    host = podmen[0].host
+    before = Remains.of(host)
+    asked = ("--network", NETWORK, "--mac-address", "02:00:00:00:00:01")
+    refused = host.attempt("podman", "run", "--rm", *asked, images.NAME, "true")
+    assert refused.returncode != 0
+    assert "MAC=02:00:00:00:00:01 cannot be granted" in refused.stderr.splitlines()[-1]
+    assert Remains.of(host) == before
+
+
+def test_a_running_container_leaves_the_network_and_comes_back(
+    podmen: list[Podman], db: Place
+) -> None:
+    podman = podmen[0]
+    before = Remains.of(podman.host)
+    run(podman, "guest")
+    podman("network", "disconnect", NETWORK, "guest")
+    assert "eth0" not in podman("exec", "guest", "ip", "link")
+    assert Remains.of(podman.host).pods == before.pods
+    podman("network", "connect", NETWORK, "guest")
+    ask = ("exec", "guest", "nc", "-w5", db.address, PORT)
+    assert eventually(lambda: podman(*ask), within=SOON) == "db"
+    podman("rm", "--force", "--time", 0, "guest")
+    assert Remains.of(podman.host) == before
+
+
 def test_containers_go_on_after_the_daemon_was_killed(
     podmen: list[Podman], web: Place, db: Place
 ) -> None:
