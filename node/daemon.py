@@ -130,8 +130,8 @@ class Daemon:
             path, group = self.folder.socket, self._config.control_group
             server = await ControlServer(path, self._handlers.dispatch, group=group).start()
             stack.push_async_callback(server.close)
-            docker = serving(self._config.docker, self._handlers.dispatch)
-            await stack.enter_async_context(docker)
+            await self._handlers.pods.settling.settle()
+            await stack.enter_async_context(serving(self._config.docker, self._handlers.dispatch))
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._around.follow(self), name="addresses", on_crash=self._on_crash),

@@ -71,6 +71,15 @@ def found(state: str) -> list[tuple[str, dict[str, str]]]:
     return [(path, note) for path, note in notes if note is not None]
 
 
+def is_there(path: str) -> bool:
+    """Whether the note has not been taken away."""
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def take_away(path: str) -> None:
     """Remove a note. None there is fine.
 

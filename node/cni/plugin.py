@@ -49,6 +49,9 @@ _CODES = {
     "busy": spec.TRY_LATER,
     "just-started": spec.TRY_LATER,
     "no-free-address": spec.TRY_LATER,
+    "no-block": spec.TRY_LATER,
+    "limit-reached": spec.TRY_LATER,
+    "not-stored": spec.TRY_LATER,
     "no-permission": spec.NO_PERMISSION,
     "no-netns": spec.UNKNOWN_CONTAINER,
     "netns-in-use": spec.BAD_ENVIRONMENT,
@@ -57,6 +60,7 @@ _CODES = {
     "other-network": spec.BAD_CONFIG,
     "exists": spec.EXISTS,
     "not-attached": spec.NOT_AS_ADDED,
+    "no-such-pod": spec.NOT_AS_ADDED,
     "bad-answer": spec.OTHER_VERSION,
     "unknown-method": spec.OTHER_VERSION,
     "unknown-version": spec.OTHER_VERSION,
@@ -153,6 +157,10 @@ def _add(call: Call) -> Json:
     for key in ("interfaces", "ips", "routes"):
         spec.objects(previous, key)
     pod = call.ask("pod.add", params, patience=PATIENCE)
+    if pod.get("repeated"):
+        attachment = call.attachment
+        why = f"{attachment.interface} of {attachment.container} is attached already"
+        raise CniError(spec.EXISTS, why, "call DEL first")
     return spec.add_result(call.version, pod, call.attachment.netns, previous, dns)
 
 
@@ -208,7 +216,7 @@ def _status(call: Call) -> None:
         raise CniError(code, str(ready.get("why")), str(ready.get("fix") or ""))
 
 
-_CUT_OFF = ("identity-conflict", "no-tun")
+_CUT_OFF = ("tun-gone", "kernel-silent", "identity-conflict", "node-left", "node-removed")
 """Reasons of the daemon for which present pods may not reach everything either."""
 
 _DOING: dict[str, Callable[[Call], Json | None]] = {

@@ -25,8 +25,11 @@ def decode(text: str) -> object:
     >>> decode(' {"a": [1, 2.5, null]} ')
     {'a': [1, 2.5, None]}
     """
+    start = len(text) - len(text.lstrip(_SPACE))
     try:
-        value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
+        value, end = _scan(text, start)
+    except SystemError:  # it has an error to tell, whose class nobody has imported
+        return _from_package()[0](text, start)[0]
     except StopIteration as stop:
         raise ValueError("no value where one must be") from stop
     except RecursionError as error:

@@ -62,6 +62,7 @@ class Handlers:
         turn: held by whoever changes pods, and by the upkeep of the kernel. Short on a good disk:
             storing and attaching is the longest that is done in one.
         benches: the measurements.
+        pods: what is asked for of pods.
     """
 
     def __init__(self, daemon: DaemonPort) -> None:
@@ -71,6 +72,7 @@ class Handlers:
         self._next_probe = 1
         self._left: asyncio.Future[int] | None = None
         self.benches = Benches(daemon)
+        self.pods = Pods(daemon, self.turn)
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
             "metrics": self._metrics,
@@ -82,7 +84,7 @@ class Handlers:
             "leave": self._leave,
             "remove": self._remove,
             "stop": self._stop,
-            **Pods(daemon, self.turn).methods,
+            **self.pods.methods,
             **Tokens(daemon).methods,
             **Certificates(daemon).methods,
             **Authority(daemon).methods,

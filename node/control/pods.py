@@ -2,7 +2,8 @@
 
     pod.add     name?, netns?, ip?, ip6?, owner?, handed? and what `node.control.attachments` reads
                 give addresses, store, announce, then attach
-    pod.del     name | container, interface?    detach, then give back, store, announce
+    pod.del     name | container, interface?, network?
+                                                detach, then give back, store, announce
     pod.check   container, interface?, netns?   is it attached; repaired first if that can be
     pod.gc      network, keep                   delete the CNI pods of a network that are not kept
     pod.ready                                   whether a pod could be added now
@@ -12,6 +13,7 @@
 
 `pod.add` and `pod.check` answer what `get pods -o json` shows of the pod, and what a runtime needs
 to know beside: peer, mac, mtu, gateway, gateway6. Prefix lengths are always 32 and 128.
+`repeated` of `pod.add` says that the pod was there already.
 
 Refusals. Codes are stable; a runtime's plugin maps them to its own.
 
@@ -45,9 +47,10 @@ then fails the address goes back, so a refused request leaves nothing. On remova
 first: an address must not be given away while a namespace still answers for it.
 
 A runtime that gave up waiting asks again. So adding what is there, in the same namespace, answers
-what is there, and deleting a container's interface that is gone is fine. A runtime that never said
-that a container has ended, as `ctr run --detach`, may run another under its name: with the first
-one's namespace that pod has gone.
+what is there, and deleting a container's interface that is gone is fine. So is deleting it in
+another network than it is in: that network never had it. A runtime that never said that a container
+has ended, as `ctr run --detach`, may run another under its name: with the first one's namespace
+that pod has gone.
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ from node.control.present import (
     present_wire,
 )
 from node.control.schema import ControlError
+from node.control.settling import Settling
 from node.control.targets import find_pod
 from node.errors import NodeError
 from node.kernel.netns import path_of
@@ -105,11 +109,13 @@ class Pods:
 
     Attributes:
         methods: by name.
+        settling: does what runtimes asked for while no daemon ran.
     """
 
     def __init__(self, daemon: DaemonPort, turn: asyncio.Lock) -> None:
         self._daemon = daemon
         self._turn = turn
+        self.settling = Settling(daemon, turn, self._delete)
         self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "pod.add": self._pod_add,
             "pod.del": self._pod_del,
@@ -151,10 +157,11 @@ class Pods:
         said, owner = attachment_of(params), text(params, "owner", CLI)
         name, wanted = self._name(params, said), self._wanted(params)
         netns = self._namespace(name, text(params, "netns", ""), said)
-        pod = await self._patiently(
+        await self.settling.settle()
+        pod, repeated = await self._patiently(
             lambda: self._add(name, netns, wanted, owner=owner, attachment=said)
         )
-        return self._wired(pod)
+        return self._wired(pod) | {"repeated": repeated}
 
     def _name(self, params: Params, said: Attachment) -> str:
         name = text(params, "name", "")
@@ -182,14 +189,14 @@ class Pods:
 
     async def _add(
         self, name: str, netns: str, wanted: Address | None, *, owner: str, attachment: Attachment
-    ) -> PodView:
-        """Add a pod in one turn, or find it as it was asked for before."""
+    ) -> tuple[PodView, bool]:
+        """Add a pod in one turn, or find it as it was asked for before; whether it was found."""
         daemon = self._daemon
         async with self._turn:
             there = await self._found(attachment, netns)
             if there is not None:
                 await daemon.check_pod(there)
-                return there
+                return there, True
             pod, effects = daemon.engine.add_pod(
                 name, netns, wanted, daemon.now(), owner=owner, attachment=attachment
             )
@@ -199,7 +206,7 @@ class Pods:
             except (NodeError, asyncio.CancelledError):
                 await self._take_back(pod.name)
                 raise
-            return pod
+            return pod, False
 
     async def _found(self, said: Attachment, netns: str) -> PodView | None:
         """The pod of that container and interface; None if there is none.
@@ -259,7 +266,8 @@ class Pods:
                 pod = self._local(text(params, "name"))
             else:
                 found = self._daemon.engine.pod_of(container, _interface(params))
-                if found is None:
+                network = text(params, "network", "")
+                if found is None or (network and found.attachment.network != network):
                     return {"removed": False, "name": None, "node": None}
                 pod = found
             await self._delete(pod.name)

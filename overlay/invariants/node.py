@@ -83,10 +83,12 @@ def _address_once(watch: Watch) -> Iterator[str]:
 
 def _quarantine_kept(watch: Watch) -> Iterator[str]:
     memory, plan = watch.memory, watch.engine.parts.plan
+    # What was freed after the last look, at the earliest, rests until then at least.
+    unseen = memory.looked_at + watch.engine.parts.holdings.quarantine
     for slot, pod in watch.slots().items():
         before, until = memory.resting.get(slot, (pod, 0.0))
         if slot in memory.slots and memory.slots[slot] != pod:
-            before, until = memory.slots[slot], watch.now + 1.0
+            before, until = memory.slots[slot], unseen
         if before != pod and until > watch.now:
             address = plan.address4(slot.block, slot.host)
             yield f"{address} went from pod {before} to pod {pod} without a rest"

@@ -268,6 +268,14 @@ def test_a_defect_is_json_and_no_traceback() -> None:
     assert json.loads(out)["code"] == spec.DEFECT
 
 
+@pytest.mark.parametrize("given", ["{", '{"a": 1', '{"a" 1}', '{"a": "', "[1 2]", '{"a": nul}'])
+def test_a_process_says_of_half_a_configuration_that_it_is_none(given) -> None:
+    """Its JSON core has no class for the error yet: nothing imported the package."""
+    code, out, err = process(environment("ADD"), given)
+    assert (code, err) == ("1", "")
+    assert json.loads(out)["code"] == spec.UNDECODABLE
+
+
 def test_an_answer_that_nobody_reads_is_a_failure() -> None:
     program = "import os; from node.cni.plugin import main; os.close(1); sys.exit(main())"
     assert process({"CNI_COMMAND": "VERSION"}, code=program) == ["1", "", ""]

@@ -226,7 +226,9 @@ def test_a_pod_that_is_handed_over_needs_no_namespace(daemon) -> None:
 
 def test_a_runtime_that_asks_again_is_told_what_is_there(daemon) -> None:
     first = ask(daemon, "pod.add", **CNI)
-    assert ask(daemon, "pod.add", **CNI, name="other", ip="10.244.0.200") == first
+    again = ask(daemon, "pod.add", **CNI, name="other", ip="10.244.0.200")
+    assert (first.pop("repeated"), again.pop("repeated")) == (False, True)
+    assert again == first
     assert [call[0] for call in daemon.engine.calls] == ["add_pod"]
     assert daemon.checked == [first["name"]]
     with pytest.raises(ControlError) as caught:
@@ -302,6 +304,7 @@ def test_a_container_is_deleted_by_its_id_and_twice_is_fine(daemon) -> None:
 
 def test_a_check_answers_what_adding_did_and_says_what_is_lacking(daemon) -> None:
     added = ask(daemon, "pod.add", **CNI)
+    del added["repeated"]
     assert ask(daemon, "pod.check", container="c1") == added
     assert ask(daemon, "pod.check", container="c1", netns="/ns/c1") == added
     with pytest.raises(RefusedError) as unknown:
@@ -368,3 +371,10 @@ def test_a_reservation_that_cannot_be_stored_is_none(daemon) -> None:
     with pytest.raises(NodeError, match="no space"):
         ask(daemon, "address.reserve", owner="docker")
     assert daemon.engine.held == {}
+
+
+def test_deleting_in_another_network_spares_the_pod(daemon) -> None:
+    ask(daemon, "pod.add", container="c0ffee01", network="pods", netns="x", owner="cni")
+    spared = ask(daemon, "pod.del", container="c0ffee01", network="other")
+    assert not spared["removed"]
+    assert ask(daemon, "pod.del", container="c0ffee01", network="pods")["removed"]

@@ -179,3 +179,17 @@ def test_an_address_may_be_used_again_by_its_pod_and_by_others_after_its_rest(wo
     watch.look(world.now + 122.0)
     pods["third"] = StoredPod("third", "", web.block, web.host, 0)
     assert watch.look(world.now + 123.0) == []
+
+
+def test_a_rest_between_two_looks_is_no_breach(world):
+    """A quarantine may be shorter than the time between two looks: both may be over by the next."""
+    engine = world["node2"].engine
+    watch, pods = Watch(engine), engine.parts.holdings.pods
+    watch.look(world.now)
+    web = pods.pop("web")
+    pods["other"] = StoredPod("other", "", web.block, web.host, 0)
+    assert watch.look(world.now + engine.parts.holdings.quarantine) == []
+    del pods["other"]
+    pods["third"] = StoredPod("third", "", web.block, web.host, 0)
+    soon = world.now + 1.5 * engine.parts.holdings.quarantine
+    assert [breach.name for breach in watch.look(soon)] == ["quarantine-kept"]

@@ -1,0 +1,500 @@
+"""The CNI specification, line by line, against the installed plugin and a real daemon.
+
+    EXPECTED   situation x verb -> error code of the answer (0: success), for every version that
+               knows the verb; the others get code 1
+
+After each call: standard output is the answer of the right form or empty, standard error is empty,
+the exit code fits, and the kernel has what the answer says and nothing else.
+
+References:
+    CNI specification 1.1.0, sections 2 and 5, and SPEC.md of 0.3.1, 0.4.0 and 1.0.0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.cni import notes
+from node.kernel import netns
+from tests.support.cni import VERSIONS
+from tests.support.machines import Machine, YardMaker
+from tests.support.privileged import NEEDS_KERNEL
+from tests.support.runtime import Called, Container, Runtime, interfaces, ways_out
+from tests.support.waiting import eventually
+
+pytestmark = NEEDS_KERNEL
+
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+CIDR6 = ("--cidr6", "fd6d:7573:6c69::/56")
+SOON = 20.0
+KEPT = "cni.dev/valid-attachments"
+
+EXPECTED: dict[str, dict[str, int]] = {
+    # The container was never added: DEL and GC have nothing to do, CHECK finds nothing.
+    "fresh": {"ADD": 0, "DEL": 0, "CHECK": 104, "GC": 0, "STATUS": 0, "VERSION": 0},
+    # It was added: "an interface of the requested name exists" is an error of ADD.
+    "added": {"ADD": 103, "DEL": 0, "CHECK": 0, "GC": 0, "STATUS": 0, "VERSION": 0},
+    "namespace gone": {"ADD": 3, "DEL": 0, "CHECK": 104, "GC": 0, "STATUS": 0, "VERSION": 0},
+    "namespace gone after ADD": {"DEL": 0, "CHECK": 104, "GC": 0, "STATUS": 0, "VERSION": 0},
+    "no daemon": {"ADD": 11, "DEL": 0, "CHECK": 11, "GC": 11, "STATUS": 51, "VERSION": 0},
+    "not ready": {"ADD": 11, "DEL": 0, "CHECK": 0, "GC": 0, "STATUS": 50, "VERSION": 0},
+    "unknown keys": {"ADD": 0, "DEL": 0, "CHECK": 0, "GC": 0, "STATUS": 0, "VERSION": 0},
+}
+
+BAD_CONFIGS: dict[str, tuple[str, dict[str, int]]] = {
+    "nothing": ("", dict.fromkeys(VERBS[:5], 6) | {"VERSION": 0}),
+    "half": ('{"cniVersion": "1.1.0"', dict.fromkeys(VERBS, 6)),
+    "a list": ("[]", dict.fromkeys(VERBS, 6)),
+    "no version": ('{"name": "pods"}', dict.fromkeys(VERBS[:5], 1) | {"VERSION": 0}),
+    "an old version": (
+        '{"cniVersion": "0.2.0", "name": "pods"}',
+        dict.fromkeys(VERBS[:5], 1) | {"VERSION": 0},
+    ),
+    "a version to come": (
+        '{"cniVersion": "9.0.0", "name": "pods"}',
+        dict.fromkeys(VERBS[:5], 1) | {"VERSION": 0},
+    ),
+    "no name": ('{"cniVersion": "1.1.0"}', dict.fromkeys(VERBS[:5], 7) | {"VERSION": 0}),
+    "a bad name": (
+        '{"cniVersion": "1.1.0", "name": "a/b"}',
+        dict.fromkeys(VERBS[:5], 7) | {"VERSION": 0},
+    ),
+    "a bad folder": (
+        '{"cniVersion": "1.1.0", "name": "pods", "state": "here"}',
+        dict.fromkeys(VERBS[:5], 7) | {"VERSION": 0},
+    ),
+}
+
+BAD_KEYS: dict[str, tuple[dict[str, object], dict[str, int]]] = {
+    # What only ADD would do, and what STATUS therefore says.
+    "other addresses": ({"ipam": {"type": "host-local"}}, {"ADD": 7, "STATUS": 7}),
+    "masquerade": ({"ipMasq": True}, {"ADD": 2, "STATUS": 2}),
+    "a hardware address": ({"runtimeConfig": {"mac": "02:00:00:00:00:01"}}, {"ADD": 2}),
+    "an address elsewhere": ({"runtimeConfig": {"ips": ["192.0.2.1"]}}, {"ADD": 102}),
+    "no address": ({"runtimeConfig": {"ips": ["here"]}}, {"ADD": 7}),
+    "half a limit": ({"runtimeConfig": {"bandwidth": {"ingressRate": 8}}}, {"ADD": 7}),
+    "half a port": ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, {"ADD": 7}),
+    "a foreign result": ({"prevResult": {"ips": 7}}, {"ADD": 6}),
+}
+
+BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str | None], dict[str, int]]] = {
+    "no container": ({"CNI_CONTAINERID": None}, {"ADD": 4, "DEL": 4, "CHECK": 4}),
+    "a bad container": ({"CNI_CONTAINERID": "../x"}, {"ADD": 4, "DEL": 4, "CHECK": 4}),
+    "no interface": ({"CNI_IFNAME": ""}, {"ADD": 4, "DEL": 4, "CHECK": 4}),
+    "a long interface": ({"CNI_IFNAME": "x" * 16}, {"ADD": 4, "DEL": 4, "CHECK": 4}),
+    "an interface with a slash": ({"CNI_IFNAME": "a/b"}, {"ADD": 4, "DEL": 4, "CHECK": 4}),
+    "no namespace": ({"CNI_NETNS": None}, {"ADD": 4, "CHECK": 4}),
+    "a relative namespace": ({"CNI_NETNS": "web"}, {"ADD": 4, "CHECK": 4}),
+    "unknown arguments": ({"CNI_ARGS": "FOO=1"}, {"ADD": 4}),
+    "no arguments": ({"CNI_ARGS": "FOO"}, {"ADD": 4}),
+    "no verb": ({"CNI_COMMAND": None}, dict.fromkeys(VERBS, 4)),
+    "an unknown verb": ({"CNI_COMMAND": "MEND"}, dict.fromkeys(VERBS, 4)),
+}
+
+
+@pytest.fixture(scope="module")
+def machine(make_module_yard: YardMaker) -> Machine:
+    """One node of both families."""
+    return make_module_yard(1).found(*CIDR6)
+
+
+@pytest.fixture(scope="module")
+def runtime(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(machine, tmp_path_factory.mktemp("cni"))
+
+
+@pytest.fixture
+def nothing_left(runtime: Runtime) -> Iterator[None]:
+    """A test deletes what it adds, and DEL leaves nothing."""
+    yield
+    left = runtime.pods()
+    for container, interface in left:  # the next test is not to blame
+        runtime.machine.ask("pod.del", container=container, interface=interface)
+    assert left == {}
+    assert runtime.host_ends() == set()
+
+
+# -- what every answer must be ---------------------------------------------------------------------
+
+
+def knows(version: str, verb: str) -> bool:
+    return VERSIONS.index(version) >= VERSIONS.index(SINCE.get(verb, VERSIONS[0]))
+
+
+def judge(called: Called, verb: str, version: str, expected: int) -> None:
+    """An answer is of its version's form, whatever it says."""
+    assert called.err == "" or verb == "", called.err
+    assert called.code == (1 if expected else 0), called.out
+    if expected:
+        said = called.said
+        assert said["code"] == expected, said
+        assert said["cniVersion"] in VERSIONS
+        assert said["msg"]
+        assert "\n" not in said["msg"]
+        assert set(said) <= {"cniVersion", "code", "msg", "details"}
+    elif verb == "VERSION":
+        assert set(called.said) == {"cniVersion", "supportedVersions"}
+        assert called.said["supportedVersions"] == list(VERSIONS)
+    elif verb != "ADD":
+        assert called.out == ""
+
+
+def judge_result(runtime: Runtime, container: Container, version: str, name: str = "eth0") -> None:
+    """A result of ADD is of its version's form, and the kernel has what it says."""
+    result = container.results[name]
+    assert result["cniVersion"] == version
+    host, inside = result["interfaces"][-2:]
+    there = interfaces(container)[name]
+    assert host["name"] in runtime.host_ends()
+    assert (inside["name"], inside["sandbox"]) == (name, container.netns)
+    assert inside["mac"] == there["address"]
+    assert inside.get("mtu") == (there["mtu"] if version == "1.1.0" else None)
+    assert {entry["address"] for entry in result["ips"]} <= there["addresses"]
+    assert len(result["ips"]) == 2
+    for entry in result["ips"]:
+        family = "6" if ":" in entry["address"] else "4"
+        assert entry.get("version") == (family if version in {"0.3.1", "0.4.0"} else None)
+        assert result["interfaces"][entry["interface"]] == inside
+        assert (family, entry["gateway"], "eth0") in ways_out(container)
+    assert {route["dst"] for route in result["routes"]} == {"0.0.0.0/0", "::/0"}
+    assert "dns" in result
+
+
+def call(
+    runtime: Runtime, verb: str, container: Container, version: str, expected: int, **more: Any
+) -> Called:
+    """One verb with the list, or the previous result, that it needs; judged."""
+    if verb == "GC":
+        more.setdefault(KEPT, [])
+    if verb == "CHECK" and not container.results:
+        inside = {"name": "eth0", "sandbox": container.netns}
+        more.setdefault("prevResult", {"cniVersion": version, "interfaces": [inside]})
+    called = runtime.call(verb, container, version, **more)
+    judge(called, verb, version, expected if knows(version, verb) else 1)
+    return called
+
+
+def add(runtime: Runtime, container: Container, version: str, **more: Any) -> None:
+    call(runtime, "ADD", container, version, 0, **more)
+
+
+def delete(runtime: Runtime, container: Container, version: str, **more: Any) -> None:
+    call(runtime, "DEL", container, version, 0, **more)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.usefixtures("nothing_left")
+def test_fresh(runtime: Runtime, verb: str, version: str) -> None:
+    with runtime.container() as container:
+        call(runtime, verb, container, version, EXPECTED["fresh"][verb])
+        if verb == "ADD":
+            judge_result(runtime, container, version)
+            delete(runtime, container, version)
+        assert interfaces(container) == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.usefixtures("nothing_left")
+def test_repeated(runtime: Runtime, verb: str, version: str) -> None:
+    """Each verb twice for a container that was added."""
+    with runtime.container() as container:
+        add(runtime, container, version)
+        kept = [{"containerID": container.id, "ifname": "eth0"}]
+        for _ in range(2):
+            call(runtime, verb, container, version, EXPECTED["added"][verb], **{KEPT: kept})
+        if verb == "DEL":
+            assert interfaces(container) == {}
+        else:
+            judge_result(runtime, container, version)
+            delete(runtime, container, version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.usefixtures("nothing_left")
+def test_parallel(runtime: Runtime, version: str) -> None:
+    """Verbs of several containers at once, and of one container at once."""
+    with runtime.containers(4) as containers:
+        one = containers[0]
+        added = runtime.at_once([("ADD", each) for each in (*containers, one)], version=version)
+        for called in added[1:4]:
+            judge(called, "ADD", version, 0)
+        assert sorted(called.error for called in (added[0], added[4])) == [0, 103]
+        for each in containers:
+            judge_result(runtime, each, version)
+        addresses = {
+            result["ips"][0]["address"] for c in containers for result in c.results.values()
+        }
+        assert len(addresses) == 4
+        mixed: list[tuple[str, Container | None]] = [
+            ("DEL", one),
+            ("DEL", one),
+            ("DEL", containers[1]),
+            ("CHECK", containers[2]),
+            ("STATUS", None),
+            ("VERSION", None),
+        ]
+        for (verb, _), called in zip(mixed, runtime.at_once(mixed, version=version), strict=True):
+            judge(called, verb, version, 0 if knows(version, verb) else 1)
+        assert interfaces(one) == interfaces(containers[1]) == {}
+        for each in containers[2:]:
+            delete(runtime, each, version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.usefixtures("nothing_left")
+def test_the_namespace_is_gone(runtime: Runtime, verb: str, version: str) -> None:
+    with runtime.container() as container:
+        netns.delete(Path(container.netns).name)
+        call(runtime, verb, container, version, EXPECTED["namespace gone"][verb])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verb", ["DEL", "CHECK", "GC", "STATUS", "VERSION"])
+@pytest.mark.usefixtures("nothing_left")
+def test_the_namespace_goes_after_add(runtime: Runtime, verb: str, version: str) -> None:
+    with runtime.container() as container:
+        add(runtime, container, version)
+        netns.delete(Path(container.netns).name)
+        call(runtime, verb, container, version, EXPECTED["namespace gone after ADD"][verb])
+        delete(runtime, container, version, environ={"CNI_NETNS": None})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.usefixtures("nothing_left")
+def test_no_daemon(runtime: Runtime, machine: Machine, version: str) -> None:
+    """DEL succeeds nevertheless, and the next daemon frees what was deleted, before it adds."""
+    table = EXPECTED["no daemon"]
+    with runtime.containers(3) as (deleted, kept, new):
+        for container in (deleted, kept):
+            add(runtime, container, version)
+        with no_daemon(machine):
+            for verb in VERBS:
+                about = new if verb == "ADD" else deleted if verb == "DEL" else kept
+                for _ in range(2):
+                    call(runtime, verb, about, version, table[verb])
+            assert interfaces(new) == {}
+        assert set(runtime.pods()) == {(kept.id, "eth0")}
+        assert interfaces(deleted) == {}
+        assert notes.found(str(machine.state)) == []
+        judge_result(runtime, kept, version)
+        add(runtime, deleted, version)  # the same container again: no old note deletes it
+        judge_result(runtime, deleted, version)
+        for container in (deleted, kept):
+            delete(runtime, container, version)
+
+
+@contextmanager
+def no_daemon(machine: Machine) -> Iterator[None]:
+    machine.stop(signal.SIGKILL)
+    try:
+        yield
+    finally:
+        machine.up()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_not_ready(small: Runtime, version: str) -> None:
+    """Every address is taken."""
+    with small.containers(2) as (there, new), a_free_address(small.machine) as taken:
+        add(small, there, version)
+        taken.append(small.machine.ask("address.reserve", owner="test")["address"])
+        for verb in ("ADD", "CHECK", "STATUS", "VERSION", "DEL", "GC"):
+            about = new if verb == "ADD" else there
+            call(small, verb, about, version, EXPECTED["not ready"][verb])
+        assert interfaces(new) == {}
+
+
+@pytest.fixture(scope="module")
+def small(make_module_yard: YardMaker, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    """A node with two addresses that are not held."""
+    yard = make_module_yard(1)
+    yard.info.settings["MUSLIN_QUARANTINE"] = "1"
+    machine = yard.found("--cidr", "10.244.0.0/26", "--block-prefix", "27", *CIDR6)
+    held = []
+    while machine.ask("pod.ready")["ready"]:
+        held.append(machine.ask("address.reserve", owner="test")["address"])
+    for address in held[-2:]:
+        machine.ask("address.release", owner="test", address=address)
+    return Runtime(machine, tmp_path_factory.mktemp("small"))
+
+
+@contextmanager
+def a_free_address(machine: Machine) -> Iterator[list[str]]:
+    """Two addresses can be had, as soon as the former test's have rested."""
+    eventually(lambda: machine.ask("pod.ready")["ready"], within=SOON)
+    held: list[str] = []
+    try:
+        yield held
+    finally:
+        for address in held:
+            machine.ask("address.release", owner="test", address=address)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.usefixtures("nothing_left")
+def test_unknown_keys(runtime: Runtime, version: str) -> None:
+    """Are ignored in the configuration, and in the arguments if they say so."""
+    more: dict[str, Any] = {
+        "environ": {"CNI_ARGS": "IgnoreUnknown=1;WHATEVER=1", "CNI_WHATEVER": "1"},
+        "whatever": {"a": [1, None]},
+        "runtimeConfig": {"aliases": ["web"], "whatever": 1},
+        "args": {"cni": {"whatever": 1}, "other": {}},
+    }
+    with runtime.container() as container:
+        for verb in ("ADD", "CHECK", "GC", "STATUS", "VERSION", "DEL"):
+            kept = {KEPT: [{"containerID": container.id, "ifname": "eth0", "whatever": 1}]}
+            call(runtime, verb, container, version, EXPECTED["unknown keys"][verb], **kept, **more)
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+@pytest.mark.usefixtures("nothing_left")
+def test_a_bad_configuration(runtime: Runtime, name: str) -> None:
+    given, expected = BAD_CONFIGS[name]
+    with runtime.container() as container:
+        for verb in VERBS:
+            called = runtime.call(verb, container, given=given)
+            judge(called, verb, "1.1.0", expected[verb])
+        assert interfaces(container) == {}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+@pytest.mark.usefixtures("nothing_left")
+def test_a_bad_key(runtime: Runtime, name: str) -> None:
+    """Is an error of the verb that would need it, and does not keep DEL from its work."""
+    more, expected = BAD_KEYS[name]
+    with runtime.container() as container:
+        for verb in ("ADD", "DEL", "GC", "STATUS", "VERSION"):
+            call(runtime, verb, container, "1.1.0", expected.get(verb, 0), **more)
+        assert interfaces(container) == {}
+
+
+@pytest.mark.parametrize("name", BAD_ENVIRONMENTS)
+@pytest.mark.usefixtures("nothing_left")
+def test_a_bad_environment(runtime: Runtime, name: str) -> None:
+    changed, expected = BAD_ENVIRONMENTS[name]
+    with runtime.container() as container:
+        for verb in ("ADD", "DEL", "GC", "STATUS", "VERSION"):
+            called = runtime.call(verb, container, environ=changed, **{KEPT: []})
+            spoken = "" if name == "no verb" else verb  # a person is helped on standard error
+            judge(called, spoken, "1.1.0", expected.get(verb, 0))
+            if expected.get(verb) == 4:
+                assert next(iter(changed)) in called.said["msg"]
+        assert interfaces(container) == {}
+
+
+# -- and what the table does not say ---------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_gc_takes_what_is_not_listed_and_nothing_else(runtime: Runtime, machine: Machine) -> None:
+    machine.ask("pod.add", name="person")
+    try:
+        with runtime.containers(3) as containers:
+            for container in containers:
+                add(runtime, container, "1.1.0")
+            kept = [{"containerID": containers[1].id, "ifname": "eth0"}]
+            call(runtime, "GC", containers[1], "1.1.0", 0, **{KEPT: kept})
+            assert set(runtime.pods()) == {(containers[1].id, "eth0")}
+            assert [bool(interfaces(each)) for each in containers] == [False, True, False]
+            call(runtime, "GC", containers[1], "1.1.0", 0, name="other", **{KEPT: []})
+            assert set(runtime.pods()) == {(containers[1].id, "eth0")}
+            without = runtime.call("GC", None)
+            judge(without, "GC", "1.1.0", 7)
+            call(runtime, "GC", containers[1], "1.1.0", 0, **{KEPT: None})
+        assert "person" in {row["name"] for row in machine.get("pods")}
+    finally:
+        machine.ask("pod.del", name="person")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_several_interfaces_of_a_container(runtime: Runtime) -> None:
+    with runtime.container() as container:
+        for name in ("eth0", "net1"):
+            add(runtime, container, "1.1.0", interface=name)
+            judge(runtime.call("CHECK", container, interface=name), "CHECK", "1.1.0", 0)
+        assert set(interfaces(container)) == {"eth0", "net1"}
+        delete(runtime, container, "1.1.0", interface="eth0")
+        assert set(interfaces(container)) == {"net1"}
+        judge(runtime.call("CHECK", container, interface="net1"), "CHECK", "1.1.0", 0)
+        delete(runtime, container, "1.1.0", interface="net1")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_second_network_is_refused_and_its_del_spares_the_first(runtime: Runtime) -> None:
+    with runtime.container() as container:
+        add(runtime, container, "1.1.0")
+        refused = runtime.call("ADD", container, name="other", interface="net1")
+        judge(refused, "ADD", "1.1.0", 7)
+        assert "one pod network" in refused.said["msg"]
+        judge(runtime.call("DEL", container, name="other", interface="net1"), "DEL", "1.1.0", 0)
+        judge(runtime.call("DEL", container, name="other"), "DEL", "1.1.0", 0)
+        judge_result(runtime, container, "1.1.0")
+        delete(runtime, container, "1.1.0")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_an_interface_that_is_there_already_is_an_error(runtime: Runtime) -> None:
+    with runtime.container() as container:
+        netns.run_in(container.netns, os.system, "ip link add eth0 type veth peer name x0")
+        called = runtime.call("ADD", container)
+        judge(called, "ADD", "1.1.0", 4)
+        assert set(interfaces(container)) == {"eth0", "x0"}
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_nodes_own_namespace_is_refused(runtime: Runtime, machine: Machine) -> None:
+    with runtime.container() as container:
+        container.netns = f"/run/netns/{machine.netns.rpartition('/')[2]}"
+        judge(runtime.call("ADD", container), "ADD", "1.1.0", 3)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_fixed_address_and_a_name_and_a_limit(runtime: Runtime) -> None:
+    with runtime.containers(2) as (first, second):
+        add(runtime, first, "1.1.0")
+        wanted = first.results["eth0"]["ips"][0]["address"]
+        asked = {"runtimeConfig": {"ips": [wanted]}}
+        judge(runtime.call("ADD", second, **asked), "ADD", "1.1.0", 102)
+        other = next_address(wanted)
+        bandwidth = {"ingressRate": 8_000_000, "ingressBurst": 800_000}
+        arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;IP={other}"
+        more: dict[str, Any] = {"runtimeConfig": {"bandwidth": bandwidth}}
+        add(runtime, second, "1.1.0", environ={"CNI_ARGS": arguments}, **more)
+        pod = runtime.pods()[second.id, "eth0"]
+        assert (pod["name"], pod["address"]) == ("shop-web-0", other)
+        assert pod["ingress"] == {"bits": 8_000_000, "burst": 800_000}
+        assert pod["labels"] == {"namespace": "shop", "pod": "web-0"}
+        for container in (first, second):
+            delete(runtime, container, "1.1.0")
+
+
+def next_address(address: str) -> str:
+    """One further in the same block, as text without a length."""
+    front, _, last = address.partition("/")[0].rpartition(".")
+    return f"{front}.{int(last) + 40}"
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_check_sees_what_is_broken_and_cannot_be_mended(runtime: Runtime) -> None:
+    with runtime.container() as container:
+        add(runtime, container, "1.1.0")
+        result = container.results["eth0"]
+        wrong = {**result, "ips": [{**result["ips"][0], "address": "10.9.9.9/32"}]}
+        judge(runtime.call("CHECK", container, prevResult=wrong), "CHECK", "1.1.0", 104)
+        judge(runtime.call("CHECK", container, given=json.dumps({})), "CHECK", "1.1.0", 1)
+        delete(runtime, container, "1.1.0")
