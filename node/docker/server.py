@@ -60,6 +60,7 @@ class PluginServer:
         self._answer = answer
         self._asked_within = asked_within
         self._server: asyncio.Server | None = None
+        self._inode = 0
         self._clients: set[asyncio.Task[None]] = set()
         self._seats = asyncio.Semaphore(MOST_CLIENTS)
 
@@ -77,6 +78,7 @@ class PluginServer:
             os.fchmod(listener.fileno(), SOCKET_OF_OWNER)
             with short_path(str(self._path)) as path:
                 listener.bind(path)
+            self._inode = self._path.stat().st_ino
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error
@@ -86,13 +88,18 @@ class PluginServer:
         return self
 
     async def close(self) -> None:
-        """Stop listening, close all connections, remove the socket. Safe to call twice."""
+        """Stop listening, close all connections, remove the socket. Safe to call twice.
+
+        A socket that the next daemon has put in its place stays.
+        """
         if self._server is None:
             return
         self._server.close()
         self._server = None
         await stop(*self._clients)
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = spawn(self._serve(reader, writer), name="docker.client")

@@ -169,3 +169,14 @@ def test_a_stale_socket_is_replaced_and_what_cannot_be_is_said(tmp_path: Path):
             await PluginServer(tmp_path / "file" / "muslin.sock", echo).start()
 
     asyncio.run(scene())
+
+
+def test_the_socket_of_the_next_daemon_stays(tmp_path: Path):
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            later = await PluginServer(path, echo).start()
+        assert (await ask(path, "A.B"))[0] == 200
+        await later.close()
+        assert not path.exists()
+
+    asyncio.run(scene())
