@@ -68,9 +68,12 @@ echo ready
 exec 3<&0
 cat <&3 >/dev/null &
 wait
+umount --lazy "$own"
+rmdir "$own"
 """
 """What the first process does: mounts, then nothing until its input ends. `wait` takes note of the
-ends of processes whose parents are gone, which is a first process's duty."""
+ends of processes whose parents are gone, which is a first process's duty. Its own last lines are
+for a test that was killed: others remove the folder themselves."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
