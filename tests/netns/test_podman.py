@@ -206,3 +206,17 @@ def test_a_container_that_ends_while_no_daemon_runs_is_gone_when_it_is_back(
     podman("rm", "--force", "--time", 0, "ended")
     podman.host.up()
     eventually(lambda: Remains.of(podman.host) == before, within=SOON)
+
+
+def test_the_network_goes_and_comes_with_the_plugin(podmen: list[Podman]) -> None:
+    podman = podmen[1]
+
+    def names() -> list[str]:
+        return [row["name"] for row in json.loads(podman("network", "ls", "--format=json"))]
+
+    assert podman.host.says("cni", "uninstall") == (
+        "/etc/cni/net.d/10-muslin.conflist and /opt/cni/bin/muslin-cni removed\n"
+    )
+    assert names() == ["podman"]
+    podman.host.says("cni", "install")
+    assert names() == ["muslin", "podman"]
