@@ -51,7 +51,7 @@ from itertools import chain
 from typing import Final
 
 from node.kernel.hostports import hostport_sysctls
-from node.kernel.limits import desired_limits
+from node.kernel.limits import desired_limits, queue_links
 from node.kernel.model import (
     GATEWAY,
     GATEWAY6,
@@ -147,16 +147,15 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
         if pod.local
     ]
     parts = (trunk, *legs)
-    limits = list(desired_limits(snapshot, settings.mtu))
     return KernelState(
         links={name: link for part in parts for name, link in part.links.items()}
-        | {limit.queue: Link(limit.queue) for limit in limits if limit.queue != limit.link},
+        | queue_links(snapshot),
         addresses=frozenset(chain.from_iterable(part.addresses for part in parts)),
         routes=frozenset(chain.from_iterable(part.routes for part in parts)),
         neighbours=frozenset(chain.from_iterable(part.neighbours for part in parts)),
         sysctls={path: value for part in parts for path, value in part.sysctls.items()}
         | hostport_sysctls(snapshot),
-        limits=frozenset(limits),
+        limits=frozenset(desired_limits(snapshot, settings.mtu)),
         rules=compose(snapshot, settings),
     )
 

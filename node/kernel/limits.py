@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from node.kernel.model import Limit, queue_name, veth_name
+from node.kernel.model import Limit, Link, queue_name, veth_name
 from overlay.attachment import Rate
 from overlay.views import LocalView
 
@@ -71,6 +71,12 @@ def desired_limits(snapshot: LocalView, mtu: int) -> Iterator[Limit]:
         ):
             if rate is not None:
                 yield limit_of(rate, veth, queue, mtu)
+
+
+def queue_links(snapshot: LocalView) -> dict[str, Link]:
+    """The links that packets from local pods wait at, by name. Each says whose it is."""
+    found = ((queue_name(pod.name), pod) for pod in snapshot.pods if pod.local)
+    return {name: Link(name, alias=pod.name) for name, pod in found if pod.attachment.egress}
 
 
 def limit_of(rate: Rate, veth: str, queue: str, mtu: int) -> Limit:

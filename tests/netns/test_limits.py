@@ -10,10 +10,8 @@ rate is told from none, which is a thousand times as much, and from one that str
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
@@ -26,13 +24,13 @@ from tests.support.bed import Bed, applied, making_a_bed, run
 from tests.support.calls import Call, seen
 from tests.support.labs import Place
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt, background
+from tests.support.rates import measured
 
 pytestmark = NEEDS_KERNEL
 
 MBIT = 1_000_000
 RATE = 20 * MBIT
-SECONDS = 2
+SECONDS = 2.0
 VETH, QUEUE = veth_name("pod11"), queue_name("pod11")
 
 
@@ -69,43 +67,23 @@ def scene(made: Scene) -> Scene:
     return made
 
 
-@contextmanager
-def listening(pod: PodView) -> Iterator[None]:
-    """An iperf3 server that is ready, for the time of a `with` block."""
-    with background(pod.netns, "iperf3", "-s", "--forceflush") as server:
-        while "listening" not in server.line(10.0):
-            pass
-        yield
-
-
-def measured(source: PodView, target: PodView, *options: str) -> float:
-    """Bits per second of what arrived."""
-    with listening(target):
-        words = ("iperf3", "-J", "-c", str(target.address), "-t", str(SECONDS), *options)
-        done = attempt(source.netns, *words, timeout=30)
-        end = json.loads(done.stdout)["end"]
-    if "-u" in options:
-        return float(end["sum"]["bits_per_second"] * (1 - end["sum"]["lost_percent"] / 100))
-    return float(end["sum_received"]["bits_per_second"])
-
-
 @pytest.mark.parametrize("towards", [True, False], ids=["to the pod", "from the pod"])
 @pytest.mark.parametrize("other", ["pod12", "pod21"], ids=["same node", "other node"])
 def test_tcp_gets_its_rate_and_no_more(scene: Scene, other: str, towards: bool) -> None:
     limited, free = scene.bed.pod11, getattr(scene.bed, other)
     ends = (free, limited) if towards else (limited, free)
-    assert 0.7 * RATE < measured(*ends) < 1.05 * RATE
+    assert 0.7 * RATE < measured(*ends, SECONDS) < 1.05 * RATE
 
 
 @pytest.mark.parametrize("towards", [True, False], ids=["to the pod", "from the pod"])
 def test_udp_gets_its_rate_and_no_more(scene: Scene, towards: bool) -> None:
     ends = (scene.bed.pod12, scene.bed.pod11)
-    arrived = measured(*(ends if towards else ends[::-1]), "-u", "-b", "100M", "-l", "1400")
+    arrived = measured(*(ends if towards else ends[::-1]), SECONDS, udp="100M")
     assert 0.7 * RATE < arrived < 1.05 * RATE
 
 
 def test_other_pods_are_not_limited(scene: Scene) -> None:
-    assert measured(scene.bed.pod12, scene.bed.pod21) > 2 * RATE
+    assert measured(scene.bed.pod12, scene.bed.pod21, SECONDS) > 2 * RATE
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])

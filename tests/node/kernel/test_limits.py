@@ -37,7 +37,7 @@ def test_pods_without_rates_and_pods_elsewhere_have_none() -> None:
 
 def test_the_link_to_wait_at_is_desired_with_the_limit() -> None:
     state = desired_state(node_snapshot(1, (POD, pod_view(1, 2))), KernelSettings("muslin0", 1500))
-    assert state.links[QUEUE] == Link(QUEUE)
+    assert state.links[QUEUE] == Link(QUEUE, alias="pod11")
     assert queue_name("pod12") not in state.links
     assert len(state.limits) == 2
 
