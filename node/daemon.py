@@ -38,6 +38,7 @@ from node.kernel.thread import KernelThread
 from node.lanes.supervisor import Supervisor, check_ports
 from node.logs import EventLog
 from node.loop import run as run_loop
+from node.machine import MachineFacts, machine_facts
 from node.pinger import Pinger
 from node.preflight import check_membership, check_overlap, has_aes
 from node.reloading import reloaded
@@ -51,7 +52,15 @@ from node.upkeep import Upkeep
 from node.version import software_version
 from node.writer import Stored, Writer
 from overlay.config import Settings, Timing
-from overlay.effects import BenchEffect, Effect, Left, ProbeAnswered, Report, TellDaemon, TellLane
+from overlay.effects import (
+    Effect,
+    Left,
+    ProbeAnswered,
+    Report,
+    TalkEffect,
+    TellDaemon,
+    TellLane,
+)
 from overlay.engine import Engine
 from overlay.snapshots import take_local_view
 from overlay.state import Change
@@ -286,9 +295,9 @@ class Daemon:
         """Hand the answer to whoever asked."""
         self._handlers.probe_answered(answer)
 
-    def bench(self, effect: BenchEffect) -> None:
-        """A member said something about a measurement."""
-        self._handlers.benches.on_effect(effect)
+    def heard(self, effect: TalkEffect) -> None:
+        """A member said something that concerns the machine."""
+        self._handlers.heard(effect)
 
     def left(self, left: Left) -> None:
         """The node has left: tell who asked for it."""
@@ -362,6 +371,11 @@ class Daemon:
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         """Seconds until an ICMP echo was answered; None if it was not."""
         return await self._pinger.ping(address, timeout)
+
+    def machine(self) -> MachineFacts:
+        """What this machine is like, for comparing it with others."""
+        problems = [one.code for one in self.engine.snapshot(self.now()).problems]
+        return machine_facts(self._config, self.facts(), self._around, problems)
 
     def serves_bench(self) -> bool:
         """Whether members may measure the way to here."""

@@ -19,10 +19,6 @@ from typing import Final, Protocol
 from node.io.ports import DatagramPort, TunPort
 from node.writer import Stored
 from overlay.effects import (
-    BenchAnswered,
-    BenchAsked,
-    BenchEffect,
-    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -31,6 +27,7 @@ from overlay.effects import (
     Report,
     SendDatagram,
     SetOffload,
+    TalkEffect,
     TellDaemon,
     TellLane,
 )
@@ -79,7 +76,7 @@ class Listener(Protocol):
         """The node has left the cluster."""
         ...
 
-    def bench(self, effect: BenchEffect) -> None:
+    def heard(self, effect: TalkEffect) -> None:
         """A member said something about a measurement."""
         ...
 
@@ -271,8 +268,8 @@ class Driver:
                 self.perform(self._engine.on_renewed(effect.certificate, self._clock()))
             case SetOffload():
                 self._udp.set_offload(effect.name, on=effect.on, endpoint=effect.endpoint)
-            case BenchAsked() | BenchAnswered() | BenchEnded():
-                self._listener.bench(effect)
+            case _ if isinstance(effect, TalkEffect):
+                self._listener.heard(effect)
             case TellLane() | TellDaemon():
                 self._listener.tell(effect)
             case _:

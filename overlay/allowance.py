@@ -29,6 +29,8 @@ from overlay.wire.messages import (
     Buckets,
     Claims,
     Delta,
+    Facts,
+    FactsRequest,
     Have,
     Ids,
     IndirectProbe,
@@ -98,7 +100,7 @@ _KINDS: Final = {
     Kind.ITEMS: (Delta,),
     Kind.REQUESTS: (
         *(BlockRequest, Refusal, RenewRequest, RenewGrant),
-        *(BenchRequest, BenchReady, BenchDone),
+        *(BenchRequest, BenchReady, BenchDone, FactsRequest, Facts),
     ),
 }
 _KIND_OF: Final = {number_of(one): kind for kind, types in _KINDS.items() for one in types}

@@ -188,6 +188,28 @@ BenchEffect = BenchAsked | BenchAnswered | BenchEnded
 
 
 @dataclass(frozen=True, slots=True)
+class FactsAsked:
+    """A member asks what this machine is like (`muslin doctor`): tell it."""
+
+    node: NodeId
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactsTold:
+    """A member said what its machine is like; `text` is its word, a JSON object if it is honest."""
+
+    node: NodeId
+    request: int
+    text: str
+
+
+FactsEffect = FactsAsked | FactsTold
+TalkEffect = BenchEffect | FactsEffect
+"""What a member says to the daemon; see `overlay.talk`."""
+
+
+@dataclass(frozen=True, slots=True)
 class TellLane:
     """An order (`overlay.lanes.messages`) for the process of one of this node's other lanes.
 
@@ -233,7 +255,7 @@ Effect = (
     | NetworkChanged
     | ProbeAnswered
     | Left
-    | BenchEffect
+    | TalkEffect
     | TellLane
     | TellDaemon
     | Report

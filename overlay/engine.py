@@ -23,7 +23,6 @@ from dataclasses import replace
 
 from overlay.agenda import earliest
 from overlay.answers import IcmpAnswers
-from overlay.bench import bench_effects
 from overlay.catalog.reader import Reader
 from overlay.catalog.removals import removal_item
 from overlay.certifying import Certifier
@@ -56,6 +55,7 @@ from overlay.session.handshake import AnsweredError
 from overlay.snapshots import take_snapshot
 from overlay.state import NodeState
 from overlay.steward import Steward
+from overlay.talk import talk_effects
 from overlay.types import Endpoint, Entropy, NodeId
 from overlay.views import Snapshot
 from overlay.wire.certificate import Identity
@@ -297,12 +297,12 @@ class Engine(Requests):
             case Refusal():
                 effects = parts.seeker.on_refusal(node, message, now)
                 effects += self._certifier.on_refusal(node, message)
-                return effects or bench_effects(node, message)
+                return effects or talk_effects(node, message)
             case Goodbye():
                 effects = parts.sessions.close(node, now)
             case _:
                 done = self._certifier.on_message(node, message, now)
-                return bench_effects(node, message) if done is None else done
+                return talk_effects(node, message) if done is None else done
         return effects
 
     def _recall(self, message: GossipMessage, now: float) -> list[Effect]:

@@ -44,6 +44,7 @@ VERBS: Final = {
     "leave": Verb("node.cli.membership", "leave", "Hand all blocks back, tell the others, stop."),
     "remove": Verb("node.cli.membership", "remove", "Declare a node dead for ever."),
     "status": Verb("node.cli.get", "status", "Say whether this node is well, and if not, why."),
+    "doctor": Verb("node.cli.doctor", "doctor", "Compare all machines; name the odd one out."),
     "metrics": Verb("node.cli.metrics", "metrics", "Print this node's figures for monitoring."),
     "get": Verb("node.cli.get", "get", "List nodes, pods, routes, sessions or blocks."),
     "pod": Verb("node.cli.pod", "pod", "Attach a network namespace to the pod network."),

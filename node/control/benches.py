@@ -27,8 +27,8 @@ from node.control.ports import DaemonPort
 from node.control.schema import ControlError
 from node.control.targets import Target
 from node.tasks import spawn, stop
-from overlay.bench import CODE_PREFIX
 from overlay.effects import BenchAnswered, BenchAsked, BenchEffect, BenchEnded
+from overlay.talk import CODE_PREFIX
 from overlay.types import Address, NodeId
 from overlay.views import NodeView, Snapshot
 from overlay.wire.control import encode

@@ -31,6 +31,7 @@ from typing import Final
 from node.control.authority import Authority
 from node.control.benches import Benches
 from node.control.certificates import Certificates
+from node.control.doctor import Doctor
 from node.control.metrics import exposition
 from node.control.params import Params, flag, number, request_number, text
 from node.control.pods import Pods
@@ -40,7 +41,7 @@ from node.control.schema import ControlError
 from node.control.targets import Target, find_target
 from node.control.tokens import Tokens
 from node.errors import NodeError
-from overlay.effects import Left, ProbeAnswered
+from overlay.effects import FactsEffect, Left, ProbeAnswered, TalkEffect
 from overlay.errors import OverlayError
 from overlay.types import NodeId
 from overlay.views import Snapshot
@@ -73,6 +74,7 @@ class Handlers:
         self._left: asyncio.Future[int] | None = None
         self.benches = Benches(daemon)
         self.pods = Pods(daemon, self.turn)
+        self._doctor = Doctor(daemon)
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
             "metrics": self._metrics,
@@ -84,6 +86,7 @@ class Handlers:
             "leave": self._leave,
             "remove": self._remove,
             "stop": self._stop,
+            "doctor": self._doctor.examine,
             **self.pods.methods,
             **Tokens(daemon).methods,
             **Certificates(daemon).methods,
@@ -108,6 +111,13 @@ class Handlers:
         waiter = self._probes.get(effect.token)
         if waiter is not None and not waiter.done():
             waiter.set_result(effect.rtt)
+
+    def heard(self, effect: TalkEffect) -> None:
+        """The daemon tells that a member said something about machines."""
+        if isinstance(effect, FactsEffect):
+            self._doctor.heard(effect)
+        else:
+            self.benches.on_effect(effect)
 
     def left(self, effect: Left) -> bool:
         """The daemon tells that the node has left; False if no request waits for that."""

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from node.control.present import DaemonFacts
+from node.machine import MachineFacts
 from node.state import StateFolder
 from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding
@@ -248,6 +249,10 @@ class DaemonPort(Protocol):
         Raises:
             NodeError: no echo could be sent. Nothing else.
         """
+        ...
+
+    def machine(self) -> MachineFacts:
+        """What this machine is like, for comparing it with others."""
         ...
 
     def serves_bench(self) -> bool:

@@ -36,7 +36,7 @@ from node.loop import LoopKind
 from node.loop import run as run_loop
 from node.writer import Stored
 from overlay.config import Limits, Timing
-from overlay.effects import BenchEffect, Left, ProbeAnswered, Report, TellDaemon, TellLane
+from overlay.effects import Left, ProbeAnswered, Report, TalkEffect, TellDaemon, TellLane
 from overlay.errors import OverlayError
 from overlay.lanes.messages import MESSAGE_LIMIT, Failed, Ready, encode
 from overlay.lanes.remote import ViaFirst
@@ -232,7 +232,7 @@ class LaneProcess:
     def network_changed(self) -> None:
         """The daemon sees to the kernel."""
 
-    def bench(self, effect: BenchEffect) -> None:
+    def heard(self, effect: TalkEffect) -> None:
         """Members measure the way to the daemon."""
 
     def store(self, changes: tuple[Change, ...], then: Stored) -> None:

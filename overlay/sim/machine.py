@@ -16,10 +16,6 @@ from functools import partial
 
 from overlay.catalog.removals import is_removed
 from overlay.effects import (
-    BenchAnswered,
-    BenchAsked,
-    BenchEffect,
-    BenchEnded,
     Effect,
     Left,
     NetworkChanged,
@@ -30,6 +26,7 @@ from overlay.effects import (
     Scalar,
     SendDatagram,
     SetOffload,
+    TalkEffect,
 )
 from overlay.engine import Engine
 from overlay.errors import StateError
@@ -82,7 +79,7 @@ class Machine:
         self.left = False
         self.delivered: list[bytes] = []
         self.answered: list[ProbeAnswered] = []
-        self.benched: list[BenchEffect] = []
+        self.asked: list[TalkEffect] = []
         self.changes = 0
         self.time = LocalTime(site.clock, site.epoch, clocks)
         self.acted: Callable[[Machine], None] | None = None
@@ -339,8 +336,8 @@ class Machine:
                 self.left = True
                 self._halt("machine.stopped")
                 return False
-            case BenchAsked() | BenchAnswered() | BenchEnded():
-                self.benched.append(effect)
+            case _ if isinstance(effect, TalkEffect):
+                self.asked.append(effect)
             case Renewed(certificate):
                 self._executor.perform(self.engine.on_renewed(certificate, self.now))
                 self._rearm()

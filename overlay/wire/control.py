@@ -12,6 +12,7 @@ Each is a msgpack array, its number first, in a block of kind CONTROL:
     joining    11 JoinRequest     12 JoinGrant        10 Refusal
     renewing   29 RenewRequest    30 RenewGrant       10 Refusal
     measuring  21 BenchRequest    22 BenchReady       23 BenchDone         10 Refusal
+    comparing  31 FactsRequest    32 Facts
     lanes      18 Lanes           19 LaneProbe        20 LaneProbeReply
 
 The session authenticates the sender, so a message carries no sender. It may be lost, repeated and
@@ -43,6 +44,7 @@ from overlay.wire.messages import (
     BUCKETS,
     CLAIMS_LIMIT,
     CODE_LIMIT,
+    FACTS_LIMIT,
     IDS_LIMIT,
     ITEMS_LIMIT,
     LANES_LIMIT,
@@ -56,6 +58,8 @@ from overlay.wire.messages import (
     Buckets,
     Claims,
     Delta,
+    Facts,
+    FactsRequest,
     Goodbye,
     Have,
     Ids,
@@ -182,6 +186,8 @@ _LAYOUTS: Final[Mapping[int, tuple[Callable[..., Message], tuple[_Reader, ...]]]
     28: (IndirectReply, (_integer(U64), Fields.boolean, _CLAIMS)),
     29: (RenewRequest, (_integer(U64),)),
     30: (RenewGrant, (_integer(U64), _bytes(limit=CERTIFICATE_MAX))),
+    31: (FactsRequest, (_integer(U64),)),
+    32: (Facts, (_integer(U64), _text(FACTS_LIMIT))),
 }
 """Number -> what it makes, and how each field is read, in order."""
 

@@ -42,6 +42,9 @@ BENCH_TOKEN_SIZE: Final = 32
 """Of a measurement: 16 bytes for connections through the overlay, 16 for those beside it, which
 travel in the clear."""
 
+FACTS_LIMIT: Final = 4_000
+"""Characters of what a node says of its machine: it goes in one burst, and is a page to read."""
+
 BENCH_LONGEST: Final = 600
 """Seconds for which a member may keep another one busy with one measurement."""
 LANES_LIMIT: Final = 16
@@ -242,6 +245,21 @@ class SegmentLoss:
 
 
 @dataclass(frozen=True, slots=True)
+class FactsRequest:
+    """Tell me what your machine is like. Repeated with the same `request` until answered."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """That, as a JSON object; what is in it is the daemons' affair."""
+
+    request: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class BenchRequest:
     """Let me measure the way to you. Repeated with the same `request` until answered."""
 
@@ -346,4 +364,6 @@ Message = (
     | IndirectReply
     | RenewRequest
     | RenewGrant
+    | FactsRequest
+    | Facts
 )

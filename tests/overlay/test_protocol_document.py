@@ -53,6 +53,8 @@ from overlay.wire.messages import (
     Buckets,
     Claims,
     Delta,
+    Facts,
+    FactsRequest,
     Goodbye,
     Have,
     Ids,
@@ -114,6 +116,8 @@ MESSAGES: tuple[Message, ...] = (
     IndirectReply(7, reached=True),
     RenewRequest(9),
     RenewGrant(9, b"certificate"),
+    FactsRequest(9),
+    Facts(9, "{}"),
 )
 
 

@@ -8,10 +8,19 @@ from ipaddress import ip_address, ip_network
 
 from node.control.present import DaemonFacts
 from node.errors import NodeError
+from node.machine import MachineFacts
 from node.state import StateFolder
 from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.audit import Finding
-from overlay.effects import BenchAnswered, Effect, Left, Persist, ProbeAnswered, Report
+from overlay.effects import (
+    BenchAnswered,
+    Effect,
+    FactsTold,
+    Left,
+    Persist,
+    ProbeAnswered,
+    Report,
+)
 from overlay.errors import RefusedError
 from overlay.keys import SigningKey
 from overlay.types import Address, Endpoint, NodeId, Prefix
@@ -31,7 +40,7 @@ from overlay.views import (
 )
 from overlay.wire.certificate import Certificate
 from overlay.wire.control import decode_untrusted
-from overlay.wire.messages import Message
+from overlay.wire.messages import FactsRequest, Message
 from overlay.wire.offline import CertificateRequest
 from tests.support.clusters import make_cluster, make_identity
 
@@ -139,6 +148,7 @@ class FakeEngine:
         self.shot = snapshot()
         self.calls: list[tuple[object, ...]] = []
         self.said: list[tuple[NodeId, Message]] = []
+        self.machines: dict[NodeId, str] = {}
         self.findings: tuple[Finding, ...] = ()
         self.authority_views: tuple[AuthorityView, ...] = ()
         self.no_authority = False
@@ -300,7 +310,10 @@ class FakeEngine:
         return [Persist(((b"removal", b""),))]
 
     def say(self, node: NodeId, message: bytes, now: float) -> list[Effect]:
-        self.said.append((node, decode_untrusted(message)))
+        said = decode_untrusted(message)
+        self.said.append((node, said))
+        if isinstance(said, FactsRequest) and node in self.machines:
+            return [FactsTold(node, said.request, self.machines[node])]
         return [answer for answer in [self.answer] if answer is not None]
 
     def probe(self, node: NodeId, token: int, now: float) -> list[Effect]:
@@ -344,8 +357,8 @@ class FakeDaemon:
                         self.handlers.probe_answered(effect)
                 case Left():
                     self.handlers.left(effect)
-                case BenchAnswered():
-                    self.handlers.benches.on_effect(effect)
+                case BenchAnswered() | FactsTold():
+                    self.handlers.heard(effect)
                 case Report():
                     pass
 
@@ -377,6 +390,9 @@ class FakeDaemon:
 
     async def ping_address(self, address: Address, timeout: float) -> float | None:  # noqa: ASYNC109
         return self.echo
+
+    def machine(self) -> MachineFacts:
+        return {"version": "0.1.0", "mtu": 1500, "ip_forward": 1, "time": 0.0}
 
     def serves_bench(self) -> bool:
         return self.serving

@@ -16,12 +16,12 @@ from node.loop import LoopKind, run
 from node.writer import Stored
 from overlay.config import Settings
 from overlay.effects import (
-    BenchEffect,
     Effect,
     Left,
     Persist,
     ProbeAnswered,
     Report,
+    TalkEffect,
     TellDaemon,
     TellLane,
 )
@@ -144,7 +144,7 @@ class RecordingListener:
     def left(self, left: Left) -> None:
         self.log.append(left)
 
-    def bench(self, effect: BenchEffect) -> None:
+    def heard(self, effect: TalkEffect) -> None:
         self.log.append(effect)
 
     def tell(self, message: TellLane | TellDaemon) -> None:

@@ -54,8 +54,8 @@ def test_every_verb_has_help_with_an_example(muslin, name) -> None:
 
 def test_the_verbs_are_those_of_the_interface_so_far() -> None:
     promised = (
-        "init token cert authority join up leave remove status metrics get pod exec cni ping ipam "
-        "bench lab sim"
+        "init token cert authority join up leave remove status doctor metrics get pod exec cni "
+        "ping ipam bench lab sim"
     )
     assert " ".join(VERBS) == promised
     lab = dict(COMMANDS)["lab"]

@@ -21,6 +21,7 @@ from overlay.wire.messages import (
     BENCH_LONGEST,
     CLAIMS_LIMIT,
     CODE_LIMIT,
+    FACTS_LIMIT,
     ITEMS_LIMIT,
     LANES_LIMIT,
     MESSAGE_LIMIT,
@@ -32,6 +33,8 @@ from overlay.wire.messages import (
     Buckets,
     Claims,
     Delta,
+    Facts,
+    FactsRequest,
     Goodbye,
     Have,
     Ids,
@@ -83,6 +86,8 @@ GOLDEN = [
     (IndirectReply(7, reached=True), "941c07c390"),
     (RenewRequest(9), "921d09"),
     (RenewGrant(9, b"cert"), "931e09c40463657274"),
+    (FactsRequest(9), "921f09"),
+    (Facts(9, "{}"), "932009a27b7d"),
     (BlockRequest(9), "920909"),
     (Refusal(9, "no-block", "all in use"), "940a09a86e6f2d626c6f636baa616c6c20696e20757365"),
     (
@@ -146,6 +151,8 @@ MESSAGES = st.one_of(
     st.builds(IndirectReply, NUMBERS, st.booleans(), CLAIMS),
     st.builds(RenewRequest, NUMBERS),
     st.builds(RenewGrant, NUMBERS, st.binary(max_size=CERTIFICATE_MAX)),
+    st.builds(FactsRequest, NUMBERS),
+    st.builds(Facts, NUMBERS, printable(FACTS_LIMIT)),
     st.builds(Delta, ITEMS),
     st.builds(BlockRequest, NUMBERS),
     st.builds(Refusal, NUMBERS, printable(CODE_LIMIT), printable(TEXT_LIMIT)),
@@ -185,7 +192,7 @@ def test_every_message_has_golden_bytes():
 
 def test_numbers_are_given_out_without_a_gap():
     numbers = {unpack_untrusted(encode(message), 9999)[0] for message, _ in GOLDEN}
-    assert numbers == set(range(1, 31))
+    assert numbers == set(range(1, 33))
 
 
 @given(MESSAGES)

@@ -1,17 +1,20 @@
-"""What members say about measurements becomes effects, and nothing else does."""
+"""What members say to daemons becomes effects, and nothing else does."""
 
 from __future__ import annotations
 
 import pytest
 
-from overlay.bench import bench_effects
-from overlay.effects import BenchAnswered, BenchAsked, BenchEnded, Effect
+from overlay.effects import BenchAnswered, BenchAsked, BenchEnded, Effect, FactsAsked, FactsTold
+from overlay.talk import talk_effects
 from overlay.types import NodeId
 from overlay.wire.control import encode
 from overlay.wire.messages import (
+    FACTS_LIMIT,
     BenchDone,
     BenchReady,
     BenchRequest,
+    Facts,
+    FactsRequest,
     Goodbye,
     Message,
     Probe,
@@ -34,19 +37,21 @@ BESIDE = bytes([192, 0, 2, 1])
             BenchAnswered(NODE, 5, code="bench-busy", text="it is"),
         ),
         (BenchDone(5), BenchEnded(NODE, 5)),
+        (FactsRequest(7), FactsAsked(NODE, 7)),
+        (Facts(7, "{}"), FactsTold(NODE, 7, "{}")),
     ],
 )
 def test_each_message_is_one_effect_that_names_the_sender(message: Message, effect: Effect) -> None:
-    assert bench_effects(NODE, message) == [effect]
+    assert talk_effects(NODE, message) == [effect]
 
 
 @pytest.mark.parametrize("message", [Probe(1), Goodbye()])
 def test_other_messages_are_left_to_others(message: Message) -> None:
-    assert bench_effects(NODE, message) is None
+    assert talk_effects(NODE, message) is None
 
 
 def test_a_refusal_of_something_else_is_heard_and_means_nothing() -> None:
-    assert bench_effects(NODE, Refusal(5, "no-block", "all in use")) == []
+    assert talk_effects(NODE, Refusal(5, "no-block", "all in use")) == []
 
 
 def test_the_token_is_not_shown() -> None:
@@ -59,10 +64,10 @@ def test_a_request_and_its_answers_travel_inside_the_session() -> None:
     ids = {each.name: each.membership.identity.node for each in (one, two)}
 
     def say(speaker, listener, message: Message) -> list[Effect]:
-        before = len(listener.benched)
+        before = len(listener.asked)
         speaker.perform(speaker.engine.say(ids[listener.name], encode(message), world.now))
         world.run(world.now + 1.0)
-        return listener.benched[before:]
+        return listener.asked[before:]
 
     asked = say(one, two, BenchRequest(5, HERE, b"", 30))
     assert asked == [BenchAsked(ids["node1"], 5, HERE, b"", 30)]
@@ -72,3 +77,14 @@ def test_a_request_and_its_answers_travel_inside_the_session() -> None:
     assert refused == [BenchAnswered(ids["node2"], 5, code="bench-busy", text="it is")]
     assert say(one, two, BenchDone(5)) == [BenchEnded(ids["node1"], 5)]
     assert two.snapshot().ledger.drops.get("bad_control", 0) == 0
+
+
+def test_a_question_and_the_longest_answer_travel_inside_the_session() -> None:
+    world = settled(2)
+    one, two = world["node1"], world["node2"]
+    ids = {each.name: each.membership.identity.node for each in (one, two)}
+    text = "x" * FACTS_LIMIT
+    one.perform(one.engine.say(ids["node2"], encode(FactsRequest(7)), world.now))
+    world.run_until(lambda: FactsAsked(ids["node1"], 7) in two.asked, timeout=2.0)
+    two.perform(two.engine.say(ids["node1"], encode(Facts(7, text)), world.now))
+    world.run_until(lambda: FactsTold(ids["node2"], 7, text) in one.asked, timeout=2.0)
