@@ -238,7 +238,8 @@ class Keeper:
     def present(self, netlink: Netlink, held: Mapping[str, str]) -> frozenset[str]:
         """Those pods of `held` (name to namespace) that have a namespace, or a veth into one.
 
-        One without a path to its namespace has been handed over: it is there while its veth is.
+        One without a path to its namespace has been handed over: it is there while its veth is. So
+        is one whose path names a process: another process may have that number now.
 
         Raises:
             KernelError: the kernel does not answer. Nothing else.
@@ -247,7 +248,8 @@ class Keeper:
         return frozenset(
             name
             for name, path in held.items()
-            if veth_name(name) in veths or (path and not netns.is_gone(path))
+            if veth_name(name) in veths
+            or (path and not pods.is_of_a_process(path) and not netns.is_gone(path))
         )
 
     def veths(self, netlink: Netlink) -> dict[str, str | None]:

@@ -21,6 +21,10 @@ Some runtimes, Docker among them, move the pod's end into the namespace themselv
 touched behind the host end: such a pod is there as long as its host end is. One that is lost can
 only be made again by its runtime.
 
+A path such as /proc/7/ns/net, by which some runtimes name a namespace, becomes another's when the
+process has ended and its number is used again. So a pod that was connected there is itself only as
+long as its veth says so: one without is not connected again, but lost.
+
 Error contract: when `attach` fails, a veth that it made is gone again; one that it found whole
 stays.
 """
@@ -138,7 +142,8 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
         netlink: of the node's namespace.
         end: the pod, and what is inside.
         mtu: of both ends.
-        first: False if it was connected before. A pod that was handed over is then not made again.
+        first: False if it was connected before. A pod that was handed over is then not made again,
+            nor one that a process is named for.
 
     Raises:
         KernelError: no such namespace; it is the node's own; it has another interface of that
@@ -162,6 +167,8 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
                 "name the namespace of the pod",
                 "no-netns",
             )
+        if not first and is_of_a_process(end.netns):
+            _check_same(netlink, host.name, end, namespace)
         found = _find(netlink, host.name, end, namespace, inside)
         if not found:
             _check_free(end)
@@ -173,6 +180,24 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
             if not found:
                 detach(netlink, end.pod)
             raise
+
+
+def is_of_a_process(path: str) -> bool:
+    """Whether a namespace is named by a process, whose number may be another's by now.
+
+    >>> is_of_a_process("/proc/7/ns/net"), is_of_a_process("/run/netns/web")
+    (True, False)
+    """
+    return path.startswith("/proc/")
+
+
+def _check_same(netlink: Netlink, host: str, end: PodEnd, namespace: int) -> None:
+    if netlink.peer_index(host, namespace) is None:
+        raise KernelError(
+            f"its link is gone, and {end.netns} may be another container's by now",
+            f"delete its container, or run: muslin pod del {end.pod}",
+            LINK_LOST,
+        )
 
 
 def _hand_over(netlink: Netlink, host: Link, end: PodEnd, *, first: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from node.kernel.nft import Firewall
 from overlay.views import PodView
 from tests.support.bed import Bed, applied, manage, name, pod, run, veth_index
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
 
@@ -64,6 +66,38 @@ def test_a_pod_that_moved_to_another_namespace_is_connected_there(bed: Bed, spar
     assert applied(bed.node1, replace(bed.state1, pods=(moved, bed.pod12))) == ()
     assert "eth0" not in run(bed.pod11.netns, "ip", "link")
     assert " 0% packet loss" in run(spare, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def test_a_pod_named_by_a_process_is_mended_and_never_made_in_another_namespace(
+    bed: Bed, spare: str
+) -> None:
+    """Its number may be another's by now: here the whole path leads to another namespace."""
+    path = f"/proc/{os.getpid()}/root{spare}"
+    view = replace(pod(1, 7), netns=path)
+    state = replace(bed.state1, pods=(bed.pod11, bed.pod12, view))
+
+    async def add(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    manage(bed.node1, add)
+    run(path, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    assert applied(bed.node1, state) == ()
+    assert " 0% packet loss" in run(path, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+    netns.delete(Path(spare).name)
+    netns.create(Path(spare).name)
+    (problem,) = applied(bed.node1, state)
+    assert (problem.code, problem.why) == (
+        "pod-detached",
+        f"its link is gone, and {path} may be another container's by now",
+    )
+    assert "eth0" not in run(spare, "ip", "link")
+
+    async def present(manager: KernelManager) -> frozenset[str]:
+        return await manager.present(state.pods)
+
+    eventually(lambda: view.name not in manage(bed.node1, present), within=10)
 
 
 def refused(bed: Bed, view: PodView) -> KernelError:
