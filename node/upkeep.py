@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from node.control.turns import Turns
 from node.kernel.manager import REPAIR_INTERVAL, KernelManager
 from node.logs import EventLog
 from overlay.views import LocalView, Problem
@@ -23,7 +24,7 @@ class Upkeep:
     Args:
         kernel: what does it.
         look: what the kernel must follow, as it is now.
-        turn: held by whoever changes pods.
+        turns: taken by whoever changes pods.
         log: where problems are told.
 
     Attributes:
@@ -34,12 +35,12 @@ class Upkeep:
         self,
         kernel: KernelManager,
         look: Callable[[], LocalView],
-        turn: asyncio.Lock,
+        turns: Turns,
         log: EventLog,
     ) -> None:
         self._kernel = kernel
         self._look = look
-        self._turn = turn
+        self._turns = turns
         self._log = log
         self._changed = asyncio.Event()
         self.problems: tuple[Problem, ...] = ()
@@ -61,7 +62,7 @@ class Upkeep:
 
     async def apply(self) -> None:
         """Look once, and do what is missing."""
-        async with self._turn:
+        async with self._turns.alone():
             problems = await self._kernel.apply(self._look())
         for new in set(problems) - set(self.problems):
             self._log.warning("kernel.problem", code=new.code, what=new.what, why=new.why)

@@ -16,10 +16,10 @@
     stop                            stop cleanly
 
 A change of pods is made in the kernel and in the engine, one after the other, see
-`node.control.pods`. Between the two steps both differ, so they are done in one *turn*, and the
-upkeep of the kernel takes turns as well: in between it would connect a pod that is being deleted,
-miss the namespace of one that is being added, or try again what was just refused. A turn that has
-begun is finished before the daemon stops.
+`node.control.pods`. Between the two steps both differ, so they are done in one turn
+(`node.control.turns`), and the upkeep of the kernel takes turns as well: in between it would
+connect a pod that is being deleted, miss the namespace of one that is being added, or try again
+what was just refused. A turn that has begun is finished before the daemon stops.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from node.control.present import KINDS, present_status
 from node.control.schema import ControlError
 from node.control.targets import Target, find_target
 from node.control.tokens import Tokens
+from node.control.turns import Turns
 from node.errors import NodeError
 from overlay.effects import FactsEffect, Left, ProbeAnswered, TalkEffect
 from overlay.errors import OverlayError
@@ -60,20 +61,20 @@ class Handlers:
         daemon: what the methods act on.
 
     Attributes:
-        turn: held by whoever changes pods, and by the upkeep of the kernel. Short on a good disk:
-            storing and attaching is the longest that is done in one.
+        turns: taken by whoever changes pods, and by the upkeep of the kernel. Short on a good
+            disk: storing and attaching is the longest that is done in one.
         benches: the measurements.
         pods: what is asked for of pods.
     """
 
     def __init__(self, daemon: DaemonPort) -> None:
         self._daemon = daemon
-        self.turn = asyncio.Lock()
+        self.turns = Turns()
         self._probes: dict[int, asyncio.Future[float]] = {}
         self._next_probe = 1
         self._left: asyncio.Future[int] | None = None
         self.benches = Benches(daemon)
-        self.pods = Pods(daemon, self.turn)
+        self.pods = Pods(daemon, self.turns)
         self._doctor = Doctor(daemon)
         self._methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "status": self._status,
@@ -128,7 +129,7 @@ class Handlers:
 
     async def close(self) -> None:
         """Finish the changes of pods that were asked for; none begins any more."""
-        await self.turn.acquire()
+        await self.turns.close()
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class Handlers:
         return {"node": self._snapshot().name}
 
     async def _leave(self, _: Params) -> object:
-        async with self.turn:
+        async with self.turns.alone():
             pods = [pod.name for pod in self._snapshot().pods if pod.local]
             left = await self._ask_to_leave()
         await asyncio.wait([left], timeout=LEAVE_TIMEOUT)
@@ -172,7 +173,7 @@ class Handlers:
             fix = "see that another node is reachable, then ask again"
             raise NodeError("leaving takes too long", fix)
         try:
-            async with self.turn:
+            async with self.turns.alone():
                 for pod in pods:
                     await self._daemon.detach_pod(pod)
         finally:

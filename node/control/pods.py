@@ -56,7 +56,7 @@ that pod has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, TypeVar
 
 from node.control.attachments import attachment_of
@@ -72,6 +72,7 @@ from node.control.present import (
 from node.control.schema import ControlError
 from node.control.settling import Settling
 from node.control.targets import find_pod
+from node.control.turns import Turns
 from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
@@ -105,17 +106,17 @@ class Pods:
 
     Args:
         daemon: what they act on.
-        turn: held by whoever changes pods, see `node.control.handlers`.
+        turns: taken by whoever changes pods, see `node.control.turns`.
 
     Attributes:
         methods: by name.
         settling: does what runtimes asked for while no daemon ran.
     """
 
-    def __init__(self, daemon: DaemonPort, turn: asyncio.Lock) -> None:
+    def __init__(self, daemon: DaemonPort, turns: Turns) -> None:
         self._daemon = daemon
-        self._turn = turn
-        self.settling = Settling(daemon, turn, self._delete)
+        self._turns = turns
+        self.settling = Settling(daemon, turns, self._delete)
         self.methods: dict[str, Callable[[Params], Awaitable[object]]] = {
             "pod.add": self._pod_add,
             "pod.del": self._pod_del,
@@ -192,7 +193,7 @@ class Pods:
     ) -> tuple[PodView, bool]:
         """Add a pod in one turn, or find it as it was asked for before; whether it was found."""
         daemon = self._daemon
-        async with self._turn:
+        async with self._turns.sharing(_key(name, attachment)):
             there = await self._found(attachment, netns)
             if there is not None:
                 await daemon.check_pod(there)
@@ -243,7 +244,7 @@ class Pods:
 
     async def _pod_check(self, params: Params) -> object:
         container, interface = text(params, "container"), _interface(params)
-        async with self._turn:
+        async with self._turns.sharing((container, interface)):
             pod = self._daemon.engine.pod_of(container, interface)
             if pod is None:
                 why = f"no pod of this node is {interface} of that container"
@@ -260,18 +261,25 @@ class Pods:
     # -- deleting ----------------------------------------------------------------------------------
 
     async def _pod_del(self, params: Params) -> object:
-        container = text(params, "container", "")
-        async with self._turn:
-            if not container:
-                pod = self._local(text(params, "name"))
-            else:
-                found = self._daemon.engine.pod_of(container, _interface(params))
-                network = text(params, "network", "")
-                if found is None or (network and found.attachment.network != network):
-                    return {"removed": False, "name": None, "node": None}
-                pod = found
+        container, interface = text(params, "container", ""), _interface(params)
+        network = text(params, "network", "")
+        if not container:
+            return _removed(await self._delete_by_name(text(params, "name")))
+        async with self._turns.sharing((container, interface)):
+            pod = self._daemon.engine.pod_of(container, interface)
+            if pod is None or (network and pod.attachment.network != network):
+                return {"removed": False, "name": None, "node": None}
             await self._delete(pod.name)
-        return {"removed": True, "name": pod.name, "node": pod.node}
+        return _removed(pod)
+
+    async def _delete_by_name(self, name: str) -> PodView:
+        while True:
+            key = _key_of(self._local(name))
+            async with self._turns.sharing(key):
+                pod = self._local(name)
+                if _key_of(pod) == key:  # else another pod has the name by now
+                    await self._delete(pod.name)
+                    return pod
 
     def _local(self, name: str) -> PodView:
         pod = find_pod(self._daemon.engine.snapshot(self._daemon.now()), name)
@@ -292,22 +300,33 @@ class Pods:
         """One that cannot be deleted does not keep the others from it; the last error is told."""
         network, keep = text(params, "network"), _kept(params)
         removed: list[str] = []
-        failed: OverlayError | None = None
-        async with self._turn:
-            pods = self._daemon.engine.snapshot(self._daemon.now()).pods
-            for pod in pods:
-                said = pod.attachment
-                ours = pod.local and pod.owner == CNI and said.network == network
-                if not ours or (said.container, said.interface) in keep:
-                    continue
-                try:
-                    await self._delete(pod.name)
-                    removed.append(pod.name)
-                except OverlayError as error:
-                    failed = error
-        if failed is not None:
-            raise failed
-        return {"removed": removed}
+        failed: list[OverlayError] = []
+        pods = self._daemon.engine.snapshot(self._daemon.now()).pods
+        garbage = [
+            pod
+            for pod in pods
+            if pod.local
+            and (pod.owner, pod.attachment.network) == (CNI, network)
+            and _key_of(pod) not in keep
+        ]
+        async with asyncio.TaskGroup() as group:
+            for pod in garbage:
+                group.create_task(self._collect(pod, removed, failed))
+        if failed:
+            raise failed[-1]
+        return {"removed": sorted(removed)}
+
+    async def _collect(self, pod: PodView, removed: list[str], failed: list[OverlayError]) -> None:
+        said = pod.attachment
+        async with self._turns.sharing(_key_of(pod)):
+            there = self._daemon.engine.pod_of(said.container, said.interface)
+            if there is None or (there.name, there.since) != (pod.name, pod.since):
+                return  # somebody else was faster
+            try:
+                await self._delete(pod.name)
+                removed.append(pod.name)
+            except OverlayError as error:
+                failed.append(error)
 
     # -- addresses ---------------------------------------------------------------------------------
 
@@ -317,7 +336,7 @@ class Pods:
 
     async def _hold(self, owner: str, wanted: Address | None) -> dict[str, object]:
         daemon = self._daemon
-        async with self._turn:
+        async with self._turns.sharing(object()):
             held, effects = daemon.engine.reserve(owner, wanted, daemon.now())
             try:
                 await daemon.stored(effects)
@@ -331,7 +350,7 @@ class Pods:
         owner, given = text(params, "owner"), address(params, "address")
         if given is None:
             raise ControlError("bad-request", "address must be text")
-        async with self._turn:
+        async with self._turns.sharing(object()):
             released, effects = self._daemon.engine.release_reserved(
                 owner, given, self._daemon.now()
             )
@@ -341,7 +360,7 @@ class Pods:
 
     async def _ipam_check(self, params: Params) -> object:
         daemon, fix = self._daemon, flag(params, "fix")
-        async with self._turn:
+        async with self._turns.alone():
             present, strays = await daemon.present_pods(), await daemon.stray_links()
             findings = daemon.engine.audit(present, daemon.now())
             lost = [finding.pod for finding in findings if finding.pod]
@@ -352,6 +371,19 @@ class Pods:
             reserved = [present_reservation(held) for held in daemon.engine.reserved()]
         shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
         return {"findings": [*shown, *map(present_stray, strays)], "reserved": reserved}
+
+
+def _removed(pod: PodView) -> dict[str, object]:
+    return {"removed": True, "name": pod.name, "node": pod.node}
+
+
+def _key(name: str, said: Attachment) -> Hashable:
+    """What changes of one pod take turns for. A container's pod may get its name in its turn."""
+    return (said.container, said.interface) if said.container else name
+
+
+def _key_of(pod: PodView) -> Hashable:
+    return _key(pod.name, pod.attachment)
 
 
 def _interface(params: Params) -> str:

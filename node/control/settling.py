@@ -7,11 +7,11 @@ it earlier looks again whether it is still there.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from node.cni import notes
 from node.control.ports import DaemonPort
+from node.control.turns import Turns
 from node.errors import clauses
 from overlay.effects import Report
 from overlay.errors import OverlayError
@@ -25,22 +25,22 @@ class Settling:
 
     Args:
         daemon: whose folder and pods.
-        turn: held by whoever changes pods, see `node.control.handlers`.
+        turns: taken by whoever changes pods.
         delete: deletes a pod by its name, inside a turn; raises OverlayError.
     """
 
     def __init__(
-        self, daemon: DaemonPort, turn: asyncio.Lock, delete: Callable[[str], Awaitable[None]]
+        self, daemon: DaemonPort, turns: Turns, delete: Callable[[str], Awaitable[None]]
     ) -> None:
         self._daemon = daemon
-        self._turn = turn
+        self._turns = turns
         self._delete = delete
 
     async def settle(self) -> None:
         """Do what all notes say. What fails is logged, and stays for the next time."""
         try:
             for path, note in notes.found(str(self._daemon.folder.path)):
-                async with self._turn:
+                async with self._turns.sharing((note["container"], note["interface"])):
                     if notes.is_there(path):
                         await self._settle(note)
                         notes.take_away(path)

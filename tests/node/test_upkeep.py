@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from node.control.turns import Turns
 from node.logs import EventLog
 from node.upkeep import Upkeep
 from overlay.views import LocalView, Problem
@@ -33,7 +34,7 @@ def beside(work: Callable[[Upkeep, FakeKernel, asyncio.Lock], Coroutine[Any, Any
 
     async def main() -> None:
         kernel: Any = FakeKernel()
-        turn = asyncio.Lock()
+        turn = Turns()
         async with asyncio.timeout(30.0):
             await work(Upkeep(kernel, lambda: node_snapshot(1), turn, EventLog()), kernel, turn)
 
@@ -65,8 +66,8 @@ def test_the_kernel_follows_a_change_of_the_network() -> None:
 
 
 def test_pods_that_a_request_is_changing_are_left_to_it() -> None:
-    async def work(upkeep: Upkeep, kernel: FakeKernel, turn: asyncio.Lock) -> None:
-        async with turn:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, turn: Turns) -> None:
+        async with turn.alone():
             waiting = asyncio.ensure_future(upkeep.apply())
             for _ in range(10):
                 await asyncio.sleep(0)

@@ -16,6 +16,8 @@ from overlay.errors import RefusedError
 from overlay.views import Problem
 from tests.support.daemon import FACTS, FakeDaemon, snapshot
 
+CNI = {"owner": "cni", "container": "c1", "netns": "/ns/c1", "network": "pods"}
+
 
 @pytest.fixture
 def daemon() -> FakeDaemon:
@@ -101,25 +103,61 @@ def test_a_pod_that_cannot_be_detached_keeps_its_address(daemon) -> None:
     assert daemon.engine.calls == []
 
 
-def test_changes_of_pods_do_not_overlap(daemon) -> None:
-    inside = 0
-    most = 0
+def most_at_once(daemon: FakeDaemon, *requests: tuple[str, dict[str, object]]) -> int:
+    """How many changes of the kernel were under way at the same time."""
+    inside = most = 0
 
-    async def attach(_: object) -> None:
+    async def change(_: object) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         inside -= 1
 
     async def main() -> None:
-        daemon.attach_pod = attach
+        daemon.attach_pod = daemon.detach_pod = daemon.check_pod = change
         handlers = Handlers(daemon)
-        names = [f"pod{n}" for n in range(5)]
-        await asyncio.gather(*(handlers.dispatch("pod.add", {"name": name}) for name in names))
+        await asyncio.gather(*(handlers.dispatch(method, params) for method, params in requests))
 
     asyncio.run(main())
-    assert most == 1
+    return most
+
+
+def test_changes_of_different_pods_share_what_they_wait_for(daemon) -> None:
+    requests = [("pod.add", {"name": f"pod{number}"}) for number in range(5)]
+    assert most_at_once(daemon, *requests) == 5
+
+
+def test_changes_of_one_pod_do_not_overlap(daemon) -> None:
+    ask(daemon, "pod.add", **CNI)
+    by_container, by_name = {"container": "c1"}, {"name": "cni-c1"}
+    adding = ("pod.add", CNI)
+    assert most_at_once(daemon, adding, ("pod.check", by_container), ("pod.del", by_name)) == 1
+    assert most_at_once(daemon, adding, adding, ("pod.del", by_container), adding) == 1
+    assert [pod.name for pod in daemon.engine.shot.pods] == ["web", "db", "cni-c1"]
+
+
+def test_nobody_looks_while_a_change_is_half_done(daemon) -> None:
+    looked: list[int] = []
+
+    async def main() -> None:
+        handlers = Handlers(daemon)
+
+        async def attach(pod: object) -> None:
+            await asyncio.sleep(0)
+            assert looked == []
+
+        async def look() -> None:
+            async with handlers.turns.alone():
+                looked.append(len(daemon.engine.shot.pods))
+
+        daemon.attach_pod = attach
+        adding = [handlers.dispatch("pod.add", {"name": f"pod{number}"}) for number in range(3)]
+        await asyncio.gather(*adding, look())
+
+    asyncio.run(main())
+    assert looked == [5]
 
 
 def test_who_waits_for_a_block_lets_others_have_their_turn(daemon, monkeypatch) -> None:
@@ -189,9 +227,6 @@ def test_a_check_that_finds_nothing_stores_nothing(daemon) -> None:
     assert daemon.kept == []
     with pytest.raises(ControlError):
         ask(daemon, "ipam.check", fix="yes")
-
-
-CNI = {"owner": "cni", "container": "c1", "netns": "/ns/c1", "network": "pods"}
 
 
 def test_a_runtime_is_told_all_that_its_plugin_must_answer(daemon) -> None:
