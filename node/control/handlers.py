@@ -6,7 +6,8 @@
     token...                        see `node.control.tokens`
     cert...                         see `node.control.certificates`
     authority...                    see `node.control.authority`
-    pod..., address..., ipam.check  see `node.control.pods`
+    pod...                          see `node.control.pods`
+    address..., ipam.check          see `node.control.addresses`
     ping      target, timeout?, version?    one round over every leg of the way
     bench.open    request, target, seconds   have a far end made, and say how to reach it
     bench.close   request                    it is not needed any more
@@ -28,6 +29,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from node.control.addresses import Addresses
 from node.control.authority import Authority
 from node.control.benches import Benches
 from node.control.certificates import Certificates
@@ -89,6 +91,7 @@ class Handlers:
             "stop": self._stop,
             "doctor": self._doctor.examine,
             **self.pods.methods,
+            **Addresses(daemon, self.turns).methods,
             **Tokens(daemon).methods,
             **Certificates(daemon).methods,
             **Authority(daemon).methods,

@@ -7,9 +7,7 @@
     pod.check   container, interface?, netns?   is it attached; repaired first if that can be
     pod.gc      network, keep                   delete the CNI pods of a network that are not kept
     pod.ready                                   whether a pod could be added now
-    address.reserve   owner, ip?, ip6?          hold an address (`overlay.tenants`)
-    address.release   owner, address            end that
-    ipam.check  fix?                            what of addresses and blocks is wrong
+    address..., ipam.check                      see `node.control.addresses`
 
 `pod.add` and `pod.check` answer what `get pods -o json` shows of the pod, and what a runtime needs
 to know beside: peer, mac, mtu, gateway, gateway6. Prefix lengths are always 32 and 128.
@@ -57,16 +55,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Final, TypeVar
+from typing import Final
 
+from node.control.addresses import wanted_address
 from node.control.attachments import attachment_of
-from node.control.params import Params, address, flag, text
+from node.control.growth import patiently
+from node.control.params import Params, text
 from node.control.ports import DaemonPort
 from node.control.present import (
-    present_finding,
     present_pod,
-    present_reservation,
-    present_stray,
     present_wire,
 )
 from node.control.schema import ControlError
@@ -77,22 +74,9 @@ from node.errors import NodeError
 from node.kernel.netns import path_of
 from node.kernel.pods import own_namespace
 from overlay.attachment import DEFAULT_INTERFACE, Attachment
-from overlay.conflict import JUST_STARTED
 from overlay.errors import OverlayError, RefusedError
 from overlay.types import Address
 from overlay.views import PodView
-
-T = TypeVar("T")
-
-GROWTH_LOOK: Final = 0.05
-"""Seconds between looks whether the block has come that this node asked for: no effect tells."""
-
-GROWTH_LOOKS: Final = 60
-"""Looks before a pod is refused: three seconds, in which several members are asked. After a restart
-a node hands out nothing for less than that."""
-
-NO_ADDRESS: Final = "no-free-address"
-"""Code of the refusal, and of the problem while another block is asked for."""
 
 CLI: Final = "cli"
 CNI: Final = "cni"
@@ -124,9 +108,6 @@ class Pods:
             "pod.check": self._pod_check,
             "pod.gc": self._pod_gc,
             "pod.ready": self._pod_ready,
-            "address.reserve": self._reserve,
-            "address.release": self._release,
-            "ipam.check": self._ipam_check,
         }
 
     # -- looking -----------------------------------------------------------------------------------
@@ -156,11 +137,11 @@ class Pods:
 
     async def _pod_add(self, params: Params) -> object:
         said, owner = attachment_of(params), text(params, "owner", CLI)
-        name, wanted = self._name(params, said), self._wanted(params)
+        name, wanted = self._name(params, said), wanted_address(self._daemon, params)
         netns = self._namespace(name, text(params, "netns", ""), said)
         await self.settling.settle()
-        pod, repeated = await self._patiently(
-            lambda: self._add(name, netns, wanted, owner=owner, attachment=said)
+        pod, repeated = await patiently(
+            self._daemon, lambda: self._add(name, netns, wanted, owner=owner, attachment=said)
         )
         return self._wired(pod) | {"repeated": repeated}
 
@@ -169,14 +150,6 @@ class Pods:
         if not name and not said.container:
             raise ControlError("bad-request", "name must be text, or container must say whose")
         return name
-
-    def _wanted(self, params: Params) -> Address | None:
-        """The address that is asked for; both of them are checked to be one pod's."""
-        four, six = address(params, "ip"), address(params, "ip6")
-        if four is not None and six is not None and not self._daemon.engine.is_pair(four, six):
-            why = f"{four} and {six} are not addresses of one pod"
-            raise ControlError("address-pair", why, "ask for one of them, the other comes with it")
-        return six if four is None else four
 
     def _namespace(self, pod: str, given: str, said: Attachment) -> str:
         if given:
@@ -223,22 +196,6 @@ class Pods:
             raise ControlError("exists", why, "delete it first")
         await self._delete(there.name)
         return None
-
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What `attempt` gives, tried again while a block that was asked for may come."""
-        for looks in range(GROWTH_LOOKS, -1, -1):
-            try:
-                return await attempt()
-            except RefusedError as refused:
-                short = refused.code == NO_ADDRESS and self._asks_for_a_block()
-                if not looks or not (short or refused.code == JUST_STARTED):
-                    raise
-            await asyncio.sleep(GROWTH_LOOK)
-        raise AssertionError("the last look returns or raises")
-
-    def _asks_for_a_block(self) -> bool:
-        problems = self._daemon.engine.snapshot(self._daemon.now()).problems
-        return any(problem.code == NO_ADDRESS for problem in problems)
 
     # -- checking ----------------------------------------------------------------------------------
 
@@ -327,50 +284,6 @@ class Pods:
                 removed.append(pod.name)
             except OverlayError as error:
                 failed.append(error)
-
-    # -- addresses ---------------------------------------------------------------------------------
-
-    async def _reserve(self, params: Params) -> object:
-        owner, wanted = text(params, "owner"), self._wanted(params)
-        return await self._patiently(lambda: self._hold(owner, wanted))
-
-    async def _hold(self, owner: str, wanted: Address | None) -> dict[str, object]:
-        daemon = self._daemon
-        async with self._turns.sharing(object()):
-            held, effects = daemon.engine.reserve(owner, wanted, daemon.now())
-            try:
-                await daemon.stored(effects)
-            except (NodeError, asyncio.CancelledError):
-                _, effects = daemon.engine.release_reserved(owner, held.address, daemon.now())
-                await daemon.stored(effects)
-                raise
-            return present_reservation(held)
-
-    async def _release(self, params: Params) -> object:
-        owner, given = text(params, "owner"), address(params, "address")
-        if given is None:
-            raise ControlError("bad-request", "address must be text")
-        async with self._turns.sharing(object()):
-            released, effects = self._daemon.engine.release_reserved(
-                owner, given, self._daemon.now()
-            )
-            if released:
-                await self._daemon.stored(effects)
-        return {"released": released}
-
-    async def _ipam_check(self, params: Params) -> object:
-        daemon, fix = self._daemon, flag(params, "fix")
-        async with self._turns.alone():
-            present, strays = await daemon.present_pods(), await daemon.stray_links()
-            findings = daemon.engine.audit(present, daemon.now())
-            lost = [finding.pod for finding in findings if finding.pod]
-            if fix and lost:
-                for pod in lost:
-                    await daemon.detach_pod(pod)
-                await daemon.stored(daemon.engine.release_lost(present, daemon.now()))
-            reserved = [present_reservation(held) for held in daemon.engine.reserved()]
-        shown = [present_finding(finding, fixed=fix and bool(finding.pod)) for finding in findings]
-        return {"findings": [*shown, *map(present_stray, strays)], "reserved": reserved}
 
 
 def _removed(pod: PodView) -> dict[str, object]:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from node.control.handlers import Handlers
-from node.control.pods import GROWTH_LOOKS, MOST_KEPT
+from node.control.pods import MOST_KEPT
 from node.control.schema import ControlError
 from node.errors import NodeError
 from node.kernel.model import veth_macs
 from overlay.errors import RefusedError
 from overlay.views import Problem
-from tests.support.daemon import FACTS, FakeDaemon, snapshot
+from tests.support.daemon import FACTS, FakeDaemon
 
 CNI = {"owner": "cni", "container": "c1", "netns": "/ns/c1", "network": "pods"}
 
@@ -160,73 +160,9 @@ def test_nobody_looks_while_a_change_is_half_done(daemon) -> None:
     assert looked == [5]
 
 
-def test_who_waits_for_a_block_lets_others_have_their_turn(daemon, monkeypatch) -> None:
-    monkeypatch.setattr("node.control.pods.GROWTH_LOOK", 0.0)
-    daemon.engine.shot = snapshot(
-        problems=(Problem("no-free-address", "full", "node2 was asked", "wait"),)
-    )
-    add = daemon.engine.add_pod
-
-    def full_until_web_is_gone(name: str, *arguments: object, **said: object) -> object:
-        if any(pod.name == "web" for pod in daemon.engine.shot.pods):
-            raise RefusedError("no-free-address", "every address is taken")
-        return add(name, *arguments, **said)
-
-    async def main() -> None:
-        handlers = Handlers(daemon)
-        adding = handlers.dispatch("pod.add", {"name": "new"})
-        await asyncio.gather(adding, handlers.dispatch("pod.del", {"name": "web"}))
-
-    monkeypatch.setattr(daemon.engine, "add_pod", full_until_web_is_gone)
-    asyncio.run(main())
-    assert daemon.attached == ["new"]
-
-
 def test_a_pod_anywhere_can_be_looked_up(daemon) -> None:
     assert ask(daemon, "pod.get", name="db")["node"] == "node2"
     assert ask(daemon, "pod.get", name="web")["netns"] == "/run/netns/muslin-node1-web"
-
-
-def test_a_pod_waits_for_the_block_that_was_asked_for(daemon, monkeypatch) -> None:
-    monkeypatch.setattr("node.control.pods.GROWTH_LOOK", 0.0)
-    low = Problem("no-free-address", "full", "node2 was asked", "wait")
-    daemon.engine.shot = snapshot(problems=(low,))
-    real, tries = daemon.engine.add_pod, iter([True] * 5)
-
-    def add_pod(*arguments: object, **said: object) -> object:
-        if next(tries, False):
-            raise RefusedError("no-free-address", "every address is taken")
-        return real(*arguments)
-
-    monkeypatch.setattr(daemon.engine, "add_pod", add_pod)
-    assert ask(daemon, "pod.add", name="late")["name"] == "late"
-    daemon.engine.shot = snapshot()  # nothing is on its way: no reason to wait
-    tries = iter([True])
-    with pytest.raises(RefusedError, match="every address"):
-        ask(daemon, "pod.add", name="later")
-    daemon.engine.shot = snapshot(problems=(low,))
-    tries = iter([True] * (GROWTH_LOOKS + 1))
-    with pytest.raises(RefusedError, match="every address"):
-        ask(daemon, "pod.add", name="never")
-
-
-def test_a_check_frees_only_what_it_is_told_to(daemon) -> None:
-    (finding,) = ask(daemon, "ipam.check")["findings"]
-    assert (finding["code"], finding["frees"], finding["fixed"]) == ("pod-lost", "web", False)
-    assert daemon.engine.calls == []
-    daemon.strays = ("old",)
-    lost, stray = ask(daemon, "ipam.check", fix=True)["findings"]
-    assert (lost["fixed"], stray["code"], stray["fixed"]) == (True, "veth-stray", False)
-    assert daemon.engine.calls == [("release_lost", [])]
-    assert daemon.kept == [b"released"]
-
-
-def test_a_check_that_finds_nothing_stores_nothing(daemon) -> None:
-    daemon.attached = ["web"]
-    assert ask(daemon, "ipam.check", fix=True) == {"findings": [], "reserved": []}
-    assert daemon.kept == []
-    with pytest.raises(ControlError):
-        ask(daemon, "ipam.check", fix="yes")
 
 
 def test_a_runtime_is_told_all_that_its_plugin_must_answer(daemon) -> None:
@@ -321,13 +257,6 @@ def test_a_wrong_parameter_is_named_and_changes_nothing(daemon, method, params, 
     assert daemon.engine.calls == []
 
 
-def test_two_addresses_must_be_those_of_one_pod(daemon) -> None:
-    ask(daemon, "pod.add", name="a", ip="10.244.0.9", ip6="fd00::9")
-    with pytest.raises(ControlError) as caught:
-        ask(daemon, "pod.add", name="b", ip="10.244.0.9", ip6="fd00::8")
-    assert caught.value.code == "address-pair"
-
-
 def test_a_container_is_deleted_by_its_id_and_twice_is_fine(daemon) -> None:
     ask(daemon, "pod.add", **CNI)
     gone = {"removed": False, "name": None, "node": None}
@@ -387,25 +316,6 @@ def test_a_node_says_whether_a_pod_could_be_added(daemon, monkeypatch) -> None:
     gone = Problem("tun-gone", "the TUN is gone", "somebody removed it", "restart the daemon")
     monkeypatch.setattr(daemon, "facts", lambda: replace(FACTS, problems=(gone,)))
     assert ask(daemon, "pod.ready")["code"] == "tun-gone"
-
-
-def test_an_address_is_reserved_stored_shown_and_released(daemon) -> None:
-    held = ask(daemon, "address.reserve", owner="docker")
-    assert (held["owner"], held["address"], held["pod"]) == ("docker", "10.244.0.77", None)
-    assert daemon.kept == [b"reserved"]
-    assert ask(daemon, "ipam.check")["reserved"] == [held]
-    with pytest.raises(RefusedError):
-        ask(daemon, "address.reserve", owner="docker", ip="10.244.0.77")
-    released = {"owner": "docker", "address": "10.244.0.77"}
-    assert ask(daemon, "address.release", **released) == {"released": True}
-    assert ask(daemon, "address.release", **released) == {"released": False}
-
-
-def test_a_reservation_that_cannot_be_stored_is_none(daemon) -> None:
-    daemon.disk_full = True
-    with pytest.raises(NodeError, match="no space"):
-        ask(daemon, "address.reserve", owner="docker")
-    assert daemon.engine.held == {}
 
 
 def test_deleting_in_another_network_spares_the_pod(daemon) -> None:
