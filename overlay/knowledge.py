@@ -14,7 +14,7 @@ changes, whatever the size of the cluster. The catalog's invariants compare that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
 from overlay.catalog.catalog import Catalog
@@ -61,6 +61,7 @@ class Knowledge:
         routes: derived from the catalog.
         outbound, inbound: their flow caches are emptied when routes change.
         distrust: acts on lists of authorities.
+        restarted: acts on a peer that has started again, as its record with this boot says.
     """
 
     HANDED: ClassVar = Handed(_gone=table(BYTES, SECONDS), _distrust=part(Distrust))
@@ -78,8 +79,10 @@ class Knowledge:
         outbound: Outbound,
         inbound: Inbound,
         distrust: Distrust,
+        restarted: Callable[[NodeId, int, float], list[Effect]],
     ) -> None:
         self._local = local
+        self._restarted = restarted
         self._outside = outside
         self._store = store
         self._catalog = catalog
@@ -107,7 +110,7 @@ class Knowledge:
     def to_greet(self) -> list[NodeId]:
         """Members to connect to at start: what sessions they have with us from before are dead.
 
-        Those who are not greeted notice that when they send (`Timing.silent_after`).
+        Those who are not greeted notice that by the new record (`overlay.tending`).
         """
         others = [node for node in self._catalog.nodes if node != self._local]
         return others if len(others) <= GREETED else self._gossip.neighbours()
@@ -137,11 +140,19 @@ class Knowledge:
             self._catalog.apply(item)
             self._distrust.observe(item)
             effects += self._banish(item, now)
-            if before is not None:
-                effects += self._reminders.compare(before)
             if node is not None:
                 effects += self._introduce(node, now)
+            if before is not None:
+                effects += self._compare(before, now)
         return effects + self._distrust.settle(now) + self.reroute(now)
+
+    def _compare(self, before: NodeRecord, now: float) -> list[Effect]:
+        """A record came where `before` was in force: has its node forgotten it, or begun anew?"""
+        effects = self._reminders.compare(before)
+        record = self._catalog.nodes.get(before.node)
+        if record is not None and record.boot > before.boot and not record.left:
+            effects += self._restarted(before.node, record.boot, now)
+        return effects
 
     def _introduce(self, node: NodeId, now: float) -> list[Effect]:
         record = self._catalog.nodes.get(node)

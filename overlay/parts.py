@@ -109,18 +109,7 @@ class Parts:
         self.tending = Tending(self.peering, settings.timing, self.gossip.is_dead)
         self.outside = self._make_outside(cluster)
         self.distrust = self._make_distrust()
-        self.knowledge = Knowledge(
-            local=identity.node,
-            outside=self.outside,
-            store=self.store,
-            catalog=self.catalog,
-            gossip=self.gossip,
-            peering=self.peering,
-            routes=self.routes,
-            outbound=self.outbound,
-            inbound=self.inbound,
-            distrust=self.distrust,
-        )
+        self.knowledge = self._make_knowledge()
         self.holdings = self._make_holdings(state, version, settings)
         self.lanes = self._director(lanes)
         self.seeker = self._make_seeker(rng)
@@ -214,6 +203,21 @@ class Parts:
             gossip=self.gossip,
             peering=self.peering,
             wall=self.wall,
+        )
+
+    def _make_knowledge(self) -> Knowledge:
+        return Knowledge(
+            local=self.local,
+            outside=self.outside,
+            store=self.store,
+            catalog=self.catalog,
+            gossip=self.gossip,
+            peering=self.peering,
+            routes=self.routes,
+            outbound=self.outbound,
+            inbound=self.inbound,
+            distrust=self.distrust,
+            restarted=self.tending.on_restart,
         )
 
     def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:

@@ -5,14 +5,17 @@
     sent, and nothing came back for     `silent_after`                a new handshake
     received, and nothing sent for      `ALIVE_AFTER`                 an empty burst
     `REKEY_COUNTER` bursts under the keypair                          a new handshake
+    a record of a later boot                                          a new handshake
 
 A node has sessions only with those it has something to say to. They are made when something is to
 be sent (`overlay.peering`) and end here, so that what a node keeps grows with its conversations and
 not with its cluster, and sessions nobody uses are not rekeyed.
 
-A peer that restarted has no keys: what it is sent under the old session vanishes. That is noticed
-by silence, but only where an answer was due. A receiver that has nothing to say therefore sends an
-empty burst now and then; without it a flow in one direction would look like a dead peer.
+A peer that restarted has no keys: what it is sent under the old session vanishes. It calls whom it
+is sure to have had sessions with (`Knowledge.to_greet`); to all others its new record says so, as a
+rule within a fraction of a second. Where that does not come either it is noticed by silence, but
+only where an answer was due. A receiver that has nothing to say therefore sends an empty burst now
+and then; without it a flow in one direction would look like a dead peer.
 
 References:
     WireGuard paper (Donenfeld 2017), sections 6.5 (passive keepalive) and 6.6. Differs from it:
@@ -29,11 +32,20 @@ from overlay.config import Timing
 from overlay.effects import Effect
 from overlay.forwarding.path import PeerPath
 from overlay.peering import Peering
+from overlay.session.voice import BOOT_SHIFT
 from overlay.types import NodeId
 from overlay.wire.handed import BYTES, INT, SECONDS, Handed, fresh, maybe, table
 
 ALIVE_AFTER: Final = 2.0
 """Seconds of silence of our own after which a peer that sends is shown that we live."""
+
+
+YOUNG: Final = 3.0
+"""Seconds of age below which a keypair may be one with the new process of a peer that is said to
+have restarted: when many restart at once, most are. Then silence tells."""
+
+DOUBTED: Final = 1.0
+"""Seconds of silence that are enough of a peer whose keypair is young and who has restarted."""
 
 
 class _Seen:
@@ -99,6 +111,21 @@ class Tending:
         if len(self._seen) > len(paths):
             self._seen = {node: seen for node, seen in self._seen.items() if node in paths}
         return effects
+
+    def on_restart(self, node: NodeId, boot: int, now: float) -> list[Effect]:
+        """A peer's record says that it has started again: it has no keys from before."""
+        path = self._peering.paths.get(node)
+        keypair = None if path is None else path.keypair
+        if path is None or keypair is None:
+            return []
+        if self._peering.sessions.peers[node].stamp >> BOOT_SHIFT >= boot:
+            return []  # it has shaken hands since: that session is up, or coming up
+        if now - keypair.created_at >= YOUNG:
+            return self._peering.renew(node, now)
+        seen = self._seen.setdefault(node, _Seen(path, now))
+        seen.heard_at = path.heard_at
+        seen.unanswered_since = now - self._timing.silent_after + DOUBTED
+        return []
 
     def _look(self, node: NodeId, path: PeerPath, seen: _Seen, now: float) -> list[Effect]:
         if path.used != seen.used:

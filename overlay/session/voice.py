@@ -10,11 +10,14 @@ it exists.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from overlay.types import NodeId
 from overlay.wire.handed import BOOL, BYTES, INT, Handed, maybe
 from overlay.wire.packing import U64
+
+BOOT_SHIFT: Final = 32
+"""A stamp is boot << 32 | n."""
 
 
 class Voice:
@@ -34,7 +37,7 @@ class Voice:
     HANDED: ClassVar = Handed(_next=INT, quiet=BOOL, raised=BOOL, herald=maybe(BYTES))
 
     def __init__(self, boot: int) -> None:
-        self._next = boot << 32
+        self._next = boot << BOOT_SHIFT
         self.quiet = self.raised = False
         self.herald: NodeId | None = None
 
@@ -49,7 +52,7 @@ class Voice:
 
     def raise_to(self, boot: int) -> None:
         """Stamps are of this boot from now on, if it is a later one."""
-        self._next = max(self._next, boot << 32)
+        self._next = max(self._next, boot << BOOT_SHIFT)
         self.raised = True
 
     def may_start(self, node: NodeId) -> bool:

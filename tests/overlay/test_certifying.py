@@ -99,7 +99,7 @@ def test_sessions_outlive_the_old_certificate() -> None:
     world.run(world.now + LIFE + 400.0)  # the last keypair that the old one could bring is over
     assert since is not None
     assert peer.established_at(node_id(world, "short")) == since
-    until = peer._peers[node_id(world, "short")].valid_until
+    until = peer.peers[node_id(world, "short")].valid_until
     assert until == present(world, "short").not_after, "who starts handshakes goes by the new one"
 
 

@@ -383,7 +383,7 @@ NOT_HANDED = {
     },
     "Knowledge": {
         *("_local", "_outside", "_store", "_catalog", "_gossip", "_peering", "_routes"),
-        *("_outbound", "_inbound", "_reminders"),
+        *("_outbound", "_inbound", "_reminders", "_restarted"),
     },
     "Distrust": {"_wall", "_identity", "_store", "_catalog", "_gossip", "_peering", "_news"},
     "Outside": {

@@ -7,6 +7,7 @@ import pytest
 from overlay.config import Timing
 from overlay.gossip.machine import Gossip
 from overlay.sim import World, udp
+from overlay.tending import YOUNG
 from overlay.wire.control import encode
 from overlay.wire.header import TYPE_INITIATION
 from overlay.wire.messages import Probe
@@ -50,7 +51,7 @@ def test_a_session_nobody_uses_ends_at_both_ends_and_nothing_of_it_stays(quiet: 
         parts = quiet[name].engine.parts
         assert not quiet[name].snapshot().sessions
         assert not parts.sessions.keypairs
-        assert len(parts.sessions._due) == 0
+        assert len(parts.sessions.due) == 0
         assert parts.peering.mtus.next_deadline() is None
     began = quiet.now
     quiet.run(began + TIMING.idle_after + 3.0)
@@ -189,3 +190,61 @@ def test_a_keypair_that_sealed_much_is_replaced_before_its_time(monkeypatch) -> 
     assert sum(one[0] == TYPE_INITIATION for one in world.trace.datagrams()) == initiations + 1
     world.run(began + 10.0)
     assert sessions.current(other) is second
+
+
+# -- a peer that has started again -------------------------------------------------------------
+
+
+def initiations(world: World, since: float) -> int:
+    return len(sent(world, "node1", "node2", TYPE_INITIATION, since=since))
+
+
+def restarted(world: World, boot: int) -> None:
+    """node1 hears of a record of node2 with this boot; what it does about it is done."""
+    machine, node = world["node1"], node_id(world, "node2")
+    machine.perform(machine.engine.parts.tending.on_restart(node, boot, world.now))
+
+
+def test_a_peer_that_says_it_started_again_gets_a_handshake_at_once(quiet: World) -> None:
+    began = quiet.now
+    restarted(quiet, boot=2)
+    assert initiations(quiet, began) == 1
+    quiet.run(quiet.now + 0.5)
+    assert quiet["node1"].snapshot().sessions
+
+
+def test_not_if_it_has_shaken_hands_since_or_there_is_no_session(quiet: World) -> None:
+    began, node = quiet.now, node_id(quiet, "node2")
+    sessions = quiet["node1"].engine.parts.sessions
+    sessions.peers[node].stamp = 2 << 32 | 5
+    restarted(quiet, boot=2)
+    assert initiations(quiet, began) == 0
+    restarted(quiet, boot=3)
+    assert initiations(quiet, began) == 1
+    quiet.run(quiet.now + 2 * TIMING.idle_after)
+    began = quiet.now
+    assert not quiet["node1"].engine.parts.paths
+    restarted(quiet, boot=4)
+    assert initiations(quiet, began) == 0
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_young_session_gets_one_after_a_second_of_silence(quiet: World, answers: bool) -> None:
+    restarted(quiet, boot=2)
+    quiet.run(quiet.now + 1.1)
+    keypair = path_to(quiet, "node1", "node2").keypair
+    assert quiet.now - keypair.created_at < YOUNG
+    began = quiet.now
+    restarted(quiet, boot=3)
+    assert initiations(quiet, began) == 0
+    for _ in range(6):
+        if answers:
+            send_back(quiet)
+        quiet.run(quiet.now + 0.5)
+    assert initiations(quiet, began) == (0 if answers else 1)
+
+
+def send_back(world: World) -> None:
+    """One datagram from node2's pod to node1's."""
+    pods = {pod.name: pod.address for pod in world["node1"].snapshot().pods}
+    world.send_packet("node2", udp(pods["db"], pods["web"], b"back"))

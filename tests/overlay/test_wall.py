@@ -46,7 +46,7 @@ def test_a_clock_that_is_set_kills_nobody_and_reaches_certificates_and_pods() ->
     engine.on_clock(engine.parts.wall.epoch - 2 * YEAR)  # all certificates are from the future
     world.run(world.now + 60.0)
     assert states(world) == {NodeState.READY}
-    assert world["node1"].engine.parts.sessions._peers  # nobody was forgotten
+    assert world["node1"].engine.parts.sessions.peers  # nobody was forgotten
     world.add_node("late")
     world.run(world.now + 3.0)
     assert "late" in {node.name for node in world["node2"].snapshot().nodes}

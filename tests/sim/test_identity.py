@@ -320,7 +320,7 @@ def test_restarts_crashes_and_moves_are_no_conflict(seed):
 
 def test_a_member_that_lies_about_stamps_freezes_nobody():
     world = settled(3)
-    world["node1"].engine.parts.sessions._peers[world["node2"].membership.identity.node].stamp = (
+    world["node1"].engine.parts.sessions.peers[world["node2"].membership.identity.node].stamp = (
         1 << 60
     )
     world.restart("node2")
