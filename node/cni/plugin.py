@@ -187,8 +187,24 @@ def _note(call: Call, params: Json) -> None:
     try:
         ask(call.state, "pod.del", params)
     except Refusal:
-        return
-    notes.take_away(note)
+        _unlink(call.config)
+    else:
+        notes.take_away(note)
+
+
+def _unlink(config: Json) -> None:
+    """Remove the link that ADD made, if the runtime says which. The next daemon looks again."""
+    from node.cni import links  # noqa: PLC0415 - only while no daemon runs
+
+    previous = config.get("prevResult")
+    interfaces = previous.get("interfaces") if isinstance(previous, dict) else None
+    for entry in interfaces if isinstance(interfaces, list) else []:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if links.is_host_end(name) and not entry.get("sandbox"):
+            try:
+                links.remove(str(name))
+            except OSError:
+                return  # not permitted, or another namespace: the daemon will do it
 
 
 def _check(call: Call) -> None:

@@ -153,6 +153,7 @@ def present_wire(pod: PodView, mtu: int) -> Json:
     return {
         "peer": peer_name(pod.name) if pod.attachment.handed else None,
         "mac": veth_macs(pod.name).pod,
+        "link_mac": veth_macs(pod.name).host,
         "mtu": mtu,
         "gateway": str(GATEWAY),
         "gateway6": None if pod.address6 is None else str(GATEWAY6),

@@ -120,7 +120,7 @@ def nothing_left(runtime: Runtime) -> Iterator[None]:
     for container, interface in left:  # the next test is not to blame
         runtime.machine.ask("pod.del", container=container, interface=interface)
     assert left == {}
-    assert runtime.host_ends() == set()
+    assert runtime.host_ends() == {}
 
 
 # -- what every answer must be ---------------------------------------------------------------------
@@ -154,7 +154,7 @@ def judge_result(runtime: Runtime, container: Container, version: str, name: str
     assert result["cniVersion"] == version
     host, inside = result["interfaces"][-2:]
     there = interfaces(container)[name]
-    assert host["name"] in runtime.host_ends()
+    assert runtime.host_ends()[host["name"]] == host["mac"]
     assert (inside["name"], inside["sandbox"]) == (name, container.netns)
     assert inside["mac"] == there["address"]
     assert inside.get("mtu") == (there["mtu"] if version == "1.1.0" else None)
@@ -288,6 +288,9 @@ def test_no_daemon(runtime: Runtime, machine: Machine, version: str) -> None:
                 for _ in range(2):
                     call(runtime, verb, about, version, table[verb])
             assert interfaces(new) == {}
+            # Without the previous result the plugin does not know which link it was.
+            assert bool(interfaces(deleted)) == (version == "0.3.1")
+            assert interfaces(kept)
         assert set(runtime.pods()) == {(kept.id, "eth0")}
         assert interfaces(deleted) == {}
         assert notes.found(str(machine.state)) == []

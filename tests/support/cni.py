@@ -21,6 +21,7 @@ POD = {
     "interface": "eth0",
     "link": "mus0123456789",
     "mac": "02:00:00:00:00:05",
+    "link_mac": "02:00:00:00:00:06",
     "mtu": 1500,
     "gateway": "169.254.1.1",
     "gateway6": None,

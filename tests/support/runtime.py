@@ -143,15 +143,27 @@ class Runtime:
         self, plugin: Path, verb: str, container: Container, version: str, **more: object
     ) -> Called:
         """A verb of another plugin, behind ours in the chain."""
+        about = {"name": self.network, "prevResult": container.results["eth0"], **more}
+        return self.other(plugin, verb, container, version, "eth0", **about)
+
+    def other(
+        self,
+        plugin: Path,
+        verb: str,
+        container: Container,
+        version: str,
+        interface: str,
+        **more: object,
+    ) -> Called:
+        """A verb of another plugin."""
         variables: dict[str, str | None] = {
             "CNI_COMMAND": verb,
             "CNI_PATH": str(plugin.parent),
             "CNI_CONTAINERID": container.id,
             "CNI_NETNS": container.netns,
-            "CNI_IFNAME": "eth0",
+            "CNI_IFNAME": interface,
         }
-        about = {"name": self.network, "type": plugin.name, **more}
-        given = {"cniVersion": version, "prevResult": container.results["eth0"], **about}
+        given = {"cniVersion": version, "type": plugin.name, **more}
         return self._run(plugin, variables, json.dumps(given))
 
     def _run(self, plugin: Path, variables: dict[str, str | None], given: str) -> Called:
@@ -183,11 +195,11 @@ class Runtime:
         rows = self.machine.get("pods")
         return {(row["container"], row["interface"]): row for row in rows if row.get("container")}
 
-    def host_ends(self) -> set[str]:
-        """The node's ends of its pods' links."""
+    def host_ends(self) -> dict[str, str]:
+        """The node's ends of its pods' links, and their hardware addresses."""
         shown = json.loads(run(self.machine.netns, "ip", "-j", "link"))
         return {
-            row["ifname"]
+            row["ifname"]: row["address"]
             for row in shown
             if row["ifname"].startswith("mus") and row["ifname"] != TUN
         }

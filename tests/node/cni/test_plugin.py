@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node.cni import notes, plugin, spec
+from node.cni import links, notes, plugin, spec
 from node.cni.plugin import answer
 from tests.arch.project import ROOT
 from tests.support.cni import (
@@ -94,6 +94,29 @@ def test_del_without_a_daemon_leaves_a_note(state) -> None:
     assert [note for _, note in notes.found(str(state))] == [
         {"container": "c0ffee01", "interface": "eth0", "network": "pods"}
     ]
+
+
+def test_del_without_a_daemon_removes_the_link_that_add_made(state, monkeypatch) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(links, "remove", removed.append)
+    state.mkdir()
+    previous = result_of("1.1.0")
+    previous["interfaces"] += [{"name": "eth7"}, {"name": "mus0000000000", "sandbox": "/x"}, 7]
+    assert run("DEL", state, prevResult=previous) == (0, {})
+    assert removed == [POD["link"]]
+    for odd in ({"interfaces": 7}, {"interfaces": None}, {}, [], None):
+        assert run("DEL", state, prevResult=odd) == (0, {})
+    assert removed == [POD["link"]]
+
+
+def test_a_link_that_cannot_be_removed_is_left_to_the_next_daemon(state, monkeypatch) -> None:
+    def refused(name: str) -> None:
+        raise PermissionError(1, name)
+
+    monkeypatch.setattr(links, "remove", refused)
+    state.mkdir()
+    assert run("DEL", state, prevResult=result_of("1.1.0")) == (0, {})
+    assert len(notes.found(str(state))) == 1
 
 
 def test_del_without_a_node_has_nothing_to_do(state) -> None:

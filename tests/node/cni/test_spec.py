@@ -51,7 +51,7 @@ def test_results_have_the_form_of_their_version(version) -> None:
     old, newest = version in {"0.3.1", "0.4.0"}, version == "1.1.0"
     assert result["cniVersion"] == version
     host, inside = result["interfaces"]
-    assert host["name"] == POD["link"]
+    assert (host["name"], host["mac"]) == (POD["link"], POD["link_mac"])
     assert "sandbox" not in host
     assert (inside["name"], inside["mac"], inside["sandbox"]) == ("eth0", POD["mac"], NETNS)
     assert ("mtu" in host, "mtu" in inside) == (newest, newest)

@@ -182,6 +182,7 @@ def test_a_runtime_is_told_all_that_its_plugin_must_answer(daemon) -> None:
     port = {"protocol": "tcp", "host_port": 8080, "port": 80, "host": None}
     assert added["ports"] == [port]
     assert added["mac"] == veth_macs("cni-c1").pod
+    assert added["link_mac"] != added["mac"]
     assert (added["gateway"], added["gateway6"]) == ("169.254.1.1", "fe80::1")
     assert (added["mtu"], added["peer"], added["handed"]) == (1420, None, False)
     assert added["link"].startswith("mus")
