@@ -31,9 +31,12 @@ from typing import Final
 from node.control.schema import ControlError
 from node.docker import answers, requests
 from node.docker.answers import Body
+from node.docker.requests import EndpointWanted
 from node.docker.server import PluginServer
+from node.errors import clauses
 from node.kernel.model import GATEWAY, GATEWAY6
 from overlay.attachment import DEFAULT_INTERFACE, HostPort
+from overlay.errors import OverlayError
 from overlay.types import Address, Prefix
 
 Dispatch = Callable[[str, dict[str, object]], Awaitable[object]]
@@ -42,6 +45,10 @@ Dispatch = Callable[[str, dict[str, object]], Awaitable[object]]
 Json = Mapping[str, object]
 
 OWNER: Final = "docker"
+PORT_TAKEN: Final = "port-taken"
+MOST_TRIES: Final = 16
+"""Ports of a range that are tried beside those that pods are known to have."""
+
 LABEL_DUAL: Final = "ipv6"
 """Label of a pod whose endpoint has IPv6: `Join` does not say so, and a gateway without an address
 of its version is an error of Docker's."""
@@ -119,19 +126,38 @@ class Plugin:
         wanted = requests.endpoint_wanted(body)
         self._half = None
         dual = wanted.address6 is not None
-        ports = requests.choose_ports(wanted.ports, await self._ports(wanted.endpoint))
-        added = await self._ask(
-            "pod.add",
+        added = await self._add_with_ports(
+            wanted,
             owner=OWNER,
             container=wanted.endpoint,
             network=wanted.network,
             ip=str(wanted.address) if wanted.address else None,
             ip6=str(wanted.address6) if wanted.address6 else None,
             labels={LABEL_DUAL: "true"} if dual else {},
-            ports=[asdict(port) for port in ports],
             handed=True,
         )
         return answers.created(added, bool(wanted.mac))
+
+    async def _add_with_ports(self, wanted: EndpointWanted, **params: object) -> Json:
+        """Add a pod, with the next ports where a program of the node listens on the first ones.
+
+        That is seen only when the pod is connected; and other ports will do only where Docker has
+        left a choice.
+        """
+        taken = await self._ports(wanted.endpoint)
+        for tries in range(MOST_TRIES - 1, -1, -1):
+            ports = requests.choose_ports(wanted.ports, taken)
+            loose = [
+                port for port, want in zip(ports, wanted.ports, strict=True) if want.has_choice
+            ]
+            try:
+                return await self._ask("pod.add", **params, ports=list(map(asdict, ports)))
+            except (ControlError, OverlayError) as error:
+                code = error.code if isinstance(error, ControlError) else clauses(error)[0]
+                if code != PORT_TAKEN or not loose or not tries:
+                    raise
+            taken += loose
+        raise AssertionError("the last try returns or raises")
 
     async def _endpoint_info(self, body: Json) -> Body:
         pod = await self._checked(body)

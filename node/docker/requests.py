@@ -64,6 +64,11 @@ class PortWanted:
     first: HostPort
     last: int
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether more than one port of the host will do."""
+        return self.first.host_port != self.last or not self.last
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointWanted:

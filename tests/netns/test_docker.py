@@ -437,6 +437,13 @@ def test_a_port_of_a_range_is_the_first_that_no_other_pod_has(one: Docker, other
         )
 
 
+def test_a_port_that_docker_leaves_open_is_found(one: Docker, other: Docker) -> None:
+    run(one, "alpha", "--publish=80", command=SERVE)
+    ((port,),) = (pod["ports"] for pod in pods(one).values())
+    target = one.host.machine.address
+    eventually(lambda: greeting(other.host, target, port["host_port"]) == GREETING, within=PATIENCE)
+
+
 def test_a_port_that_is_another_pods_is_refused_and_leaves_nothing(one: Docker) -> None:
     run(one, "alpha", "--publish=8080:80")
     words = ("run", "--detach", f"--network={NETWORK}", "--publish=8080:80", images.NAME)

@@ -13,7 +13,9 @@ import pytest
 from node.control.handlers import Handlers
 from node.control.schema import ControlError
 from node.docker.plugin import OWNER, Plugin, serving
-from overlay.errors import OverlayError, RefusedError
+from node.errors import NodeError, clauses
+from overlay.errors import OverlayError
+from overlay.views import PodView
 from tests.node.docker.test_requests import ENDPOINT, NETWORK, binding, endpoint, network
 from tests.node.docker.test_server import ask as ask_socket
 from tests.sim.worlds import settled
@@ -32,9 +34,16 @@ class Node(FakeDaemon):
         self.engine = self.world["node1"].engine
         self.handlers = Handlers(self)
         self.plugin = Plugin(self.handlers.dispatch)
+        self.listening: set[int] = set()
 
     def now(self) -> float:
         return self.world.now
+
+    async def attach_pod(self, pod: PodView) -> None:
+        """Refuses ports that a program of the node listens on, as the kernel's keeper does."""
+        if any(port.host_port in self.listening for port in pod.attachment.ports):
+            raise NodeError("somebody listens there", code="port-taken")
+        await super().attach_pod(pod)
 
     async def ask(self, method: str, **body: object) -> Json:
         """The answer to one request of Docker's, which is JSON."""
@@ -85,8 +94,7 @@ async def refused(work: Awaitable[object]) -> str:
     with pytest.raises((ControlError, OverlayError)) as raised:
         await work
     error = raised.value
-    assert isinstance(error, ControlError | RefusedError), repr(error)
-    return error.code
+    return error.code if isinstance(error, ControlError) else clauses(error)[0]
 
 
 def of(ident: str = ENDPOINT) -> Json:
@@ -233,6 +241,18 @@ def test_a_port_of_another_pod_is_refused() -> None:
             8080,
             8081,
         }
+
+    scene(play)
+
+
+def test_a_port_that_a_program_of_the_node_has_is_passed_over_where_there_is_a_choice() -> None:
+    async def play(node: Node) -> None:
+        node.listening = {8080, 8081}
+        await node.connect(ports=[binding(8080, 8090)])
+        (pod,) = await node.pods()
+        assert [port["host_port"] for port in pod["ports"]] == [8082]
+        assert await refused(node.connect(OTHER, ports=[binding(8080)])) == "port-taken"
+        assert len(await node.pods()) == 1
 
     scene(play)
 
