@@ -188,7 +188,11 @@ class Daemon:
         await self._kernel.check_egress()
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
         self._upkeep = Upkeep(
-            self._kernel, lambda: take_local_view(self.engine), self._handlers.turns, self._log
+            self._kernel,
+            lambda: take_local_view(self.engine),
+            self._handlers.turns,
+            self._log,
+            revive=lambda: self._driver.revive_tun(),
         )
         self._pinger = Pinger()
         stack.callback(self._pinger.close)

@@ -154,7 +154,7 @@ class Driver:
         try:
             self._read_tun(now)
         except OverlayError as error:
-            self._revive_tun(str(error))
+            self._reopen_tun(str(error))
         self._flush(now)
 
     def _flush(self, now: float) -> None:
@@ -183,8 +183,16 @@ class Driver:
                 break  # there is no more now, or enough for one pass
             reads -= len(sizes)
 
-    def _revive_tun(self, why: str) -> None:
-        """Somebody removed the interface: make it anew, or stop to watch what never comes back."""
+    def revive_tun(self) -> None:
+        """Make the interface anew if it is gone; it may have been refused before, or be elsewhere.
+
+        Safe to call at any time.
+        """
+        if not self._closed and not self._tun.is_there():
+            self._reopen_tun(f"interface {self._tun.name} is gone")
+
+    def _reopen_tun(self, why: str) -> None:
+        """Somebody removed the interface: make it anew, or wait for `revive_tun`."""
         self._loop.remove_reader(self._tun.fileno())
         try:
             self._tun.reopen()

@@ -50,6 +50,7 @@ FIELDS: Final[dict[str, str]] = {
     "peer": "name of another node, or its short id before the name is known",
     "pod": "name of a pod of this node",
     "prefix": "an address block",
+    "repaired": "what of the kernel somebody else had changed and is as it was again",
     "silent": "seconds since a member was heard",
     "suppressed": "lines of the same event left out since the last one that was written",
     "task": "name of a task",

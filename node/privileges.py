@@ -15,6 +15,7 @@ Kept, and why:
     SYS_ADMIN         setns and mount: namespaces of pods
     SYS_PTRACE        to open /proc/PID/ns/net of a process that may do more than we (`--netns`)
     NET_RAW           the echo of `muslin ping`
+    NET_BROADCAST     to hear what changes in the namespaces of pods
     NET_BIND_SERVICE  only if it listens below port 1024: lanes are started again
     DAC_OVERRIDE      only if the state folder belongs to somebody else
 
@@ -43,6 +44,7 @@ class Capability(IntEnum):
 
     DAC_OVERRIDE = 1
     NET_BIND_SERVICE = 10
+    NET_BROADCAST = 11
     NET_ADMIN = 12
     NET_RAW = 13
     SYS_PTRACE = 19
@@ -50,7 +52,13 @@ class Capability(IntEnum):
 
 
 ALWAYS: Final = frozenset(
-    {Capability.NET_ADMIN, Capability.SYS_ADMIN, Capability.SYS_PTRACE, Capability.NET_RAW}
+    {
+        Capability.NET_BROADCAST,
+        Capability.NET_ADMIN,
+        Capability.NET_RAW,
+        Capability.SYS_PTRACE,
+        Capability.SYS_ADMIN,
+    }
 )
 FIRST_FREE_PORT: Final = 1024
 PRIVATE: Final = 0o077

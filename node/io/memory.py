@@ -48,6 +48,10 @@ class MemoryTun(_Readable):
         self.written: list[bytes] = []
         self._waiting: deque[bytes] = deque()
 
+    def is_there(self) -> bool:
+        """Always."""
+        return True
+
     def reopen(self) -> None:
         """Nobody can remove it; there is nothing to make anew."""
 

@@ -67,6 +67,10 @@ class TunPort(Protocol):
         """
         ...
 
+    def is_there(self) -> bool:
+        """Whether there is an interface of that name here, and this reads from it."""
+        ...
+
     def write(self, packet: memoryview) -> bool:
         """Write one packet (header first); False when the kernel refused it."""
         ...

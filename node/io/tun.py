@@ -34,6 +34,7 @@ from overlay.wire.virtio import (
     segment_untrusted,
 )
 
+TUNGETIFF: Final = 0x800454D2
 TUNSETOFFLOAD: Final = 0x400454D0
 TUNSETQUEUE: Final = 0x400454D9
 IFF_ATTACH_QUEUE: Final = 0x0200
@@ -106,6 +107,15 @@ class Tun:
         gone = self._device
         self._open()
         gone.close()
+
+    def is_there(self) -> bool:
+        """Whether there is an interface of that name here, and this reads from it."""
+        try:
+            answer = fcntl.ioctl(self._fd, TUNGETIFF, _IFREQ.pack(b"", 0))
+            socket.if_nametoindex(self.name)
+        except OSError:
+            return False
+        return bytes(_IFREQ.unpack(answer)[0]).rstrip(b"\0") == self.name.encode()
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""

@@ -163,7 +163,7 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
 def _trunk(snapshot: LocalView, settings: KernelSettings) -> KernelState:
     """The TUN and what leads to it, and what no pod has."""
     tun = settings.tun
-    link = Link(tun, mtu=settings.mtu, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE)
+    link = Link(tun, mtu=settings.mtu, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE, master=0)
     held = (snapshot.address, snapshot.address6)
     dual = snapshot.cidr6 is not None
     return KernelState(
@@ -223,7 +223,7 @@ def _leg(
         host, source = ip_network(one), node[0] if one.version == 4 else node[1]
         routes.add(Route(host, veth, source=source, metric=default_metric(host)))
         routes.add(Route(host, veth, metric=FALLBACK_METRIC))
-    link = Link(veth, mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=name, mac=macs.host)
+    link = Link(veth, mtu=mtu, gso_max_size=GSO_MAX_SIZE, alias=name, mac=macs.host, master=0)
     return KernelState(
         links={veth: link},
         addresses=frozenset(addresses),

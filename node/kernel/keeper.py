@@ -1,9 +1,11 @@
 """What the netlink thread does to keep the kernel as the snapshot says.
 
 `settle` compares everything, unless neither the wish nor the kernel has changed; there is no list
-of what was done before, so a restarted daemon needs none. `change` is for pods that come and go:
-all that wait at the same time share one transaction of rules and one comparison, which are most of
-the cost.
+of what was done before, so a restarted daemon needs none. What it was last asked for it remembers,
+to tell what others have changed from what is wished for anew.
+
+`change` is for pods that come and go: all that wait at the same time share one transaction of rules
+and one comparison, which are most of the cost.
 
 Errors of one change do not stop the others. They come back as `Problem`s, for `muslin status`.
 
@@ -12,28 +14,48 @@ Everything here blocks and runs in the netlink thread, one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from node.kernel import netns, pods
 from node.kernel.desired import desired_state
 from node.kernel.errors import KernelError
 from node.kernel.hostports import shut_sysctls, without_ports
-from node.kernel.model import KernelSettings, KernelState, is_pod_link, is_veth_name, veth_name
+from node.kernel.insides import Insides
+from node.kernel.model import (
+    KernelSettings,
+    KernelState,
+    Link,
+    is_pod_link,
+    is_veth_name,
+    veth_name,
+)
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
-from node.kernel.overlap import HostRoute, find_overlap
-from node.kernel.reconcile import Change, reconcile
+from node.kernel.overlap import find_overlap
+from node.kernel.reconcile import Change, reconcile, repairs
 from node.kernel.rules import GET_NFT, compose, compose_filters, unkept
 from node.kernel.sockets import taken_by_socket
+from node.kernel.troubles import detached, overlap, refused, tun_gone
+from node.kernel.watch import ANYTHING, NO_NEWS, News
 from overlay.types import Prefix
 from overlay.views import LocalView, PodView, Problem
 
-Settled = tuple[KernelState, dict[str, pods.PodEnd]]
-
 _NOTHING: Final = KernelState()
+
+
+class Looked(NamedTuple):
+    """What came of a comparison.
+
+    Attributes:
+        problems: what could not be done.
+        repaired: what somebody else had changed and is as it was again, in words.
+    """
+
+    problems: tuple[Problem, ...]
+    repaired: tuple[str, ...]
 
 
 class Keeper:
@@ -45,62 +67,90 @@ class Keeper:
 
     Attributes:
         settings: may be replaced at any time; the next `settle` obeys.
+        namespaces: numbers of the namespaces that pods are in, as of the last look.
     """
 
     def __init__(self, settings: KernelSettings, firewall: Firewall) -> None:
         self.settings = settings
         self._firewall = firewall
-        self._settled: Settled | None = None
+        self._seen: tuple[LocalView, KernelSettings] | None = None  # what all was last compared to
+        self._wish: tuple[tuple[LocalView, KernelSettings, bool], KernelState] | None = None
+        self._wished: KernelState | None = None  # in the last comparison
         self._overlapping: frozenset[Prefix] = frozenset()  # outside networks the host reaches
+        self._overlaps: list[Problem] = []
+        self._missing: tuple[Problem, ...] = ()
         self._problems: tuple[Problem, ...] = ()
         self._attached: dict[str, PodView] = {}
+        self._found: set[str] = set()  # pods that did not have to be connected
+        self._namespaces: Mapping[str, int] = {}
+        self.namespaces: frozenset[int] = frozenset()
+        self._insides = Insides(settings.mtu)
 
     # -- all of it -------------------------------------------------------------------------------
 
-    def settle(self, netlink: Netlink, snapshot: LocalView) -> tuple[Problem, ...]:
-        """Bring the kernel to what the snapshot says; what could not be done.
+    def settle(self, netlink: Netlink, snapshot: LocalView, news: News = ANYTHING) -> Looked:
+        """Bring the kernel to what the snapshot says.
+
+        Args:
+            netlink: of the node's namespace.
+            snapshot: what shall be.
+            news: what others may have changed since the last time. Without any, and with the
+                same wish, nothing is looked at.
 
         Raises:
             KernelError: the kernel does not answer; all is compared next time. Nothing else.
         """
-        desired = desired_state(snapshot, self.settings)
+        wish = snapshot, self.settings
+        news = ANYTHING if self._seen is None else news
+        unwell = bool(self._problems) or self._firewall.failed
+        if self._seen == wish and news == NO_NEWS and not unwell:
+            return Looked((), ())
         local = {pod.name: pod for pod in snapshot.pods if pod.local}
-        wired = {name: pods.PodEnd.of(pod) for name, pod in local.items()}
-        settled = desired, wired
-        changed = [netlink.changed(), self._firewall.changed()]  # both: each forgets by being asked
-        if any(changed) or self._problems or settled != self._settled:
-            self._settled = None  # until all is done: a kernel that is silent now is asked again
-            missing = unkept(snapshot, self.settings, self._hold(snapshot))  # before any veth
-            overlaps = self._look_for_overlaps(netlink, snapshot)
-            self._problems = (*overlaps, *missing, *self._settle(netlink, snapshot, local))
-            self._forget(local)
-            self._settled = settled
-        elif self._firewall.failed:
-            self._hold(snapshot)
-        return self._problems
+        fresh, self._seen = self._seen != wish, None
+        repaired: list[str] = []
+        # Rules come before any veth is made.
+        if fresh or news.rules or self._firewall.failed:
+            why, restored = self._hold(snapshot)
+            self._missing = unkept(snapshot, self.settings, why)
+            repaired += ["packet filters"] * restored
+        if fresh or news.node:
+            self._overlaps = self._look_for_overlaps(netlink, snapshot)
+        self._problems = (*self._overlaps, *self._missing)
+        self._problems += tuple(self._settle(netlink, snapshot, local, repaired))
+        found = {name: pod for name, pod in local.items() if name in self._found}
+        repaired += self._insides.look(found, self._namespaces, news)
+        self._problems += tuple(self._insides.problems.values())
+        self._forget(local)
+        self._seen = wish
+        return Looked(self._problems, tuple(repaired))
 
-    def _hold(self, snapshot: LocalView) -> str:
-        """Make the rules stand; why not all of them do.
+    def _hold(self, snapshot: LocalView) -> tuple[str, bool]:
+        """Make the rules stand; why not all of them do, and whether somebody had changed them.
 
         A kernel that cannot translate gets the others: what pods may send is checked in any case.
         """
-        self._firewall.hold(compose(snapshot, self.settings))
+        restored = self._firewall.hold(compose(snapshot, self.settings))
         why = self._firewall.why
         if self._firewall.failed:
             self._firewall.hold(compose_filters(snapshot, self.settings))
-        return why
+        return why, restored
 
     def _look_for_overlaps(self, netlink: Netlink, snapshot: LocalView) -> list[Problem]:
         """Outside networks that the machine reaches by itself stay as they are."""
         host = netlink.host_routes() if snapshot.outside else []
         found = {prefix: find_overlap(host, [prefix]) for prefix in snapshot.outside}
-        overlaps = {prefix: overlap[0] for prefix, overlap in found.items() if overlap is not None}
+        overlaps = {prefix: both[0] for prefix, both in found.items() if both is not None}
         self._overlapping = frozenset(overlaps)
-        return [_overlap(prefix, route) for prefix, route in overlaps.items()]
+        return [overlap(prefix, route) for prefix, route in overlaps.items()]
 
     def _desired(self, snapshot: LocalView) -> KernelState:
         kept = tuple(one for one in snapshot.outside if one not in self._overlapping)
-        snapshot = replace(snapshot, outside=kept)
+        wish = replace(snapshot, outside=kept), self.settings, bool(self._firewall.why)
+        if self._wish is None or self._wish[0] != wish:
+            self._wish = wish, self._wish_for(wish[0])
+        return self._wish[1]
+
+    def _wish_for(self, snapshot: LocalView) -> KernelState:
         if not self._firewall.why:
             return desired_state(snapshot, self.settings)
         # Veths are let at 127.0.0.1, by whoever it is, behind a filter only.
@@ -108,29 +158,40 @@ class Keeper:
         return replace(desired, sysctls={**desired.sysctls, **shut_sysctls(snapshot)})
 
     def _settle(
-        self, netlink: Netlink, snapshot: LocalView, local: Mapping[str, PodView]
-    ) -> list[Problem]:
+        self,
+        netlink: Netlink,
+        snapshot: LocalView,
+        local: Mapping[str, PodView],
+        repaired: list[str],
+    ) -> Iterator[Problem]:
+        """Do what is missing; says what cannot be done, and adds what was put right."""
         desired, tun = self._desired(snapshot), self.settings.tun
+        before, self._wished = self._wished, desired
         actual = netlink.read(self._ours, desired.sysctls)
-        problems = []
         unwired = [pod for pod in local.values() if not self._is_wired(pod, actual)]
         for pod in unwired:
+            lost = pod.name in self._attached
             try:
                 self._connect(netlink, pod)
             except KernelError as error:
                 self._attached.pop(pod.name, None)
-                problems.append(_detached(pod, error))
+                yield detached(pod, error)
+            else:
+                repaired += [f"connect pod {pod.name}"] * lost
         if unwired:
             actual = netlink.read(self._ours, desired.sysctls)
-        failed = [error for _, error in _reach(netlink, desired, actual)]
+        self._found = {pod.name for pod in local.values() if pod not in unwired}
+        self._namespaces = actual.namespaces
+        self.namespaces = frozenset(actual.namespaces.values())
+        reached = _reach(netlink, desired, actual)
+        failed = [error for _, error in reached if error is not None]
+        if before is not None:
+            done = (change for change, error in reached if error is None)
+            repaired += map(str, repairs(done, desired, before))
         if failed:
-            parts = "part" if len(failed) == 1 else "parts"
-            what = f"the kernel lacks {len(failed)} {parts} of the network"
-            problems.append(problem_of("kernel-refused", what, failed[0]))
+            yield refused(failed)
         if tun not in actual.links:
-            why = KernelError("somebody removed it", "restart the daemon")
-            problems.append(problem_of("tun-gone", f"interface {tun} is gone", why))
-        return problems
+            yield tun_gone(tun)
 
     def _is_wired(self, pod: PodView, actual: KernelState) -> bool:
         held = self._attached.get(pod.name)
@@ -142,8 +203,12 @@ class Keeper:
         pods.attach(netlink, pods.PodEnd.of(pod), self.settings.mtu, first=first)
         self._attached[pod.name] = pod
 
-    def _ours(self, link: str) -> bool:
-        return link == self.settings.tun or is_pod_link(link)
+    def _ours(self, link: Link) -> bool:
+        """A link of another kind that has the name of one of ours is somebody else's."""
+        if link.name == self.settings.tun:
+            return link.kind == "tun"
+        kind = "veth" if is_veth_name(link.name) else "ifb"
+        return is_pod_link(link.name) and link.kind == kind
 
     def _forget(self, local: Mapping[str, PodView]) -> None:
         for name in self._attached.keys() - local.keys():
@@ -181,16 +246,16 @@ class Keeper:
                 self._check_ports(pod)
                 pods.make_own_namespace(pod.netns)
         # Before the first veth: no packet goes unchecked.
-        why = self._hold(_without(snapshot, failed))
+        why, _ = self._hold(_without(snapshot, failed))
         for pod in coming:
             if pod.name not in failed:
                 with _noted(failed, pod.name):
                     _need_rules(pod, why)
                     self._connect(netlink, pod, first=True)
-        desired = self._desired(snapshot)
-        refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
+        self._wished = desired = self._desired(snapshot)
+        reached = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
         for pod in coming:
-            _blame(failed, pod.name, refused)
+            _blame(failed, pod.name, reached)
             if pod.name in failed:
                 with _noted(failed, pod.name):
                     self._undo(netlink, pod, existed=pod.name in existed)
@@ -209,12 +274,12 @@ class Keeper:
         Raises:
             KernelError: it is not, and cannot be; what is left of it stays. Nothing else.
         """
-        _need_rules(pod, self._hold(snapshot))
+        _need_rules(pod, self._hold(snapshot)[0])
         desired = self._desired(snapshot)
         self._connect(netlink, pod)
         failed: dict[str, KernelError] = {}
-        refused = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
-        _blame(failed, pod.name, refused)
+        reached = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
+        _blame(failed, pod.name, reached)
         if failed:
             raise failed[pod.name]
 
@@ -258,8 +323,8 @@ class Keeper:
         Raises:
             KernelError: the kernel does not answer. Nothing else.
         """
-        links = netlink.read(is_veth_name, ()).links
-        return {name: link.alias for name, link in links.items()}
+        links = netlink.read(self._ours, ()).links
+        return {name: link.alias for name, link in links.items() if is_veth_name(name)}
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -269,11 +334,12 @@ class Keeper:
         Raises:
             KernelError: the kernel refused. Nothing else.
         """
-        failed = _reach(netlink, _NOTHING, netlink.read(self._ours, ()))
+        reached = _reach(netlink, _NOTHING, netlink.read(self._ours, ()))
         self._forget({})
         self._firewall.remove()
+        failed = [error for _, error in reached if error is not None]
         if failed:
-            raise failed[0][1]
+            raise failed[0]
 
 
 def _need_rules(pod: PodView, why: str) -> None:
@@ -295,50 +361,27 @@ def _noted(failed: dict[str, KernelError], pod: str) -> Iterator[None]:
         failed.setdefault(pod, error)
 
 
-def _blame(
-    failed: dict[str, KernelError], pod: str, refused: Iterable[tuple[Change, KernelError]]
-) -> None:
+def _blame(failed: dict[str, KernelError], pod: str, reached: Reached) -> None:
     """A pod has failed for what the kernel refused of its own link.
 
     What else it refuses is not this pod's affair; `settle` reports it.
     """
-    for change, error in refused:
-        if veth_name(pod) in str(change):
+    for change, error in reached:
+        if error is not None and veth_name(pod) in str(change):
             failed.setdefault(pod, error)
 
 
-def _reach(
-    netlink: Netlink, desired: KernelState, actual: KernelState
-) -> list[tuple[Change, KernelError]]:
-    """Do what is missing; returns the changes that the kernel refused."""
-    failed = []
+Reached = list[tuple[Change, KernelError | None]]
+
+
+def _reach(netlink: Netlink, desired: KernelState, actual: KernelState) -> Reached:
+    """Do what is missing; each change, with why the kernel refused it, or None."""
+    reached: Reached = []
     for change in reconcile(desired, actual):
         try:
             netlink.apply(change)
         except KernelError as error:
-            failed.append((change, error))
-    return failed
-
-
-def _detached(pod: PodView, error: KernelError) -> Problem:
-    """A pod that cannot be connected. Without a namespace only its address is left of it."""
-    lost = error.code == pods.LINK_LOST if pod.attachment.handed else netns.is_gone(pod.netns)
-    if not lost:
-        return problem_of("pod-detached", f"pod {pod.name} is not connected", error)
-    fix = f"muslin pod del {pod.name}, or muslin ipam check --fix"
-    what = "link" if pod.attachment.handed else "namespace"
-    return Problem("pod-lost", f"pod {pod.name} has lost its {what}", error.why, fix)
-
-
-def _overlap(prefix: Prefix, route: HostRoute) -> Problem:
-    return Problem(
-        "route-overlaps-host",
-        f"packets to {prefix} do not take the pod network",
-        f"this machine has the route {route} of its own",
-        "remove that route, or leave it: packets go where it leads",
-    )
-
-
-def problem_of(code: str, what: str, error: KernelError) -> Problem:
-    """A problem whose reason the kernel gave."""
-    return Problem(code=code, what=what, why=error.why, fix=error.fix)
+            reached.append((change, error))
+        else:
+            reached.append((change, None))
+    return reached

@@ -1,7 +1,7 @@
 """Keeps the kernel as the snapshot says: what the daemon holds of `node.kernel`.
 
-The daemon calls `apply` whenever the network changed, and again every `REPAIR_INTERVAL`: whatever
-somebody else removed or altered is then put right.
+The daemon calls `apply` whenever the network changed, when somebody else changed anything in the
+kernel, and every few seconds: whatever somebody removed or altered is then put right.
 
     attach_pod, detach_pod --> [waiting] --one run takes all of them--> Keeper.change
 
@@ -21,23 +21,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from node.errors import NodeError
 from node.kernel.egress import EGRESS_TRIAL
 from node.kernel.errors import KernelError
 from node.kernel.guard import GuardFacts
-from node.kernel.keeper import Keeper, problem_of
+from node.kernel.keeper import Keeper, Looked
 from node.kernel.model import KernelSettings, veth_name
 from node.kernel.nft import Firewall
 from node.kernel.rules import NEEDS_NFT
 from node.kernel.thread import KernelThread
+from node.kernel.troubles import silent
+from node.kernel.watch import ANYTHING, News
 from node.tasks import spawn
 from overlay.errors import StateError
-from overlay.views import LocalView, PodView, Problem
-
-REPAIR_INTERVAL: Final = 2.0
-"""Between two `apply` calls of the daemon. Nearly free when nothing changed in the kernel."""
+from overlay.views import LocalView, PodView
 
 
 class _Request(NamedTuple):
@@ -83,17 +82,21 @@ class KernelManager:
         """Follow a changed setting, with the next `apply`."""
         self._keeper.settings = replace(self._keeper.settings, masquerade=on)
 
-    async def apply(self, snapshot: LocalView) -> tuple[Problem, ...]:
+    async def apply(self, snapshot: LocalView, news: News = ANYTHING) -> Looked:
         """Bring the kernel to what `snapshot` says; returns what could not be done.
 
-        Nearly free when neither that nor the kernel has changed, so call it often. Never raises:
-        a kernel that does not answer is a problem like the others.
+        Never raises: a kernel that does not answer is a problem like the others.
+
+        Args:
+            snapshot: what shall be.
+            news: what others may have changed. Nearly free without any, if the snapshot is as it
+                was the last time.
         """
         self._snapshot = snapshot
         try:
-            return await self._thread.call(self._keeper.settle, snapshot)
+            return await self._thread.call(self._keeper.settle, snapshot, news)
         except KernelError as error:
-            return (problem_of("kernel-silent", "the kernel's state is unknown", error),)
+            return Looked((silent(error),), ())
 
     async def attach_pod(self, pod: PodView) -> None:
         """Connect a pod, namespace and all; packets can flow when it returns.
@@ -192,6 +195,11 @@ class KernelManager:
         return tuple(sorted(alias or name for name, alias in links.items() if name not in ours))
 
     @property
+    def namespaces(self) -> frozenset[int]:
+        """Numbers of the namespaces that pods of this node are in, as of the last look."""
+        return self._keeper.namespaces
+
+    @property
     def guard(self) -> GuardFacts:
         """Who checks what pods send; the counts are those of the last `count`."""
         return GuardFacts(self._firewall.why, self._counted)
@@ -217,7 +225,6 @@ class KernelManager:
         """
         if remove:
             await self._thread.call(self._keeper.remove_everything)
-        self._firewall.close()
 
     def _known(self) -> LocalView:
         if self._snapshot is None:

@@ -116,6 +116,7 @@ def link_request(link: Link) -> dict[str, int | str]:
         "gso_max_size": link.gso_max_size,
         "txqlen": link.txqueuelen,
         "address": link.mac,
+        "master": link.master,
     }
     return {key: value for key, value in known.items() if value is not None}
 

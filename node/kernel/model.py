@@ -137,6 +137,10 @@ class Link:
     """Free text (IFLA_IFALIAS): the pod's name on the host end of its veth."""
     mac: str | None = None
     """As `02:11:22:33:44:55`."""
+    master: int | None = None
+    """Index of the bridge or the like that it is a port of; 0 for none."""
+    kind: str = field(default="", compare=False)
+    """What made it: `tun`, `veth`; empty for hardware. Cannot be changed."""
 
 
 class LinkAddress(NamedTuple):
@@ -254,5 +258,8 @@ class KernelState:
     advertised_links: frozenset[str] = frozenset()
     """Actual only: foreign links that take router advertisements as long as the machine does not
     forward (accept_ra=1)."""
+    renamed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Actual only: links of ours that somebody gave another name, and that name. The rest of the
+    state has them under their own."""
     namespaces: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Actual only: of links whose other end is in another namespace, the number of that."""

@@ -17,7 +17,7 @@ References:
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from socket import AF_INET, AF_INET6
 from typing import Final, Self, assert_never
 
@@ -25,7 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel import messages, queues
 from node.kernel.model import KernelState, Link, Neighbour, Route
-from node.kernel.reader import SYSCTL_ROOT, Reader
+from node.kernel.reader import SYSCTL_ROOT, Ours, Reader
 from node.kernel.reconcile import (
     AddAddress,
     AddNeighbour,
@@ -37,11 +37,11 @@ from node.kernel.reconcile import (
     DeleteNeighbour,
     DeleteRoute,
     LimitChange,
+    RenameLink,
     SetLink,
     SetSysctl,
 )
 from node.kernel.survey import Survey, explained
-from node.kernel.watch import KernelWatch
 from overlay.types import Address
 
 _ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
@@ -62,7 +62,6 @@ class Netlink(Survey):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watch: KernelWatch | None = None
         self._reader: Reader | None = None
 
     def __enter__(self) -> Self:
@@ -73,32 +72,17 @@ class Netlink(Survey):
 
     def close(self) -> None:
         """Close the socket and its private loop."""
-        for opened in (self._watch, self._reader):
-            if opened is not None:
-                opened.close()
+        if self._reader is not None:
+            self._reader.close()
         self._ipr.close()
 
     # -- reading ------------------------------------------------------------------------------
 
-    def changed(self) -> bool:
-        """Whether anything may have changed since the last call; True the first time.
-
-        Ask before `read`, never after: what happens in between is then seen by the next call.
-
-        Raises:
-            KernelError: the kernel refused to tell. Nothing else.
-        """
-        with explained("listening for changes of the network"):
-            if self._watch is None:
-                self._watch = KernelWatch()
-                return True
-            return self._watch.changed()
-
-    def read(self, ours: Callable[[str], bool], sysctls: Iterable[str]) -> KernelState:
-        """The actual state: links whose names are `ours`, what is on them, our routes.
+    def read(self, ours: Ours, sysctls: Iterable[str]) -> KernelState:
+        """The actual state: links that are `ours`, what is on them, our routes.
 
         Args:
-            ours: tells our links by name.
+            ours: tells our links by name and kind.
             sysctls: the settings to read, as paths below /proc/sys.
 
         Raises:
@@ -132,10 +116,23 @@ class Netlink(Survey):
             case DeleteLink(name):
                 self._forget(name)
                 self._ipr.link("del", index=self._known_index(name))
+            case RenameLink(present, name):
+                self._rename(present, name)
             case SetSysctl(path, value):
                 (SYSCTL_ROOT / path).write_text(value)
             case SetLink(link):
                 self._set_link(link)
+            case AddNeighbour(neighbour):
+                self._ipr.neigh("replace", **self._neighbour(neighbour))
+            case DeleteNeighbour(neighbour):
+                self._ipr.neigh("del", **self._neighbour(neighbour))
+            case _:
+                self._apply_to_addresses(change)
+
+    def _apply_to_addresses(
+        self, change: AddAddress | DeleteAddress | AddRoute | DeleteRoute
+    ) -> None:
+        match change:
             case AddAddress(held):
                 request = messages.address_request(held, self._known_index(held.link))
                 self._ipr.addr("add", flags=messages.IFA_F_NODAD, **request)
@@ -149,12 +146,16 @@ class Netlink(Survey):
                 # Scope "nowhere" matches any scope of an IPv4 route.
                 request = self._route(route) | {"scope": messages.RT_SCOPE_NOWHERE}
                 self._ipr.route("del", **request)
-            case AddNeighbour(neighbour):
-                self._ipr.neigh("replace", **self._neighbour(neighbour))
-            case DeleteNeighbour(neighbour):
-                self._ipr.neigh("del", **self._neighbour(neighbour))
             case _:
                 assert_never(change)
+
+    def _rename(self, present: str, name: str) -> None:
+        index = self._index(present)
+        try:
+            self._ipr.link("set", index=index, ifname=name)
+        except NetlinkError:  # kernels before 6.2 rename only links that are down
+            self._ipr.link("set", index=index, state="down")
+            self._ipr.link("set", index=index, ifname=name)
 
     def _set_link(self, link: Link) -> None:
         alias = {} if link.alias is None else {"ifalias": link.alias}

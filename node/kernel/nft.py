@@ -2,7 +2,7 @@
 
 Everything here blocks for some milliseconds and belongs into the netlink thread. Rules go in as
 one transaction. What `nft` lists afterwards is remembered; as long as it lists the same, the rules
-stand. Whoever loads rules of his own tends to begin with `flush ruleset`, so this is looked at
+stand. Whoever loads rules of his own tends to begin with `flush ruleset`, so `hold` is called
 whenever the kernel announces any change of rules.
 
 A machine without nft, or a kernel without nf_tables, is no error: `why` says so, and what is
@@ -11,7 +11,6 @@ promised then is less (see `node.kernel.guard`).
 References:
     nft(8), options -s (listings without counters), -f (all or nothing), -c (the kernel is asked,
     and nothing is done).
-    Linux include/uapi/linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES.
 """
 
 from __future__ import annotations
@@ -24,13 +23,10 @@ from typing import Final
 
 from node.kernel.model import RULE_FAMILIES, RULE_TABLE
 from node.kernel.rules import TABLES, removal
-from node.kernel.watch import KernelWatch
 
 _PLACES: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 """Where distributions put it; a service's PATH need not hold them."""
 
-_NETLINK_NETFILTER: Final = 12
-_GROUP_NFTABLES: Final = 7
 _PATIENCE: Final = 10.0
 
 
@@ -47,35 +43,25 @@ class Firewall:
     def __init__(self, tool: str | None = None) -> None:
         self._tool = _find_tool() if tool is None else tool
         self._standing: tuple[str, str] | None = None
-        self._watch: KernelWatch | None = None
         self.why = "nothing was asked for yet" if self._tool else "there is no nft"
-
-    def changed(self) -> bool:
-        """Whether anybody changed any rules since the last call; False when none can be heard."""
-        if not self._tool:
-            return False
-        try:
-            if self._watch is None:
-                self._watch = KernelWatch(_NETLINK_NETFILTER, 1 << (_GROUP_NFTABLES - 1))
-                return True
-            return self._watch.changed()
-        except OSError:
-            return False
 
     @property
     def failed(self) -> bool:
         """Whether the rules that were asked for last do not stand, though there is an nft."""
         return bool(self._tool) and self._standing is None
 
-    def hold(self, rules: str) -> None:
-        """Make the rules stand, unless they do; `why` says whether that worked."""
-        if not self._tool:
-            return
-        if self._stand(rules):
-            return
-        done = self._run("-f", "-", given=rules)
+    def hold(self, rules: str) -> bool:
+        """Make the rules stand, unless they do; `why` says whether that worked.
+
+        Returns:
+            Whether they stood before, and had been changed by somebody else.
+        """
+        if not self._tool or self._stand(rules):
+            return False
+        before, done = self._standing, self._run("-f", "-", given=rules)
         self.why = _complaint(done)
         self._standing = None if self.why else (rules, self._listed())
+        return not self.why and before is not None and before[0] == rules
 
     def why_not(self, rules: str) -> str:
         """In one clause, why this kernel would not take these rules; empty if it would."""
@@ -99,12 +85,6 @@ class Firewall:
         if self._tool:
             self._run("-f", "-", given=removal())
             self._standing = None
-
-    def close(self) -> None:
-        """Stop listening; the rules stay."""
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
 
     def _stand(self, rules: str) -> bool:
         if self._standing is None or self._standing[0] != rules:

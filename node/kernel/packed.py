@@ -49,6 +49,9 @@ _TYPE: Final = 0x3FFF
 _U32: Final = Struct("=I")
 
 _LINK_ATTRIBUTES: Final = {"mac": 1, "name": 3, "mtu": 4, "queue": 13, "alias": 20}
+_IFLA_MASTER: Final = 10
+_IFLA_LINKINFO: Final = 18
+_IFLA_INFO_KIND: Final = 1
 _IFLA_AF_SPEC: Final = 26
 _IFLA_LINK_NETNSID: Final = 37
 _IFLA_GSO_MAX_SIZE: Final = 41
@@ -162,6 +165,8 @@ def parse_link(message: bytes) -> HeldLink:
         txqueuelen=_number(known["queue"]),
         alias=_text(alias) if alias is not None else None,
         mac=mac.hex(":") if mac else None,
+        master=_number(found.get(_IFLA_MASTER)) or 0,
+        kind=_text(attributes(found.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND)),
     )
     return HeldLink(
         index,

@@ -49,6 +49,7 @@ from node.kernel.model import (
     veth_name,
 )
 from node.kernel.netlink import Netlink
+from node.kernel.reader import Ours
 from node.kernel.reconcile import DeleteLink, SetLink, reconcile
 from overlay.types import Address
 from overlay.views import PodView
@@ -217,6 +218,61 @@ def _hand_over(netlink: Netlink, host: Link, end: PodEnd, *, first: bool) -> Non
     netlink.apply(SetLink(host))
 
 
+def mend(end: PodEnd, mtu: int, *, thorough: bool) -> tuple[list[str], list[KernelError]]:
+    """Put back what a connected pod lacks inside its namespace; what else is there stays.
+
+    Args:
+        end: of a pod that is not handed over.
+        mtu: of its interface.
+        thorough: whether to look after the way back beside another network as well. That is
+            announced even if nothing was missing, so it is not for following announcements.
+
+    Returns:
+        What was put back, in words, and what the kernel refused.
+
+    Raises:
+        KernelError: there is no such namespace, or the kernel does not answer. Nothing else.
+    """
+    return netns.run_in(end.netns, _mend, end, mtu, thorough=thorough)
+
+
+def _mend(end: PodEnd, mtu: int, *, thorough: bool) -> tuple[list[str], list[KernelError]]:
+    with Netlink() as inside:
+        if inside.link_index(end.link) is None:
+            why = f"its interface {end.link} was renamed, or moved away"
+            return [], [KernelError(why, "take that back, or delete the pod and add it again")]
+        return _complete(inside, end, mtu, thorough=thorough)
+
+
+def _complete(
+    inside: Netlink, end: PodEnd, mtu: int, *, thorough: bool
+) -> tuple[list[str], list[KernelError]]:
+    """Do what is missing inside; what was done, and what was refused."""
+    elsewhere = _ways_out(inside, end.link)
+    desired = desired_pod_state(end.pod, end.addresses, mtu, link=end.link, elsewhere=elsewhere)
+    done: list[str] = []
+    refused: list[KernelError] = []
+    # The namespace belongs to the pod's owner: what else is in it stays.
+    actual = inside.read(_among(desired), desired.sysctls)
+    for change in reconcile(desired, actual, remove=False):
+        try:
+            inside.apply(change)
+        except KernelError as error:
+            refused.append(error)
+        else:
+            done.append(str(change))
+    for address in end.addresses if thorough or done else ():
+        if address.version in elsewhere:
+            gateway = GATEWAY if address.version == 4 else GATEWAY6
+            inside.lead_back(address, end.link, gateway)
+    return done, refused
+
+
+def _among(desired: KernelState) -> Ours:
+    """Whether a link is one of those of a state."""
+    return lambda link: link.name in desired.links
+
+
 def detach(netlink: Netlink, pod: str) -> None:
     """Remove a pod's veth, both ends. None there is fine.
 
@@ -241,7 +297,7 @@ def _holds(peer: int, link: str, desired: KernelState) -> bool:
     with Netlink() as inside:
         if inside.link_index(link) != peer:
             return False
-        return inside.read(desired.links.__contains__, ()).addresses >= desired.addresses
+        return inside.read(_among(desired), ()).addresses >= desired.addresses
 
 
 def _check_free(end: PodEnd) -> None:
@@ -260,16 +316,9 @@ def _has_link(name: str) -> bool:
 
 def _configure(end: PodEnd, mtu: int) -> None:
     with Netlink() as inside:
-        elsewhere = _ways_out(inside, end.link)
-        desired = desired_pod_state(end.pod, end.addresses, mtu, link=end.link, elsewhere=elsewhere)
-        actual = inside.read(desired.links.__contains__, desired.sysctls)
-        # The namespace belongs to the pod's owner: what else is in it stays.
-        for change in reconcile(desired, actual, remove=False):
-            inside.apply(change)
-        for address in end.addresses:
-            if address.version in elsewhere:
-                gateway = GATEWAY if address.version == 4 else GATEWAY6
-                inside.lead_back(address, end.link, gateway)
+        _, refused = _complete(inside, end, mtu, thorough=True)
+        if refused:
+            raise refused[0]
 
 
 def _ways_out(inside: Netlink, link: str) -> frozenset[int]:

@@ -18,16 +18,20 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Any, Final, TypeVar
 
 from node.kernel import packed
 from node.kernel.messages import RT_TABLE_MAIN
-from node.kernel.model import ROUTE_PROTOCOL, KernelState
+from node.kernel.model import ROUTE_PROTOCOL, KernelState, Link
 from node.kernel.queues import read_limits
 
 T = TypeVar("T")
+
+Ours = Callable[[Link], bool]
+"""Tells our links by name and kind."""
 
 _Key = tuple[int, bytes]
 """Kind of dump, and message."""
@@ -92,14 +96,16 @@ class Reader:
         """Close the socket."""
         self._socket.close()
 
-    def read(self, ours: Callable[[str], bool], sysctls: Iterable[str]) -> KernelState:
-        """The links whose names are `ours`, what is on them, our routes, and these sysctls.
+    def read(self, ours: Ours, sysctls: Iterable[str]) -> KernelState:
+        """The links that are `ours`, what is on them, our routes, and these sysctls.
+
+        A link that was ours the last time still is, should somebody have renamed it.
 
         Raises:
             OSError: the kernel did not answer, or things keep changing. Nothing else.
         """
         links = self._read_links()
-        own = [held for held in links if ours(held.link.name)]
+        own, renamed = self._own(links, ours)
         names = {held.index: held.link.name for held in own}
         known = self._still_known(names)
         self._known = {}
@@ -111,12 +117,32 @@ class Reader:
             limits=read_limits(self._dump, names),
             sysctls=_sysctls(own, sysctls),
             advertised_links=frozenset(
-                held.link.name for held in links if held.takes_advertisements
+                held.link.name
+                for held in links
+                if held.takes_advertisements and held.index not in names
             ),
+            renamed=renamed,
             namespaces={
                 held.link.name: held.namespace for held in own if held.namespace is not None
             },
         )
+
+    def _own(
+        self, links: list[packed.HeldLink], ours: Ours
+    ) -> tuple[list[packed.HeldLink], dict[str, str]]:
+        """Our links; those that had another name the last time, under that, and the new ones."""
+        present = {held.link.name for held in links}
+        own, renamed = [], {}
+        for held in links:
+            known = self._names.get(held.index, held.link.name)
+            if known != held.link.name and known not in present:
+                back = replace(held.link, name=known)
+                if ours(back):
+                    renamed[known] = held.link.name
+                    own.append(replace(held, link=back))
+            elif ours(held.link):
+                own.append(held)
+        return own, renamed
 
     def _still_known(self, names: dict[int, str]) -> dict[_Key, packed.OnLink[Any]]:
         """What was taken apart before and is not about a link that has a new name."""

@@ -1,13 +1,14 @@
 """From desired and actual state to the steps between, in an order the kernel accepts.
 
     1. links of pods that are gone      their addresses and routes go with them
-    2. sysctls                          before links come up: they decide what `up` does
-    3. link attributes, up last
-    4. addresses                        a route's preferred source must exist
-    5. routes, those without gateway first: they make the gateway reachable
-    6. routes, then addresses that nobody wants any more
-    7. neighbours                       a link that was down has none
-    8. limits                           the links that pods' packets wait at come with them
+    2. names of links                   everything else goes by them
+    3. sysctls                          before links come up: they decide what `up` does
+    4. link attributes, up last
+    5. addresses                        a route's preferred source must exist
+    6. routes, those without gateway first: they make the gateway reachable
+    7. routes, then addresses that nobody wants any more
+    8. neighbours                       a link that was down has none
+    9. limits                           the links that pods' packets wait at come with them
 
 Only what is ours appears in `actual`, so nothing else can be touched, with one exception: when
 IPv6 forwarding is switched on, the kernel forgets default routes that it learned from router
@@ -20,8 +21,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from node.kernel.model import KernelState, Limit, Link, LinkAddress, Neighbour, Route, is_pod_link
@@ -37,6 +38,17 @@ class DeleteLink:
 
     def __str__(self) -> str:
         return f"remove link {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RenameLink:
+    """Give a link of ours its name back."""
+
+    present: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"rename link {self.present} to {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,7 @@ class DeleteLimit:
 
 AddressingChange = (
     DeleteLink
+    | RenameLink
     | SetSysctl
     | SetLink
     | AddAddress
@@ -172,6 +185,7 @@ def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True)
     gone = frozenset(stale) if remove else frozenset()
     return [
         *(DeleteLink(name) for name in sorted(gone)),
+        *(RenameLink(present, name) for name, present in sorted(actual.renamed.items())),
         *_sysctls(desired, actual),
         *_links(desired, actual),
         *(
@@ -184,6 +198,25 @@ def reconcile(desired: KernelState, actual: KernelState, *, remove: bool = True)
         *_neighbours(desired, actual, gone, remove=remove),
         *_limits(desired, actual, gone, remove=remove),
     ]
+
+
+def repairs(changes: Iterable[Change], desired: KernelState, before: KernelState) -> list[Change]:
+    """Those changes that put right what somebody else has done.
+
+    The others follow a changed wish: they would also be needed if the kernel was as it was wished
+    for before.
+
+    Args:
+        changes: what `reconcile` gave for `desired`.
+        desired: the present wish.
+        before: the one before it.
+    """
+    links = {name: before.links.get(name, Link(name, up=False)) for name in desired.links}
+    sysctls = {path: before.sysctls.get(path, "") for path in desired.sysctls}
+    expected = set(
+        reconcile(desired, replace(before, links={**before.links, **links}, sysctls=sysctls))
+    )
+    return [change for change in changes if change not in expected]
 
 
 def _sysctls(desired: KernelState, actual: KernelState) -> Iterator[SetSysctl]:
@@ -213,6 +246,7 @@ def _satisfied(link: Link, present: Link) -> bool:
             (link.txqueuelen, present.txqueuelen),
             (link.alias, present.alias),
             (link.mac, present.mac),
+            (link.master, present.master),
         )
     )
 

@@ -1,23 +1,30 @@
-"""Tells whether anything in the kernel's network state changed, for the price of one system call.
+"""Hears what anybody changes in the kernel's network state, for the price of waiting.
 
-Reading and comparing the whole state costs a millisecond per pod, all of it under the interpreter's
-lock, which the packet path needs as well. The kernel announces every change of a link, an address,
-a route, a rule or a forwarding setting on multicast groups; nobody announced anything, so nothing
-has to be read. What was announced does not matter: then everything is compared.
+The kernel announces every change of a link, an address, a route, a rule, a setting or a packet
+filter on multicast groups. What was announced does not matter: then everything is compared.
+Where matters: namespaces of pods are known to the node's namespace by numbers, because their veths
+end there, and announcements of all of them can be heard on one socket. A socket inside each pod
+would keep the pod's namespace alive.
+
+    KernelWatch.hear() --> Heard --> News: what is to be looked at
 
 References:
-    rtnetlink(7); Linux include/uapi/linux/rtnetlink.h (RTNLGRP_*).
-    netlink(7): ENOBUFS when announcements were lost.
+    rtnetlink(7); Linux include/uapi/linux/rtnetlink.h (RTNLGRP_*), netfilter/nfnetlink.h
+    (NFNLGRP_NFTABLES).
+    netlink(7): ENOBUFS when announcements were lost; NETLINK_LISTEN_ALL_NSID, which needs
+    CAP_NET_BROADCAST.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
+import sys
+from typing import Final, NamedTuple
 
 _GROUPS: Final = {
     "link": 1,
+    "queue": 4,
     "queues": 4,
     "ipv4 address": 5,
     "ipv4 route": 7,
@@ -28,47 +35,158 @@ _GROUPS: Final = {
     "ipv4 settings": 24,
     "ipv6 settings": 25,
 }
-_MASK: Final = sum(1 << (group - 1) for group in _GROUPS.values())
+NETWORK: Final = sum(1 << (group - 1) for group in _GROUPS.values())
+"""Multicast groups of NETLINK_ROUTE. Without those of neighbours: a busy machine learns and forgets
+them all the time, and one of ours that is lost is asked for."""
+
+NETLINK_NETFILTER: Final = 12
+RULES: Final = 1 << 6
+"""Multicast group of NETLINK_NETFILTER: packet filters."""
+
+_SOL_NETLINK: Final = 270
+_NETLINK_LISTEN_ALL_NSID: Final = 8
+_ORDER: Final = sys.byteorder
 _ROOM: Final = 65536
+_NUMBER: Final = socket.CMSG_SPACE(4)
+
+
+class News(NamedTuple):
+    """What somebody may have changed.
+
+    Attributes:
+        node: links, addresses, routes or settings of the node's namespace.
+        rules: packet filters there.
+        inside: the same as `node` in namespaces of these numbers; None: in any.
+        sweep: how many pods to look into that nothing was heard of.
+    """
+
+    node: bool = False
+    rules: bool = False
+    inside: frozenset[int] | None = frozenset()
+    sweep: int = 0
+
+    def __or__(self, other: object) -> News:
+        """Both."""
+        if not isinstance(other, News):
+            return NotImplemented
+        inside = None
+        if self.inside is not None and other.inside is not None:
+            inside = self.inside | other.inside
+        return News(
+            self.node or other.node,
+            self.rules or other.rules,
+            inside,
+            max(self.sweep, other.sweep),
+        )
+
+
+NO_NEWS: Final = News()
+ANYTHING: Final = News(node=True, rules=True, inside=None)
+
+
+class Heard(NamedTuple):
+    """What was announced since the last time.
+
+    Attributes:
+        here: something in the namespace of the socket.
+        there: numbers of other namespaces in which something was.
+        lost: announcements were lost: it may have been anything anywhere.
+    """
+
+    here: bool
+    there: frozenset[int]
+    lost: bool
 
 
 class KernelWatch:
-    """Announcements of the namespace of the thread that made it.
+    """Announcements of the namespace of the thread that makes it.
 
     Args:
         protocol: the part of the kernel to listen to; the network's configuration.
         groups: the bits of the multicast groups to join.
+        everywhere: whether to hear of other namespaces that have a number here, if that is
+            allowed.
+
+    Attributes:
+        everywhere: whether it is.
 
     Raises:
         OSError: the kernel refused the socket. Nothing else.
     """
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE, groups: int = _MASK) -> None:
+    def __init__(
+        self,
+        protocol: int = socket.NETLINK_ROUTE,
+        groups: int = NETWORK,
+        *,
+        everywhere: bool = False,
+    ) -> None:
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, flags, protocol)
+        self.everywhere = False
         try:
+            if everywhere:
+                self.everywhere = self._listen_everywhere()
             self._socket.bind((0, groups))
         except OSError:
             self._socket.close()
             raise
 
+    def _listen_everywhere(self) -> bool:
+        try:
+            self._ask_for_everything()
+        except PermissionError:
+            return False
+        return True
+
+    def _ask_for_everything(self) -> None:
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+
+    def fileno(self) -> int:
+        """The descriptor to watch for readability."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
 
-    def changed(self) -> bool:
-        """Whether anything changed since the last call. Our own changes count.
+    def hear(self) -> Heard:
+        """What was announced since the last call. Our own changes count.
 
         Raises:
             OSError: the socket is closed. Nothing else.
         """
-        found = False
+        here = lost = False
+        there: set[int] = set()
         while True:
             try:
-                self._socket.recv(_ROOM)
+                _, extra, _, _ = self._socket.recvmsg(_ROOM, _NUMBER)
             except BlockingIOError:
-                return found
+                return Heard(here, frozenset(there), lost)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-            found = True
+                lost = True
+                continue
+            number = _namespace(extra)
+            if number is None:
+                here = True
+            else:
+                there.add(number)
+
+    def changed(self) -> bool:
+        """Whether anything was announced since the last call, wherever.
+
+        Raises:
+            OSError: the socket is closed. Nothing else.
+        """
+        here, there, lost = self.hear()
+        return here or bool(there) or lost
+
+
+def _namespace(extra: list[tuple[int, int, bytes]]) -> int | None:
+    """The number of the namespace that an announcement is from; None: the socket's own."""
+    for level, kind, data in extra:
+        if (level, kind) == (_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+            return int.from_bytes(data[:4], _ORDER, signed=True)
+    return None

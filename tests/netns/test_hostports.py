@@ -19,6 +19,7 @@ from scapy.layers.l2 import Ether
 
 from node.kernel import netns
 from node.kernel.errors import KernelError
+from node.kernel.keeper import Looked
 from node.kernel.manager import KernelManager
 from node.kernel.model import veth_name
 from node.kernel.nft import Firewall
@@ -69,8 +70,8 @@ class Scene:
 
     def settle(self, state: Snapshot | None = None) -> tuple[Problem, ...]:
         shall = state or self.state
-        problems: tuple[Problem, ...] = self._managed(lambda manager: manager.apply(shall))
-        return problems
+        looked: Looked = self._managed(lambda manager: manager.apply(shall))
+        return looked.problems
 
     def attach(self, pod: PodView, firewall: Firewall | None = None) -> None:
         """As `pod.add` does it."""

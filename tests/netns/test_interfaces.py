@@ -27,9 +27,9 @@ def attach(bed: Bed, *pods: PodView) -> tuple[Problem, ...]:
         await manager.apply(bed.state1)
         for view in pods:
             await manager.attach_pod(view)
-        problems = await manager.apply(replace(bed.state1, pods=(*bed.state1.pods, *pods)))
+        looked = await manager.apply(replace(bed.state1, pods=(*bed.state1.pods, *pods)))
         await manager.close(remove=False)
-        return problems
+        return looked.problems
 
     problems: tuple[Problem, ...] = manage(bed.node1, work, Firewall())
     return problems
@@ -137,7 +137,7 @@ def test_what_was_handed_over_is_not_touched_any_more(bed: Bed, spare: str) -> N
     run(spare, "ip", "addr", "flush", "dev", "eth0")
     before = veth_index(bed.node1, HANDED.name)
     state = replace(bed.state1, pods=(*bed.state1.pods, HANDED))
-    assert manage(bed.node1, lambda manager: manager.apply(state)) == ()
+    assert manage(bed.node1, lambda manager: manager.apply(state)).problems == ()
     assert veth_index(bed.node1, HANDED.name) == before
     assert str(HANDED.address) not in run(spare, "ip", "addr")
 
@@ -151,8 +151,8 @@ def test_one_whose_link_is_gone_is_named_and_not_made_again(bed: Bed, spare: str
         await manager.apply(state)
         there = await manager.present(state.pods)
         run(spare, "ip", "link", "del", "eth0")
-        problems = await manager.apply(state)
-        return there, problems, await manager.present(state.pods)
+        looked = await manager.apply(state)
+        return there, looked.problems, await manager.present(state.pods)
 
     there, problems, left = manage(bed.node1, lose)
     assert HANDED.name in there

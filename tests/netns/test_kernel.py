@@ -284,7 +284,7 @@ def test_the_kernel_ends_up_exactly_as_desired(bed: Bed) -> None:
 
     def read() -> None:
         with Netlink() as netlink:
-            actual = netlink.read(desired.links.__contains__, desired.sysctls)
+            actual = netlink.read(lambda link: link.name in desired.links, desired.sysctls)
             assert actual.links == {
                 link: replace(wanted, txqueuelen=actual.links[link].txqueuelen)
                 for link, wanted in desired.links.items()

@@ -24,14 +24,16 @@ from node.errors import NodeError
 from node.founding import found_node, store_node
 from node.identity import load_node
 from node.kernel import netns
+from node.kernel.keeper import Looked
 from node.kernel.model import veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.pods import own_namespace
+from node.kernel.watch import News
 from node.loop import LoopKind
 from node.loop import run as run_loop
 from node.state import StateFolder
 from node.tasks import spawn
-from overlay.views import LocalView, PodView, Problem
+from overlay.views import LocalView, PodView
 from tests.support.namespace import Namespace
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import links, run
@@ -202,10 +204,10 @@ def test_the_upkeep_does_not_miss_a_namespace_that_is_still_to_be_made(beside: B
     async def work(site: Site) -> None:
         apply, seen = site.daemon._kernel.apply, []
 
-        async def noting(view: LocalView) -> tuple[Problem, ...]:
-            problems = await apply(view)
-            seen.extend(problem.code for problem in problems)
-            return problems
+        async def noting(view: LocalView, news: News) -> Looked:
+            looked = await apply(view, news)
+            seen.extend(problem.code for problem in looked.problems)
+            return looked
 
         site.daemon._kernel.apply = noting
         gate = threading.Event()

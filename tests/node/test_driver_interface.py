@@ -23,6 +23,9 @@ class FragileTun(MemoryTun):
             raise NodeError("interface memory0 is gone")
         return super().read_run(room, gap=gap, most=most, large=large)
 
+    def is_there(self) -> bool:
+        return not self.gone
+
     def reopen(self) -> None:
         if not self.can_return:
             raise NodeError("the name is taken")
@@ -64,5 +67,28 @@ def test_an_interface_that_cannot_be_made_anew_is_reported_once_and_does_not_spi
             bench.far.send(HERE, memoryview(b"x"), 0)
             await turns()
             assert bench.count("datagrams") == 1, "the rest goes on"
+
+    on_loop(main)
+
+
+def test_an_interface_that_could_not_be_made_anew_is_tried_again_when_asked():
+    async def main() -> None:
+        with fragile_bench() as bench:
+            bench.tun.can_return = False
+            bench.tun.remove()
+            await turns()
+            bench.driver.revive_tun()
+            assert bench.tun.gone
+            bench.tun.can_return = True
+            bench.log.clear()
+            bench.driver.revive_tun()
+            why = {"interface": "memory0", "why": "interface memory0 is gone"}
+            assert bench.log == [Report("tun.made-anew", why), "network changed"]
+            bench.log.clear()
+            bench.driver.revive_tun()
+            assert bench.log == [], "it is there"
+            bench.tun.inject(b"packet")
+            await turns()
+            assert bench.log == [("accept", b"packet"), ("flush",)]
 
     on_loop(main)

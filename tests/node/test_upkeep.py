@@ -1,48 +1,76 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from node import upkeep as upkeep_module
 from node.control.turns import Turns
+from node.kernel import netns
+from node.kernel.contest import LIMIT, PAUSE
+from node.kernel.keeper import Looked
+from node.kernel.watch import ANYTHING, NO_NEWS, News
 from node.logs import EventLog
-from node.upkeep import Upkeep
+from node.loop import LoopKind
+from node.loop import run as run_loop
+from node.upkeep import SWEEP, Upkeep
 from overlay.views import LocalView, Problem
+from tests.support.privileged import NEEDS_KERNEL
 from tests.support.views import node_snapshot
 
-PROBLEM = Problem("tun-gone", "interface muslin0 is gone", "somebody removed it", "")
+PROBLEM = Problem("kernel-refused", "the kernel lacks 1 part", "file exists", "")
+GONE = Problem("tun-gone", "interface muslin0 is gone", "somebody removed it", "")
 
 
 class FakeKernel:
-    """A manager that counts, and has what problems it is given."""
+    """A manager that counts, and has what problems and repairs it is given."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.news: list[News] = []
         self.problems: tuple[Problem, ...] = ()
+        self.repaired: tuple[str, ...] = ()
         self.looked = asyncio.Event()
+        self.revived = 0
+        self.namespaces = frozenset({4})
 
-    async def apply(self, _: LocalView) -> tuple[Problem, ...]:
-        self.looks += 1
+    async def apply(self, _: LocalView, news: News) -> Looked:
+        self.news.append(news)
         self.looked.set()
-        return self.problems
+        return Looked(self.problems, self.repaired)
+
+    def revive(self) -> None:
+        self.revived += 1
+
+    async def look_after(self, act: Callable[[], None]) -> News:
+        """What the look was told that follows an act."""
+        self.looked.clear()
+        act()
+        await self.looked.wait()
+        return self.news[-1]
 
 
-def beside(work: Callable[[Upkeep, FakeKernel, asyncio.Lock], Coroutine[Any, Any, None]]) -> None:
+Work = Callable[[Upkeep, FakeKernel, Turns], Coroutine[Any, Any, None]]
+
+
+async def main(work: Work) -> None:
+    kernel: Any = FakeKernel()
+    turn = Turns()
+    upkeep = Upkeep(kernel, lambda: node_snapshot(1), turn, EventLog(), revive=kernel.revive)
+    async with asyncio.timeout(60.0):
+        await work(upkeep, kernel, turn)
+
+
+def beside(work: Work) -> None:
     """Run `work` with an upkeep of a fake kernel."""
-
-    async def main() -> None:
-        kernel: Any = FakeKernel()
-        turn = Turns()
-        async with asyncio.timeout(30.0):
-            await work(Upkeep(kernel, lambda: node_snapshot(1), turn, EventLog()), kernel, turn)
-
-    asyncio.run(main())
+    asyncio.run(main(work))
 
 
 def test_a_problem_is_logged_when_it_is_new(caplog: pytest.LogCaptureFixture) -> None:
-    async def work(upkeep: Upkeep, kernel: FakeKernel, _: asyncio.Lock) -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
         kernel.problems = (PROBLEM,)
         await upkeep.apply()
         await upkeep.apply()
@@ -55,11 +83,81 @@ def test_a_problem_is_logged_when_it_is_new(caplog: pytest.LogCaptureFixture) ->
     assert [line.message for line in caplog.records] == ["kernel.problem"]
 
 
-def test_the_kernel_follows_a_change_of_the_network() -> None:
-    async def work(upkeep: Upkeep, kernel: FakeKernel, _: asyncio.Lock) -> None:
+def test_repairs_are_logged_a_few_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        kernel.repaired = tuple(f"add route {number}" for number in range(9))
+        await upkeep.apply()
+
+    with caplog.at_level("INFO"):
+        beside(work)
+    (line,) = caplog.records
+    assert line.message == "kernel.repaired"
+    assert line.fields["count"] == 9
+    assert line.fields["repaired"].endswith("add route 3 and 5 more")
+
+
+def test_a_fight_is_a_problem_and_slows_the_looks_down() -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        kernel.repaired = ("add route 10.244.0.0/16 dev muslin0",)
+        for _ in range(LIMIT):
+            assert upkeep.problems == ()
+            await upkeep.apply()
+        assert [problem.code for problem in upkeep.problems] == ["kernel-contested"]
+        assert upkeep._pause >= PAUSE
+
+    beside(work)
+
+
+def test_an_interface_that_is_gone_is_made_anew_again_and_again() -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        kernel.problems = (GONE,)
+        await upkeep.apply()
+        await upkeep.apply()
+        assert kernel.revived == 2
+        kernel.problems = (PROBLEM,)
+        await upkeep.apply()
+        assert kernel.revived == 2
+
+    beside(work)
+
+
+def test_the_kernel_follows_a_change_of_the_network_at_once() -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
         running = asyncio.ensure_future(upkeep.run())
-        upkeep.network_changed()
         await kernel.looked.wait()
+        assert await kernel.look_after(upkeep.network_changed) == NO_NEWS
+        running.cancel()
+
+    beside(work)
+
+
+def test_without_any_news_it_looks_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 0.05)
+
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        running = asyncio.ensure_future(upkeep.run())
+        await kernel.looked.wait()
+        news = await kernel.look_after(lambda: None)
+        assert (news.node, news.inside, news.sweep >= SWEEP) == (True, frozenset(), True)
+        running.cancel()
+
+    beside(work)
+
+
+def test_a_kernel_that_lets_nobody_listen_is_looked_at_regularly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "not permitted")
+
+    monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(upkeep_module, "KernelWatch", refuse)
+
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        running = asyncio.ensure_future(upkeep.run())
+        await kernel.looked.wait()
+        news = await kernel.look_after(lambda: None)
+        assert news == News(node=True, rules=True, sweep=upkeep_module.DEAF_SWEEP)
         running.cancel()
 
     beside(work)
@@ -71,8 +169,39 @@ def test_pods_that_a_request_is_changing_are_left_to_it() -> None:
             waiting = asyncio.ensure_future(upkeep.apply())
             for _ in range(10):
                 await asyncio.sleep(0)
-            assert kernel.looks == 0
+            assert kernel.news == []
         await waiting
-        assert kernel.looks == 1
+        assert kernel.news == [ANYTHING]
 
     beside(work)
+
+
+class TestOnARealKernel:
+    pytestmark = NEEDS_KERNEL
+
+    @pytest.mark.parametrize(
+        ("command", "expected"),
+        [
+            ("ip link set lo mtu 1400", News(node=True)),
+            ("ip route add unreachable 10.0.0.0/8", News(node=True)),
+            ("nft add table inet others", News(rules=True)),
+        ],
+    )
+    def test_a_change_in_the_kernel_is_looked_at(
+        self, command: str, expected: News, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 600.0)  # nothing but the news helps
+
+        async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+            running = asyncio.ensure_future(upkeep.run())
+            await kernel.looked.wait()
+            act = command.split()
+            assert await kernel.look_after(lambda: subprocess.check_call(act)) == expected
+            running.cancel()
+
+        path = netns.create(f"ku{os.getpid()}")
+        try:
+            netns.run_in(path, subprocess.check_call, ["ip", "link", "set", "lo", "up"])
+            netns.run_in(path, run_loop, lambda: main(work), LoopKind.UVLOOP)
+        finally:
+            netns.delete(path.name)

@@ -118,7 +118,7 @@ def all_routes(where: str) -> list[str]:
 
 def applied(node: str, state: Snapshot) -> tuple[Problem, ...]:
     """The problems that are left when a node was made as it shall be."""
-    problems: tuple[Problem, ...] = manage(node, lambda manager: manager.apply(state))
+    problems: tuple[Problem, ...] = manage(node, lambda manager: manager.apply(state)).problems
     return problems
 
 

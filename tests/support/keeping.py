@@ -11,11 +11,14 @@ import pytest
 
 from node.kernel import keeper as keeper_module
 from node.kernel.errors import KernelError
+from node.kernel.keeper import Looked
 from node.kernel.manager import KernelManager
-from node.kernel.model import KernelSettings, KernelState, Link, veth_name
+from node.kernel.model import KernelSettings, KernelState, Link, is_veth_name, veth_name
 from node.kernel.overlap import HostRoute
 from node.kernel.pods import LINK_LOST, PodEnd
+from node.kernel.reader import Ours
 from node.kernel.reconcile import Change
+from node.kernel.watch import NO_NEWS, News
 from overlay.types import Prefix
 from overlay.views import Problem
 from tests.support.kernel import ModelKernel, RefusedByKernel
@@ -30,22 +33,25 @@ class FakeNetlink:
     def __init__(self) -> None:
         self.kernel = ModelKernel(KernelState({"muslin0": Link("muslin0", up=False)}))
         self.reads = 0
-        self.announced = True
+        self.numbers: dict[str, int] = {}
+        self.lacking: dict[str, list[str]] = {}
+        self.mended: list[tuple[str, bool]] = []
         self.refuse: Callable[[Change], bool] = lambda _: False
         self.namespaces = {"/run/netns/pod11"}
         self.host: list[HostRoute] = []
 
-    def read(self, ours: Callable[[str], bool], sysctls: Sequence[str]) -> KernelState:
+    def read(self, ours: Ours, sysctls: Sequence[str]) -> KernelState:
         self.reads += 1
         state = self.kernel.state()
-        return replace(state, links={k: link for k, link in state.links.items() if ours(k)})
+        links = {name: _made(link) for name, link in state.links.items()}
+        return replace(
+            state,
+            links={name: link for name, link in links.items() if ours(link)},
+            namespaces=self.numbers,
+        )
 
     def host_routes(self) -> list[HostRoute]:
         return self.host
-
-    def changed(self) -> bool:
-        announced, self.announced = self.announced, False
-        return announced
 
     def apply(self, change: Change) -> None:
         if self.refuse(change):
@@ -63,8 +69,19 @@ class FakeNetlink:
             raise KernelError(f"there is no namespace {end.netns}", "make one", "no-netns")
         self.kernel.links[link] = Link(link, mtu=mtu, alias=end.pod)
 
+    def mend(self, end: PodEnd, _: int, *, thorough: bool) -> tuple[list[str], list[KernelError]]:
+        self.mended.append((end.pod, thorough))
+        if end.netns not in self.namespaces:
+            raise KernelError(f"there is no namespace {end.netns}", "make one", "no-netns")
+        return self.lacking.pop(end.pod, []), []
+
     def detach(self, _: object, pod: str) -> None:
         self.kernel.links.pop(veth_name(pod), None)
+
+
+def _made(link: Link) -> Link:
+    """As whoever makes such links makes them."""
+    return replace(link, kind="veth" if is_veth_name(link.name) else "tun")
 
 
 class FakeThread:
@@ -82,7 +99,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.netlink = FakeNetlink()
-        for name in ("attach", "detach"):
+        for name in ("attach", "detach", "mend"):
             monkeypatch.setattr(keeper_module.pods, name, getattr(self.netlink, name))
         monkeypatch.setattr(
             keeper_module.netns, "exists", lambda path: path in self.netlink.namespaces
@@ -93,8 +110,11 @@ class Bench:
         thread: Any = FakeThread(self.netlink)
         self.manager = KernelManager(SETTINGS, thread)
 
-    def apply(self, *pods: Any, **changes: Any) -> tuple[Problem, ...]:
-        return asyncio.run(self.manager.apply(replace(node_snapshot(1, pods), **changes)))
+    def apply(self, *pods: Any, news: News = NO_NEWS, **changes: Any) -> tuple[Problem, ...]:
+        return self.look(*pods, news=news, **changes).problems
+
+    def look(self, *pods: Any, news: News = NO_NEWS, **changes: Any) -> Looked:
+        return asyncio.run(self.manager.apply(replace(node_snapshot(1, pods), **changes), news))
 
     def routed(self) -> set[Prefix]:
         return {route.prefix for route in self.netlink.kernel.routes.values()}

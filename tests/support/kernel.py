@@ -22,6 +22,7 @@ from node.kernel.reconcile import (
     DeleteLink,
     DeleteNeighbour,
     DeleteRoute,
+    RenameLink,
     SetLimit,
     SetLink,
     SetSysctl,
@@ -43,6 +44,7 @@ class ModelKernel:
         self.sysctls = dict(state.sysctls)
         self.neighbours = {(one.link, one.address): one for one in state.neighbours}
         self.limits = {(one.link, one.queue): one for one in state.limits}
+        self.renamed = dict(state.renamed)
         self.advertised = set(state.advertised_links)
         self.foreign = set(foreign)
         self.log: list[Change] = []
@@ -56,6 +58,7 @@ class ModelKernel:
             limits=frozenset(self.limits.values()),
             sysctls=dict(self.sysctls),
             advertised_links=frozenset(self.advertised),
+            renamed=dict(self.renamed),
         )
 
     def apply(self, change: Change) -> None:
@@ -69,6 +72,9 @@ class ModelKernel:
                 self._drop_neighbours(name)
                 self.limits = {on: one for on, one in self.limits.items() if name not in on}
                 self._drop_sourceless()
+            case RenameLink(present, name):
+                self._need(name in self.renamed and name in self.links, change)
+                self._need(self.renamed.pop(name) == present, change)
             case SetSysctl(path, value):
                 self.sysctls[path] = value
                 if path.endswith("/accept_ra"):
@@ -147,7 +153,7 @@ class ModelKernel:
 def _merged(present: Link, wanted: Link) -> Link:
     given = {
         field: value
-        for field in ("mtu", "gso_max_size", "txqueuelen", "alias", "mac")
+        for field in ("mtu", "gso_max_size", "txqueuelen", "alias", "mac", "master")
         if (value := getattr(wanted, field)) is not None
     }
     return replace(present, up=wanted.up, **given)

@@ -33,8 +33,10 @@ MACS = veth_macs("pod11")
 def test_a_node_with_a_pod_is_wired_as_the_picture_says() -> None:
     state = desired_state(node_snapshot(1, (POD, pod_view(2, 1, local=False))), SETTINGS)
     assert state.links == {
-        "muslin0": Link("muslin0", mtu=1500, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE),
-        VETH: Link(VETH, True, 1500, GSO_MAX_SIZE, alias="pod11", mac=MACS.host),
+        "muslin0": Link(
+            "muslin0", mtu=1500, gso_max_size=GSO_MAX_SIZE, txqueuelen=TX_QUEUE, master=0
+        ),
+        VETH: Link(VETH, True, 1500, GSO_MAX_SIZE, alias="pod11", mac=MACS.host, master=0),
     }
     assert state.addresses == {
         held("muslin0", "10.244.1.1/32"),

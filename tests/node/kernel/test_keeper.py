@@ -14,6 +14,7 @@ from node.kernel.model import KernelState, Link, veth_name
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute
 from node.kernel.reconcile import AddRoute
+from node.kernel.watch import ANYTHING, News
 from overlay.attachment import Attachment
 from overlay.views import Problem
 from tests.support.keeping import SETTINGS, Bench, FakeThread
@@ -39,8 +40,7 @@ def test_nothing_is_read_while_neither_wish_nor_kernel_changes(bench: Bench) -> 
     before = bench.netlink.reads
     bench.apply(POD)
     assert bench.netlink.reads == before
-    bench.netlink.announced = True
-    bench.apply(POD)
+    bench.apply(POD, news=News(node=True))
     assert bench.netlink.reads > before
 
 
@@ -109,12 +109,10 @@ def test_rules_that_were_refused_are_tried_again(bench: Bench, tmp_path: Path) -
     thread: Any = FakeThread(bench.netlink)
     bench.manager = KernelManager(SETTINGS, thread, Firewall(str(tool)))
     bench.apply(POD)
-    refused, before = bench.manager.guard.why, bench.netlink.reads
+    refused = bench.manager.guard.why
     mended.touch()
     bench.apply(POD)
-    asyncio.run(bench.manager.close(remove=False))
     assert (refused, bench.manager.guard.why) == ("no memory", "")
-    assert bench.netlink.reads == before  # the rest of the kernel is as it was
 
 
 def test_a_removed_tun_is_a_problem(bench: Bench) -> None:
@@ -209,7 +207,6 @@ def test_a_network_that_the_machine_reaches_by_itself_stays_as_it_is(bench: Benc
     asyncio.run(bench.manager.attach_pod(other))
     assert LAN not in bench.routed(), "a change of pods brought it"
     bench.netlink.host = []
-    bench.netlink.announced = True
     assert bench.apply(POD, other, outside=(LAN,)) == ()
     assert LAN in bench.routed()
 
@@ -218,7 +215,7 @@ def test_the_packet_filter_follows_what_this_node_advertises(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[str] = []
-    monkeypatch.setattr(Firewall, "hold", lambda _, rules: held.append(rules))
+    monkeypatch.setattr(Firewall, "hold", lambda _, rules: bool(held.append(rules)))
     bench.apply(POD)
     bench.apply(POD, own_outside=(LAN,))
     assert ["192.168.7.0/24" in rules for rules in held] == [False, True]
@@ -243,7 +240,6 @@ def test_a_kernel_that_cannot_translate_checks_its_pods_all_the_same(
     assert (problem.code, problem.why) == ("egress-off", "Error: no NAT")
     assert f'add element inet muslin links {{ "{VETH}" }}' in (tmp_path / "taken").read_text()
     assert bench.manager.guard.by == "nft"
-    asyncio.run(bench.manager.close(remove=False))
 
 
 def test_a_pod_that_was_handed_over_and_lost_is_named_and_not_made_again(bench: Bench) -> None:
@@ -254,8 +250,7 @@ def test_a_pod_that_was_handed_over_and_lost_is_named_and_not_made_again(bench: 
     assert bench.apply(handed) == ()
     assert asyncio.run(bench.manager.present([handed])) == {"pod11"}
     del bench.netlink.kernel.links[VETH]
-    bench.netlink.announced = True
-    (problem,) = bench.apply(handed)
+    (problem,) = bench.apply(handed, news=News(node=True))
     assert (problem.code, problem.what) == ("pod-lost", "pod pod11 has lost its link")
     assert asyncio.run(bench.manager.present([handed])) == set()
     with pytest.raises(KernelError):
@@ -272,3 +267,59 @@ def test_a_check_connects_what_is_not_and_takes_nothing_away(bench: Bench) -> No
     with pytest.raises(KernelError):
         asyncio.run(bench.manager.check_pod(POD))
     assert VETH in bench.netlink.kernel.links
+
+
+def test_what_somebody_else_changed_is_put_right_and_told(bench: Bench) -> None:
+    first = bench.look(POD)
+    assert first.repaired == (), "what is made for the first time is no repair"
+    assert bench.look(POD, news=News(node=True)).repaired == ()
+    kernel = bench.netlink.kernel
+    wanted = kernel.state()
+    kernel.routes = {key: one for key, one in kernel.routes.items() if one.link != "muslin0"}
+    kernel.neighbours.clear()
+    kernel.links["muslin0"] = replace(kernel.links["muslin0"], up=False)
+    told = bench.look(POD, news=News(node=True)).repaired
+    assert "configure link muslin0" in told
+    assert "add route 10.244.0.0/16 dev muslin0" in told
+    assert f"add neighbour 10.244.1.2 on {VETH}" in told
+    assert kernel.state() == wanted
+
+
+def test_what_is_wished_for_anew_is_no_repair(bench: Bench) -> None:
+    bench.apply(POD)
+    bench.netlink.namespaces.add("/run/netns/pod12")
+    other = pod_view(1, 2, netns="/run/netns/pod12")
+    assert bench.look(POD, other, outside=(LAN,)).repaired == ()
+    assert bench.look(other).repaired == ()
+    asyncio.run(bench.manager.attach_pod(POD))
+    assert bench.look(POD, other, news=ANYTHING).repaired == ()
+
+
+def test_a_pod_whose_veth_was_removed_is_connected_again(bench: Bench) -> None:
+    bench.apply(POD)
+    bench.netlink.kernel.links.pop(VETH)
+    looked = bench.look(POD, news=News(node=True))
+    assert (looked.problems, "connect pod pod11" in looked.repaired) == ((), True)
+    assert VETH in bench.netlink.kernel.links
+
+
+def test_an_interface_of_another_kind_with_our_name_is_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.keeping._made", lambda link: replace(link, kind="dummy"))
+    before = dict(bench.netlink.kernel.links)
+    assert [problem.code for problem in bench.apply()] == ["tun-gone"]
+    assert bench.netlink.kernel.links == before
+
+
+def test_only_pods_of_which_there_is_news_are_looked_into(bench: Bench) -> None:
+    bench.netlink.namespaces.add("/run/netns/pod12")
+    other = pod_view(1, 2, netns="/run/netns/pod12")
+    bench.netlink.numbers = {VETH: 4, veth_name("pod12"): 5}
+    bench.apply(POD, other)
+    assert bench.netlink.mended == [], "they were just connected"
+    assert bench.manager.namespaces == {4, 5}
+    bench.netlink.lacking["pod12"] = ["add address 10.244.1.3/32 on eth0"]
+    told = bench.look(POD, other, news=News(inside=frozenset({5}))).repaired
+    assert bench.netlink.mended == [("pod12", False)]
+    assert told == ("add address 10.244.1.3/32 on eth0 in pod pod12",)

@@ -34,7 +34,7 @@ def test_pods_that_wait_at_the_same_time_share_rules_and_comparison(
 ) -> None:
     bench.apply()
     held: list[str] = []
-    monkeypatch.setattr(Firewall, "hold", lambda _, rules: held.append(rules))
+    monkeypatch.setattr(Firewall, "hold", lambda _, rules: bool(held.append(rules)))
     before = bench.netlink.reads
 
     async def attach_all() -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from node.kernel import netns
 from node.kernel.errors import KernelError
 from node.kernel.model import Link, Neighbour
 from node.kernel.netlink import Netlink
+from node.kernel.reader import Ours
 from node.kernel.reconcile import (
     AddAddress,
     AddNeighbour,
@@ -23,6 +26,7 @@ from node.kernel.reconcile import (
     DeleteLink,
     DeleteNeighbour,
     DeleteRoute,
+    RenameLink,
     SetLink,
     SetSysctl,
 )
@@ -32,7 +36,7 @@ from tests.support.privileged import NEEDS_KERNEL
 
 def test_the_loopback_is_there_to_read() -> None:
     with Netlink() as netlink:
-        state = netlink.read(lambda link: link == "lo", ["net/ipv4/ip_forward", "net/none"])
+        state = netlink.read(lambda link: link.name == "lo", ["net/ipv4/ip_forward", "net/none"])
         assert set(state.links) == {"lo"}
         assert set(state.sysctls) == {"net/ipv4/ip_forward"}
         assert netlink.link_index("lo") == 1
@@ -108,7 +112,7 @@ class TestOnARealKernel:
             with Netlink() as netlink, netns.opened(beside) as namespace:
                 attributes = Link("mus0", mtu=1400, gso_max_size=62000)
                 netlink.create_veth(attributes, Link("eth0", mtu=1400), namespace)
-                wished = Link("mus0", True, 1300, 61000, 77, "a pod", "02:00:00:00:00:01")
+                wished = Link("mus0", True, 1300, 61000, 77, "a pod", "02:00:00:00:00:01", 0)
                 address = held("mus0", "10.0.0.1/32")
                 first = route("10.0.0.0/8", "mus0", source="10.0.0.1")
                 second = route("10.0.0.0/8")
@@ -118,7 +122,7 @@ class TestOnARealKernel:
                 netlink.apply(AddAddress(address))
                 netlink.apply(AddRoute(first))
                 netlink.apply(SetSysctl(forwarding, "1"))
-                state = netlink.read(lambda link: link == "mus0", [forwarding])
+                state = netlink.read(lambda link: link.name == "mus0", [forwarding])
                 assert state.links == {"mus0": wished}
                 assert address in state.addresses
                 assert state.routes == {first}
@@ -127,7 +131,7 @@ class TestOnARealKernel:
                 moved = known._replace(mac="02:00:00:00:00:03")
                 netlink.apply(AddNeighbour(known))
                 netlink.apply(AddNeighbour(moved))
-                assert netlink.read(lambda link: link == "mus0", ()).neighbours == {moved}
+                assert netlink.read(lambda link: link.name == "mus0", ()).neighbours == {moved}
                 netlink.apply(AddRoute(second, replaces=first))
                 assert netlink.read(bool, ()).routes == {second}
                 for change in (
@@ -138,7 +142,7 @@ class TestOnARealKernel:
                 ):
                     netlink.apply(change)
                     netlink.apply(change)
-                state = netlink.read(lambda link: link == "mus0", ())
+                state = netlink.read(lambda link: link.name == "mus0", ())
                 assert (state.links, state.addresses, state.routes) == ({}, set(), set())
 
         netns.run_in(inside, work)
@@ -172,14 +176,18 @@ class TestOnARealKernel:
 
         netns.run_in(inside, work)
 
-    def test_a_change_is_noticed_once(self, inside: Path) -> None:
+    def test_a_link_that_was_renamed_is_known_and_gets_its_name_back(self, inside: Path) -> None:
         def work() -> None:
             with Netlink() as netlink:
-                assert netlink.changed()
-                assert not netlink.changed()
-                netlink.apply(SetLink(Link("lo")))
-                assert netlink.changed()
-                assert not netlink.changed()
+                netlink.create_bridge("mus0", ())
+                netlink.apply(AddRoute(route("10.0.0.0/8", "mus0")))
+                ours: Ours = lambda link: link.name == "mus0"  # noqa: E731
+                before = netlink.read(ours, ())
+                subprocess.check_call(["ip", "link", "set", "mus0", "name", "other0"])
+                state = netlink.read(ours, ())
+                assert state == replace(before, renamed={"mus0": "other0"})
+                netlink.apply(RenameLink("other0", "mus0"))
+                assert netlink.read(ours, ()) == before
 
         netns.run_in(inside, work)
 

@@ -9,6 +9,8 @@ import pytest
 from node.kernel.model import KernelSettings
 from node.kernel.nft import Firewall
 from node.kernel.rules import compose
+from node.kernel.watch import NETLINK_NETFILTER, KernelWatch
+from node.kernel.watch import RULES as RULES_GROUP
 from tests.support.namespace import Namespace
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.views import node_snapshot, pod_view
@@ -28,9 +30,8 @@ def test_a_machine_without_nft_is_told_and_nothing_is_tried() -> None:
     firewall = Firewall("")
     firewall.hold(RULES)
     assert firewall.why == "there is no nft"
-    assert (firewall.counts(), firewall.changed()) == ({}, False)
+    assert firewall.counts() == {}
     firewall.remove()
-    firewall.close()
 
 
 def test_a_kernel_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
@@ -76,8 +77,8 @@ def test_rules_stand_until_they_are_removed() -> None:
 def test_what_somebody_else_changed_is_noticed_and_put_right() -> None:
     with Namespace() as namespace:
         firewall = Firewall()
-        namespace.run(firewall.changed)
-        namespace.run(firewall.hold, RULES)
+        watch = namespace.run(KernelWatch, NETLINK_NETFILTER, RULES_GROUP)
+        assert namespace.run(firewall.hold, RULES) is False, "nobody had changed them"
         wanted = namespace.run(listed)
         for harm in (
             "flush ruleset",
@@ -86,14 +87,13 @@ def test_what_somebody_else_changed_is_noticed_and_put_right() -> None:
             "delete table arp muslin",
             "add rule inet muslin from_pod accept",
         ):
-            while namespace.run(firewall.changed):
-                pass
+            watch.hear()
             namespace.run(load, harm)
             assert namespace.run(listed) != wanted
-            assert namespace.run(firewall.changed), harm
-            namespace.run(firewall.hold, RULES)
+            assert watch.hear().here, harm
+            assert namespace.run(firewall.hold, RULES) is True, harm
             assert namespace.run(listed) == wanted, harm
-        firewall.close()
+        watch.close()
 
 
 @needs_nft
@@ -101,11 +101,10 @@ def test_rules_that_stand_are_not_loaded_again() -> None:
     with Namespace() as namespace:
         firewall = Firewall()
         namespace.run(firewall.hold, RULES)
-        while namespace.run(firewall.changed):
-            pass
-        namespace.run(firewall.hold, RULES)
-        assert not namespace.run(firewall.changed)
-        firewall.close()
+        watch = namespace.run(KernelWatch, NETLINK_NETFILTER, RULES_GROUP)
+        assert namespace.run(firewall.hold, RULES) is False
+        assert not watch.hear().here
+        watch.close()
 
 
 @needs_nft

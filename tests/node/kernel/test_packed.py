@@ -45,19 +45,22 @@ def test_a_link_is_read_with_all_its_attributes() -> None:
         "musx",
         attribute(1, bytes.fromhex("021122334455")),
         attribute(4, u32(1500)),
+        attribute(10, u32(5)),
+        attribute(18, attribute(1, b"veth\0")),
         attribute(13, u32(256)),
         attribute(20, b"a pod\0"),
         attribute(37, u32(3)),
         attribute(41, u32(62000)),
     )
     found = packed.parse_link(message)
-    assert found.link == Link("musx", True, 1500, 62000, 256, "a pod", "02:11:22:33:44:55")
+    assert found.link == Link("musx", True, 1500, 62000, 256, "a pod", "02:11:22:33:44:55", 5)
+    assert found.link.kind == "veth"
     assert (found.index, found.namespace, found.loopback) == (7, 3, False)
 
 
 def test_a_link_without_a_station_address_has_none() -> None:
     assert packed.parse_link(link("muslin0", attribute(1, b""), flags=0)).link == Link(
-        "muslin0", up=False
+        "muslin0", up=False, master=0
     )
 
 

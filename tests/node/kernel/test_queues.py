@@ -47,7 +47,7 @@ class TestOnARealKernel:
         with Netlink() as netlink:
             for change in changes:
                 netlink.apply(change)
-            state: KernelState = netlink.read(is_pod_link, ())
+            state: KernelState = netlink.read(lambda link: is_pod_link(link.name), ())
             return state.limits
 
     def test_limits_are_made_read_changed_and_taken_away(self, inside: Namespace) -> None:

@@ -25,9 +25,11 @@ from node.kernel.reconcile import (
     DeleteLink,
     DeleteNeighbour,
     DeleteRoute,
+    RenameLink,
     SetLink,
     SetSysctl,
     reconcile,
+    repairs,
 )
 from tests.support.kernel import ModelKernel, held, route
 
@@ -201,6 +203,7 @@ def test_changes_read_as_what_is_being_done() -> None:
             DeleteRoute(route("10.0.0.0/8")),
             AddNeighbour(KNOWN),
             DeleteNeighbour(KNOWN),
+            RenameLink("gone0", "musx"),
         )
     ] == [
         "remove link musx",
@@ -212,6 +215,7 @@ def test_changes_read_as_what_is_being_done() -> None:
         "remove unreachable 10.0.0.0/8",
         "add neighbour 10.0.0.1 on musx",
         "remove neighbour 10.0.0.1 on musx",
+        "rename link gone0 to musx",
     ]
 
 
@@ -222,3 +226,52 @@ def test_a_neighbour_with_another_station_is_corrected_in_one_step() -> None:
     desired = KernelState(links, neighbours=frozenset({KNOWN}))
     assert reconcile(desired, actual) == [AddNeighbour(KNOWN)]
     assert reconcile(KernelState(links), actual) == [DeleteNeighbour(moved)]
+
+
+@given(states(), states())
+@settings(max_examples=60)
+def test_what_a_changed_wish_needs_is_no_repair(desired: KernelState, before: KernelState) -> None:
+    """As long as the kernel is as it was wished for. Links are made elsewhere, and before."""
+    assume(desired.links.keys() <= before.links.keys())
+    assert repairs(reconcile(desired, before), desired, before) == []
+
+
+@given(states(), states())
+@settings(max_examples=60)
+def test_with_the_same_wish_all_that_is_needed_is_a_repair(
+    desired: KernelState, actual: KernelState
+) -> None:
+    changes = reconcile(desired, actual)
+    assert repairs(changes, desired, desired) == changes
+
+
+def test_a_link_that_was_renamed_gets_its_name_back_before_anything_else() -> None:
+    present = Link("musx", up=False)
+    actual = KernelState({"musx": present}, renamed={"musx": "gone0"})
+    changes = reconcile(KernelState({"musx": Link("musx")}), actual)
+    assert changes == [RenameLink("gone0", "musx"), SetLink(Link("musx"))]
+
+
+def test_a_link_that_was_made_a_port_of_a_bridge_is_taken_out() -> None:
+    wanted = Link("musx", master=0)
+    actual = KernelState({"musx": Link("musx", master=7)})
+    assert reconcile(KernelState({"musx": wanted}), actual) == [SetLink(wanted)]
+
+
+@given(states(), states(), st.sets(st.sampled_from(["eth0", "docker0", "tun9"])))
+@settings(max_examples=60)
+def test_nothing_that_is_not_ours_is_ever_named_by_a_change(
+    desired: KernelState, actual: KernelState, foreign: set[str]
+) -> None:
+    """Foreign links take no part: what is read leaves them out, and what is wished for too."""
+    ours = desired.links.keys() | actual.links.keys()
+    told = " ".join(str(change) for change in reconcile(desired, actual))
+    assert not any(name in told for name in foreign)
+    for change in reconcile(desired, actual):
+        match change:
+            case SetLink(Link(name=name)) | DeleteLink(name):
+                assert name in ours
+            case AddAddress(one) | DeleteAddress(one) | AddNeighbour(one) | DeleteNeighbour(one):
+                assert one.link in ours
+            case AddRoute(made) | DeleteRoute(made):
+                assert made in desired.routes | actual.routes
