@@ -328,6 +328,7 @@ class Daemon:
                 *self._upkeep.problems,
                 *self._lanes.problems(),
                 *self._around.guard.problems,
+                *self._around.filters.problems,
             ),
             lanes=self._lanes.facts(),
             guard=self._kernel.guard,

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from node.clock import WallWatch
 from node.config import NodeConfig
+from node.forwardguard import ForwardGuard
 from node.hostguard import HostGuard
 from node.kernel.errors import KernelError
 from node.kernel.netlink import Netlink
@@ -99,6 +100,7 @@ class Surroundings:
         endpoints: where others reach this node.
         underlay_mtu: the largest underlay packet worth probing for.
         guard: routes of the machine that cross the pod network.
+        filters: packet filters of the machine that drop what pods send each other.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Surroundings:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.underlay_mtu = Settings().underlay_mtu
         self.guard = HostGuard(cluster, config.tun)
+        self.filters = ForwardGuard(config.tun)
 
     async def look(self) -> None:
         """Look once.
@@ -123,6 +126,7 @@ class Surroundings:
         self.endpoints = await own_endpoints(config, self._local, cluster, kernel)
         self.underlay_mtu = await largest_underlay_mtu(config, cluster, kernel)
         await kernel.call(self.guard.look)
+        await kernel.call(self.filters.look)
 
     async def follow(self, node: Followed) -> None:
         """Look every `ADDRESS_INTERVAL` and tell `node`, for ever."""
@@ -144,3 +148,4 @@ class Surroundings:
     def close(self) -> None:
         """Stop listening to the kernel."""
         self.guard.close()
+        self.filters.close()

@@ -80,6 +80,10 @@ class Firewall:
                     total[name] = total.get(name, 0) + counter["packets"]
         return total
 
+    def listing(self, *words: str) -> str:
+        """What nft answers to a question; empty where it cannot be asked, or refuses."""
+        return self._run(*words).stdout if self._tool else ""
+
     def remove(self) -> None:
         """Take the tables away."""
         if self._tool:

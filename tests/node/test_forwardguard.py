@@ -1,0 +1,97 @@
+"""Tests of node.forwardguard: which packet filters of a machine are in the way of pods."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from node.forwardguard import Chain, ForwardGuard, dropping_chains
+
+TUN = "muslin0"
+
+
+def chains(*found: tuple[str, str, str, dict[str, str]]) -> str:
+    entries = [
+        {"chain": {"family": family, "table": table, "name": name} | more}
+        for family, table, name, more in found
+    ]
+    return json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *entries]})
+
+
+DROPS = {"hook": "forward", "policy": "drop"}
+DOCKER = ("ip", "filter", "FORWARD", DROPS)
+
+
+class Listed:
+    """A packet filter that lists what a test says."""
+
+    def __init__(self, listed: str, rules: str = "") -> None:
+        self.listed, self.rules = listed, rules
+        self.news = True
+        self.closed = False
+
+    def changed(self) -> bool:
+        news, self.news = self.news, False
+        return news
+
+    def listing(self, *words: str) -> str:
+        return self.listed if "chains" in words else self.rules
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def looked(listed: str, rules: str = "") -> tuple[ForwardGuard, Listed]:
+    firewall = Listed(listed, rules)
+    guard = ForwardGuard(TUN, firewall)
+    guard.look(None)
+    return guard, firewall
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("ip", "filter", "FORWARD", {"hook": "forward", "policy": "accept"}),
+        ("ip", "filter", "INPUT", {"hook": "input", "policy": "drop"}),
+        ("ip", "filter", "DOCKER-USER", {}),
+        ("bridge", "filter", "FORWARD", DROPS),
+        ("inet", "muslin", "forward", DROPS),
+    ],
+    ids=["accepts", "not forwarded", "no base chain", "bridged", "ours"],
+)
+def test_only_others_chains_that_drop_what_is_forwarded_count(other) -> None:
+    assert list(dropping_chains(chains(other, DOCKER))) == [Chain("ip", "filter", "FORWARD")]
+
+
+def test_where_nothing_is_listed_nothing_is_found() -> None:
+    assert list(dropping_chains("")) == []
+
+
+def test_a_chain_that_drops_is_named_with_the_commands_that_help() -> None:
+    guard, _ = looked(chains(DOCKER, ("inet", "mine", "pass", DROPS)))
+    of_docker, of_mine = guard.problems
+    assert of_docker.code == "forward-dropped"
+    assert "chain FORWARD of nft's table ip filter" in of_docker.why
+    assert of_docker.fix == (
+        "iptables -I FORWARD -i mus+ -j ACCEPT && iptables -I FORWARD -o mus+ -j ACCEPT"
+    )
+    assert of_mine.fix.startswith("nft insert rule inet mine pass iifname '\"mus*\"' accept && ")
+
+
+@pytest.mark.parametrize("name", ["mus*", TUN])
+def test_a_table_that_names_our_interfaces_is_settled(name: str) -> None:
+    guard, _ = looked(chains(DOCKER), f'iifname "{name}" counter accept')
+    assert guard.problems == ()
+
+
+def test_rules_are_read_when_they_changed_and_not_otherwise() -> None:
+    guard, firewall = looked(chains(DOCKER))
+    firewall.listed = chains()
+    guard.look(None)
+    assert len(guard.problems) == 1
+    firewall.news = True
+    guard.look(None)
+    assert guard.problems == ()
+    guard.close()
+    assert firewall.closed
