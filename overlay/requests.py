@@ -58,6 +58,15 @@ class Requests:
         effects: list[Effect] = [self._steward.persist()]
         return self._settle([*effects, *(SendControl(node, goodbye) for node in up)], now)
 
+    def retire_lanes(self, now: float) -> list[Effect]:
+        """Before a hand-over: peers are told that lane 0 alone receives; see `lanes_retired`."""
+        return self._settle(self.parts.lanes.retire(now), now)
+
+    @property
+    def lanes_retired(self) -> bool:
+        """Whether all peers know: other lanes can end without losing what is sent to them."""
+        return self.parts.lanes.is_told
+
     def hand_over(self, now: float) -> bytes:
         """All that the next process of this node needs; this engine is spent then (StateError).
 

@@ -28,7 +28,6 @@ from overlay.lanes.books import Books
 from overlay.lanes.messages import (
     Answered,
     Down,
-    Key,
     KeyGone,
     Local,
     Order,
@@ -44,6 +43,7 @@ from overlay.lanes.messages import (
     Worn,
     decode_report,
     encode,
+    key_of,
     route_changes,
 )
 from overlay.peering import Peering
@@ -125,6 +125,7 @@ class Director:
         self._renewing: dict[NodeId, float] = {}
         self._tokens = count(1)
         self._look_at = 0.0
+        self._retiring = False
 
     # -- sessions ----------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Director:
         telling = self._telling[node]
         telling.next_at = now + TELL_WAITS[min(telling.tries, len(TELL_WAITS) - 1)]
         telling.tries += 1
-        up = 1 | sum(1 << lane for lane in self._workers)
+        up = 1 if self._retiring else 1 | sum(1 << lane for lane in self._workers)
         return [SendControl(node, control.encode(Lanes(self.lanes, up, telling.token)))]
 
     def tell_all(self, now: float) -> list[Effect]:
@@ -162,6 +163,16 @@ class Director:
             if path.keypair is not None:
                 effects += self._tell(node, now)
         return effects
+
+    def retire(self, now: float) -> list[Effect]:
+        """All other lanes end soon: peers are told first, so that nothing is on its way to them."""
+        self._retiring = True
+        return self.tell_all(now)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all peers have answered what they were told last."""
+        return not self._telling
 
     # -- messages of peers -------------------------------------------------------------------------
 
@@ -339,7 +350,7 @@ class Director:
             if keypair.created_at > told.born_at
         }
         lane = next(lane for lane, one in self._workers.items() if one is told)
-        orders += [_key(node, held[index], lane) for index in held if index not in known]
+        orders += [key_of(node, held[index], lane) for index in held if index not in known]
         use = current.local_index if current and current.local_index in held else 0
         if told.uses.get(node, 0) != use:
             orders.append(Use(node, use))
@@ -384,17 +395,3 @@ class Director:
             for node, keys in told.keys.items():
                 born = {one.local_index: one.created_at for one in self._sessions.held(node)}
                 assert all(born[index] > told.born_at for index in keys if index in born)
-
-
-def _key(node: NodeId, keypair: Keypair, lane: int) -> Key:
-    return Key(
-        node=node,
-        index=keypair.local_index,
-        remote_index=keypair.remote_index,
-        suite=int(keypair.suite),
-        created_at=keypair.created_at,
-        expires_at=keypair.expires_at,
-        keys=b"".join(
-            part for remote in range(LANES_LIMIT) for part in keypair.lane_split(lane, remote)
-        ),
-    )

@@ -18,6 +18,7 @@ from typing import Any, Final, get_args
 
 from overlay.errors import WireError
 from overlay.session.suites import KEY_SIZE
+from overlay.session.transport import Keypair
 from overlay.types import NodeId, Prefix
 from overlay.wire.messages import LANES_LIMIT
 from overlay.wire.packing import Fields, pack
@@ -266,3 +267,18 @@ def lane_keys(keys: bytes, lane: int) -> tuple[bytes, bytes]:
     assert 0 <= lane < LANES_LIMIT
     at = lane * LANE_KEYS_SIZE
     return keys[at : at + KEY_SIZE], keys[at + KEY_SIZE : at + LANE_KEYS_SIZE]
+
+
+def key_of(node: NodeId, keypair: Keypair, lane: int) -> Key:
+    """What our lane `lane`, 1 to 15, may have of a keypair of the session with `node`."""
+    return Key(
+        node=node,
+        index=keypair.local_index,
+        remote_index=keypair.remote_index,
+        suite=int(keypair.suite),
+        created_at=keypair.created_at,
+        expires_at=keypair.expires_at,
+        keys=b"".join(
+            part for remote in range(LANES_LIMIT) for part in keypair.lane_split(lane, remote)
+        ),
+    )

@@ -18,7 +18,7 @@ from functools import cache
 from itertools import count
 
 from overlay.config import Limits, Settings, Timing
-from overlay.effects import Effect, SendDatagram, TellDaemon, TellLane
+from overlay.effects import Effect, Persist, SendDatagram, TellDaemon, TellLane
 from overlay.engine import Engine
 from overlay.lanes.messages import Ready, encode
 from overlay.lanes.remote import ViaFirst
@@ -26,7 +26,7 @@ from overlay.lanes.worker import LaneWorker
 from overlay.sim import udp
 from overlay.sim.site import Membership
 from overlay.sim.world import EPOCH
-from overlay.state import NodeState
+from overlay.state import Change, NodeState
 from overlay.types import DEFAULT_PORT, Endpoint, NodeId
 from overlay.wire.header import TYPE_DATA, Header
 from overlay.wire.virtio import NO_OFFLOAD
@@ -67,24 +67,42 @@ class LaneNode:
         self.workers: dict[int, LaneWorker] = {}
         self.delivered: list[tuple[int, bytes]] = []
         membership, state, self.host = _members(net.nodes_count)[number]
-        generator = random.Random(f"{net.seed} {number}")
-        self._entropy = generator.randbytes
+        self._generator = random.Random(f"{net.seed} {number}")
+        self._entropy = self._generator.randbytes
         self.id = membership.identity.node
-        self.engine = Engine(
+        self._membership, self._stored = membership, state.entries()
+        self.engine = self._make_engine()
+
+    def _make_engine(self, inherited: bytes | None = None) -> Engine:
+        membership, lanes = self._membership, self.lanes
+        return Engine(
             identity=membership.identity,
             cluster=membership.cluster,
             psk=membership.psk,
-            state=replace(state),
+            state=NodeState.from_entries(self._stored),
             settings=Settings(),
-            entropy=generator.randbytes,
-            rng=generator,
+            entropy=self._entropy,
+            rng=self._generator,
             epoch=EPOCH,
             endpoints=(Endpoint(self.host, DEFAULT_PORT),),
             deliver=lambda packet: self._deliver(0, packet),
             transmit=lambda endpoint, data, step: self._transmit(0, endpoint, data, step),
             authorities=membership.authorities,
             lanes=lanes,
+            inherited=inherited,
         )
+
+    def hand_over(self, lanes: int | None = None) -> None:
+        """The next process takes over, with as many lanes unless given; the old ones end."""
+        for lane in list(self.workers):
+            self.kill(lane)
+        data = self.engine.hand_over(self.net.now)
+        self.lanes = self.lanes if lanes is None else lanes
+        self.engine = self._make_engine(data)
+        self.act(0, self.engine.start(self.net.now))
+        assert self.engine.inherited
+        for lane in range(1, self.lanes):
+            self.spawn(lane)
 
     # -- edges -------------------------------------------------------------------------------------
 
@@ -131,6 +149,15 @@ class LaneNode:
                         self.act(told, self.workers[told].on_orders([message], now))
                 case TellDaemon(message):
                     self.act(0, self.engine.on_lane(lane, message, now))
+                case Persist(changes):
+                    self._store(changes)
+
+    def _store(self, changes: tuple[Change, ...]) -> None:
+        for key, value in changes:
+            if value is None:
+                self._stored.pop(key, None)
+            else:
+                self._stored[key] = value
 
     def receive(self, port: int, datagram: bytes, source: Endpoint) -> None:
         lane, view, now = port - DEFAULT_PORT, memoryview(datagram), self.net.now
