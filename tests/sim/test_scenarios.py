@@ -14,9 +14,17 @@ SHIPPED = sorted(FOLDER.glob("*.toml"))
 
 
 def test_there_are_scenarios():
-    assert {"join", "partition", "mass-death", "slow-nodes", "lossy", "clone", "churn", "wan"} <= {
-        file.stem for file in SHIPPED
-    }
+    assert {
+        "join",
+        "partition",
+        "mass-death",
+        "slow-nodes",
+        "lossy",
+        "clone",
+        "churn",
+        "wan",
+        "upgrade",
+    } <= {file.stem for file in SHIPPED}
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
