@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from node.kernel.model import NAT_TABLE, RULE_TABLE, VETH_PREFIX
 from node.kernel.netlink import Netlink
 from node.kernel.nft import Firewall
+from node.kernel.watch import NETLINK_NETFILTER, RULES, KernelWatch
 from overlay.views import Problem
 
 _TOOLS: Final = {"ip": "iptables", "ip6": "ip6tables"}
@@ -51,13 +52,23 @@ class ForwardGuard:
     def __init__(self, tun: str, firewall: Firewall | None = None) -> None:
         self._names = (f'"{VETH_PREFIX}*"', f'"{tun}"')
         self._firewall = firewall or Firewall()
+        self._watch: KernelWatch | None = None
         self.problems: tuple[Problem, ...] = ()
 
     def look(self, _: Netlink) -> None:
         """Look again, if anything may have changed. In the netlink thread."""
-        if self._firewall.changed():  # before reading: nothing is missed
+        if self._changed():  # before reading: nothing is missed
             dropping = dropping_chains(self._firewall.listing("-j", "list", "chains"))
             self.problems = tuple(_problem(chain) for chain in dropping if not self._named(chain))
+
+    def _changed(self) -> bool:
+        try:
+            if self._watch is not None:
+                return self._watch.changed()
+            self._watch = KernelWatch(NETLINK_NETFILTER, RULES)
+        except OSError:
+            return False  # a kernel without nf_tables drops nothing by them
+        return True
 
     def _named(self, chain: Chain) -> bool:
         rules = self._firewall.listing("-s", "list", "table", chain.family, chain.table)
@@ -65,7 +76,9 @@ class ForwardGuard:
 
     def close(self) -> None:
         """Stop listening."""
-        self._firewall.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
 
 def dropping_chains(listed: str) -> Iterator[Chain]:

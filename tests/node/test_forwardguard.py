@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from node import forwardguard
 from node.forwardguard import Chain, ForwardGuard, dropping_chains
 
 TUN = "muslin0"
@@ -28,24 +31,16 @@ class Listed:
 
     def __init__(self, listed: str, rules: str = "") -> None:
         self.listed, self.rules = listed, rules
-        self.news = True
-        self.closed = False
-
-    def changed(self) -> bool:
-        news, self.news = self.news, False
-        return news
 
     def listing(self, *words: str) -> str:
         return self.listed if "chains" in words else self.rules
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def looked(listed: str, rules: str = "") -> tuple[ForwardGuard, Listed]:
     firewall = Listed(listed, rules)
     guard = ForwardGuard(TUN, firewall)
     guard.look(None)
+    guard.close()
     return guard, firewall
 
 
@@ -85,13 +80,28 @@ def test_a_table_that_names_our_interfaces_is_settled(name: str) -> None:
     assert guard.problems == ()
 
 
-def test_rules_are_read_when_they_changed_and_not_otherwise() -> None:
-    guard, firewall = looked(chains(DOCKER))
+def test_rules_are_read_when_they_changed_and_not_otherwise(monkeypatch) -> None:
+    heard: list[bool] = []
+    watch = SimpleNamespace(changed=lambda: heard.pop(), close=lambda: heard.append(True))
+    monkeypatch.setattr(forwardguard, "KernelWatch", lambda *of: watch)
+    firewall = Listed(chains(DOCKER))
+    guard = ForwardGuard(TUN, firewall)
+    guard.look(None)
     firewall.listed = chains()
+    heard.append(False)
     guard.look(None)
     assert len(guard.problems) == 1
-    firewall.news = True
+    heard.append(True)
     guard.look(None)
     assert guard.problems == ()
     guard.close()
-    assert firewall.closed
+    assert heard == [True]
+
+
+def test_a_kernel_without_packet_filters_is_no_error(monkeypatch) -> None:
+    def refuse(*of: int) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "not supported")
+
+    monkeypatch.setattr(forwardguard, "KernelWatch", refuse)
+    guard, _ = looked(chains(DOCKER))
+    assert guard.problems == ()
