@@ -57,9 +57,13 @@ def serve_docker(host: Host, how: str) -> None:
 def engines(hosts: list[Host], image: Path) -> Iterator[list[Docker]]:
     """Docker on both. One network is dual and names its ranges, the other does neither.
 
-    The second engine leaves its containers running when it ends.
+    The second engine is as Docker comes, with its own bridge and its own rules, but that it leaves
+    its containers running when it ends.
     """
-    with starting(hosts[0]) as one, starting(hosts[1], live_restore=True) as other:
+    with (
+        starting(hosts[0]) as one,
+        starting(hosts[1], live_restore=True, iptables=True, bridge="") as other,
+    ):
         one("load", "--input", image)
         other("load", "--input", image)
         create(one)
@@ -210,6 +214,12 @@ def test_a_container_that_asks_for_its_neighbours_is_no_liar(one: Docker) -> Non
 def spoofed(docker: Docker) -> int:
     """Packets that the node's filter has dropped because of their source."""
     return int(docker.host.machine.ask("status")["guard"]["drops"].get("spoofed", 0))
+
+
+def test_docker_leaves_forwarding_on_where_the_daemon_was_there_first(other: Docker) -> None:
+    """Docker closes it (policy DROP) only where it had to switch it on by itself."""
+    assert "-P FORWARD ACCEPT" in other.host.run("iptables", "-S", "FORWARD")
+    assert "DOCKER-USER" in other.host.run("iptables", "-S", "FORWARD")
 
 
 def test_a_network_without_ipv6_has_none(other: Docker) -> None:
