@@ -9,8 +9,9 @@ nobody out there has a route to.
 - Translated is what this node's own blocks send to anywhere but what is ours: the cluster's ranges,
   outside networks that any node advertises (they have a way back, and shall see who it is), and
   what never leaves a link or a machine. Pods and nodes go on seeing each other's own addresses.
-- What conntrack could not translate is dropped behind the translation, and counted: a packet of a
-  connection that it does not know (`ct state invalid`) would leave under the pod's address.
+- What conntrack cannot translate is dropped, and counted: a packet that belongs to no connection
+  it knows (`ct state invalid`) would leave under the pod's address. Answers to who called a pod by
+  its own address, over a route that others have made, leave as they are.
 - The underlay's ports are closed here as well: peers would take a stranger's datagrams for this
   node's and hold the flood of a pod against it.
 - The source ports of UDP are kept away from the underlay's. A pod that sends from 6875 to a peer's
@@ -83,7 +84,7 @@ def egress_filter(snapshot: LocalView, settings: KernelSettings) -> str:
     for world in _to_the_world(snapshot):
         lines += [
             f"add rule {before} {world} udp dport {ports} counter name {UNDERLAY} drop",
-            f"add rule {behind} {world} counter name {UNMASKED} drop",
+            f"add rule {behind} {world} ct state invalid,untracked counter name {UNMASKED} drop",
         ]
     return "".join(f"{line}\n" for line in lines)
 

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from node.kernel.errors import KernelError
 from node.kernel.model import Limit, is_veth_name
 from node.kernel.packed import attributes
 from node.kernel.reconcile import DeleteLimit, LimitChange
@@ -57,6 +58,11 @@ _FIRST_ACTION: Final = 1
 _ACTION_OPTIONS: Final = 2
 _MIRRED_PARAMETERS: Final = 2
 _MIRRED: Final = Struct("=24xI")  # target of struct tc_mirred
+
+_WITHOUT_MODULE: Final = (errno.ENOENT, errno.EOPNOTSUPP)
+NEEDED: Final = (
+    "load the modules sch_tbf, sch_ingress, cls_u32, act_mirred and ifb, or leave the limit out"
+)
 
 _DISABLE_IPV6: Final = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 
@@ -123,8 +129,18 @@ def apply_limit(ipr: Any, change: LimitChange, index: Callable[[str], int | None
         index: the number of a link; None if there is none of that name.
 
     Raises:
+        KernelError: the kernel has been built without a part that limits need.
         NetlinkError: the kernel refused. Nothing else.
     """
+    try:
+        _apply(ipr, change, index)
+    except NetlinkError as error:
+        if error.code not in _WITHOUT_MODULE:
+            raise
+        raise KernelError(f"{change}: the kernel has no part for it", NEEDED) from error
+
+
+def _apply(ipr: Any, change: LimitChange, index: Callable[[str], int | None]) -> None:
     limit = change.limit
     link = index(limit.link)
     if isinstance(change, DeleteLimit):

@@ -28,7 +28,7 @@ from tests.support.calls import UDP, Call, fails, seen
 from tests.support.labs import Place
 from tests.support.machines import Machine, Yard, YardMaker
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import run
+from tests.support.processes import attempt, run
 from tests.support.traffic import reaches
 from tests.support.waiting import eventually
 from tests.support.wiretap import Wiretap
@@ -42,6 +42,7 @@ pytestmark = [
 WITHIN = 10.0
 PORT = 7001
 LAN, LAN6 = "192.168.7.0/24", "2001:db8:7::/64"
+ADDRESS, CLUSTER = {4: "address", 6: "address6"}, {4: "10.244.0.0/16", 6: "fd00::/8"}
 families = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 kinds = pytest.mark.parametrize("kind", [calls.TCP, calls.UDP], ids=["tcp", "udp"])
 
@@ -74,7 +75,10 @@ def setting(machine: Machine, egress: str) -> None:
 
 
 def translates(machine: Machine) -> bool:
-    return "muslin_nat" in run(machine.netns, "nft", "list", "tables")
+    return (
+        "masquerade"
+        in attempt(machine.netns, *["nft", "list", "table", "inet", "muslin_nat"]).stdout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,8 @@ def scene(make_module_yard: YardMaker) -> Scene:
     lan = wire_world(node.netns, f"{yard.name}-node9", "lan0", "192.168.7", "2001:db8:7")
     run(lan.host.netns, *f"ip route add 10.244.0.0/16 via {lan.near}".split())
     run(lan.host.netns, *f"ip -6 route add fd00::/8 via {lan.near6}".split())
-    for machine in yard.machines:
-        machine.says("pod", "add", "web")
+    founder.says("pod", "add", "web")
+    node.says("pod", "add", "web", "--port", "8080:80", "--port", "8080:80/udp")
     return Scene(yard, world, lan)
 
 
@@ -133,6 +137,30 @@ def test_the_node_itself_sees_the_pod(scene: Scene, family: int) -> None:
     here = Place("node2", "node2", scene.node.netns, "", "")
     pod = scene.pod(2)
     assert seen(Call(pod, scene.world.of(family), PORT), here).host == pod.at(family)
+
+
+@families
+@kinds
+def test_ports_of_the_node_lead_to_pods_as_ever(
+    scene: Scene, kind: socket.SocketKind, family: int
+) -> None:
+    pod, host = scene.pod(2), scene.world.host
+    call = Call(host, scene.world.of(family), 8080, kind)
+    assert seen(call, pod, 80).host == host.at(family)
+    call = Call(pod, scene.world.of(family), 8080, kind)
+    assert seen(call, pod, 80).host == scene.node.get("nodes")[1][ADDRESS[family]]
+
+
+@families
+def test_who_has_a_route_to_pods_is_answered_by_them(scene: Scene, family: int) -> None:
+    """As where a router was told of the cluster's range, which no node advertises anything for."""
+    pod, host = scene.pod(2), scene.world.host
+    way = f"{CLUSTER[family]} via {scene.world.of(family)}".split()
+    run(host.netns, "ip", f"-{family}", "route", "add", *way)
+    try:
+        assert seen(Call(host, pod.at(family), PORT), pod).host == host.at(family)
+    finally:
+        run(host.netns, "ip", f"-{family}", "route", "del", *way)
 
 
 @families

@@ -62,7 +62,8 @@ def test_the_underlay_is_closed_and_what_is_not_translated_does_not_leave() -> N
         for world in (WORLD4, WORLD6)
     ]
     assert [rule for rule in text.splitlines() if " unmasked ip" in rule] == [
-        f"add rule inet muslin unmasked {world} counter name unmasked drop"
+        f"add rule inet muslin unmasked {world} ct state invalid,untracked "
+        "counter name unmasked drop"
         for world in (WORLD4, WORLD6)
     ]
 

@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
+from node.kernel.errors import KernelError
 from node.kernel.model import KernelState, Limit, is_pod_link, queue_name, veth_name
 from node.kernel.netlink import Netlink
-from node.kernel.queues import read_limits
+from node.kernel.queues import apply_limit, read_limits
 from node.kernel.reconcile import DeleteLimit, SetLimit
 from tests.support.namespace import Namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
@@ -30,6 +32,22 @@ def test_a_kernel_without_traffic_control_has_no_limits() -> None:
 
     with pytest.raises(PermissionError):
         read_limits(fail, {1: VETH})
+
+
+@pytest.mark.parametrize("limit", [TO, FROM], ids=["to", "from"])
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EOPNOTSUPP])
+def test_a_kernel_without_a_part_says_which_it_takes(limit: Limit, code: int) -> None:
+    class Poor:
+        def link(self, *_: object, **__: object) -> None:
+            raise NetlinkError(code, "unknown device type")
+
+        tc = link
+
+    numbers = {VETH: 1, QUEUE: None}
+    with pytest.raises(KernelError) as caught:
+        apply_limit(Poor(), SetLimit(limit), lambda name: numbers[name])
+    assert caught.value.why == f"set the {limit}: the kernel has no part for it"
+    assert "ifb" in caught.value.fix
 
 
 class TestOnARealKernel:
