@@ -75,10 +75,8 @@ def setting(machine: Machine, egress: str) -> None:
 
 
 def translates(machine: Machine) -> bool:
-    return (
-        "masquerade"
-        in attempt(machine.netns, *["nft", "list", "table", "inet", "muslin_nat"]).stdout
-    )
+    shown = attempt(machine.netns, "nft", "list", "table", "inet", "muslin_nat")
+    return "masquerade" in shown.stdout
 
 
 @pytest.fixture(scope="module")
