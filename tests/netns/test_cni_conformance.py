@@ -83,7 +83,7 @@ BAD_KEYS: dict[str, tuple[dict[str, object], dict[str, int]]] = {
     "no address": ({"runtimeConfig": {"ips": ["here"]}}, {"ADD": 7}),
     "half a limit": ({"runtimeConfig": {"bandwidth": {"ingressRate": 8}}}, {"ADD": 7}),
     "half a port": ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, {"ADD": 7}),
-    "a foreign result": ({"prevResult": {"ips": 7}}, {"ADD": 6}),
+    "a foreign result": ({"prevResult": {"ips": 7}}, {"ADD": 6, "CHECK": 104}),
 }
 
 BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str | None], dict[str, int]]] = {
@@ -176,11 +176,15 @@ def call(
     if verb == "GC":
         more.setdefault(KEPT, [])
     if verb == "CHECK" and not container.results:
-        inside = {"name": "eth0", "sandbox": container.netns}
-        more.setdefault("prevResult", {"cniVersion": version, "interfaces": [inside]})
+        more.setdefault("prevResult", never_added(container))
     called = runtime.call(verb, container, version, **more)
     judge(called, verb, version, expected if knows(version, verb) else 1)
     return called
+
+
+def never_added(container: Container) -> dict[str, Any]:
+    """A result such as ADD would have answered."""
+    return {"interfaces": [{"name": "eth0", "sandbox": container.netns}]}
 
 
 def add(runtime: Runtime, container: Container, version: str, **more: Any) -> None:
@@ -381,8 +385,9 @@ def test_a_bad_key(runtime: Runtime, name: str) -> None:
     """Is an error of the verb that would need it, and does not keep DEL from its work."""
     more, expected = BAD_KEYS[name]
     with runtime.container() as container:
-        for verb in ("ADD", "DEL", "GC", "STATUS", "VERSION"):
-            call(runtime, verb, container, "1.1.0", expected.get(verb, 0), **more)
+        for verb in VERBS:
+            code = expected.get(verb, EXPECTED["fresh"][verb])
+            call(runtime, verb, container, "1.1.0", code, **more)
         assert interfaces(container) == {}
 
 
@@ -391,10 +396,11 @@ def test_a_bad_key(runtime: Runtime, name: str) -> None:
 def test_a_bad_environment(runtime: Runtime, name: str) -> None:
     changed, expected = BAD_ENVIRONMENTS[name]
     with runtime.container() as container:
-        for verb in ("ADD", "DEL", "GC", "STATUS", "VERSION"):
-            called = runtime.call(verb, container, environ=changed, **{KEPT: []})
+        for verb in VERBS:
+            said = {KEPT: [], "prevResult": never_added(container)}
+            called = runtime.call(verb, container, environ=changed, **said)
             spoken = "" if name == "no verb" else verb  # a person is helped on standard error
-            judge(called, spoken, "1.1.0", expected.get(verb, 0))
+            judge(called, spoken, "1.1.0", expected.get(verb, EXPECTED["fresh"][verb]))
             if expected.get(verb) == 4:
                 assert next(iter(changed)) in called.said["msg"]
         assert interfaces(container) == {}
