@@ -199,6 +199,7 @@ class Daemon:
         self._driver = Driver(
             engine=self.engine, tun=self._tun, udp=self._udp, listener=self, clock=self.now
         )
+        self.perform(self.engine.on_ways(self._around.guard.ways, self.now()))
 
     def _follow_check(self, result: Result) -> None:
         """Say what failed and was left off; switch it off where it is on already."""

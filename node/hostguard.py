@@ -1,9 +1,13 @@
-"""Watches the machine's own routes: none may lead into the pod network by another way.
+"""Watches the machine's own routes, which may cross the pod network in either direction.
 
 `node.preflight` refuses to found a cluster, or to start a daemon, beside such a route. One that
 comes later, when a container engine makes a network or a VPN comes up, takes a part of the pod
 network away: it is named in this node's status, and in its record, for the status of all others
 (`overlay.crossing`).
+
+And if somebody routes underlay addresses into the TUN, the pod network would carry itself: what the
+daemon sends to a member would come back to it as a packet. Such addresses are not used as long as
+the route is there, and the status says so.
 
 Routes are read when the kernel announced any change of them, and not otherwise.
 """
@@ -32,6 +36,8 @@ class HostGuard:
 
     Attributes:
         crossed: what this machine reaches without the overlay, as of the last look.
+        ways: what is routed into the TUN though it is no part of the pod network, and what inside
+            of that is not; see `overlay.outside.Outside.follow`.
         problems: the same for the status.
     """
 
@@ -40,6 +46,7 @@ class HostGuard:
         self._tun = tun
         self._watch: KernelWatch | None = None
         self.crossed: tuple[Prefix, ...] = ()
+        self.ways: tuple[tuple[Prefix, bool], ...] = ()
         self.problems: tuple[Problem, ...] = ()
 
     def look(self, netlink: Netlink) -> None:
@@ -53,10 +60,21 @@ class HostGuard:
 
     def judge(self, routes: Iterable[HostRoute]) -> None:
         """Decide from the machine's routes."""
-        foreign = [route for route in routes if not self._is_ours(route)]
+        known = [route for route in routes if not route.leads_nowhere]
+        foreign = [route for route in known if not self._is_ours(route)]
         found = list(find_overlaps(foreign, self._ranges))
         self.crossed = tuple(dict.fromkeys(route.prefix for route, _ in found))
-        self.problems = tuple(dict.fromkeys(_problem(route, own) for route, own in found))
+        loops = [route.prefix for route in known if self._loops(route)]
+        beside = [
+            route.prefix
+            for route in foreign
+            if any(_is_inside(route.prefix, loop) for loop in loops)
+        ]
+        # Of two routes for one prefix the metric decides; the TUN is the one to be careful about.
+        self.ways = (*((prefix, False) for prefix in beside), *((prefix, True) for prefix in loops))
+        self.problems = tuple(
+            dict.fromkeys([*(_problem(route, own) for route, own in found), *map(_loop, loops)])
+        )
 
     def _changed(self) -> bool:
         try:
@@ -72,6 +90,12 @@ class HostGuard:
         if self._watch is not None:
             self._watch.close()
 
+    def _loops(self, route: HostRoute) -> bool:
+        """Whether it leads into the TUN and is about something else than the pod network."""
+        return route.link == self._tun and not any(
+            _is_inside(route.prefix, own) for own in self._ranges
+        )
+
     def _is_ours(self, route: HostRoute) -> bool:
         return route.link == self._tun or is_veth_name(route.link)
 
@@ -83,3 +107,16 @@ def _problem(route: HostRoute, own: Prefix) -> Problem:
         f"its route {route} overlaps the cluster's range {own}",
         "remove that route, or give whatever made it another range",
     )
+
+
+def _loop(prefix: Prefix) -> Problem:
+    return Problem(
+        "underlay-loop",
+        f"underlay addresses in {prefix} are not used: the way there is the pod network itself",
+        "somebody has routed them into the TUN",
+        f"remove that route: ip route del {prefix}",
+    )
+
+
+def _is_inside(prefix: Prefix, other: Prefix) -> bool:
+    return prefix.version == other.version and prefix.subnet_of(other)  # type: ignore[arg-type]

@@ -129,7 +129,8 @@ class Surroundings:
         await kernel.call(self.filters.look)
 
     async def follow(self, node: Followed) -> None:
-        """Look every `ADDRESS_INTERVAL` and tell `node`, for ever."""
+        """Tell `node` what the last look found, and look every `ADDRESS_INTERVAL`, for ever."""
+        self._tell(node)
         while True:
             await asyncio.sleep(ADDRESS_INTERVAL)
             engine = node.engine
@@ -141,9 +142,14 @@ class Surroundings:
             except KernelError as error:
                 node.report(Report("addresses.unknown", {"why": str(error)}))
                 continue
-            node.perform(engine.on_endpoints(self.endpoints, node.now()))
-            node.perform(engine.on_underlay_mtu(self.underlay_mtu, node.now()))
-            node.perform(engine.on_crossed(self.guard.crossed, node.now()))
+            self._tell(node)
+
+    def _tell(self, node: Followed) -> None:
+        engine = node.engine
+        node.perform(engine.on_endpoints(self.endpoints, node.now()))
+        node.perform(engine.on_underlay_mtu(self.underlay_mtu, node.now()))
+        node.perform(engine.on_crossed(self.guard.crossed, node.now()))
+        node.perform(engine.on_ways(self.guard.ways, node.now()))
 
     def close(self) -> None:
         """Stop listening to the kernel."""

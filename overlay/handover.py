@@ -178,7 +178,7 @@ class Hands(NamedTuple):
             "head": head,
             "sessions": parts.sessions,
             "paths": parts.paths,
-            "answered": parts.peering.answered,
+            "answered": parts.peering.addresses.answered,
             "takeovers": parts.peering.takeovers,
             "mtus": parts.peering.mtus,
             "trials": parts.peering.trials,
@@ -303,7 +303,7 @@ def inheritance(
 def take_over(hands: Hands, sections: Sections, state: NodeState, now: float) -> list[Effect]:
     """Go on where the old engine stopped. `state` is what is stored."""
     parts = hands.parts
-    parts.peering.answered.update(sections["answered"])
+    parts.peering.addresses.answered.update(sections["answered"])
     Outside.HANDED.put(parts.outside, sections["outside"])
     waiting = heirs.take_over(parts.sessions, sections["sessions"])
     for node, values in sections["paths"].items():

@@ -114,6 +114,8 @@ class Outside:
         self._claims: tuple[Claim, ...] = ()
         self._blocked: tuple[NodeId, ...] = ()
         self._cover = Cover()
+        self._ways: dict[Prefix, bool] = {}
+        self._way_cover = Cover()
         # Since when a member that never answered stands in the way. Kept as long as it is a member
         # and somebody offers the prefix: who takes its word back and says it again shall not be
         # waited for again, and two who work together shall not fill this with ever new prefixes.
@@ -253,9 +255,26 @@ class Outside:
 
         Not where the way there is the pod network: it must never carry itself.
         """
-        return usable_endpoint(endpoint, self._cluster) and not any(
-            self._cover.of_host(endpoint.host)
-        )
+        inside = any(self._cover.of_host(endpoint.host)) or self._loops(endpoint.host)
+        return usable_endpoint(endpoint, self._cluster) and not inside
+
+    def follow(self, ways: Iterable[tuple[Prefix, bool]]) -> bool:
+        """The machine's own routes have changed; whether that makes a difference.
+
+        Args:
+            ways: prefixes that somebody has routed into the TUN (True), and those inside of them
+                that leave the machine otherwise (False).
+        """
+        changed = dict(ways)
+        if changed == self._ways:
+            return False
+        self._ways, self._way_cover = changed, Cover(changed)
+        return True
+
+    def _loops(self, host: str) -> bool:
+        """Whether the machine would send datagrams to `host` into the TUN."""
+        found = list(self._way_cover.of_host(host)) if self._ways else []
+        return bool(found) and self._ways[found[-1]]  # the narrowest comes last
 
     def to_call(self) -> tuple[NodeId, ...]:
         """Members whose addresses stand in the way, as far as they never answered anywhere."""

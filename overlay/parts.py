@@ -102,6 +102,7 @@ class Parts:
             paths=self.paths,
             losses=LossReports(self.reassembly, self.sessions.keypairs),
             directory=self._contact,
+            usable=lambda endpoint: self.outside.is_underlay(endpoint),  # it comes later
             settings=settings,
         )
         self.outbound.find = self.inbound.find = self.peering.path_to
@@ -189,7 +190,7 @@ class Parts:
             cluster=cluster,
             catalog=self.catalog,
             paths=self.paths,
-            answered=self.peering.answered,
+            answered=self.peering.addresses.answered,
             endpoints=lambda: self.holdings.endpoints,
             name_of=self.name_of,
             complaints=self.complaints,
@@ -310,8 +311,7 @@ class Parts:
         if record is None or record.left or node == self._identity.node:
             return None
         certificate = record.certificate
-        endpoints = tuple(filter(self.outside.is_underlay, record.endpoints))
-        return Contact(certificate.static, endpoints, certificate.not_after)
+        return Contact(certificate.static, record.endpoints, certificate.not_after)
 
     def _admit(self, item: Item) -> bool:
         wall = None if self._now is None else self.wall.at(self._now)

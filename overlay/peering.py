@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from overlay.addresses import Addresses
 from overlay.agenda import earliest
 from overlay.config import Settings
 from overlay.effects import Effect, Report
@@ -47,9 +48,6 @@ from overlay.wire.messages import (
 MAX_WAITING: Final = 64
 """Control messages that wait for one session. All of them are repeated by their senders."""
 
-ANSWERED: Final = 2
-"""Addresses kept of a peer's last sessions: that of a machine with its keys, and its own before."""
-
 
 class Contact(NamedTuple):
     """What it takes to start a session with a member."""
@@ -71,6 +69,7 @@ class Peering:
         paths: node -> path, shared with the packet path.
         losses: what of the peers' bursts stays incomplete.
         directory: how to reach a member; None for whoever is none, and for this node itself.
+        usable: whether datagrams may be sent to an address.
         settings: timing, offloads, and the largest underlay MTU worth probing.
     """
 
@@ -82,6 +81,7 @@ class Peering:
         paths: dict[NodeId, PeerPath],
         losses: LossReports,
         directory: Callable[[NodeId], Contact | None],
+        usable: Callable[[Endpoint], bool],
         settings: Settings,
     ) -> None:
         self.sessions = sessions
@@ -95,11 +95,7 @@ class Peering:
         self._directory = directory
         self._outbound = outbound
         self._settings = settings
-        self._candidates: dict[NodeId, tuple[Endpoint, ...]] = {}
-        # Latest first. Its record may name others: it is old, or of a machine with its keys.
-        self.answered: dict[NodeId, tuple[Endpoint, ...]] = {}
-        # Peers with several addresses, handshake under way: the one tried, and since when.
-        self._trying: dict[NodeId, tuple[Endpoint, float]] = {}
+        self.addresses = Addresses(usable)
         self._waiting: dict[NodeId, deque[bytes]] = {}
         self._touched: set[NodeId] = set()
 
@@ -139,16 +135,14 @@ class Peering:
         except AuthError:
             return
         path = self.paths.setdefault(node, PeerPath(node))
-        if self._candidates.get(node) == endpoints:
-            return
-        self._candidates[node] = endpoints
-        if path.keypair is None and endpoints:
-            self._use(path, endpoints[0])
+        if self.addresses.tell(node, endpoints) and path.keypair is None:
+            for first in self.addresses.of(node)[:1]:
+                self._use(path, first)
 
     def forget(self, node: NodeId, now: float) -> list[Effect]:
         """The peer is no member any more."""
         self.sessions.forget(node, now)
-        self.answered.pop(node, None)
+        self.addresses.forget(node)
         return self._drop(node)
 
     def is_quiet(self, node: NodeId) -> bool:
@@ -172,8 +166,8 @@ class Peering:
             self._outbound.abandon(path)
             self._outbound.forget_flows()
         self._touched.add(node)
-        for table in (self._candidates, self._waiting, self._trying):
-            table.pop(node, None)
+        self.addresses.drop(node)
+        self._waiting.pop(node, None)
         self.mtus.forget(node)
         self.takeovers.forget(node)
         return self.trials.forget(node)
@@ -203,7 +197,7 @@ class Peering:
         path = self.path_to(node)
         if path is None or path.endpoint is None:
             return []
-        self._try_others(path, path.endpoint, now)
+        self.addresses.begin(node, path.endpoint, now)
         return self.sessions.connect(node, path.endpoint, now)
 
     def renew(self, node: NodeId, now: float) -> list[Effect]:
@@ -211,43 +205,36 @@ class Peering:
         path = self.paths.get(node)
         if path is None or path.endpoint is None:
             return []
-        self._try_others(path, path.endpoint, now)
+        self.addresses.begin(node, path.endpoint, now)
         return self.sessions.renew(node, path.endpoint, now)
-
-    def _try_others(self, path: PeerPath, first: Endpoint, now: float) -> None:
-        if len(self._ways(path.node)) > 1:
-            self._trying.setdefault(path.node, (first, now))
 
     def _rotate(self, now: float) -> None:
         """The next repetition of a handshake goes to the peer's next address."""
-        for node, (tried, since) in list(self._trying.items()):
-            if not self._ways(node) or not self.sessions.is_connecting(node):
-                del self._trying[node]  # nowhere else to try, or nothing left to
-            elif now - since >= self._settings.timing.handshake_retry:
-                endpoint = self._next_candidate(node, tried)
-                self._trying[node] = (endpoint, now)
-                self.sessions.connect(node, endpoint, now)
-                path = self.paths[node]
-                if path.keypair is None:
-                    self._use(path, endpoint)
+        retry = self._settings.timing.handshake_retry
+        for node, endpoint in self.addresses.rotate(self.sessions.is_connecting, retry, now):
+            self.sessions.connect(node, endpoint, now)
+            path = self.paths[node]
+            if path.keypair is None:
+                self._use(path, endpoint)
 
-    def _ways(self, node: NodeId) -> tuple[Endpoint, ...]:
-        """Where a peer may be reached: as its record says, and where it answered."""
-        known, answered = self._candidates.get(node, ()), self.answered.get(node, ())
-        return tuple(dict.fromkeys((*known, *answered)))
-
-    def _next_candidate(self, node: NodeId, present: Endpoint | None) -> Endpoint:
-        candidates = self._ways(node)
-        at = candidates.index(present) + 1 if present in candidates else 0
-        return candidates[at % len(candidates)]
+    def on_ways_changed(self, now: float) -> list[Effect]:
+        """Other addresses may be used than before: leave those that may not, and come back."""
+        effects: list[Effect] = []
+        for node, path in list(self.paths.items()):
+            if path.endpoint is not None and self.addresses.usable(path.endpoint):
+                continue
+            endpoint = self.addresses.after(node, None)
+            if endpoint != path.endpoint:
+                self._use(path, endpoint)
+                effects += self.renew(node, now) or self.sessions.close(node, now, "no way to it")
+        return effects
 
     def on_session_up(self, node: NodeId, endpoint: Endpoint, now: float) -> list[Effect]:
         """A keypair is ready: use it, and send what waited for it."""
         # It may be of a member whose record is still on its way.
         path = self.path_to(node) or self.paths.setdefault(node, PeerPath(node))
         first = path.keypair is None
-        before = [one for one in self.answered.get(node, ()) if one != endpoint]
-        self.answered[node] = (endpoint, *before)[:ANSWERED]
+        self.addresses.answer(node, endpoint)
         path.keypair = self.sessions.sending_keypair(node, now)
         if not first and path.endpoint is not None and path.endpoint != endpoint:
             self.takeovers.on_takeover(node, path.endpoint, endpoint, now)
@@ -269,8 +256,8 @@ class Peering:
         self.trials.on_session_down(node)
         self._outbound.abandon(path)
         self._waiting.pop(node, None)
-        if self._ways(node):
-            self._use(path, self._next_candidate(node, path.endpoint))
+        if (following := self.addresses.after(node, path.endpoint)) is not None:
+            self._use(path, following)
 
     def on_moved(self, keypair: Keypair, source: Endpoint, now: float) -> list[Effect]:
         """An authentic burst came from a new address: answer there from now on."""

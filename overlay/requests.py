@@ -242,6 +242,12 @@ class Requests:
         """What this machine reaches without the overlay, of the cluster's ranges."""
         return self._settle(self._steward.on_crossed(told(crossed), now), now)
 
+    def on_ways(self, ways: Iterable[tuple[Prefix, bool]], now: float) -> list[Effect]:
+        """Routes of this machine lead underlay addresses into the TUN; see `Outside.follow`."""
+        if not self.parts.outside.follow(ways):
+            return []
+        return self._settle(self.parts.peering.on_ways_changed(now), now)
+
     def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
         """The largest packet that this machine's links carry changed, in bytes."""
         return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)

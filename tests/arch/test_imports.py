@@ -38,6 +38,7 @@ LAYERS = (
     {"catalog"},
     {"forwarding"},
     {
+        "addresses",
         "admission",
         "allowance",
         "answers",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
 from tests.support.machines import Machine, Yard, YardMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import run
 from tests.support.waiting import eventually
+from tests.support.wiretap import Wiretap
 
 pytestmark = NEEDS_KERNEL
 
@@ -76,3 +79,23 @@ def test_who_joins_from_such_a_machine_hears_of_it_at_once(yard: Yard) -> None:
     assert why in refused.stderr
     run(third.netns, "ip", "link", "del", "docker0")
     third.up()
+
+
+def test_an_underlay_that_is_routed_into_the_tun_is_not_used_until_that_is_over(yard: Yard) -> None:
+    founder, second, _ = yard.machines
+    eventually(lambda: path(founder, second) == "direct", within=WITHIN)
+    looped = f"{second.address}/32"
+    run(founder.netns, "ip", "route", "add", looped, "dev", "muslin0")
+    eventually(lambda: "underlay-loop" in founder.problems(), within=WITHIN)
+    eventually(lambda: path(founder, second) == "none", within=WITHIN)
+    with Wiretap(founder.netns, "muslin0") as tap:
+        founder.types("ping", "node2", "-c", "1")
+    there = ip_address(second.address).packed
+    assert not [packet for packet in tap.packets if there in packet[:40]]
+    run(founder.netns, "ip", "route", "del", looped)
+    eventually(lambda: path(founder, second) == "direct", within=WITHIN)
+    eventually(lambda: not founder.problems(), within=WITHIN)
+
+
+def path(machine: Machine, other: Machine) -> str:
+    return next(str(row["path"]) for row in machine.get("nodes") if row["name"] == other.name)

@@ -38,3 +38,25 @@ def test_it_is_over_when_the_route_is_gone() -> None:
 def test_one_prefix_in_two_tables_is_told_once() -> None:
     guard = judged(("10.244.7.0/24", "wg0"), ("10.244.7.0/24", "wg0"))
     assert len(guard.crossed) == len(guard.problems) == 1
+
+
+def test_underlay_addresses_that_are_routed_into_the_tun_are_named() -> None:
+    guard = judged(("198.51.100.0/24", "eth0"), ("198.51.100.2/32", "muslin0"))
+    assert guard.ways == ((ip_network("198.51.100.2/32"), True),)
+    (problem,) = guard.problems
+    assert (problem.code, problem.fix[-15:]) == ("underlay-loop", "198.51.100.2/32")
+
+
+def test_what_leaves_the_machine_by_a_narrower_route_is_no_loop() -> None:
+    guard = judged(("0.0.0.0/0", "muslin0"), ("198.51.100.0/24", "eth0"), ("0.0.0.0/0", "eth0"))
+    assert set(guard.ways[:-1]) == {
+        (ip_network("198.51.100.0/24"), False),
+        (ip_network("0.0.0.0/0"), False),
+    }
+    assert guard.ways[-1] == (ip_network("0.0.0.0/0"), True), "of two the TUN's counts"
+
+
+def test_a_route_that_leads_nowhere_is_neither() -> None:
+    guard = HostGuard(make_node().cluster, "muslin0")
+    guard.judge([HostRoute(ip_network("10.244.7.0/24"), "", leads_nowhere=True)])
+    assert (guard.crossed, guard.ways, guard.problems) == ((), (), ())

@@ -96,6 +96,10 @@ class Node:
         self.crossed.append(crossed)
         return []
 
+    def on_ways(self, ways: tuple[tuple[Prefix, bool], ...], _now: float) -> list[Effect]:
+        self.ways = ways
+        return []
+
     def perform(self, _effects: list[Effect]) -> bool:
         return False
 
@@ -128,7 +132,9 @@ def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch(monkeypatch):
     monkeypatch.setattr(surroundings, "ADDRESS_INTERVAL", 0.0)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(around.follow(node))  # type: ignore[arg-type]
-    assert [endpoint.host for (endpoint,) in node.told] == ["192.0.2.1", "192.0.2.2"]
-    assert node.mtus == [1400, 1400]
-    assert node.crossed == [(ip_network("10.244.7.0/24"),)] * 2
+    assert node.told[0] == (), "what the look before found comes first"
+    assert [endpoint.host for (endpoint,) in node.told[1:]] == ["192.0.2.1", "192.0.2.2"]
+    assert node.mtus[1:] == [1400, 1400]
+    assert node.ways == around.guard.ways
+    assert node.crossed == [(ip_network("10.244.7.0/24"),)] * 3
     assert node.reports == ["addresses.unknown"]

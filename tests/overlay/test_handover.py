@@ -390,6 +390,7 @@ NOT_HANDED = {
         *("_local", "_cluster", "_catalog", "_paths", "_answered", "_endpoints", "_name_of"),
         *("_complaints", "_fresh", "_heard", "_offers", "_judged", "_claims", "_blocked"),
         *("_cover", "in_force", "refused"),
+        *("_ways", "_way_cover"),  # the next process reads the machine's routes before it starts
     },
     "BlockSeeker": {"_catalog", "_local", "_retry", "_rng", "_ready"},
     "Renewal": {
