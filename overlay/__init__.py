@@ -23,8 +23,9 @@ A reading tour. Each step uses only what came before it; each package's docstrin
                                   sessions, paths and routes of one node, put together
 11. `state`, `holdings`, `seeking`, `tokens`, `admission`, `steward`, `inviting`, `offline`
                                   what one node holds, stores, asks for and gives away
-12. `answers`, `bench`, `lanes`, `snapshots`, `parts`, `engine`
-                                  one node; with lanes, its packets in several processes
+12. `answers`, `bench`, `lanes`, `snapshots`, `parts`, `engine`, `handover`
+                                  one node; with lanes, its packets in several processes; and how
+                                  it goes on in the next process
 13. `channel`, `joining`          a process that wants to become one
 14. `sim`                         many of them
 

@@ -10,9 +10,9 @@ Reading order:
 3. `sync`         making two stores equal: roots, buckets, ids, items
 4. `wanted`       items that others have: asked for once, of one; `damping`: keys that flap
 5. `spread`       the life of an item: `store`, `wanted` and `sync` as one; `offer`: last words
-6. `member`       claims, merged by maximum, and own evidence: ready, suspect or dead
+6. `member`       claims, merged by maximum, and own `evidence`: ready, suspect or dead
 7. `broadcast`    claims on the back of other messages, a limited number of times
-8. `hearsay`      what members say of each other, and of us
+8. `hearsay`      what members say of each other, and of us; `local`: who we are
 9. `probe`        questions under way; `awareness`, `suspicion`: how patiently they wait
 10. `liveness`    probes and verdicts: `hearsay` and `probe` as one
 11. `machine`     `Gossip`: all of it; `letter`: what its parts return

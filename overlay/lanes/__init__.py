@@ -24,4 +24,10 @@ Reading order:
 When a worker crashes its keys die with it. The next one gets only keypairs that were made after it
 was born, so no counter is used twice and nothing that was captured before is accepted again; the
 director replaces all sessions at once for that.
+
+When the daemon hands over to another process (`overlay.handover`) its workers end, and their keys
+with them; the new daemon's get none that was made before they were born, and lane 0 carries until
+the sessions are replaced. Peers are told before the workers end, so that nothing is on its way to
+them (`Director.retire`). The alternative, to hand their counters over, would have made the old
+workers' last words part of the proof that no counter is used twice.
 """

@@ -26,6 +26,7 @@ Theory of operation, in reading order:
 8. `timing` and `peer`: when handshakes start, repeat, and end.
 9. `sessions`: all of it for one node, as a machine with four verbs.
 10. `joiner`: the initiator's half for a process that has a token instead of a certificate.
+11. `heirs`: all keypairs, with counters and windows, from one process of a node to the next.
 
 What holds throughout:
 
