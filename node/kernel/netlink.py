@@ -257,8 +257,7 @@ class Netlink(Survey):
         """
         with explained(f"leading {address} back by {link}"):
             here = {held.address.ip for held, _ in self._addresses({})}
-            rules = self._dump(self._ipr.get_rules, family=messages.FAMILIES[address.version])
-            held = {rule for one in rules if (rule := messages.own_rule(one)) is not None}
+            held = self._own_rules(address.version)
             for source, table in held:
                 if source not in here:
                     self._ipr.rule("del", **messages.rule_request(source, table))
@@ -267,6 +266,19 @@ class Netlink(Survey):
                 self._ipr.route("replace", **route)
             if wanted not in held:
                 self._ipr.rule("add", **messages.rule_request(*wanted))
+
+    def leads_back(self, address: Address, link: str) -> bool:
+        """Whether a rule leads what has `address` as source to the table for `link`.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with explained(f"looking where {address} is led"):
+            return (address, messages.table_of(link)) in self._own_rules(address.version)
+
+    def _own_rules(self, version: int) -> set[tuple[Address, int]]:
+        rules = self._dump(self._ipr.get_rules, family=messages.FAMILIES[version])
+        return {rule for one in rules if (rule := messages.own_rule(one)) is not None}
 
     def link_index(self, name: str) -> int | None:
         """The index of a link; None if there is none of that name.

@@ -224,8 +224,8 @@ def mend(end: PodEnd, mtu: int, *, thorough: bool) -> tuple[list[str], list[Kern
     Args:
         end: of a pod that is not handed over.
         mtu: of its interface.
-        thorough: whether to look after the way back beside another network as well. That is
-            announced even if nothing was missing, so it is not for following announcements.
+        thorough: whether to make the way back beside another network even if its rule is there.
+            That is announced, so it is not for following announcements.
 
     Returns:
         What was put back, in words, and what the kernel refused.
@@ -261,8 +261,11 @@ def _complete(
             refused.append(error)
         else:
             done.append(str(change))
-    for address in end.addresses if thorough or done else ():
-        if address.version in elsewhere:
+    for address in end.addresses:
+        if address.version not in elsewhere:
+            continue
+        # Announced even if nothing was missing: not to be done because of an announcement alone.
+        if thorough or done or not inside.leads_back(address, end.link):
             gateway = GATEWAY if address.version == 4 else GATEWAY6
             inside.lead_back(address, end.link, gateway)
     return done, refused

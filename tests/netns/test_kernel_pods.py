@@ -27,6 +27,9 @@ from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
 
+LOOKUPS = 6
+"""Of equal default routes whose gateways it knows, the kernel takes now one, now the other."""
+
 
 def test_a_restarted_daemon_adopts_its_pods_as_they_are(bed: Bed) -> None:
     before = veth_index(bed.node1, "pod11")
@@ -51,6 +54,33 @@ def test_a_half_made_pod_is_made_again(bed: Bed) -> None:
     assert applied(bed.node1, bed.state1) == ()
     assert veth_index(bed.node1, "pod11") != before
     assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod21.address))
+
+
+def test_a_network_that_comes_after_ours_does_not_take_the_answers_away(
+    bed: Bed, spare: str
+) -> None:
+    """As podman's bridge does, with a default route in front of ours."""
+    view = replace(pod(1, 7), netns=spare)
+
+    async def add(manager: KernelManager) -> None:
+        await manager.apply(bed.state1)
+        await manager.attach_pod(view)
+
+    manage(bed.node1, add)
+    commands = """
+        link add eth1 type veth peer name far
+        link set far up
+        link set eth1 up
+        address add 192.0.2.1/24 dev eth1
+        neigh add 192.0.2.254 lladdr 02:00:00:00:00:01 dev eth1 nud permanent
+        route prepend default via 192.0.2.254 dev eth1
+    """
+    for command in commands.strip().splitlines():
+        assert run(spare, "ip", *command.split()) == ""
+    target = ("ip", "route", "get", "203.0.113.1", "from", str(view.address))
+    assert any("dev eth1" in run(spare, *target) for _ in range(LOOKUPS))
+    assert pods.mend(pods.PodEnd.of(view), 1500, thorough=False) == ([], [])
+    assert all("via 169.254.1.1 dev eth0" in run(spare, *target) for _ in range(LOOKUPS))
 
 
 def test_a_lost_route_in_a_pod_comes_back_without_a_new_veth(bed: Bed) -> None:

@@ -142,6 +142,21 @@ def test_a_hardware_address_is_refused_in_a_line_and_nothing_is_left(podmen: lis
     assert Remains.of(host) == before
 
 
+def test_a_container_in_podmans_own_network_too_answers_in_both(
+    podmen: list[Podman], db: Place
+) -> None:
+    podman = podmen[0]
+    before = Remains.of(podman.host).pods
+    podman.run("both", NETWORK, "--network", "podman", command=answering(PORT, "both"))
+    shown = podman.networks("both")
+    ask = ("exec", "db", "nc", "-w5", shown[NETWORK]["IPAddress"], PORT)
+    assert eventually(lambda: podmen[1](*ask), within=SOON) == "both"
+    near = podman.host.machine.netns
+    assert asked_at(near, shown["podman"]["IPAddress"], PORT) == "both"
+    podman("rm", "--force", "--time", 0, "both")
+    assert Remains.of(podman.host).pods == before
+
+
 def test_a_running_container_leaves_the_network_and_comes_back(
     podmen: list[Podman], db: Place
 ) -> None:
