@@ -31,7 +31,7 @@ from typing import Final
 from node.errors import NodeError
 
 READING: Final = frozenset(
-    {"status", "metrics", "get", "pod.get", "ping", "cert.show", "authority.list"}
+    {"status", "metrics", "get", "pod.get", "ping", "doctor", "cert.show", "authority.list"}
 )
 """Methods that change nothing and tell no secret."""
 

@@ -66,10 +66,13 @@ def asked(lab: Lab, place: str, method: str, *, member: bool) -> CompletedProces
     return attempt(lab[place].netns, *become, *words)
 
 
-@pytest.mark.parametrize("method", ["status", "metrics", "get"])
-def test_a_member_of_the_group_looks(lab: Lab, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [("status", "node1"), ("metrics", "node1"), ("get", "node1"), ("doctor", "forwarding")],
+)
+def test_a_member_of_the_group_looks(lab: Lab, method: str, says: str) -> None:
     done = asked(lab, "node1", method, member=True)
-    assert "node1" in done.stdout, done.stderr
+    assert says in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("method", ["token", "pod.add", "remove", "leave", "stop"])
