@@ -3,7 +3,7 @@
 #
 #     node.sh           found a cluster if MEMBERS says for whom, else join with a token of theirs
 #     node.sh check     whether everything is there that the daemon needs
-#     node.sh install   put the command `muslin` where shells find it
+#     node.sh install   compile, and put the command `muslin` where shells find it
 #
 # Tokens change hands through a volume. Each is good for one node and for one hour.
 set -eu
@@ -19,6 +19,7 @@ check() {
 }
 
 install() {
+  "$python" -m compileall -q "$here/node" "$here/overlay" # each command would do it again
   cat >/usr/local/bin/muslin <<END
 #!/bin/sh
 PYTHONPATH=$here\${PYTHONPATH:+:\$PYTHONPATH} exec $python -m node "\$@"
@@ -29,24 +30,25 @@ END
 # Founds the cluster, and makes the tokens as soon as there is a daemon to make them.
 found() {
   muslin init --name "$name"
-  (
-    until muslin status >/dev/null 2>&1; do sleep 0.2; done
-    for member in $MEMBERS; do
-      (umask 077 && muslin token >"$tokens/.$member" && mv "$tokens/.$member" "$tokens/$member")
-    done
-  ) &
+  for member in $MEMBERS; do
+    (
+      umask 077
+      until muslin token >"$tokens/.$member" 2>/dev/null; do sleep 1; done
+      mv "$tokens/.$member" "$tokens/$member"
+    ) &
+  done
 }
 
 join() {
-  until [ -s "$tokens/$name" ]; do sleep 0.2; done
+  until [ -s "$tokens/$name" ]; do sleep 0.5; done
   until muslin join - --name "$name" <"$tokens/$name"; do sleep 1; done
   rm -f "$tokens/$name"
 }
 
-# A pod of the node's own, so that there is something to reach.
+# A pod of the node's own, so that there is something to reach. It is there already if only the
+# daemon was restarted.
 pod() {
-  until muslin status >/dev/null 2>&1; do sleep 0.2; done
-  muslin pod add "$name-pod1" || true # it is there already if only the daemon was restarted
+  until muslin pod add "$name-pod1" || muslin exec "$name-pod1" -- true; do sleep 1; done 2>/dev/null
 }
 
 case "${1:-run}" in

@@ -24,7 +24,10 @@ from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, NEEDS_DOCKER, needs("docker-compose")]
 
-PATIENCE = 60.0
+PATIENCE = 120.0
+POLL = 1.0
+"""Each look is a process in a container."""
+
 FILE = ROOT / "deploy" / "compose.yaml"
 NODES = ("node1", "node2", "node3")
 
@@ -82,7 +85,11 @@ def pings(docker: Docker, node: str, other: str, key: str = "address") -> None:
 
 def test_three_containers_are_a_cluster(cluster: Docker) -> None:
     for node in NODES:
-        eventually(lambda node=node: set(shows(cluster, node, "pods")) == {*NODES}, within=PATIENCE)
+        eventually(
+            lambda node=node: set(shows(cluster, node, "pods")) == {*NODES},
+            within=PATIENCE,
+            poll=POLL,
+        )
     said = compose(cluster, "exec", "-T", "node1", "muslin", "get", "nodes")
     assert [line.split()[:2] for line in said.splitlines()[1:]] == [[n, "ready"] for n in NODES]
     assert inside(cluster, "node3", "ls", "/run/muslin-tokens") == "", "tokens are used up"
@@ -102,15 +109,15 @@ def test_they_are_healthy(cluster: Docker) -> None:
         states = [cluster.inspect("container", name)["State"] for name in names]
         return all(state["Health"]["Status"] == "healthy" for state in states)
 
-    eventually(healthy, within=PATIENCE)
+    eventually(healthy, within=PATIENCE, poll=POLL)
 
 
 def test_a_node_that_is_started_again_is_the_same_node_with_a_pod(cluster: Docker) -> None:
     before = {name: row["id"] for name, row in shows(cluster, "node1", "nodes").items()}
     compose(cluster, "restart", "--timeout=5", "node2")
-    eventually(lambda: pinged(cluster, "node2", "node1"), within=PATIENCE)
+    eventually(lambda: pinged(cluster, "node2", "node1"), within=PATIENCE, poll=POLL)
     assert {name: row["id"] for name, row in shows(cluster, "node2", "nodes").items()} == before
-    eventually(lambda: pinged(cluster, "node1", "node2"), within=PATIENCE)
+    eventually(lambda: pinged(cluster, "node1", "node2"), within=PATIENCE, poll=POLL)
 
 
 def pinged(docker: Docker, node: str, other: str) -> bool:
