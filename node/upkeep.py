@@ -47,6 +47,9 @@ QUIET: Final = 0.05
 COSTLY: Final = 4.0
 """Between two looks at least so many times as long passes as the last one took."""
 
+LONGEST_PAUSE: Final = 2.0
+"""Seconds; but no more than that: a look that had to wait for something else is no measure."""
+
 SWEEP: Final = 4
 """Pods to look into each time though nothing was heard of them."""
 
@@ -177,7 +180,8 @@ class Upkeep:
             looked = await self._kernel.apply(self._look(), news)
             self._last = loop.time()
         self._contest.on_repaired(looked.repaired, self._last)
-        self._pause = max(COSTLY * (self._last - began), self._contest.pause(self._last))
+        costly = min(COSTLY * (self._last - began), LONGEST_PAUSE)
+        self._pause = max(costly, self._contest.pause(self._last))
         if looked.repaired:
             self._tell(looked.repaired)
         contested = self._contest.problem(self._last)

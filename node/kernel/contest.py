@@ -16,7 +16,7 @@ from typing import Final
 from overlay.views import Problem
 
 LIMIT: Final = 5
-WINDOW: Final = 60.0
+WINDOW: Final = 30.0
 """Seconds. After so long without a repair it is over."""
 
 PAUSE: Final = 2.0
