@@ -85,10 +85,14 @@ class Host:
 
     Args:
         machine: of a yard; its daemon must not be running.
+
+    Attributes:
+        containers: ids of those that will end with the host: their control groups are removed.
     """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.containers: set[str] = set()
         self._stack = ExitStack()
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -124,6 +128,10 @@ class Host:
         self._first.kill()
         for process in (*self._started, self._first):
             process.wait()
+        for group in _control_groups():
+            for container in self.containers:
+                with suppress(OSError):
+                    (group / container).rmdir()
         for stream in (self._first.stdin, self._first.stdout):
             assert stream is not None
             stream.close()
@@ -257,6 +265,13 @@ def _start_first(own: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+
+
+def _control_groups() -> Iterator[Path]:
+    """Our own control group in every hierarchy of version 1: runc makes its own inside of them."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        yield Path("/sys/fs/cgroup", controllers.removeprefix("name="), path.lstrip("/"))
 
 
 def _call(doing: str, function: Callable[..., int], *args: object) -> None:

@@ -150,6 +150,9 @@ class Containerd:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        tasks = "/run/containerd/io.containerd.runtime.v2.task"
+        left = self.host.attempt("find", tasks, "-mindepth", 2, "-maxdepth", 2, "-printf", "%f\n")
+        self.host.containers.update(left.stdout.split())
 
     def start(self) -> None:
         """Start the engine and wait until it answers."""
