@@ -5,6 +5,10 @@ the kernel hands over TCP and UDP super-packets of up to 64 KB unsegmented, chec
 One read then moves what would have been 44. Kernels that lack an offload refuse the ioctl; we ask
 for less until they agree, and do in software what is left (`overlay.wire.virtio`).
 
+An interface goes with the last descriptor of it, unless it was told to stay (`Tun.keep`). Then it
+is there without a reader when a process was killed: what is routed to it is dropped, and the next
+process attaches to it. A queue that another process passed on is taken over as it is.
+
 References:
     Linux Documentation/networking/tuntap.rst; include/uapi/linux/if_tun.h (ioctls and flags).
     virtio 1.2, section 5.1.6 (the header).
@@ -17,6 +21,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 from struct import Struct
 from typing import Final
 
@@ -34,11 +39,13 @@ from overlay.wire.virtio import (
     segment_untrusted,
 )
 
+TUNSETPERSIST: Final = 0x400454CB
 TUNGETIFF: Final = 0x800454D2
 TUNSETOFFLOAD: Final = 0x400454D0
 TUNSETQUEUE: Final = 0x400454D9
 IFF_ATTACH_QUEUE: Final = 0x0200
 IFF_DETACH_QUEUE: Final = 0x0400
+IFF_PERSIST: Final = 0x0800
 TUN_F_CSUM: Final = 0x01
 TUN_F_TSO4: Final = 0x02
 TUN_F_TSO6: Final = 0x04
@@ -62,7 +69,7 @@ class TunError(NodeError):
 
 
 class Tun:
-    """A TUN interface of this network namespace. Gone when closed.
+    """A TUN interface of this network namespace. Gone when closed, also one that was kept.
 
     Error contract: after `read_into` raised, the interface is gone for good; writes are refused and
     reads raise until `reopen` succeeds.
@@ -73,27 +80,54 @@ class Tun:
             for kernels (and tests) that need it. True is all of them.
         queues: whether several processes shall read from it. An interface made with either cannot
             be opened with the other.
+        descriptor: a queue that another process made and passed on; closed with this. The
+            interface is then not made.
+
+    Attributes:
+        kept: whether the interface outlives this process if that is killed.
 
     Raises:
-        TunError: no /dev/net/tun, no permission, or the name is taken.
+        TunError: no /dev/net/tun, no permission, the name is taken, or `descriptor` is not a queue
+            of such an interface; then it is still open.
     """
 
     def __init__(
-        self, name: str, *, offload: bool | Collection[str] = True, queues: bool = False
+        self,
+        name: str,
+        *,
+        offload: bool | Collection[str] = True,
+        queues: bool = False,
+        descriptor: int | None = None,
     ) -> None:
         self.name = name
         self._queues = queues
         self.offloads: tuple[str, ...] = ()
         self._wanted = _names(offload)
         self._header = bool(self._wanted)
-        self._open()
+        if descriptor is None:
+            self._open()
+        else:
+            self._adopt(descriptor)
+
+    @property
+    def _flags(self) -> int:
+        flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if self._header else 0)
+        return int(flags | (pytun.IFF_MULTI_QUEUE if self._queues else 0))
 
     def _open(self) -> None:
-        flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if self._header else 0)
-        flags |= pytun.IFF_MULTI_QUEUE if self._queues else 0
-        self._device = _make_device(self.name, flags)
-        self._fd: int = self._device.fileno()
+        self._use(_make_device(self.name, self._flags))
+
+    def _adopt(self, descriptor: int) -> None:
+        name, flags = _read_interface(descriptor)
+        if (name, flags & ~IFF_PERSIST) != (self.name, self._flags):
+            why = f"the interface {name or self.name} that was passed on is another kind"
+            raise TunError(why, "stop the daemon and start it again")
+        self._use(descriptor)
+
+    def _use(self, descriptor: int) -> None:
+        self._fd = descriptor
         self.offloads = _negotiate(self._fd, self._wanted) if self._header else ()
+        self.kept = bool(_read_interface(descriptor)[1] & IFF_PERSIST)
         os.set_blocking(self._fd, False)
         # An interface lives as long as its descriptor: no child may keep it when the daemon ends.
         os.set_inheritable(self._fd, False)
@@ -104,18 +138,44 @@ class Tun:
         Raises:
             TunError: as when it was made first; nothing has changed then.
         """
-        gone = self._device
+        gone = self._fd
         self._open()
-        gone.close()
+        with suppress(OSError):  # it may only be elsewhere: nobody shall keep it there
+            fcntl.ioctl(gone, TUNSETPERSIST, 0)
+        os.close(gone)
+
+    def keep(self) -> None:
+        """Let the interface outlive this process, until `close`. Twice is fine.
+
+        Raises:
+            TunError: it is gone. Nothing else.
+        """
+        self._set_kept(kept=True)
+
+    def unkeep(self) -> None:
+        """Let the interface go with the last descriptor again. Twice is fine.
+
+        Raises:
+            TunError: it is gone. Nothing else.
+        """
+        self._set_kept(kept=False)
+
+    def _set_kept(self, *, kept: bool) -> None:
+        if kept == self.kept:
+            return
+        try:
+            fcntl.ioctl(self._fd, TUNSETPERSIST, int(kept))
+        except OSError as error:
+            raise self._gone() from error
+        self.kept = kept
 
     def is_there(self) -> bool:
         """Whether there is an interface of that name here, and this reads from it."""
         try:
-            answer = fcntl.ioctl(self._fd, TUNGETIFF, _IFREQ.pack(b"", 0))
             socket.if_nametoindex(self.name)
         except OSError:
             return False
-        return bytes(_IFREQ.unpack(answer)[0]).rstrip(b"\0") == self.name.encode()
+        return _read_interface(self._fd)[0] == self.name
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""
@@ -196,8 +256,16 @@ class Tun:
         return True
 
     def close(self) -> None:
-        """Close the interface; the kernel removes it with its routes."""
-        self._device.close()
+        """Close the interface; the kernel removes it with its routes. Safe to call twice."""
+        with suppress(TunError):
+            self.unkeep()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the descriptor alone: whether the interface stays is somebody else's affair."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class TunQueue(Tun):
@@ -220,8 +288,16 @@ class TunQueue(Tun):
         except OSError as error:
             raise self._gone() from error
         super()._open()
-        if not self.attached:
-            self._set_queue(IFF_DETACH_QUEUE)
+        try:
+            if not self.attached:
+                self._set_queue(IFF_DETACH_QUEUE)
+        except TunError:
+            self.let_go()
+            raise
+
+    def close(self) -> None:
+        """Close the queue; how long the interface stays is the affair of who made it."""
+        self.let_go()
 
     def attach(self) -> None:
         """Take a share of the flows from now on.
@@ -243,12 +319,25 @@ _IFREQ: Final = Struct("16sH22x")
 """struct ifreq with flags, as TUNSETQUEUE reads it."""
 
 
-def _make_device(name: str, flags: int) -> pytun.TunTapDevice:
+def _read_interface(descriptor: int) -> tuple[str, int]:
+    """Name and flags of the interface behind a descriptor; of none if there is none."""
     try:
-        return pytun.TunTapDevice(name=name, flags=flags)
+        raw = fcntl.ioctl(descriptor, TUNGETIFF, _IFREQ.pack(b"", 0))
+    except OSError:
+        return "", 0
+    name, flags = _IFREQ.unpack(raw)
+    return name.rstrip(b"\0").decode(errors="replace"), flags
+
+
+def _make_device(name: str, flags: int) -> int:
+    try:
+        device = pytun.TunTapDevice(name=name, flags=flags)
     except OSError as error:  # pytun.Error is one; without a number when it refused the name itself
         why, fix = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
         raise TunError(f"cannot make the interface {name}: {why}", fix) from error
+    descriptor = os.dup(device.fileno())
+    device.close()
+    return descriptor
 
 
 _REASONS: Final = {

@@ -40,6 +40,7 @@ _GRO_STEP: Final = Struct("=i")
 _MAX_CACHED: Final = 4096
 _MAPPED: Final = "::ffff:"
 """In front of an IPv4 address on a socket for both."""
+_V4_ANY: Final = "0.0.0.0"  # noqa: S104 (compared)
 _GSO_REFUSED: Final = (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 
 
@@ -56,9 +57,11 @@ class UdpSocket:
         gro: False forces one datagram per receive.
         shared: a bound socket that another process reads from; this one only sends. `listen` then
             only names it.
+        descriptor: of a socket that another process has bound and passed on; closed with this.
 
     Raises:
-        UdpError: the port is in use, or the address is not this machine's.
+        UdpError: the port is in use, the address is not this machine's, or `descriptor` is not a
+            socket that listens there; then it is still open.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class UdpSocket:
         gso: bool = True,
         gro: bool = True,
         shared: socket.socket | None = None,
+        descriptor: int | None = None,
     ) -> None:
         if shared is not None:
             self._socket, self._dual = shared, shared.family == socket.AF_INET6
             self._gro = False  # only its owner reads
         else:
-            self._socket, self._dual = _bind(listen)
+            bound = _bind(listen) if descriptor is None else _adopt(descriptor, listen)
+            self._socket, self._dual = bound
             self._gro = gro and _try_option(self._socket, SOL_UDP, UDP_GRO, 1)
             _tune(self._socket, dual=self._dual)
         self.local = Endpoint(listen.host, self._socket.getsockname()[1])
@@ -216,6 +221,24 @@ def _bind(listen: Endpoint) -> tuple[socket.socket, bool]:
         fix = _FIXES.get(error.errno or 0, "")
         raise UdpError(f"cannot listen on {listen}: {_reason(error)}", fix) from error
     return bound, dual
+
+
+def _adopt(descriptor: int, listen: Endpoint) -> tuple[socket.socket, bool]:
+    why = f"the socket that was passed on does not listen on {listen}"
+    refusal = UdpError(why, "stop the daemon and start it again")
+    try:
+        adopted = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise refusal from error
+    host, port = (*adopted.getsockname(), 0, 0)[:2]
+    # `::` is 0.0.0.0 where there is no IPv6.
+    is_there = host in {listen.host, _V4_ANY} and listen.port in {0, port}
+    if adopted.type != socket.SOCK_DGRAM or not is_there:
+        adopted.detach()
+        raise refusal
+    adopted.setblocking(False)
+    adopted.set_inheritable(False)
+    return adopted, adopted.family == socket.AF_INET6
 
 
 def _reason(error: OSError) -> str:

@@ -57,6 +57,28 @@ def link_names(messages: list[Any]) -> dict[int, str]:
     return {message["index"]: message.get("ifname") for message in messages}
 
 
+class LinkFacts(NamedTuple):
+    """What a link is, whoever made it.
+
+    Attributes:
+        kind: as in `ip link add type KIND`; empty for hardware.
+        alias: free text; empty if it has none.
+        carrier: whether there is somebody at the other end; of a TUN: a reader.
+    """
+
+    kind: str
+    alias: str
+    carrier: bool
+
+
+def parse_facts(message: Any) -> LinkFacts:
+    """What a link is."""
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    alias = message.get_attr("IFLA_IFALIAS")
+    return LinkFacts(kind or "", alias or "", bool(message.get_attr("IFLA_CARRIER")))
+
+
 def is_up(message: Any) -> bool:
     """Whether a link is administratively up."""
     return bool(message["flags"] & IFF_UP)

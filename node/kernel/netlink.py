@@ -289,6 +289,30 @@ class Netlink(Survey):
         with explained(f"looking for link {name}"):
             return self._index_of(name)
 
+    def link_facts(self, name: str) -> messages.LinkFacts | None:
+        """What a link is; None if there is none of that name.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with explained(f"looking for link {name}"):
+            try:
+                (message,) = self._ipr.link("get", ifname=name)
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    return None
+                raise
+            return messages.parse_facts(message)
+
+    def set_alias(self, name: str, alias: str) -> None:
+        """Give a link a text of ours.
+
+        Raises:
+            KernelError: the kernel refused, or the link is gone. Nothing else.
+        """
+        with explained(f"naming link {name}"):
+            self._ipr.link("set", index=self._index(name), ifalias=alias)
+
     def peer_index(self, name: str, namespace: int) -> int | None:
         """The index of a veth's other end, if that is in the namespace behind a descriptor.
 

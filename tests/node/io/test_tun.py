@@ -81,7 +81,8 @@ def test_only_what_is_asked_for_is_negotiated(wanted: tuple[str, ...]):
     real = tun_module.fcntl.ioctl
 
     def watched(fd: int, request: int, mask: int) -> int:
-        masks.append(mask)
+        if request == tun_module.TUNSETOFFLOAD:
+            masks.append(mask)
         return real(fd, request, mask)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -137,7 +138,8 @@ def test_a_name_that_cannot_be_had_is_one_clear_clause(name: str, before, why: s
         with pytest.raises(TunError, match=why) as caught:
             Tun(name)
         assert str(caught.value).startswith(f"cannot make the interface {name}: ")
-        del held
+        if isinstance(held, Tun):
+            held.close()
 
     in_namespace(inside)
 
@@ -388,3 +390,108 @@ def test_a_queue_whose_interface_is_gone_says_so_and_comes_back_with_it() -> Non
     shares = in_namespace(inside)
     assert sum(shares) == 64
     assert min(shares) > 8
+
+
+# -- an interface that stays, and one that is passed on --------------------------------------------
+
+
+def link(name: str) -> set[str]:
+    """The flags of a link as `ip` shows them; none if there is no such link."""
+    shown = ip(f"-o link show {name}") if name in links() else "<>"
+    return set(shown[shown.index("<") + 1 : shown.index(">")].split(",")) - {""}
+
+
+def links() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
+
+
+def test_one_that_is_kept_outlives_its_reader_and_is_attached_to_again() -> None:
+    def inside() -> None:
+        tun = Tun("tun0")
+        ip(f"addr add {NEAR[4]}/24 dev tun0", "link set tun0 up")
+        tun.keep()
+        index = socket.if_nametoindex("tun0")
+        os.close(tun.fileno())  # as when the process is killed
+        assert "NO-CARRIER" in link("tun0")
+        echo_requests(3)  # refused by nobody: they are dropped
+        again = Tun("tun0")
+        assert again.kept
+        assert socket.if_nametoindex("tun0") == index
+        assert "LOWER_UP" in link("tun0")
+        assert waiting(again) == 0
+        echo_requests(3)
+        assert waiting(again) == 3
+        again.close()
+        assert "tun0" not in links()
+
+    in_namespace(inside)
+
+
+def test_one_that_is_no_longer_kept_goes_with_its_last_descriptor() -> None:
+    def inside() -> None:
+        tun = Tun("tun0")
+        tun.keep()
+        tun.unkeep()
+        other = os.dup(tun.fileno())
+        os.close(tun.fileno())
+        assert "tun0" in links()
+        os.close(other)
+        assert "tun0" not in links()
+
+    in_namespace(inside)
+
+
+def test_what_was_kept_with_other_queues_is_refused() -> None:
+    def inside() -> None:
+        tun = Tun("tun0")
+        tun.keep()
+        os.close(tun.fileno())
+        with pytest.raises(TunError):
+            Tun("tun0", queues=True)
+        Tun("tun0").close()
+
+    in_namespace(inside)
+
+
+@pytest.mark.parametrize("queues", [False, True])
+def test_a_queue_that_is_passed_on_loses_nothing_that_waits_in_it(queues: bool) -> None:
+    def inside() -> None:
+        first = Tun("tun0", queues=queues)
+        ip(f"addr add {NEAR[4]}/24 dev tun0", "link set tun0 up")
+        echo_requests(5)
+        descriptor = os.dup(first.fileno())
+        second = Tun("tun0", queues=queues, descriptor=descriptor)
+        os.close(first.fileno())
+        assert second.offloads == first.offloads
+        echo_requests(2)
+        assert waiting(second) == 7
+        second.close()
+        assert "tun0" not in links()
+
+    in_namespace(inside)
+
+
+def test_what_is_passed_on_must_be_a_queue_of_just_that_interface() -> None:
+    def inside() -> None:
+        first = Tun("tun0")
+        for name, settings in (("tun1", {}), ("tun0", {"offload": False}), ("tun0", {"queues": 1})):
+            with pytest.raises(TunError, match="another kind"):
+                Tun(name, descriptor=first.fileno(), **settings)
+        near, far = socket.socketpair()
+        with near, far, pytest.raises(TunError, match="another kind"):
+            Tun("tun0", descriptor=near.fileno())
+        first.close()
+
+    in_namespace(inside)
+
+
+def test_a_lane_that_ends_leaves_a_kept_interface_as_it_is() -> None:
+    def inside() -> None:
+        first = Tun("tun0", queues=True)
+        first.keep()
+        TunQueue("tun0").close()
+        os.close(first.fileno())
+        assert "tun0" in links()
+        Tun("tun0", queues=True).close()
+
+    in_namespace(inside)

@@ -340,3 +340,38 @@ class TestSmallInterface:
             f"addr add {SIX_INSIDE}/128 dev lo nodad",
         )
         assert outcomes == [(True, False), (True, False), (False, True), (False, True)]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_socket_that_is_passed_on_keeps_what_waits_in_it(make: Make, version: int):
+    first, far = make(LOOPBACK[version]), make(LOOPBACK[version])
+    far.send(first.local, memoryview(b"waits"), 0)
+    copy = os.dup(first.fileno())
+    first.close()
+    second = UdpSocket(first.local, descriptor=copy)
+    assert second.local == first.local
+    assert second.offloads == far.offloads
+    assert datagrams(reads(second, 5)) == [b"waits"]
+    second.send(far.local, memoryview(b"back"), 0)
+    assert datagrams(reads(far, 4)) == [b"back"]
+    second.close()
+
+
+def test_what_is_passed_on_must_listen_just_there(make: Make):
+    udp, tcp = make(), socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with tcp:
+        tcp.bind((FOUR, 0))
+        port = tcp.getsockname()[1]
+        for descriptor, listen in (
+            (udp.fileno(), Endpoint(FOUR, udp.local.port % 65535 + 1)),
+            (udp.fileno(), Endpoint("::1", udp.local.port)),
+            (tcp.fileno(), Endpoint(FOUR, port)),
+        ):
+            with pytest.raises(UdpError, match="does not listen on"):
+                UdpSocket(listen, descriptor=descriptor)
+        assert udp.local.port  # both are open still
+        reading, writing = os.pipe()
+        with pytest.raises(UdpError, match="does not listen on"):
+            UdpSocket(udp.local, descriptor=reading)
+        os.close(reading)
+        os.close(writing)
