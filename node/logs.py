@@ -47,6 +47,7 @@ FIELDS: Final[dict[str, str]] = {
     "node": "name of this node, or of the one it is about",
     "offloads": "what the kernel does for us",
     "owner": "of a pod: cli, or who else made it",
+    "pid": "of another daemon of this node",
     "peer": "name of another node, or its short id before the name is known",
     "pod": "name of a pod of this node",
     "prefix": "an address block",

@@ -10,6 +10,9 @@ r"""The state folder: everything a node keeps, each file whole or not there at a
       state              what the engine remembers across restarts: a journal (see `node.journal`)
       state.damaged-N    copies of damaged ones, kept for whoever has to mend it
       control.sock       the control socket while the daemon runs (see `node.control`)
+      handover.sock      where the next daemon asks to take over   (see `node.handover`)
+      handed-over        number of the last engine that was used (see `node.handover.store`)
+      offloads           what the self-test found since the boot   (see `node.selftest.memory`)
 
 Every other file that Muslin writes for itself has one format, a line of text and then the payload:
 
@@ -179,8 +182,10 @@ class StateFolder:
                 self.path.rmdir()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process alone.
+    def locked(self) -> Iterator[int]:
+        """Hold the folder for this process alone; the lock's descriptor has it.
+
+        The lock goes with the last copy of that, so it can be passed on to another process.
 
         Raises:
             NodeError: another process holds it (code `folder-locked`, names the pid), or the
@@ -193,7 +198,7 @@ class StateFolder:
             raise NodeError.of(f"opening {path}", error) from error
         try:
             self._take_lock(handle)
-            yield
+            yield handle
         finally:
             os.close(handle)
 
@@ -207,8 +212,7 @@ class StateFolder:
                 "stop that process, or choose another folder with --state",
                 code="folder-locked",
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+        sign_lock(handle)
 
     def write(self, file: StoredFile, payload: bytes) -> None:
         """Replace `file`, durably, or leave the old one as it was.
@@ -264,6 +268,12 @@ class StateFolder:
     def has(self, file: StoredFile) -> bool:
         """Whether the file exists, damaged or not."""
         return (self.path / file.name).is_file()
+
+
+def sign_lock(handle: int) -> None:
+    """Say in the lock that this process has it; for people, and for the error of the next one."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, b"%d\n" % os.getpid(), 0)
 
 
 def set_aside(path: Path, content: bytes) -> str:

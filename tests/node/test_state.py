@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import NodeError
-from node.state import CLUSTER, IDENTITY, StateFolder, StoredFile, seal, set_aside, unseal
+from node.state import (
+    CLUSTER,
+    IDENTITY,
+    StateFolder,
+    StoredFile,
+    seal,
+    set_aside,
+    sign_lock,
+    unseal,
+)
 from overlay.errors import ConfigError
 
 
@@ -176,6 +185,19 @@ def test_the_lock_ends_with_its_block(folder) -> None:
     for _ in range(2):
         with folder.locked():
             assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_the_lock_is_held_as_long_as_anybody_has_its_descriptor(folder) -> None:
+    with folder.locked() as handle:
+        passed_on = os.dup(handle)
+        (folder.path / "lock").write_text("")
+    with pytest.raises(NodeError, match="in use"), StateFolder(folder.path).locked():
+        pass
+    sign_lock(passed_on)
+    assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
+    os.close(passed_on)
+    with folder.locked():
+        pass
 
 
 def test_locking_a_folder_that_is_not_there_is_one_clause(tmp_path) -> None:
