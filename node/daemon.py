@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
+from node.birth import make_engine
 from node.config import NodeConfig
 from node.control.handlers import Handlers
 from node.control.present import DaemonFacts
-from node.control.server import ControlServer
+from node.departure import Departure
 from node.docker.plugin import serving
 from node.driver import Driver
+from node.edges import Edges
 from node.errors import NodeError
-from node.identity import StoredNode, load_node
-from node.io.tun import Tun
-from node.io.udp import UdpSocket
+from node.handover.capsule import Capsule
+from node.handover.succession import Succession, hello_for, succeed
+from node.identity import StoredNode, load_node, state_of
 from node.journal import Journal
 from node.kernel.manager import KernelManager
 from node.kernel.model import KernelSettings
@@ -40,18 +42,15 @@ from node.logs import EventLog
 from node.loop import run as run_loop
 from node.machine import MachineFacts, machine_facts
 from node.pinger import Pinger
-from node.preflight import check_membership, check_overlap, has_aes
+from node.preflight import check_membership, check_overlap
 from node.reloading import reloaded
 from node.sealed import configured_passphrase
-from node.selftest.check import Result, check_offloads
 from node.state import STATE, StateFolder
-from node.surroundings import Surroundings, boot_id
-from node.systemd import Notifier
+from node.surroundings import Surroundings
 from node.tasks import spawn, stop
 from node.upkeep import Upkeep
 from node.version import software_version
 from node.writer import Stored, Writer
-from overlay.config import Settings, Timing
 from overlay.effects import (
     Effect,
     Left,
@@ -72,21 +71,24 @@ STOP_DELAY = 0.1
 
 
 def run(config: NodeConfig, folder: StateFolder, reload: Callable[[], NodeConfig]) -> None:
-    """Run the node of `folder` until a signal or `leave` ends it.
+    """Run the node of `folder` until a signal or `leave` ends it, or another daemon takes over.
 
     Args:
         config: its settings.
-        folder: its state folder; locked while the daemon runs.
+        folder: its state folder; locked while the daemon runs. If one runs already, its place is
+            taken.
         reload: reads the settings again (SIGHUP); may raise ConfigError.
 
     Raises:
         OverlayError: it cannot start: no node here, folder in use or damaged, no TUN, port in
-            use, the cluster range overlaps a host route. Nothing was changed then.
+            use, the cluster range overlaps a host route. Nothing was changed then, and a daemon
+            that runs goes on.
     """
-    with folder.locked():
-        node = load_node(folder, configured_passphrase(config.passphrase_file))
-        check_membership(node)
-        run_loop(lambda: Daemon(config, folder, node, reload).serve(), config.loop)
+    node = load_node(folder, configured_passphrase(config.passphrase_file))
+    check_membership(node)
+    with succeed(folder, config, node.identity.node) as succession:
+        daemon = Daemon(config, folder, node, reload, succession)
+        run_loop(daemon.serve, config.loop)
 
 
 class Daemon:
@@ -94,7 +96,8 @@ class Daemon:
 
     Args:
         config, folder, reload: as for `run`.
-        node: what the folder holds.
+        node: what the folder holds, or held a moment ago.
+        succession: what it follows.
     """
 
     def __init__(
@@ -103,18 +106,20 @@ class Daemon:
         folder: StateFolder,
         node: StoredNode,
         reload: Callable[[], NodeConfig],
+        succession: Succession,
     ) -> None:
         self._config = config
         self.folder = folder
         self._node = node
         self._reload = reload
         self._log = EventLog()
-        self._notifier = Notifier()
+        self._succession = succession
+        self.notifier = succession.notifier
         self._ended = asyncio.Event()
         self._has_left = False
         self._crashed = ""
         self._started = self.now()
-        self._handlers = Handlers(self)
+        self.handlers = Handlers(self)
 
     @staticmethod
     def now() -> float:
@@ -126,143 +131,141 @@ class Daemon:
     async def serve(self) -> None:
         """Start everything, run until told to stop, stop everything. NodeError after a defect."""
         async with AsyncExitStack() as stack:
-            await self._open(stack)
-            stack.callback(self._driver.close)
-            if not self._driver.start():
+            passed = await self._open(stack)
+            self.lock = self._succession.confirm()
+            self.edges.owned = True
+            stack.callback(self.driver.close)
+            if not self.driver.start(must=not self.engine.inherited):
                 raise self._not_stored()
             self._writer.start()
             self._lanes = self._make_lanes()
             stack.push_async_callback(self._lanes.close)
             present = await self.present_pods()
-            self._driver.perform(self.engine.release_lost(present, self.now(), at_start=True))
+            self.driver.perform(self.engine.release_lost(present, self.now(), at_start=True))
             await self._upkeep.apply()
-            path, group = self.folder.socket, self._config.control_group
-            server = await ControlServer(path, self._handlers.dispatch, group=group).start()
-            stack.push_async_callback(server.close)
-            await self._handlers.pods.settling.settle()
-            await stack.enter_async_context(serving(self._config.docker, self._handlers.dispatch))
+            who = hello_for(self._config, self._node.identity.node, self.edges.udp.local.port)
+            departure = Departure(self, who, self._config.control_group)
+            await departure.listen(stack, passed)
+            await self.handlers.pods.settling.settle()
+            await stack.enter_async_context(serving(self._config.docker, self.handlers.dispatch))
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._around.follow(self), name="addresses", on_crash=self._on_crash),
-                spawn(self._notifier.feed_watchdog(), name="watchdog", on_crash=self._on_crash),
+                spawn(self.notifier.feed_watchdog(), name="watchdog", on_crash=self._on_crash),
             )
             stack.push_async_callback(stop, *tasks)
             self._listen_to_signals()
             self._announce_ready()
+            await asyncio.to_thread(self.edges.remember, self.folder)
             await self._ended.wait()
-            self._notifier.stopping()
-            await self._handlers.close()
-            await self._handlers.benches.close()
-            await self._driver.stop()
+            self.notifier.stopping()
+            await self.handlers.close()
+            await self.handlers.benches.close()
+            for_good = self._has_left or bool(self._crashed)
+            await departure.say_goodbye(for_good=for_good)
         self._log.info("node.stopped", node=self._node.identity.name)
         if self._crashed:  # whoever supervises this process shall start it again
             raise NodeError(f"its task {self._crashed} has a defect", "look at its log")
 
-    async def _open(self, stack: AsyncExitStack) -> None:
-        """Everything that can fail because of the machine, before anything is announced."""
+    async def _open(self, stack: AsyncExitStack) -> dict[str, int]:
+        """Everything that can fail because of the machine, before anything is announced.
+
+        Returns:
+            Descriptors that were passed on and not used yet, by name.
+        """
         self._thread = KernelThread()
         stack.push_async_callback(self._thread.close)
-        config = self._config
-        # The port comes first: two nodes in one namespace collide there before anywhere else.
-        self._udp = UdpSocket(config.listen, gso=config.udp_gso, gro=config.udp_gro)
-        stack.callback(self._udp.close)
+        config, succession = self._config, self._succession
+        edges = self.edges = Edges(config, self._node.identity.node, self._thread, self.notifier)
+        edges.owned = not succession.runs
+        stack.callback(edges.close)
+        if not succession.runs:
+            # The port comes first: two nodes in one namespace collide there before anywhere else.
+            edges.open_udp(succession.left.descriptors, must=False)
+        local = succession.local if succession.local is not None else edges.udp.local
+        checking = asyncio.get_running_loop().run_in_executor(None, edges.check, self.folder)
+        routes = await self._thread.call(Netlink.host_routes)
+        check_overlap(self._node.cluster, (one for one in routes if one.link != config.tun))
+        self._around = Surroundings(config, local, self._node.cluster, self._thread)
+        stack.callback(self._around.close)
+        await self._around.look()
+        ports = check_ports(local.port, config.lanes)
+        settings = KernelSettings(config.tun, config.mtu, ports, config.masquerades)
+        self._kernel = KernelManager(settings, self._thread, Firewall())
+        stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
+        await self._kernel.check_egress()
+        result = await checking
+        estate = succession.take()  # from here on a daemon that runs stands still
+        if succession.runs:
+            edges.open_udp(estate.descriptors, must=True)
         self._journal = Journal.open(self.folder.path / STATE.name, report=self.report)
         stack.callback(self._journal.close)
         self._writer = Writer(self._journal)
         stack.callback(self._writer.close)
-        ports = check_ports(self._udp.local.port, config.lanes)
-        wanted = (*self._udp.offloads, *config.tun_offload)
-        checking = asyncio.get_running_loop().run_in_executor(None, check_offloads, wanted)
-        check_overlap(self._node.cluster, await self._thread.call(Netlink.host_routes))
-        self._around = Surroundings(config, self._udp.local, self._node.cluster, self._thread)
-        stack.callback(self._around.close)
-        await self._around.look()
-        result = await checking
-        works = [name for name in config.tun_offload if name in result.works]
-        self._tun = Tun(config.tun, offload=works, queues=config.lanes > 1)
-        stack.callback(self._tun.close)
-        self._follow_check(result)
-        self.engine = self._make_engine()
-        settings = KernelSettings(self._tun.name, config.mtu, ports, config.masquerades)
-        self._kernel = KernelManager(settings, self._thread, Firewall())
-        await self._kernel.check_egress()
-        stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
+        await edges.open_tun(result, estate.descriptors, must=succession.runs)
+        self.engine = self._make_engine(estate.capsule)
         self._upkeep = Upkeep(
             self._kernel,
             lambda: take_local_view(self.engine),
-            self._handlers.turns,
+            self.handlers.turns,
             self._log,
-            revive=lambda: self._driver.revive_tun(),
+            revive=lambda: self.driver.revive_tun(),
+            after=edges.keep,
         )
         self._pinger = Pinger()
         stack.callback(self._pinger.close)
-        self._driver = Driver(
-            engine=self.engine, tun=self._tun, udp=self._udp, listener=self, clock=self.now
+        self.driver = Driver(
+            engine=self.engine, tun=edges.tun, udp=edges.udp, listener=self, clock=self.now
         )
-        self.perform(self.engine.on_ways(self._around.guard.ways, self.now()))
+        if not self.engine.inherited:  # which knows them, and is not ours before it was confirmed
+            self.perform(self.engine.on_ways(self._around.guard.ways, self.now()))
+        return estate.descriptors
 
-    def _follow_check(self, result: Result) -> None:
-        """Say what failed and was left off; switch it off where it is on already."""
-        for name, why in result.failed.items():
-            self._log.warning("offload.failed", offloads=name, why=why)
-            if name in self._udp.offloads:
-                self._udp.set_offload(name, on=False, endpoint=None)
-        if result.trusted:
-            self._log.info("offload.trusted", offloads="tun", why=result.trusted)
+    def _make_engine(self, capsule: Capsule | None) -> Engine:
+        """An engine that knows what is stored, and what an earlier one knew if that is there."""
+        state = state_of(self.folder, self._journal.entries)
+        self._node = replace(self._node, state=state)
+        return make_engine(self._config, self._node, self.edges, self._around, capsule)
 
-    def _make_engine(self) -> Engine:
-        node = self._node
-        return Engine(
-            identity=node.identity,
-            cluster=node.cluster,
-            psk=node.psk,
-            state=node.state,
-            settings=Settings(
-                timing=Timing(quarantine=self._config.quarantine),
-                mtu=self._config.mtu,
-                underlay_mtu=self._around.underlay_mtu,
-                routes=self._config.advertise_routes,
-                offloads=(*self._udp.offloads, *self._tun.offloads),
-                prefer_aes=has_aes(),
-                certificate_lifetime=self._config.certificate_lifetime,
-            ),
-            entropy=os.urandom,
-            rng=random.Random(),
-            epoch=self._around.wall.epoch,
-            endpoints=self._around.endpoints,
-            deliver=self._tun.write,
-            transmit=self._udp.send,
-            authorities=node.authorities,
-            version=software_version(),
-            lanes=self._config.lanes,
-            boot_id=boot_id(),
-        )
+    async def end_lanes(self) -> None:
+        """Lane 0 carries everything from now on."""
+        await self._lanes.retire()
+
+    async def start_again(self, capsule: Capsule | None) -> None:
+        """Go on after a pause, with an engine that knows what the last one knew; None: with it."""
+        if capsule is None:
+            self.driver.go_on()
+        else:
+            self.engine = self._make_engine(capsule)
+            if not await self.driver.carry_on(self.engine):
+                self._on_crash("handover", self._not_stored())
+        self._lanes.begin()
 
     def _make_lanes(self) -> Supervisor:
         return Supervisor(
             self._config,
             self._node.identity.node,
-            port=self._udp.local.port,
-            udp=self._udp.fileno(),
-            offloads=(*self._udp.offloads, *self._tun.offloads),
+            port=self.edges.udp.local.port,
+            udp=self.edges.udp.fileno(),
+            offloads=self.edges.offloads,
             on_lane=self._follow_lane,
             on_crash=self._on_crash,
         )
 
     def _follow_lane(self, lane: int, report: bytes | None) -> None:
-        self._driver.perform(self.engine.on_lane(lane, report, self.now()))
+        self.driver.perform(self.engine.on_lane(lane, report, self.now()))
 
     def _announce_ready(self) -> None:
         snapshot = self.engine.snapshot(self.now())
         self._log.info(
             "node.ready",
             node=snapshot.name,
-            listen=str(self._udp.local),
+            listen=str(self.edges.udp.local),
             address=str(snapshot.address or "none yet"),
-            offloads=",".join((*self._tun.offloads, *self._udp.offloads)) or "none",
+            offloads=",".join(self.edges.offloads) or "none",
             guard=self._kernel.guard.why or self._kernel.guard.by,
         )
-        self._notifier.ready(f"node {snapshot.name}")
+        self.notifier.ready(f"node {snapshot.name}")
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -271,12 +274,12 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload_config)
 
     def _reload_config(self) -> None:
-        self._notifier.reloading()
+        self.notifier.reloading()
         self._config = reloaded(self._config, self._reload, self._log)
-        self._driver.perform(self.engine.on_routes(self._config.advertise_routes, self.now()))
+        self.driver.perform(self.engine.on_routes(self._config.advertise_routes, self.now()))
         self._kernel.set_masquerade(self._config.masquerades)
         self._upkeep.network_changed()
-        self._notifier.ready()
+        self.notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:
         self._crashed = name
@@ -298,17 +301,17 @@ class Daemon:
 
     def probe_answered(self, answer: ProbeAnswered) -> None:
         """Hand the answer to whoever asked."""
-        self._handlers.probe_answered(answer)
+        self.handlers.probe_answered(answer)
 
     def heard(self, effect: TalkEffect) -> None:
         """A member said something that concerns the machine."""
-        self._handlers.heard(effect)
+        self.handlers.heard(effect)
 
     def left(self, left: Left) -> None:
         """The node has left: tell who asked for it."""
         self._has_left = True
         self._log.info("node.left", confirmed=left.confirmed)
-        if not self._handlers.left(left):
+        if not self.handlers.left(left):
             self._ended.set()  # asked for in an earlier run, which ended too early
 
     def tell(self, message: TellLane | TellDaemon) -> None:
@@ -324,7 +327,7 @@ class Daemon:
             started=self._started,
             pid=os.getpid(),
             version=software_version(),
-            offloads=(*self._tun.offloads, *self._udp.offloads),
+            offloads=self.edges.offloads,
             problems=(
                 *self._upkeep.problems,
                 *self._lanes.problems(),
@@ -343,11 +346,11 @@ class Daemon:
 
     def perform(self, effects: list[Effect]) -> None:
         """Execute effects of the engine that nothing is to be stored for."""
-        self._driver.perform(effects)
+        self.driver.perform(effects)
 
     async def stored(self, effects: list[Effect]) -> None:
         """Execute effects of the engine, and wait until all is stored; NodeError if it is not."""
-        if not await self._driver.stored(effects):
+        if not await self.driver.stored(effects):
             raise self._not_stored()
 
     def _not_stored(self) -> NodeError:

@@ -46,6 +46,9 @@ DEFECT_PAUSE: Final = 1.0
 """Until deadlines are looked at again after one that raised: a defect must not stop the others,
 nor keep the processor busy."""
 
+PAUSE_PASSES: Final = 1000
+"""Turns for bulk that was read before a pause: it is some megabytes at most."""
+
 UDP_READS: Final = 8
 """Reads of the socket in one pass; with UDP_GRO each is up to 64 KB."""
 
@@ -116,17 +119,50 @@ class Driver:
         self._writes = Writes()
         self._closed = False
 
-    def start(self) -> bool:
+    def start(self, *, must: bool = True) -> bool:
         """Start the engine, then listen to both edges.
+
+        Args:
+            must: whether what it wants stored has to be. It is not for one that goes on where
+                another one stopped: its boot counter is stored already.
 
         Returns:
             False if the new boot counter could not be stored: the node must not run, because the
             next start would use the same counter again. Nothing was announced.
         """
-        if not self.stored(self._engine.start(self._clock())).result():
+        if not self.stored(self._engine.start(self._clock())).result() and must:
             return False
         self._loop.add_reader(self._udp.fileno(), self._on_udp)
         self._loop.add_reader(self._tun.fileno(), self._on_tun)
+        return True
+
+    def pause(self) -> bool:
+        """Read nothing any more, and let what was read leave; whether nothing is in flight then.
+
+        What arrives waits in the kernel. `go_on` ends it, `carry_on` with another engine.
+        """
+        self.close()
+        for _ in range(PAUSE_PASSES):
+            if not self._engine.outbound.waiting:
+                break
+            self._flush(self._clock())
+        self.close()
+        return self._writes.is_idle
+
+    def go_on(self) -> None:
+        """Read again, after `pause`."""
+        self._closed = False
+        self._loop.add_reader(self._udp.fileno(), self._on_udp)
+        self._loop.add_reader(self._tun.fileno(), self._on_tun)
+        self._arm()
+        self._flush(self._clock())
+
+    async def carry_on(self, engine: Engine) -> bool:
+        """Start another engine after `pause`, and read again; False as for `start`."""
+        self._engine = engine
+        if not await self.stored(engine.start(self._clock())) and not engine.inherited:
+            return False
+        self.go_on()
         return True
 
     def stop(self) -> asyncio.Future[bool]:
@@ -135,11 +171,17 @@ class Driver:
         self.close()
         return said
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is executed, and all that was to be stored is."""
+        return self._writes.is_idle
+
     def close(self) -> None:
         """Stop listening, without a word to anyone. Safe to call twice."""
+        if not self._closed:
+            self._loop.remove_reader(self._tun.fileno())
+            self._loop.remove_reader(self._udp.fileno())
         self._closed = True
-        self._loop.remove_reader(self._tun.fileno())
-        self._loop.remove_reader(self._udp.fileno())
         if self._again is not None:
             self._again.cancel()
             self._again = None

@@ -13,6 +13,7 @@ node's backup is named here and not as a failed handshake somewhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -114,7 +115,7 @@ def load_node(folder: StateFolder, passphrase: str | None = None) -> StoredNode:
     cluster, psk, certificate = _load_membership(folder)
     if (certificate.node, certificate.static) != (keys.signing.public, keys.static.public):
         raise _mismatch(folder, IDENTITY, CLUSTER)
-    state = _load_state(folder)
+    state = state_of(folder, read_entries(folder.path / STATE.name))
     trust = stored_trust(state.items, cluster)
     authorities = _load_authorities(folder, trust, certificate.node, passphrase)
     node = StoredNode(keys, cluster, psk, certificate, state, authorities)
@@ -150,8 +151,12 @@ def _load_authorities(
     return keys
 
 
-def _load_state(folder: StateFolder) -> NodeState:
-    entries = read_entries(folder.path / STATE.name)
+def state_of(folder: StateFolder, entries: Mapping[bytes, bytes]) -> NodeState:
+    """What the entries of the folder's journal say.
+
+    Raises:
+        ConfigError: they cannot be used; names the file and what to do. Nothing else.
+    """
     try:
         return NodeState.from_entries(entries)
     except WireError as error:

@@ -133,9 +133,8 @@ class Surroundings:
         self._tell(node)
         while True:
             await asyncio.sleep(ADDRESS_INTERVAL)
-            engine = node.engine
             if (drift := self.wall.step()) is not None:
-                engine.on_clock(self.wall.epoch)
+                node.engine.on_clock(self.wall.epoch)
                 node.report(Report("clock.set", {"drift": round(drift, 3)}))
             try:
                 await self.look()
@@ -145,7 +144,7 @@ class Surroundings:
             self._tell(node)
 
     def _tell(self, node: Followed) -> None:
-        engine = node.engine
+        engine = node.engine  # now: it may have been another one before the look
         node.perform(engine.on_endpoints(self.endpoints, node.now()))
         node.perform(engine.on_underlay_mtu(self.underlay_mtu, node.now()))
         node.perform(engine.on_crossed(self.guard.crossed, node.now()))

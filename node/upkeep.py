@@ -15,7 +15,7 @@ Pods that a request is about to change are the request's affair: both take turns
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -69,6 +69,7 @@ class Upkeep:
         turns: taken by whoever changes pods.
         log: where problems and repairs are told.
         revive: makes the TUN interface anew, should it be gone.
+        after: awaited after each look.
 
     Attributes:
         problems: what is wrong, as of the last look.
@@ -82,6 +83,7 @@ class Upkeep:
         log: EventLog,
         *,
         revive: Callable[[], None],
+        after: Callable[[], Awaitable[None]],
     ) -> None:
         self._kernel = kernel
         self._look = look
@@ -96,6 +98,7 @@ class Upkeep:
         self._pause = 0.0
         self._regular = ANYTHING
         self._contest = Contest()
+        self._after = after
         self.problems: tuple[Problem, ...] = ()
 
     # -- when ------------------------------------------------------------------------------------
@@ -192,6 +195,7 @@ class Upkeep:
         self.problems = problems
         if any(problem.code == TUN_GONE for problem in problems):
             self._revive()
+        await self._after()
 
     def _tell(self, repaired: tuple[str, ...]) -> None:
         more = len(repaired) - _NAMED

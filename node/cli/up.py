@@ -64,6 +64,12 @@ def up(
 ) -> int:
     """Run the daemon until SIGTERM, SIGINT or `muslin leave`. SIGHUP reads the settings again.
 
+    If a daemon of this folder runs already, the new one takes its place while packets flow, and the
+    old one ends: that is how to upgrade. It needs the same network namespace and the same listen,
+    tun and offload.tun; otherwise, or when anything fails before it has taken over, the running
+    one goes on and this one says why. One that a service manager looks after is restarted by that:
+    systemctl restart muslin.
+
     Settings come from config.toml in the state folder, then MUSLIN_* variables, then flags. An
     authority's key that has a passphrase is locked until it is said: with --passphrase-file, or
     later with muslin authority unlock. Packets flow all the same.

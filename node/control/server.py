@@ -17,8 +17,8 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -63,6 +63,7 @@ class ControlServer:
         group: name of the group whose members may look; empty: none.
         idle_after: seconds after which a silent connection is closed.
         unread_after: seconds after which a connection that does not take its answer is closed.
+        listener: descriptor of a socket that listens at `path` already; closed with this.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ControlServer:
         group: str = "",
         idle_after: float = IDLE_AFTER,
         unread_after: float = UNREAD_AFTER,
+        listener: int | None = None,
     ) -> None:
         self._path = path
         self._dispatch = dispatch
@@ -83,6 +85,11 @@ class ControlServer:
         self._unread_after = unread_after
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._answering = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._passed = listener
+        self._listener: socket.socket | None = None
 
     async def start(self) -> Self:
         """Listen.
@@ -91,21 +98,38 @@ class ControlServer:
             NodeError: the socket cannot be made, or given to the group. Nothing else.
         """
         self._group = group_id(self._group_name)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        flags = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        listener = socket.socket(socket.AF_UNIX, flags, fileno=self._passed)
         try:
-            self._path.unlink(missing_ok=True)
-            # Before it is bound: the file has this mode from its first moment on.
-            os.fchmod(listener.fileno(), SOCKET_OF_OWNER)
-            with short_path(str(self._path)) as path:
-                listener.bind(path)
+            if self._passed is None:
+                self._bind(listener)
             hand_over(self._path, self._group)
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error
+        self._listener = listener
         self._server = await asyncio.start_unix_server(
             self._on_client, sock=listener, limit=LONGEST_REQUEST
         )
         return self
+
+    def _bind(self, listener: socket.socket) -> None:
+        self._path.unlink(missing_ok=True)
+        # Before it is bound: the file has this mode from its first moment on.
+        os.fchmod(listener.fileno(), SOCKET_OF_OWNER)
+        with short_path(str(self._path)) as path:
+            listener.bind(path)
+
+    def fileno(self) -> int:
+        """The listening socket's descriptor: whoever has a copy can go on listening."""
+        assert self._listener is not None
+        return self._listener.fileno()
+
+    async def quiet(self, within: float) -> None:
+        """Wait until no request is being answered, but at most `within` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._quiet.wait()
 
     async def close(self) -> None:
         """Stop listening, close all connections, remove the socket. Safe to call twice."""
@@ -162,7 +186,19 @@ class ControlServer:
                 # Only after reading: closing with unread bytes would take the answer back.
                 await self._send(writer, encode_error(None, refusal))
                 return
-            await self._send(writer, await self._answer(line, rights))
+            with self._counted():
+                await self._send(writer, await self._answer(line, rights))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._answering += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._quiet.set()
 
     def _refusal(self, rights: Rights) -> ControlError | None:
         """Why nothing of a connection is answered."""

@@ -10,10 +10,13 @@ A packet's hops are the reason for each piece. From a pod to a pod of another no
   source and the kernel picks the source of an error by the route back to its addressee.
 - Nothing is translated: pods and nodes see each other under their own addresses.
 - An address of ours without a pod meets `unreachable BLOCK`: the kernel answers with ICMP.
-- Without a daemon the TUN is gone, and with it the node's address and every route that prefers it
-  as source. Routes of the worst metric then take over: the pods of this node still reach each
+- After a clean stop the TUN is gone, and with it the node's address and every route that prefers
+  it as source. Routes of the worst metric then take over: the pods of this node still reach each
   other, and the rest of the cluster range meets `unreachable CIDR`, instead of leaving
   unencrypted by the machine's default route.
+- After a daemon was killed the TUN stays without a reader. Its routes still match; the kernel
+  drops what takes them without a word, so that connections wait for the next daemon instead of
+  being told that there is no way.
 - Outside networks that other nodes advertise are routed like the cluster range. What this node
   advertises itself it reaches already; the way back is that network's affair: it needs a route to
   the cluster range by way of this node, as nothing is translated.

@@ -55,6 +55,10 @@ DYING: Final = 0.5
 END_PATIENCE: Final = 2.0
 """Seconds a process has to end by itself when the daemon stops."""
 
+RETIRING: Final = "retiring"
+RETIRED_AFTER: Final = 0.2
+"""Seconds for peers to hear that a lane ends, and for what they have sent to it to arrive."""
+
 LAST_PORT: Final = 0xFFFF
 
 OnLane = Callable[[int, bytes | None], None]
@@ -137,15 +141,32 @@ class Supervisor:
         self._offloads = offloads
         self._on_lane = on_lane
         self._log = EventLog()
+        self._on_crash = on_crash
         self._lanes = {lane: _Lane(lane, port + lane) for lane in range(1, config.lanes)}
-        self._tasks = [
-            spawn(self._keep(lane), name=f"lane-{lane.lane}", on_crash=on_crash)
-            for lane in self._lanes.values()
-        ]
-        if self._lanes:
-            self._tasks.append(spawn(self._watch(), name="lanes", on_crash=on_crash))
+        self._tasks: list[asyncio.Task[None]] = []
+        self.begin()
 
     # -- for the daemon ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Have all processes running; also again after `retire`."""
+        named = [(f"lane-{lane.lane}", self._keep(lane)) for lane in self._lanes.values()]
+        if self._lanes:
+            named.append(("lanes", self._watch()))
+        self._tasks = [spawn(task, name=name, on_crash=self._on_crash) for name, task in named]
+
+    async def retire(self) -> None:
+        """End all processes, as `close`, but first let peers hear of it.
+
+        What is on its way to them arrives. Lane 0 carries everything then.
+        """
+        up = [lane for lane in self._lanes.values() if lane.state == "up"]
+        for lane in up:
+            lane.state = RETIRING
+            self._on_lane(lane.lane, None)
+        if up:
+            await asyncio.sleep(RETIRED_AFTER)
+        await self.close()
 
     def tell(self, message: TellLane | TellDaemon) -> None:
         """Pass an order on to its lane."""
@@ -196,6 +217,7 @@ class Supervisor:
         for lane in self._lanes.values():
             if lane.pipe is not None:
                 lane.pipe.close()
+            lane.pipe = None
         for lane in self._lanes.values():
             if lane.process is not None:
                 await asyncio.to_thread(_end, lane.process, END_PATIENCE)
@@ -261,6 +283,8 @@ class Supervisor:
 
     def _on_messages(self, lane: _Lane, messages: list[bytes]) -> None:
         lane.silent = 0
+        if lane.state == RETIRING:
+            return  # the engine has closed its books
         for message in messages:
             try:
                 report = decode_report(message)

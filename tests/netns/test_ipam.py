@@ -126,7 +126,7 @@ def test_a_copied_state_folder_is_recognised_on_both_machines_and_by_all_others(
     mine = node2.place("mine")
     eventually(lambda: node2.ask("status")["uptime"] > IN_TOUCH_FOR, within=SOON)
     copy = yard.machines[2]
-    ignore = shutil.ignore_patterns("control.sock", "lock")
+    ignore = shutil.ignore_patterns("*.sock", "lock")
     shutil.copytree(node2.state, copy.state, ignore=ignore, dirs_exist_ok=True)
     copy.start()
     eventually(lambda: answers(copy), within=SOON)
@@ -159,7 +159,7 @@ def test_a_backup_of_the_present_start_is_recognised_once_it_is_put_back(
 ) -> None:
     """Its next start counts higher than all that node2 has said since: node1 knows better."""
     backup = tmp_path / "backup"
-    shutil.copytree(node2.state, backup, ignore=shutil.ignore_patterns("control.sock", "lock"))
+    shutil.copytree(node2.state, backup, ignore=shutil.ignore_patterns("*.sock", "lock"))
     node2.says("pod", "add", "since")
     eventually(lambda: "since" in pods(node1), within=SOON)
     node2.stop(signal.SIGKILL)

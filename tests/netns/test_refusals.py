@@ -8,6 +8,7 @@ node2 -- joined, does not run              node4 -- cannot reach the others
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -19,7 +20,16 @@ from pathlib import Path
 import pytest
 
 from node.kernel import netns
-from node.state import AUTHORITY, CLUSTER, FILES, IDENTITY, REQUEST, STATE, StoredFile
+from node.state import (
+    AUTHORITY,
+    CLUSTER,
+    FILES,
+    IDENTITY,
+    REQUEST,
+    STATE,
+    StateFolder,
+    StoredFile,
+)
 from overlay.wire.token import JoinToken
 from tests.support.labs import OWN_ROOT
 from tests.support.machines import Done, Machine, Yard, YardMaker
@@ -180,12 +190,21 @@ def test_up_on_an_address_that_the_machine_does_not_have(scene: Scene) -> None:
     refused(done, f"{UP}: {says}: choose one that it has, or 0.0.0.0 or :: for all of them")
 
 
-def test_up_twice(scene: Scene) -> None:
+def test_up_beside_a_daemon_whose_place_it_cannot_take(scene: Scene) -> None:
+    member = scene.member
     with nothing_changes(scene.founder):
-        done = scene.founder.types("up")
-    state, pid = scene.founder.state, scene.founder.pid
+        done = member.types("up", "--state", scene.founder.state)
+        listening = scene.founder.types("up", "--listen", "0.0.0.0:7000")
+    refused(done, f"{UP}: the running daemon is in another network namespace: run it there")
+    again = "stop the daemon and start it again"
+    refused(listening, f"{UP}: listen cannot be changed while packets flow: {again}")
+
+
+def test_up_in_a_folder_that_somebody_else_works_on(scene: Scene) -> None:
+    with StateFolder(scene.member.state).locked():
+        done = scene.member.types("up")
     fix = "stop that process, or choose another folder with --state"
-    refused(done, f"{UP}: {state} is in use by process {pid}: {fix}")
+    refused(done, f"{UP}: {scene.member.state} is in use by process {os.getpid()}: {fix}")
 
 
 def test_up_with_a_file_for_a_folder(scene: Scene) -> None:

@@ -11,17 +11,18 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from node import daemon
+from node import daemon, edges
 from node.config import NodeConfig
 from node.errors import NodeError
 from node.founding import found_node, store_node
+from node.handover.succession import Succession
+from node.handover.taker import Estate
 from node.identity import StoredNode
 from node.loop import LoopKind
-from node.selftest.check import Result
 from node.state import STATE, StateFolder
+from node.systemd import Notifier
 from overlay.catalog.removals import Removal, sign_removal
 from overlay.errors import ConfigError, OverlayError
-from overlay.types import Endpoint
 
 
 @pytest.fixture
@@ -82,52 +83,24 @@ def test_a_taken_port_stops_the_start_before_anything_is_stored(folder, loop, mo
     def taken(*_: object, **__: object) -> None:
         raise NodeError("UDP port 6875 is in use", "choose another port")
 
-    monkeypatch.setattr(daemon, "UdpSocket", taken)
+    monkeypatch.setattr(edges, "UdpSocket", taken)
     with pytest.raises(NodeError, match="in use"):
         daemon.run(NodeConfig(loop=loop), folder, NodeConfig)
     assert (folder.path / STATE.name).read_bytes() == before
 
 
-class Switched:
-    """Stands for the socket while the result of the self-test is followed."""
-
-    offloads = ("udp_gso", "udp_gro")
-
-    def __init__(self) -> None:
-        self.set: list[tuple[str, bool]] = []
-
-    def set_offload(self, name: str, *, on: bool, endpoint: Endpoint | None) -> None:
-        assert endpoint is None
-        self.set.append((name, on))
-
-
-def test_what_failed_its_test_is_switched_off_and_said_once(folder, caplog):
-    node = daemon.Daemon(NodeConfig(), folder, founded(), NodeConfig)
-    node._udp = socket = Switched()
-    failed = {"udp_gso": "2 of 41 datagrams arrived changed", "uso": "data arrived changed"}
-    with caplog.at_level("INFO"):
-        node._follow_check(Result(("udp_gro", "checksum", "tso"), failed, ""))
-    assert socket.set == [("udp_gso", False)]
-    assert [(line.message, line.fields["offloads"]) for line in caplog.records] == [
-        ("offload.failed", "udp_gso"),
-        ("offload.failed", "uso"),
-    ]
-    caplog.clear()
-    with caplog.at_level("INFO"):
-        node._follow_check(Result(("checksum",), {}, "permission denied"))
-    (line,) = caplog.records
-    assert (line.message, line.fields["why"]) == ("offload.trusted", "permission denied")
-
-
 class WithoutAMachine(daemon.Daemon):
     """A daemon whose edges are nothing, and whose upkeep of the kernel has a defect."""
 
-    async def _open(self, stack: AsyncExitStack) -> None:
+    async def _open(self, stack: AsyncExitStack) -> dict[str, int]:
         self.engine = Mock()
+        self.edges = Mock()
+        self.edges.udp.local.port = 6875
         self._writer = Mock()
-        self._driver = Mock(stop=AsyncMock())
+        self.driver = Mock(stop=AsyncMock())
         self._around = Mock(follow=AsyncMock())
         self._upkeep = Mock(apply=AsyncMock(), run=AsyncMock(side_effect=ZeroDivisionError))
+        return {}
 
     def _make_lanes(self) -> Mock:
         return Mock(close=AsyncMock())
@@ -140,7 +113,8 @@ class WithoutAMachine(daemon.Daemon):
 
 
 def test_a_daemon_that_ends_for_a_defect_fails_so_that_it_is_started_again(folder):
-    node = WithoutAMachine(NodeConfig(), folder, founded(), NodeConfig)
+    first = Succession(-1, Estate({}, None), Notifier({}))
+    node = WithoutAMachine(NodeConfig(), folder, founded(), NodeConfig, first)
 
     async def serve() -> None:
         async with asyncio.timeout(30.0):

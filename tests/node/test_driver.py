@@ -22,7 +22,17 @@ from overlay.effects import (
     TellLane,
 )
 from overlay.types import Endpoint
-from tests.support.drivers import HERE, NODE, ONE, THERE, TWO, Bench, on_loop, turns
+from tests.support.drivers import (
+    HERE,
+    NODE,
+    ONE,
+    THERE,
+    TWO,
+    Bench,
+    ScriptedEngine,
+    on_loop,
+    turns,
+)
 
 
 def received(bench: Bench) -> list[bytes]:
@@ -267,6 +277,71 @@ def test_what_is_left_behind_when_the_driver_closes_is_not_gone_on_with():
             assert flushes
             await turns()
             assert bench.count("flush") == flushes
+
+    on_loop(main)
+
+
+def test_a_pause_lets_leave_what_was_read_and_reads_nothing_more():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.engine.left_over = 300
+            bench.tun.inject(bytes(62_000))
+            await turns(3)
+            assert bench.driver.pause()
+            assert not bench.engine.waiting
+            flushes = bench.count("flush")
+            bench.tun.inject(b"later")
+            bench.far.send(HERE, memoryview(b"later"), 0)
+            await turns()
+            assert (bench.count("accept"), bench.count("flush")) == (1, flushes)
+            assert bench.count("datagrams") == 0
+            bench.driver.go_on()
+            await turns()
+            assert (bench.count("accept"), bench.count("datagrams")) == (2, 1)
+
+    on_loop(main)
+
+
+def test_a_pause_says_whether_the_disk_is_still_writing():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.listener.slow = True
+            stored = bench.driver.stored([ONE])
+            assert not bench.driver.pause()
+            assert not bench.driver.is_idle
+            bench.listener.writing()
+            assert await stored
+            assert bench.driver.is_idle
+
+    on_loop(main)
+
+
+def test_after_a_pause_another_engine_starts_first_and_has_all_that_waited():
+    async def main() -> None:
+        with Bench() as bench:
+            bench.driver.pause()
+            bench.tun.inject(b"waits")
+            other = ScriptedEngine(log := [], effects={"start": [ONE]})
+            assert await bench.driver.carry_on(other)
+            assert bench.log == [("persist", ONE.changes)]
+            await turns()
+            assert ("accept", b"waits") in log
+            assert log[0] == ("start",)
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_only_an_engine_that_has_no_new_boot_counter_gets_packets_unstored(inherited: bool):
+    async def main() -> None:
+        with Bench() as bench:
+            bench.driver.pause()
+            bench.listener.full = True
+            other = ScriptedEngine(log := [], effects={"start": [ONE]}, inherited=inherited)
+            assert await bench.driver.carry_on(other) is inherited
+            bench.tun.inject(b"waits")
+            await turns()
+            assert (("accept", b"waits") in log) is inherited
 
     on_loop(main)
 

@@ -36,6 +36,7 @@ class FakeKernel:
         self.looked = asyncio.Event()
         self.revived = 0
         self.namespaces = frozenset({4})
+        self.after = 0
 
     async def apply(self, _: LocalView, news: News) -> Looked:
         self.news.append(news)
@@ -52,6 +53,10 @@ class FakeKernel:
         await self.looked.wait()
         return self.news[-1]
 
+    async def looked_after(self) -> None:
+        self.after += 1
+        assert self.after == len(self.news)
+
 
 Work = Callable[[Upkeep, FakeKernel, Turns], Coroutine[Any, Any, None]]
 
@@ -59,7 +64,14 @@ Work = Callable[[Upkeep, FakeKernel, Turns], Coroutine[Any, Any, None]]
 async def main(work: Work) -> None:
     kernel: Any = FakeKernel()
     turn = Turns()
-    upkeep = Upkeep(kernel, lambda: node_snapshot(1), turn, EventLog(), revive=kernel.revive)
+    upkeep = Upkeep(
+        kernel,
+        lambda: node_snapshot(1),
+        turn,
+        EventLog(),
+        revive=kernel.revive,
+        after=kernel.looked_after,
+    )
     async with asyncio.timeout(60.0):
         await work(upkeep, kernel, turn)
 
@@ -78,6 +90,7 @@ def test_a_problem_is_logged_when_it_is_new(caplog: pytest.LogCaptureFixture) ->
         kernel.problems = ()
         await upkeep.apply()
         assert upkeep.problems == ()
+        assert kernel.after == 3
 
     beside(work)
     assert [line.message for line in caplog.records] == ["kernel.problem"]

@@ -58,6 +58,7 @@ class ScriptedEngine:
     effects: dict[str, list[Effect]] = field(default_factory=dict)
     deadline: float | None = None
     left_over: int = 0
+    inherited: bool = False
 
     def __post_init__(self) -> None:
         self.outbound = self

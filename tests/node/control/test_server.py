@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -292,3 +293,36 @@ def test_a_folder_that_is_not_there_is_one_clause(tmp_path) -> None:
             await ControlServer(tmp_path / "no" / "control.sock", dispatch).start()
 
     asyncio.run(main())
+
+
+def test_whoever_gets_its_listening_socket_goes_on_with_those_who_wait_there(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        passed = os.dup(server.fileno())
+        assert server._server is not None
+        server._server.close()  # as when its process ends: the file stays
+        waiting = asyncio.ensure_future(ask(path, "echo", number=1))
+        await asyncio.sleep(0)
+        following = await ControlServer(Path(path), dispatch, listener=passed).start()
+        assert await waiting == {"number": 1}
+        await following.close()
+
+    serving(main)
+
+
+def test_it_is_quiet_when_no_request_is_being_answered(serving) -> None:
+    async def main(server: ControlServer, path: str) -> None:
+        await server.quiet(30.0)
+        asking = asyncio.ensure_future(ask(path, "wait"))
+        await until(lambda: server._answering == 1)
+        await server.quiet(0.0)  # it does not wait for ever
+        assert server._answering == 1
+        quiet = asyncio.ensure_future(server.quiet(30.0))
+        await asyncio.sleep(0)
+        assert not quiet.done()
+        for client in tuple(server._clients):
+            client.cancel()
+        await quiet
+        with pytest.raises(ControlError):
+            await asking
+
+    serving(main)
