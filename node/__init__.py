@@ -12,6 +12,7 @@
     packets of other lanes   processes of their own, with the  lanes
                              same driver
     `muslin` verbs           processes of their own            cli, control.client
+    containers' runtimes     a process for each verb of CNI    cni, control.pods
     a lab                    daemons in namespaces             lab
     `muslin bench`           the verb's process, and a child   bench, control.benches
                              of the far daemon
@@ -19,6 +20,6 @@
 `daemon` is the only place that makes and joins parts. Every port to the outside (TUN, UDP) has a
 twin in memory (`io.memory`), so the driver runs in tests without root.
 
-Reading order: `daemon`, `driver`, `io/`, `kernel/`, `lanes/`, `control/`, `cli/`, `lab/`,
-`bench/`.
+Reading order: `daemon`, `driver`, `io/`, `kernel/`, `lanes/`, `control/`, `cli/`, `cni/`,
+`lab/`, `bench/`.
 """

@@ -92,7 +92,8 @@ of all packets, and single flows stalled for half a minute; with 1024 it was 5 %
 FALLBACK_METRIC: Final = 0x7FFF_FFFF
 """Worse than the metric of any route that is meant to work while the daemon runs."""
 
-REMEMBERED_PODS: Final = 4096
+REMEMBERED_PODS: Final = 1024
+"""More than a node has; where pods come and go, as many of the gone ones cost 10 KiB each."""
 
 _NODE_SYSCTLS: Final = {"net/ipv4/ip_forward": "1"}
 _NODE_SYSCTLS6: Final = {"net/ipv6/conf/all/forwarding": "1"}
