@@ -107,6 +107,68 @@ def test_rules_that_stand_are_not_loaded_again() -> None:
         watch.close()
 
 
+def with_pods(*numbers: int) -> str:
+    pods = tuple(pod_view(1, number) for number in numbers)
+    return compose(node_snapshot(1, pods), KernelSettings("muslin0", 1500))
+
+
+class Counting(Firewall):
+    """Counts how often nft is run."""
+
+    runs = 0
+
+    def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        self.runs += 1
+        return super()._run(*words, given=given)
+
+
+@needs_nft
+def test_pods_that_come_and_go_take_no_run_of_nft() -> None:
+    with Namespace() as namespace, Namespace() as fresh:
+        firewall = Counting()
+        namespace.run(firewall.hold, with_pods())
+        first = firewall.runs
+        for numbers in ((1,), (1, 2, 3), (3,), (4, 5)):
+            assert namespace.run(firewall.hold, with_pods(*numbers)) is False
+            assert namespace.run(firewall.hold, with_pods(*numbers)) is False
+            assert firewall.runs == first
+            fresh.run(load, with_pods(*numbers))
+            assert namespace.run(listed) == fresh.run(listed)
+
+
+@needs_nft
+def test_what_somebody_changed_after_pods_came_is_put_right() -> None:
+    with Namespace() as namespace:
+        firewall = Firewall()
+        namespace.run(firewall.hold, with_pods(1))
+        namespace.run(firewall.hold, with_pods(1, 2))
+        wanted = namespace.run(listed)
+        for harm in ("flush ruleset", "flush set inet muslin pods4", "delete table arp muslin"):
+            namespace.run(load, harm)
+            assert namespace.run(firewall.hold, with_pods(1, 2)) is True, harm
+            assert namespace.run(listed) == wanted, harm
+            # Found together with a pod that comes, it is put right before that pod is there.
+            namespace.run(load, harm)
+            namespace.run(firewall.hold, with_pods(1, 2, 3))
+            namespace.run(firewall.hold, with_pods(1, 2))
+            assert namespace.run(listed) == wanted, harm
+
+
+@needs_nft
+def test_what_others_do_with_their_own_is_no_harm() -> None:
+    with Namespace() as namespace:
+        firewall = Counting()
+        namespace.run(firewall.hold, with_pods(1))
+        namespace.run(firewall.hold, with_pods(1, 2))
+        for name in ("one", "two"):
+            namespace.run(load, f"add table inet {name}\n")
+            assert namespace.run(firewall.hold, with_pods(1, 2)) is False
+            before = firewall.runs
+            assert namespace.run(firewall.hold, with_pods(1, 2)) is False
+            assert firewall.runs == before, "what is known to stand is not asked for"
+        assert "set links" in namespace.run(listed)
+
+
 @needs_nft
 def test_rules_of_others_are_left_alone() -> None:
     with Namespace() as namespace:
