@@ -229,12 +229,14 @@ class Daemon:
 
     async def end_lanes(self) -> None:
         """Lane 0 carries everything from now on."""
-        await self._lanes.retire()
+        self.perform(self.engine.retire_lanes(self.now()))
+        await self._lanes.retire(lambda: self.engine.lanes_retired)
 
     async def start_again(self, capsule: Capsule | None) -> None:
         """Go on after a pause, with an engine that knows what the last one knew; None: with it."""
         if capsule is None:
             self.driver.go_on()
+            self.perform(self.engine.keep_lanes(self.now()))
         else:
             self.engine = self._make_engine(capsule)
             if not await self.driver.carry_on(self.engine):

@@ -62,6 +62,10 @@ class Requests:
         """Before a hand-over: peers are told that lane 0 alone receives; see `lanes_retired`."""
         return self._settle(self.parts.lanes.retire(now), now)
 
+    def keep_lanes(self, now: float) -> list[Effect]:
+        """There is no hand-over after `retire_lanes`."""
+        return self._settle(self.parts.lanes.retire(now, retiring=False), now)
+
     @property
     def lanes_retired(self) -> bool:
         """Whether all peers know: other lanes can end without losing what is sent to them."""

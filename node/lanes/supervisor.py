@@ -55,9 +55,10 @@ DYING: Final = 0.5
 END_PATIENCE: Final = 2.0
 """Seconds a process has to end by itself when the daemon stops."""
 
-RETIRING: Final = "retiring"
-RETIRED_AFTER: Final = 0.2
-"""Seconds for peers to hear that a lane ends, and for what they have sent to it to arrive."""
+TOLD_WITHIN: Final = 1.0
+"""Seconds for all peers to answer that they send to lane 0 alone."""
+
+TOLD_LOOK: Final = 0.01
 
 LAST_PORT: Final = 0xFFFF
 
@@ -155,18 +156,22 @@ class Supervisor:
             named.append(("lanes", self._watch()))
         self._tasks = [spawn(task, name=name, on_crash=self._on_crash) for name, task in named]
 
-    async def retire(self) -> None:
-        """End all processes, as `close`, but first let peers hear of it.
+    async def retire(self, told: Callable[[], bool]) -> None:
+        """End all processes, as `close`, but not before peers know; `begin` starts them again.
 
-        What is on its way to them arrives. Lane 0 carries everything then.
+        Args:
+            told: whether all peers know that nothing is received there any more.
         """
+        deadline = time.monotonic() + TOLD_WITHIN
+        while self._lanes and not told() and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(TOLD_LOOK)
         up = [lane for lane in self._lanes.values() if lane.state == "up"]
-        for lane in up:
-            lane.state = RETIRING
-            self._on_lane(lane.lane, None)
         if up:
-            await asyncio.sleep(RETIRED_AFTER)
+            await self.refresh()  # what is on its way to them arrives meanwhile, and is counted
         await self.close()
+        for lane in up:
+            lane.state = "waiting"
+            self._on_lane(lane.lane, None)
 
     def tell(self, message: TellLane | TellDaemon) -> None:
         """Pass an order on to its lane."""
@@ -283,8 +288,6 @@ class Supervisor:
 
     def _on_messages(self, lane: _Lane, messages: list[bytes]) -> None:
         lane.silent = 0
-        if lane.state == RETIRING:
-            return  # the engine has closed its books
         for message in messages:
             try:
                 report = decode_report(message)

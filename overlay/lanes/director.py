@@ -164,9 +164,9 @@ class Director:
                 effects += self._tell(node, now)
         return effects
 
-    def retire(self, now: float) -> list[Effect]:
+    def retire(self, now: float, *, retiring: bool = True) -> list[Effect]:
         """All other lanes end soon: peers are told first, so that nothing is on its way to them."""
-        self._retiring = True
+        self._retiring = retiring
         return self.tell_all(now)
 
     @property

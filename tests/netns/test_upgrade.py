@@ -69,6 +69,20 @@ def test_take_overs_one_after_the_other_lose_nothing_worth_speaking_of(lab: Lab)
     assert lab.ask(NODE, "status")["problems"] == []
 
 
+def test_a_take_over_of_a_node_with_other_lanes_loses_nothing_on_any(make_lab: LabMaker) -> None:
+    lab = make_lab(nodes=2, pods=2, settings={"MUSLIN_LANES": "2"})
+    eventually(lambda: lanes_are_up(lab), within=SOON)
+    with loaded(lab) as load:
+        take_over(lab)
+        load.check()
+    assert {way: flow.lost for way, flow in load.flows.items() if flow.lost > MOST_LOST} == {}
+    eventually(lambda: lanes_are_up(lab), within=SOON)
+
+
+def lanes_are_up(lab: Lab) -> bool:
+    return [lane["state"] for lane in lab.ask(NODE, "status")["lanes"]] == ["up", "up"]
+
+
 def test_a_daemon_that_fails_to_take_over_leaves_the_running_one_as_it_was(lab: Lab) -> None:
     pid = lab.ask(NODE, "status")["pid"]
     node = lab.info.topology.node(NODE)

@@ -155,6 +155,32 @@ def test_orders_reach_their_lane_and_reports_the_daemon(monkeypatch: pytest.Monk
     on_a_loop(monkeypatch, GOOD, test)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_processes_retire_when_peers_know_or_do_not_answer_and_begin_again(
+    monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "TOLD_WITHIN", PATIENCE if answered else 0.02)
+
+    async def test(bench: Bench) -> None:
+        await bench.until(lambda: bench.lane(1).state == "up")
+        before = bench.lane(1).pid
+        told = asyncio.Event()
+        retiring = asyncio.ensure_future(bench.supervisor.retire(told.is_set))
+        if answered:
+            await bench.until(lambda: retiring.done() or bench.lane(1).state == "up")
+            assert (1, None) not in bench.reports
+            told.set()
+        await retiring
+        assert bench.reports[-1] == (1, None)
+        assert bench.lane(1).pid is None
+        bench.supervisor.begin()
+        await bench.until(lambda: bench.lane(1).state == "up")
+        assert bench.lane(1).pid != before
+        assert bench.started == 2
+
+    on_a_loop(monkeypatch, GOOD, test)
+
+
 def test_a_process_that_ended_is_replaced_and_the_other_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -63,6 +63,20 @@ def test_packets_to_all_lanes_arrive_while_one_end_is_handed_over_in_good_order(
     assert log.twice == []
 
 
+def test_lanes_that_do_not_end_after_all_are_used_again():
+    net = LaneNet(2, 2)
+    wait(net)
+    retired(net, 1)
+    node = net.nodes[1]
+    node.act(0, node.engine.keep_lanes(net.now))
+    net.run(1.0)
+    told = net.nodes[0].engine.parts.lanes.of_peers[node.engine.parts.local]
+    assert (told.count, told.up) == (2, 0b11)
+    packets = [net.send(0, lane, 1) for lane in (0, 1)]
+    net.run(0.5)
+    assert [net.arrived(packet, 1) for packet in packets] == [1, 1]
+
+
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_with_another_number_of_lanes_peers_are_told(lanes):
     net = LaneNet(2, 2)
