@@ -15,11 +15,11 @@ from typing import Final
 
 from overlay.views import Problem
 
-LIMIT: Final = 5
+LIMIT: Final = 8
 WINDOW: Final = 30.0
 """Seconds. After so long without a repair it is over."""
 
-PAUSE: Final = 2.0
+PAUSE: Final = 1.0
 """Seconds between two looks at a kernel that somebody else changes as well."""
 
 _NAMED: Final = 3

@@ -27,6 +27,9 @@ from typing import Final
 
 from node.kernel.model import KernelState, Limit, Link, LinkAddress, Neighbour, Route, is_pod_link
 
+_ATTRIBUTES: Final = ("mtu", "gso_max_size", "txqueuelen", "alias", "mac", "master")
+"""Of a link."""
+
 FORWARDING6: Final = "net/ipv6/conf/all/forwarding"
 
 
@@ -216,7 +219,14 @@ def repairs(changes: Iterable[Change], desired: KernelState, before: KernelState
     expected = set(
         reconcile(desired, replace(before, links={**before.links, **links}, sysctls=sysctls))
     )
-    return [change for change in changes if change not in expected]
+    # What of a link has to be set depends on how it is; that its wish has changed does not.
+    wished = {change.link.name for change in expected if isinstance(change, SetLink)}
+    return [
+        change
+        for change in changes
+        if change not in expected
+        and not (isinstance(change, SetLink) and change.link.name in wished)
+    ]
 
 
 def _sysctls(desired: KernelState, actual: KernelState) -> Iterator[SetSysctl]:
@@ -233,22 +243,16 @@ def _sysctls(desired: KernelState, actual: KernelState) -> Iterator[SetSysctl]:
 def _links(desired: KernelState, actual: KernelState) -> Iterator[SetLink]:
     for name, link in desired.links.items():
         present = actual.links.get(name)
-        if present is not None and not _satisfied(link, present):
-            yield SetLink(link)
-
-
-def _satisfied(link: Link, present: Link) -> bool:
-    return link.up == present.up and all(
-        wanted is None or wanted == found
-        for wanted, found in (
-            (link.mtu, present.mtu),
-            (link.gso_max_size, present.gso_max_size),
-            (link.txqueuelen, present.txqueuelen),
-            (link.alias, present.alias),
-            (link.mac, present.mac),
-            (link.master, present.master),
-        )
-    )
+        if present is None:
+            continue
+        differing = {
+            key: wanted
+            for key in _ATTRIBUTES
+            if (wanted := getattr(link, key)) is not None and wanted != getattr(present, key)
+        }
+        if differing or link.up != present.up:
+            # No others: a link-layer address that is set again makes the kernel forget neighbours.
+            yield SetLink(Link(name, up=link.up, **differing))
 
 
 def _routes(
