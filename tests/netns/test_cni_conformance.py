@@ -493,7 +493,7 @@ def test_a_fixed_address_and_a_name_and_a_limit(runtime: Runtime) -> None:
 
 
 def far_address(address: str) -> str:
-    """One of the same block that no test was given, without a length: the lowest are given first."""
+    """One of the same block that no test has had: the lowest are given first. Without a length."""
     return f"{address.partition('/')[0].rpartition('.')[0]}.250"
 
 
