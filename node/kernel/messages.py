@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, NamedTuple
 
-from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Neighbour, Route
+from node.kernel.model import ROUTE_PROTOCOL, LinkAddress
 from node.kernel.overlap import HostRoute
 from overlay.types import Address, Prefix
 
@@ -129,57 +129,6 @@ def consulted_tables(rules: Iterable[Any]) -> list[int]:
 def _destination(message: Any) -> Prefix:
     anywhere = "0.0.0.0" if message["family"] == AF_INET else "::"  # noqa: S104 - a route, no bind
     return ip_network(f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}")
-
-
-def link_request(link: Link) -> dict[str, int | str]:
-    """The attributes of a link to set, as far as they are given."""
-    known: dict[str, int | str | None] = {
-        "mtu": link.mtu,
-        "gso_max_size": link.gso_max_size,
-        "txqlen": link.txqueuelen,
-        "address": link.mac,
-        "master": link.master,
-    }
-    return {key: value for key, value in known.items() if value is not None}
-
-
-def address_request(held: LinkAddress, index: int) -> dict[str, object]:
-    """An address to add to, or remove from, the link with that index."""
-    return {
-        "family": FAMILIES[held.address.version],
-        "index": index,
-        "address": str(held.address.ip),
-        "prefixlen": held.address.network.prefixlen,
-    }
-
-
-def route_request(route: Route, index: int | None) -> dict[str, object]:
-    """A route to add or remove; `index` is that of its link, None for an unreachable one."""
-    wanted: dict[str, object] = {
-        "family": FAMILIES[route.prefix.version],
-        "dst": str(route.prefix),
-        "table": RT_TABLE_MAIN,
-        "proto": ROUTE_PROTOCOL,
-        "priority": route.metric,
-        "type": RTN_UNREACHABLE if index is None else RTN_UNICAST,
-        "scope": RT_SCOPE_UNIVERSE if index is None or route.gateway else RT_SCOPE_LINK,
-    }
-    optional = {"oif": index, "gateway": route.gateway, "prefsrc": route.source}
-    for key, value in optional.items():
-        if value is not None:
-            wanted[key] = value if isinstance(value, int) else str(value)
-    return wanted
-
-
-def neighbour_request(neighbour: Neighbour, index: int) -> dict[str, object]:
-    """A permanent neighbour to put into, or take out of, the table of the link with that index."""
-    return {
-        "family": FAMILIES[neighbour.address.version],
-        "ifindex": index,
-        "dst": str(neighbour.address),
-        "lladdr": neighbour.mac,
-        "state": "permanent",
-    }
 
 
 def table_of(link: str) -> int:

@@ -3,10 +3,11 @@
 Everything here blocks for fractions of a millisecond and belongs into the netlink thread (see
 `node.kernel.thread`). A `Netlink` works in the network namespace of the thread that made it.
 
-What is the machine's own is read by its base class. These two, and `queues`, which is handed the
-socket, are the only modules that talk through pyroute2.
+What is the machine's own is read by its base class. What is done for every pod goes through
+`node.kernel.writer`; the rest, which is seldom, through pyroute2: here, in the base class and in
+`queues`, which is handed the socket.
 
-pyroute2 speaks through a private asyncio loop. That loop must be a plain one, and no loop may run
+pyroute2 speaks through a private asyncio loop. Its loop must be a plain one, and no loop may run
 in the calling thread; both hold in the netlink thread and in the threads of `netns.run_in`.
 
 References:
@@ -23,8 +24,8 @@ from typing import Final, Self, assert_never
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from node.kernel import messages, queues
-from node.kernel.model import KernelState, Link, Neighbour, Route
+from node.kernel import messages, packed, queues, writer
+from node.kernel.model import KernelState, Link, Route
 from node.kernel.reader import SYSCTL_ROOT, Ours, Reader
 from node.kernel.reconcile import (
     AddAddress,
@@ -63,6 +64,8 @@ class Netlink(Survey):
     def __init__(self) -> None:
         super().__init__()
         self._reader: Reader | None = None
+        with explained("opening a netlink socket"):
+            self._writer = writer.Writer()
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +77,8 @@ class Netlink(Survey):
         """Close the socket and its private loop."""
         if self._reader is not None:
             self._reader.close()
-        self._ipr.close()
+        self._writer.close()
+        super().close()
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -112,66 +116,56 @@ class Netlink(Survey):
                     raise
 
     def _apply(self, change: AddressingChange) -> None:
+        ask = self._writer.ask
         match change:
             case DeleteLink(name):
+                index = self._known_index(name)
                 self._forget(name)
-                self._ipr.link("del", index=self._known_index(name))
+                ask(writer.RTM_DELLINK, writer.numbered(index))
             case RenameLink(present, name):
                 self._rename(present, name)
             case SetSysctl(path, value):
                 (SYSCTL_ROOT / path).write_text(value)
             case SetLink(link):
-                self._set_link(link)
-            case AddNeighbour(neighbour):
-                self._ipr.neigh("replace", **self._neighbour(neighbour))
-            case DeleteNeighbour(neighbour):
-                self._ipr.neigh("del", **self._neighbour(neighbour))
+                ask(writer.RTM_NEWLINK, writer.link_set(link, self._known_index(link.name)))
+            case AddNeighbour(one):
+                body = writer.neighbour_on(one, self._known_index(one.link))
+                ask(writer.RTM_NEWNEIGH, body, writer.REPLACE)
+            case DeleteNeighbour(one):
+                ask(writer.RTM_DELNEIGH, writer.neighbour_on(one, self._known_index(one.link)))
             case _:
                 self._apply_to_addresses(change)
 
     def _apply_to_addresses(
         self, change: AddAddress | DeleteAddress | AddRoute | DeleteRoute
     ) -> None:
+        ask = self._writer.ask
         match change:
             case AddAddress(held):
-                request = messages.address_request(held, self._known_index(held.link))
-                self._ipr.addr("add", flags=messages.IFA_F_NODAD, **request)
+                body = writer.address_on(held, self._known_index(held.link))
+                ask(writer.RTM_NEWADDR, body, writer.NEW)
             case DeleteAddress(held):
-                self._ipr.addr(
-                    "del", **messages.address_request(held, self._known_index(held.link))
-                )
+                ask(writer.RTM_DELADDR, writer.address_on(held, self._known_index(held.link)))
             case AddRoute(route, replaces):
-                self._ipr.route("replace" if replaces else "add", **self._route(route))
+                flags = writer.REPLACE if replaces else writer.NEW
+                ask(writer.RTM_NEWROUTE, writer.route_by(route, self._by(route)), flags)
             case DeleteRoute(route):
-                # Scope "nowhere" matches any scope of an IPv4 route.
-                request = self._route(route) | {"scope": messages.RT_SCOPE_NOWHERE}
-                self._ipr.route("del", **request)
+                body = writer.route_by(route, self._by(route), any_scope=True)
+                ask(writer.RTM_DELROUTE, body)
             case _:
                 assert_never(change)
 
     def _rename(self, present: str, name: str) -> None:
         index = self._index(present)
+        renamed = writer.link_renamed(index, name)
         try:
-            self._ipr.link("set", index=index, ifname=name)
+            self._writer.ask(writer.RTM_NEWLINK, renamed)
         except NetlinkError:  # kernels before 6.2 rename only links that are down
-            self._ipr.link("set", index=index, state="down")
-            self._ipr.link("set", index=index, ifname=name)
+            self._writer.ask(writer.RTM_NEWLINK, writer.link_down(index))
+            self._writer.ask(writer.RTM_NEWLINK, renamed)
 
-    def _set_link(self, link: Link) -> None:
-        alias = {} if link.alias is None else {"ifalias": link.alias}
-        self._ipr.link(
-            "set",
-            index=self._known_index(link.name),
-            state="up" if link.up else "down",
-            **messages.link_request(link),
-            **alias,
-        )
-
-    def _route(self, route: Route) -> dict[str, object]:
-        return messages.route_request(route, self._known_index(route.link) if route.link else None)
-
-    def _neighbour(self, neighbour: Neighbour) -> dict[str, object]:
-        return messages.neighbour_request(neighbour, self._known_index(neighbour.link))
+    def _by(self, route: Route) -> int | None:
+        return self._known_index(route.link) if route.link else None
 
     def _known_index(self, name: str) -> int:
         # Whoever changes things has just read them. A link that somebody made anew since has
@@ -192,8 +186,7 @@ class Netlink(Survey):
             raise
 
     def _index(self, name: str) -> int:
-        (message,) = self._ipr.link("get", ifname=name)
-        return int(message["index"])
+        return packed.parse_link(self._writer.ask(writer.RTM_GETLINK, writer.named(name))).index
 
     # -- veths --------------------------------------------------------------------------------
 
@@ -208,11 +201,7 @@ class Netlink(Survey):
         """
         with explained(f"making the veth {link.name}"):
             self._forget(link.name)
-            where = {} if namespace is None else {"net_ns_fd": namespace}
-            far = {"ifname": peer.name} | where | messages.link_request(peer)
-            self._ipr.link(
-                "add", ifname=link.name, kind="veth", peer=far, **messages.link_request(link)
-            )
+            self._writer.ask(writer.RTM_NEWLINK, writer.veth(link, peer, namespace), writer.NEW)
 
     def create_bridge(self, name: str, ports: Iterable[str]) -> None:
         """Make a bridge that forwards from the first frame on, and bring it up with its ports.

@@ -172,8 +172,11 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
             _check_same(netlink, host.name, end, namespace)
         found = _find(netlink, host.name, end, namespace, inside)
         if not found:
-            _check_free(end)
-            netlink.create_veth(host, inside.links[end.link], namespace)
+            try:
+                netlink.create_veth(host, inside.links[end.link], namespace)
+            except KernelError:
+                _check_free(end)  # says more
+                raise
         try:
             netlink.apply(SetLink(host))
             netns.run_in(end.netns, _configure, end, mtu)

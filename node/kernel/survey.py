@@ -47,13 +47,24 @@ def _clauses(doing: str, error: NetlinkError) -> tuple[str, str, str]:
 class Survey:
     """A netlink socket to one network namespace, to look around with.
 
-    Raises:
-        KernelError: there can be no such socket. Nothing else.
+    It is opened when it is needed, in the namespace that the thread is in then: pyroute2's costs
+    some milliseconds, and most of what is made of this class needs none.
     """
 
     def __init__(self) -> None:
-        with explained("opening a netlink socket"):
-            self._ipr: Any = IPRoute(ext_ack=True, strict_check=True)
+        self._opened: Any = None
+
+    @property
+    def _ipr(self) -> Any:  # noqa: ANN401 - pyroute2 has no types
+        if self._opened is None:
+            self._opened = IPRoute(ext_ack=True, strict_check=True)
+        return self._opened
+
+    def close(self) -> None:
+        """Close the socket and its private loop. Twice is fine."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _dump(self, request: Callable[..., Iterable[Any]], **filters: int) -> list[Any]:
         for _ in range(DUMP_TRIES - 1):

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
 from node.kernel import messages
-from node.kernel.model import Link, Neighbour, Route
 from node.kernel.overlap import HostRoute
-from tests.support.kernel import held, route
+from tests.support.kernel import held
 
 NAMES = {1: "lo", 7: "muslin0"}
 
@@ -75,45 +74,6 @@ def test_tables_are_those_that_rules_lead_any_packet_to() -> None:
         rule(52),
     ]
     assert messages.consulted_tables(rules) == [52, 51820, 254]
-
-
-def test_device_routes_have_link_scope_and_others_do_not() -> None:
-    gateway = Route(ip_network("0.0.0.0/0"), "muslin0", gateway=ip_address("169.254.1.1"))
-    assert messages.route_request(route("10.0.0.0/8", "muslin0"), 7)["scope"] == 253
-    assert messages.route_request(gateway, 7)["scope"] == 0
-    assert messages.route_request(route("10.0.0.0/8"), None)["scope"] == 0
-
-
-def test_only_given_attributes_of_a_link_are_set() -> None:
-    assert messages.link_request(Link("x")) == {}
-    assert messages.link_request(Link("x", mtu=9, txqueuelen=0)) == {"mtu": 9, "txqlen": 0}
-
-
-def test_an_address_request_names_family_and_length() -> None:
-    assert messages.address_request(held("x", "fd00::1/128"), 7) == {
-        "family": 10,
-        "index": 7,
-        "address": "fd00::1",
-        "prefixlen": 128,
-    }
-
-
-def test_a_neighbour_is_asked_for_as_a_permanent_one() -> None:
-    wanted = Neighbour("musx", ip_address("fd00::2"), "02:00:00:00:00:01")
-    assert messages.neighbour_request(wanted, 7) == {
-        "family": 10,
-        "ifindex": 7,
-        "dst": "fd00::2",
-        "lladdr": "02:00:00:00:00:01",
-        "state": "permanent",
-    }
-
-
-def test_of_a_link_only_what_is_given_is_set() -> None:
-    assert messages.link_request(Link("musx", mtu=1400, mac="02:00:00:00:00:01")) == {
-        "mtu": 1400,
-        "address": "02:00:00:00:00:01",
-    }
 
 
 def test_a_table_of_its_own_leads_back_by_the_link() -> None:

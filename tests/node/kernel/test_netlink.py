@@ -49,17 +49,15 @@ class Refusing:
     def __init__(self, code: int) -> None:
         self.code = code
 
-    def link(self, *_: object, **__: object) -> None:
-        raise NetlinkError(self.code)
-
-    addr = route = link
+    def ask(self, *_: object) -> None:
+        raise NetlinkError(self.code, os.strerror(self.code))
 
     def close(self) -> None:
         pass
 
 
 def on(kernel: object, monkeypatch: pytest.MonkeyPatch) -> Netlink:
-    monkeypatch.setattr("node.kernel.survey.IPRoute", lambda **_: kernel)
+    monkeypatch.setattr("node.kernel.writer.Writer", lambda: kernel)
     return Netlink()
 
 
@@ -196,8 +194,8 @@ def test_a_running_loop_in_the_same_thread_is_the_callers_mistake() -> None:
     """pyroute2 would take the running loop; that is why there is a netlink thread."""
 
     async def wrong() -> None:
-        with pytest.raises(RuntimeError):
-            Netlink()
+        with Netlink() as netlink, pytest.raises(RuntimeError):
+            netlink.host_routes()
 
     with pytest.warns(RuntimeWarning):
         asyncio.run(wrong())
