@@ -22,6 +22,7 @@ from node.control.client import ControlClient
 from node.daemon import Daemon
 from node.errors import NodeError
 from node.founding import found_node, store_node
+from node.handover.succession import succeed
 from node.identity import load_node
 from node.kernel import netns
 from node.kernel.keeper import Looked
@@ -60,7 +61,7 @@ class Site:
 
     async def ask(self, method: str, **params: object) -> object:
         """A request, as the control server hands it on."""
-        return await self.daemon._handlers.dispatch(method, params)
+        return await self.daemon.handlers.dispatch(method, params)
 
     async def type(self, method: str, **params: object) -> object:
         """A request through the control socket."""
@@ -110,18 +111,20 @@ def beside(tmp_path: Path) -> Iterator[Beside]:
     given = netns.create(f"kt{os.getpid()}-given")
 
     async def serve(home: str, work: Work) -> None:
-        daemon = Daemon(NodeConfig(), folder, load_node(folder), NodeConfig)
-        ready = asyncio.Event()
-        daemon._listen_to_signals = ready.set  # signals are the main thread's
-        running = spawn(daemon.serve(), name="daemon", on_crash=lambda *_: ready.set())
-        await ready.wait()
-        try:
-            site = Site(daemon, home, str(given))
-            await site.upkeep()  # the one that follows the start
-            await work(site)
-        finally:
-            daemon._ended.set()
-            await asyncio.wait([running])
+        config, node = NodeConfig(), load_node(folder)
+        with succeed(folder, config, node.identity.node) as succession:
+            daemon = Daemon(config, folder, node, NodeConfig, succession)
+            ready = asyncio.Event()
+            daemon._listen_to_signals = ready.set  # signals are the main thread's
+            running = spawn(daemon.serve(), name="daemon", on_crash=lambda *_: ready.set())
+            await ready.wait()
+            try:
+                site = Site(daemon, home, str(given))
+                await site.upkeep()  # the one that follows the start
+                await work(site)
+            finally:
+                daemon._ended.set()
+                await asyncio.wait([running])
 
     try:
         with Namespace() as home:
