@@ -237,6 +237,7 @@ class Keeper:
             KernelError: the kernel does not answer. Nothing else.
         """
         failed: dict[str, KernelError] = {}
+        pods.detach_together(netlink, going)
         for name in going:
             with _noted(failed, name):
                 pods.detach(netlink, name)

@@ -18,7 +18,8 @@ References:
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable
 from socket import AF_INET, AF_INET6
 from typing import Final, Self, assert_never
 
@@ -202,6 +203,25 @@ class Netlink(Survey):
         with explained(f"making the veth {link.name}"):
             self._forget(link.name)
             self._writer.ask(writer.RTM_NEWLINK, writer.veth(link, peer, namespace), writer.NEW)
+
+    def delete_links(self, names: Collection[str]) -> None:
+        """Remove links together: the kernel waits once, some 25 ms, and not for each of them.
+
+        Those that are not there are fine. The group that they are put in for that is a new one
+        each time: should this end half-way, nothing is ever removed by it.
+
+        Raises:
+            KernelError: the kernel refused; some may be gone. Nothing else.
+        """
+        group = int.from_bytes(os.urandom(4)) | 1 << 31
+        with explained("removing links"):
+            found = [index for name in names if (index := self._index_of(name)) is not None]
+            for index in found:
+                self._writer.ask(writer.RTM_NEWLINK, writer.grouped(index, group))
+            if found:
+                self._writer.ask(writer.RTM_DELLINK, writer.grouped(0, group))
+        for name in names:
+            self._forget(name)
 
     def create_bridge(self, name: str, ports: Iterable[str]) -> None:
         """Make a bridge that forwards from the first frame on, and bring it up with its ports.

@@ -73,6 +73,7 @@ _IFLA_MASTER: Final = 10
 _IFLA_TXQLEN: Final = 13
 _IFLA_LINKINFO: Final = 18
 _IFLA_IFALIAS: Final = 20
+_IFLA_GROUP: Final = 27
 _IFLA_NET_NS_FD: Final = 28
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFLA_INFO_KIND: Final = 1
@@ -189,6 +190,11 @@ def link_renamed(index: int, name: str) -> bytes:
 def link_down(index: int) -> bytes:
     """The link of that number, down."""
     return LINK_HEADER.pack(0, 0, index, 0, IFF_UP)
+
+
+def grouped(index: int, group: int) -> bytes:
+    """The link of that number, or all of a group for 0; and the group it is, or they are, in."""
+    return numbered(index) + _attribute(_IFLA_GROUP, _U32.pack(group))
 
 
 def veth(link: Link, peer: Link, namespace: int | None) -> bytes:

@@ -75,6 +75,10 @@ class FakeNetlink:
             raise KernelError(f"there is no namespace {end.netns}", "make one", "no-netns")
         return self.lacking.pop(end.pod, []), []
 
+    def detach_together(self, _: object, pods: Sequence[str]) -> None:
+        for pod in pods:
+            self.kernel.links.pop(veth_name(pod), None)
+
     def detach(self, _: object, pod: str) -> None:
         self.kernel.links.pop(veth_name(pod), None)
 
@@ -99,7 +103,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.netlink = FakeNetlink()
-        for name in ("attach", "detach", "mend"):
+        for name in ("attach", "detach", "detach_together", "mend"):
             monkeypatch.setattr(keeper_module.pods, name, getattr(self.netlink, name))
         monkeypatch.setattr(
             keeper_module.netns, "exists", lambda path: path in self.netlink.namespaces

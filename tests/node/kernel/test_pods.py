@@ -102,3 +102,27 @@ class TestOnARealKernel:
         netns.run_in(node, work)
         assert "mus" not in self.shown(node, "link")
         assert "eth0" not in self.shown(pod, "link")
+
+    def test_several_are_removed_together(self, places: tuple[Path, Path]) -> None:
+        node, pod = places
+        ends = [
+            pods.PodEnd(
+                f"p{number}", str(pod), (IPv4Address(f"10.244.1.{number}"),), f"eth{number}"
+            )
+            for number in range(3)
+        ]
+
+        def work() -> list[int | None]:
+            with Netlink() as netlink:
+                for end in ends:
+                    pods.attach(netlink, end, 1500)
+                pods.detach_together(netlink, ["p0", "nobody", "p2"])
+                pods.detach_together(netlink, ["p0", "nobody"])
+                return [netlink.link_index(veth_name(end.pod)) for end in ends]
+
+        first, second, third = netns.run_in(node, work)
+        assert first is None
+        assert second is not None
+        assert third is None
+        assert "eth1" in self.shown(pod, "link")
+        assert "eth2" not in self.shown(pod, "link")
