@@ -14,6 +14,9 @@ from functools import cache, partial
 from ipaddress import ip_network
 from pathlib import Path
 
+from node.cni import request as cni_request
+from node.cni import text as cni_text
+from node.cni.spec import CniError
 from node.config import example, load_config
 from node.control.handlers import Handlers
 from node.control.peers import Rights
@@ -22,9 +25,11 @@ from node.control.server import ControlServer
 from node.docker import requests as docker_requests
 from node.docker.http import END_OF_HEAD, HttpError, decode_head
 from node.docker.server import decode_body
+from node.doctor import Examined, examine
 from node.errors import NodeError
 from node.lab.store import LabInfo
 from node.lanes.setup import LaneSetup
+from node.machine import read_facts_untrusted
 from node.sealed import MAGIC, label_of
 from node.state import AUTHORITY, CLUSTER, FILES, IDENTITY, seal, unseal
 from node.transactions import TRANSACTION, Chain, apply, base_records, read_journal
@@ -250,6 +255,47 @@ def _docker() -> list[bytes]:
     ]
 
 
+def cni(data: bytes) -> None:
+    """The configuration that a runtime gives the plugin, and what it asks of it."""
+    config = refusing(cni_text.decode, ValueError)(data.decode("utf-8", "replace"))  # type: ignore[arg-type]
+    if not isinstance(config, dict):
+        return
+    assert cni_text.decode(cni_text.encode(config)) == config
+    there = cni_request.Attachment("c", "eth0", "/run/netns/x")
+    for read in (
+        cni_request.check_config,
+        cni_request.network_of,
+        lambda config: cni_request.state_of(config, {}),
+        lambda config: cni_request.add_params(config, there, "IP=10.244.0.9"),
+        cni_request.kept_by,
+        cni_request.dns_of,
+    ):
+        refusing(read, CniError)(config)
+
+
+def _cni() -> list[bytes]:
+    config = {
+        "cniVersion": "1.1.0",
+        "name": "muslin",
+        "type": "muslin-cni",
+        "runtimeConfig": {
+            "ips": ["10.244.0.9/24"],
+            "bandwidth": {"ingressRate": 8000, "ingressBurst": 8000},
+            "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+            "dns": {"servers": ["192.0.2.53"]},
+        },
+        "cni.dev/valid-attachments": [{"containerID": "c", "ifname": "eth0"}],
+    }
+    return [json.dumps(config).encode()]
+
+
+def facts(data: bytes) -> None:
+    """What a member says of its machine, and what is made of it."""
+    said = read_facts_untrusted(data.decode("utf-8", "replace"))
+    for finding in examine([Examined("a", True, {"mtu": 1500}), Examined("b", False, said)]):
+        assert finding.what.isprintable()
+
+
 def _lanes() -> list[bytes]:
     setup = LaneSetup(1, b"n", "::", 6876, "muslin0", ["tso"], "uvloop", "", "")
     return [*map(lanes.encode, [*ORDERS, *REPORTS]), setup.encode()]
@@ -280,4 +326,6 @@ TARGETS = [
     Target("served", served, _requests, 600),
     Target("lane", lane, _lanes),
     Target("docker", docker, _docker),
+    Target("cni", cni, _cni),
+    Target("facts", facts, lambda: [b'{"mtu":1400,"crossed":["10.244.7.0/24"],"time":1.5}']),
 ]
