@@ -21,8 +21,6 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-import numpy as np
-
 from overlay.errors import WireError
 from overlay.types import Endpoint, Prefix
 from overlay.wire.claims import Claim, ClaimState
@@ -253,11 +251,22 @@ def _read_prefix(value: object) -> Prefix:
 PREFIX: Final = Codec(_write_prefix, _read_prefix)
 
 
+# A number of base two is the quickest way between flags and bits without numpy, whose threads start
+# with it: a daemon imports this before it gives up capabilities, and those belong to threads.
+_DIGIT_OF_FLAG: Final = bytes.maketrans(b"\x00\x01", b"01")
+_FLAG_OF_DIGIT: Final = bytes.maketrans(b"01", b"\x00\x01")
+
+
+def _write_flags(flags: bytearray) -> bytes:
+    digits = bytes(flags).translate(_DIGIT_OF_FLAG)
+    return int(digits or b"0", 2).to_bytes(len(flags) // 8, "big")
+
+
 def _read_flags(value: object) -> bytearray:
-    return bytearray(np.unpackbits(np.frombuffer(BYTES.read(value), np.uint8)))
+    packed = BYTES.read(value)
+    digits = format(int.from_bytes(packed, "big"), f"0{8 * len(packed)}b") if packed else ""
+    return bytearray(digits.encode().translate(_FLAG_OF_DIGIT))
 
 
-FLAGS: Final = Codec(
-    lambda flags: np.packbits(np.frombuffer(bytes(flags), np.uint8)).tobytes(), _read_flags
-)
+FLAGS: Final = Codec(_write_flags, _read_flags)
 """A bytearray of zeros and ones, a multiple of eight of them."""
