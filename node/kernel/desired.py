@@ -41,7 +41,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -51,7 +50,7 @@ from ipaddress import (
     ip_network,
 )
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from node.kernel.hostports import hostport_sysctls
 from node.kernel.limits import desired_limits, queue_links
@@ -92,9 +91,6 @@ of all packets, and single flows stalled for half a minute; with 1024 it was 5 %
 FALLBACK_METRIC: Final = 0x7FFF_FFFF
 """Worse than the metric of any route that is meant to work while the daemon runs."""
 
-REMEMBERED_PODS: Final = 1024
-"""More than a node has; where pods come and go, as many of the gone ones cost 10 KiB each."""
-
 _NODE_SYSCTLS: Final = {"net/ipv4/ip_forward": "1"}
 _NODE_SYSCTLS6: Final = {"net/ipv6/conf/all/forwarding": "1"}
 _LINK_SYSCTLS: Final = {
@@ -127,12 +123,30 @@ _POD_SYSCTLS6: Final = {
 }
 
 
-def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
+class Legs:
+    """Pods' parts of the state as they were the last time: most pods are as they were then."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[_Key, KernelState] = {}
+
+    def of(self, keys: Iterable[_Key]) -> list[KernelState]:
+        """The parts of these pods; those of all others are forgotten."""
+        known = self._known
+        self._known = {key: known.get(key) or _leg(key) for key in keys}
+        return list(self._known.values())
+
+
+def desired_state(
+    snapshot: LocalView, settings: KernelSettings, legs: Legs | None = None
+) -> KernelState:
     """The state of the node's own namespace.
 
     Args:
         snapshot: addresses, blocks and pods; only local pods matter.
         settings: names and sizes.
+        legs: what to take pods' parts from; it changes nothing but the work.
 
     Returns:
         Before the node has a block: links, sysctls and rules only, and the cluster range
@@ -140,17 +154,17 @@ def desired_state(snapshot: LocalView, settings: KernelSettings) -> KernelState:
     """
     dual = snapshot.cidr6 is not None
     trunk = _trunk(snapshot, settings)
-    legs = [
-        _leg(
+    keys = [
+        _Key(
             (pod.name, pod.address, pod.address6, pod.attachment.handed),
             (snapshot.address, snapshot.address6),
             settings.mtu,
-            dual=dual,
+            dual,
         )
         for pod in snapshot.pods
         if pod.local
     ]
-    parts = (trunk, *legs)
+    parts = (trunk, *(legs or Legs()).of(keys))
     return KernelState(
         links={name: link for part in parts for name, link in part.links.items()}
         | queue_links(snapshot),
@@ -200,23 +214,22 @@ def _trunk_routes(snapshot: LocalView, tun: str) -> Iterator[Route]:
         yield Route(prefix, metric=default_metric(prefix))
 
 
-@lru_cache(maxsize=REMEMBERED_PODS)
-def _leg(
-    pod: tuple[str, Address, Address | None, bool],
-    node: tuple[Address | None, Address | None],
-    mtu: int,
-    *,
-    dual: bool,
-) -> KernelState:
-    """One pod's part of the state; remembered, because most pods are as they were last time.
+class _Key(NamedTuple):
+    """All that a pod's part depends on."""
 
-    Args:
-        pod: its name, its addresses, and whether its runtime configures its end.
-        node: addresses of the node.
-        mtu: of the host end.
-        dual: whether the cluster has IPv6.
-    """
-    name, address, address6, handed = pod
+    pod: tuple[str, Address, Address | None, bool]
+    """Its name, its addresses, and whether its runtime configures its end."""
+    node: tuple[Address | None, Address | None]
+    """Addresses of the node."""
+    mtu: int
+    """Of the host end."""
+    dual: bool
+    """Whether the cluster has IPv6."""
+
+
+def _leg(key: _Key) -> KernelState:
+    """One pod's part of the state."""
+    (name, address, address6, handed), node, mtu, dual = key
     veth, macs = veth_name(name), veth_macs(name)
     held = [address] if address6 is None else [address, address6]
     addresses = {LinkAddress(veth, IPv4Interface((GATEWAY, 32)))}

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from node.kernel import netns, pods
-from node.kernel.desired import desired_state
+from node.kernel.desired import Legs, desired_state
 from node.kernel.errors import KernelError
 from node.kernel.hostports import shut_sysctls, without_ports
 from node.kernel.insides import Insides
@@ -73,6 +73,7 @@ class Keeper:
     def __init__(self, settings: KernelSettings, firewall: Firewall) -> None:
         self.settings = settings
         self._firewall = firewall
+        self._legs = Legs()
         self._seen: tuple[LocalView, KernelSettings] | None = None  # what all was last compared to
         self._wish: tuple[tuple[LocalView, KernelSettings, bool], KernelState] | None = None
         self._wished: KernelState | None = None  # in the last comparison
@@ -152,9 +153,9 @@ class Keeper:
 
     def _wish_for(self, snapshot: LocalView) -> KernelState:
         if not self._firewall.why:
-            return desired_state(snapshot, self.settings)
+            return desired_state(snapshot, self.settings, self._legs)
         # Veths are let at 127.0.0.1, by whoever it is, behind a filter only.
-        desired = desired_state(without_ports(snapshot), self.settings)
+        desired = desired_state(without_ports(snapshot), self.settings, self._legs)
         return replace(desired, sysctls={**desired.sysctls, **shut_sysctls(snapshot)})
 
     def _settle(

@@ -7,6 +7,7 @@ from node.kernel.desired import (
     FALLBACK_METRIC,
     GSO_MAX_SIZE,
     TX_QUEUE,
+    Legs,
     desired_pod_state,
     desired_state,
 )
@@ -21,6 +22,7 @@ from node.kernel.model import (
     veth_name,
 )
 from overlay.attachment import Attachment
+from overlay.views import PodView
 from tests.support.kernel import ModelKernel, held, route
 from tests.support.views import node_snapshot, pod_view
 
@@ -206,3 +208,17 @@ def test_an_interface_beside_another_way_out_brings_none_of_that_family() -> Non
     neither = desired_pod_state("pod11", held_by, 1500, link="net1", elsewhere={4, 6})
     assert not neither.routes
     assert neither.addresses == state.addresses
+
+
+def test_a_pods_part_is_made_once_and_forgotten_with_the_pod() -> None:
+    legs, name = Legs(), veth_name(POD.name)
+
+    def link(*pods: PodView) -> Link | None:
+        return desired_state(node_snapshot(1, pods), SETTINGS, legs).links.get(name)
+
+    first = link(POD)
+    assert link(POD) is first
+    assert link() is None
+    again = link(POD)
+    assert again == first
+    assert again is not first
