@@ -179,7 +179,7 @@ class Edges:
             await keep_tun(self.tun, self._node, self._thread)
         except (TunError, KernelError):
             return  # it is gone: whoever makes it anew comes here again
-        for name, descriptor in self.descriptors.items():
+        for name, descriptor in self.descriptors.items() if self._notifier.stores else ():
             if self._stored.get(name) != descriptor:
                 if name in self._stored:
                     self._notifier.forget(name)

@@ -88,7 +88,8 @@ def limit_of(rate: Rate, veth: str, queue: str, mtu: int) -> Limit:
         queue: the link with the bucket: the veth itself for packets towards the pod.
         mtu: what pods see, in bytes.
 
-    >>> limit_of(Rate(100_000_000, 8), "mus0", "mus0", 1500)[2:]
+    >>> limit = limit_of(Rate(100_000_000, 8), "mus0", "mus0", 1500)
+    >>> limit.rate, limit.burst, limit.room
     (12500000, 70000, 695000)
     """
     second = min(max(rate.bits // 8, LEAST_RATE), MOST)
