@@ -21,6 +21,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # starts would inherit it and be deaf to the Ctrl-C that the test sends.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With pytest-xdist, `-n 2` is two workers of which each knows what the other does."""
+    if config.pluginmanager.hasplugin("xdist"):
+        from tests.support import workers
+
+        workers.pytest_configure(config)
+
+
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 
 

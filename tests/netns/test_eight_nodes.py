@@ -27,7 +27,7 @@ from tests.support.streams import Stream
 from tests.support.traffic import reaches
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 NODES = 8
 APART = 60.0

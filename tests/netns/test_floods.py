@@ -27,7 +27,7 @@ from tests.support.session_net import CLUSTER, STRANGER, Network
 from tests.support.siege import Siege, besieged, finish, ratio
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone]
 
 RATE = 10_000
 """Datagrams a second."""

@@ -119,6 +119,7 @@ def answers(machine: Machine) -> bool:
         return False
 
 
+@pytest.mark.alone  # two that have one identity take turns in being reached: on a busy core rarely
 def test_a_copied_state_folder_is_recognised_on_both_machines_and_by_all_others(
     yard: Yard, node1: Machine, node2: Machine
 ) -> None:

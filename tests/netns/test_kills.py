@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.kills import kills, same_node_lost
 from tests.support.labs import LabMaker
 from tests.support.privileged import NEEDS_KERNEL
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone]
 
 KILLS = 8
 SECONDS = 12.0

@@ -28,7 +28,7 @@ from node.lab.topology import belongs_to
 from node.lab.verbs import lab_cut, lab_exec, lab_heal, lab_kill, lab_start, lab_status
 from tests.support.privileged import NEEDS_KERNEL
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 LAB = f"kq{os.getpid()}"
 SECOND = f"{LAB}-node1"  # a name made to be confused with a namespace of the first lab

@@ -27,7 +27,7 @@ from tests.support.traffic import ECHO_PORT, client, opened, ping, serving
 from tests.support.waiting import eventually
 from tests.support.wiretap import Datagram, Wiretap
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 SOON = 20.0
 FLOWS = 32

@@ -26,7 +26,7 @@ from tests.support.labs import Place
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.rates import measured
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone]
 
 MBIT = 1_000_000
 RATE = 20 * MBIT

@@ -27,7 +27,7 @@ from tests.support.processes import background
 from tests.support.traffic import reaches
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 EVERYWHERE_WITHIN = 5.0
 """Seconds from the start of the last daemon until every node has every route."""
@@ -62,6 +62,7 @@ def agree(machines: Iterable[Machine]) -> set[tuple[str, str]]:
 # -- joining ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_six_that_join_at_once_get_six_blocks_and_all_routes_are_everywhere_in_5_s(
     make_yard: YardMaker,
 ) -> None:

@@ -13,7 +13,7 @@ from tests.support.labs import LabMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.rekey_lab import EVERY, Load, under_load
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 SECONDS = 20.0
 

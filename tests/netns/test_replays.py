@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.labs import LabMaker
 from tests.support.modified import modified
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.replay_lab import BATCH, Row, Scene, every_way, recorded
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 SECONDS = 20.0
 REKEY = 6.0

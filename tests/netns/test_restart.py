@@ -24,7 +24,7 @@ from tests.support.streams import Stream
 from tests.support.traffic import copy, reaches
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone]
 
 AT_ONCE = 1.0
 """Packets flow within so many times what the start of the daemon took."""

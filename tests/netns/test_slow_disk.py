@@ -21,7 +21,7 @@ from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import background
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
 LATENCY = 12.0
 """Seconds per write: whoever is silent for so long is declared dead."""

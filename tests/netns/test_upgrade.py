@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     *NEEDS_KERNEL,
+    pytest.mark.alone,
     pytest.mark.skipif(shutil.which("iperf3") is None, reason="needs iperf3"),
 ]
 

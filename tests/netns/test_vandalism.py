@@ -15,7 +15,7 @@ from tests.support.processes import attempt
 from tests.support.vandalism import ACTS, PATIENCE, TUN, Act, Scene, vandalized
 from tests.support.waiting import eventually
 
-pytestmark = NEEDS_KERNEL
+pytestmark = [*NEEDS_KERNEL, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")
