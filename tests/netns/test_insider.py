@@ -18,7 +18,8 @@ from node.errors import NodeError
 from node.lab.verbs import lab_kill
 from overlay.complaints import COMPLAINTS_MAX
 from tests.sim.insider import BYSTANDER, TOLD, VICTIM
-from tests.sim.test_insider import FLOODS, LIES
+from tests.sim.test_insider import LIES
+from tests.sim.test_insider_floods import FLOODS
 from tests.support.labs import Lab, LabMaker
 from tests.support.mallory import LIAR, Mallory
 from tests.support.privileged import NEEDS_KERNEL

@@ -13,7 +13,13 @@ from overlay.session.copies import Copies
 from overlay.session.index import IndexTable
 from overlay.session.ratelimit import LoadMeter, RateLimit, Responses
 from overlay.wire.reassembly import Reassembly
-from tests.overlay.session import test_gate, test_index, test_ratelimit, test_sessions
+from tests.overlay.session import (
+    test_gate,
+    test_gate_under_load,
+    test_index,
+    test_ratelimit,
+    test_sessions,
+)
 from tests.overlay.wire import test_reassembly
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -80,43 +86,43 @@ CASES: dict[str, tuple[Patch, Callable[..., None]]] = {
     ),
     "load": (
         method(LoadMeter, "arrived", no),
-        test_gate.test_under_load_a_cookie_comes_back_and_the_next_try_shows_it,
+        test_gate_under_load.test_under_load_a_cookie_comes_back_and_the_next_try_shows_it,
     ),
     "mac2": (
         method(MacChecker, "mac2_is_valid", yes),
-        test_gate.test_a_cookie_does_not_help_from_another_address,
+        test_gate_under_load.test_a_cookie_does_not_help_from_another_address,
     ),
     "copies": (
         method(Copies, "is_copy", no),
-        test_gate.test_copies_make_no_load_and_get_no_cookie,
+        test_gate_under_load.test_copies_make_no_load_and_get_no_cookie,
     ),
     "turns at cookies": (
         method(RateLimit, "cookie", yes),
-        test_gate.test_a_flood_from_one_address_leaves_turns_at_cookies_to_others,
+        test_gate_under_load.test_a_flood_from_one_address_leaves_turns_at_cookies_to_others,
     ),
     "sources": (
         everybody_is_another("source_of"),
-        test_gate.test_a_flood_from_one_address_leaves_turns_at_cookies_to_others,
+        test_gate_under_load.test_a_flood_from_one_address_leaves_turns_at_cookies_to_others,
     ),
     "networks": (
         everybody_is_another("network_of"),
-        test_gate.test_a_flood_from_a_whole_network_leaves_turns_at_cookies_to_others,
+        test_gate_under_load.test_a_flood_from_a_whole_network_leaves_turns_at_cookies_to_others,
     ),
     "turns at handshakes": (
         method(RateLimit, "handshake", yes),
-        test_gate.test_ten_thousand_real_addresses_of_one_network_leave_turns_to_others,
+        test_gate_under_load.test_ten_thousand_real_addresses_of_one_network_leave_turns_to_others,
     ),
     "failures": (
         method(RateLimit, "failed", nothing),
-        test_gate.test_a_real_flood_from_everywhere_is_looked_at_once_a_minute_and_then_a_newcomer_gets_in,
+        test_gate_under_load.test_a_real_flood_from_everywhere_is_looked_at_once_a_minute_and_then_a_newcomer_gets_in,
     ),
     "members": (
         method(RateLimit, "remember", nothing),
-        test_gate.test_a_member_gets_in_at_its_address_when_all_other_turns_are_taken,
+        test_gate_under_load.test_a_member_gets_in_at_its_address_when_all_other_turns_are_taken,
     ),
     "responses": (
         method(Responses, "take", yes),
-        test_gate.test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end,
+        test_gate_under_load.test_wrong_responses_to_a_handshake_that_runs_are_not_read_without_end,
     ),
     "the key in front of the certificate": (
         without_key_comparison,

@@ -9,6 +9,8 @@ import pytest
 
 from overlay.errors import OverlayError
 from tests.sim import test_insider as lies
+from tests.sim import test_insider_floods as floods
+from tests.sim import test_insider_unseen as unseen
 from tests.sim.test_alive import without_signatures
 
 Patch = pytest.MonkeyPatch
@@ -86,7 +88,7 @@ def told(lie: lies.Lie, code: str) -> Callable[[], None]:
 
 
 def flooded(say: Callable[..., None], per_second: int) -> Callable[[], None]:
-    return partial(lies.test_a_flood_is_cut_off_and_named_everywhere, say, per_second)
+    return partial(floods.test_a_flood_is_cut_off_and_named_everywhere, say, per_second)
 
 
 CHECKS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
@@ -119,10 +121,10 @@ CHECKS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
         told(lies.an_old_record_of_the_victim_under_a_new_version, "malformed-item"),
     ),
     (without_decoding_errors, told(lies.lists_inside_each_other, "malformed-message")),
-    (without_allowances, flooded(lies.summaries, 100)),
-    (without_allowances, flooded(lies.requests_for_blocks, 100)),
-    (without_charges, lies.test_a_flood_of_forged_records_costs_few_checks_and_is_named),
-    (without_record_rates, lies.test_a_flood_of_records_is_slowed_down_and_named_everywhere),
+    (without_allowances, flooded(floods.summaries, 100)),
+    (without_allowances, flooded(floods.requests_for_blocks, 100)),
+    (without_charges, floods.test_a_flood_of_forged_records_costs_few_checks_and_is_named),
+    (without_record_rates, floods.test_a_flood_of_records_is_slowed_down_and_named_everywhere),
     (without_jumps, lies.test_a_jump_of_its_own_version_is_named_and_harms_nobody_else),
     (
         without_looks_at_titles,
@@ -133,8 +135,8 @@ CHECKS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (
         without_titles,
         partial(
-            lies.test_a_lie_that_nobody_can_see_harms_nobody,
-            lies.that_the_victims_block_is_in_its_use,
+            unseen.test_a_lie_that_nobody_can_see_harms_nobody,
+            unseen.that_the_victims_block_is_in_its_use,
         ),
     ),
 ]

@@ -36,7 +36,7 @@ from overlay.wire.claims import Claim, ClaimState
 from overlay.wire.items import Item
 from overlay.wire.messages import Claims
 from overlay.wire.packing import U64
-from tests.sim import test_insider
+from tests.sim import test_insider, test_insider_floods
 from tests.sim.insider import BYSTANDER, TOLD, VICTIM, Insider
 from tests.support.processes import Background, background
 
@@ -266,12 +266,12 @@ ORDERS_TAKEN: Final[dict[str, Callable[[RealInsider], None]]] = {
 
 
 def _flood(say: Callable[[RealInsider, int], None], per_second: int, insider: RealInsider) -> None:
-    test_insider.flood(insider, partial(say, insider), per_second)
+    test_insider_floods.flood(insider, partial(say, insider), per_second)
 
 
 def _order(name: str) -> Callable[[RealInsider], None]:
     """What a line of ORDERS means; a flood of the simulator goes on until there is `peace`."""
-    for say, per_second in test_insider.FLOODS:
+    for say, per_second in test_insider_floods.FLOODS:
         if say.__name__ == name:
             return partial(_flood, say, per_second)
     return ORDERS_TAKEN.get(name) or getattr(test_insider, name)
