@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench import cluster, compare, growth, members, path, revocation
-from overlay.errors import OverlayError
+from bench.scripts import ended
 
 DESCRIPTION: Final = """\
 Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in network namespaces.
@@ -25,8 +21,6 @@ Muslin beside no overlay, kernel VXLAN and compiled userspace overlays, in netwo
 
 Each has a --help of its own."""
 
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-
 EXAMPLES: Final = """\
 examples:
   scripts/bench --json run.json --picture bench.svg
@@ -36,39 +30,10 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
-    try:
-        with _one_interrupt():
-            _run(argv)
-    except OverlayError as error:
-        fix = getattr(error, "fix", "")
-        print(f"bench: {error}" + (f": {fix}" if fix else ""), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: interrupted; everything was taken down", file=sys.stderr)
-        return 130
-    return 0
+    return ended("bench", lambda: _run(argv))
 
 
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, and let neither disturb the cleaning up that follows."""
-    before = {number: signal.getsignal(number) for number in _ENDING}
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in _ENDING:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in _ENDING:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str]) -> int:
     word, *rest = argv or [""]
     commands: dict[str, tuple[Callable[[ArgumentParser], None], Callable[..., None], str]] = {
         "compare": (compare.add_options, compare.compare, DESCRIPTION),
@@ -89,3 +54,4 @@ def _run(argv: Sequence[str]) -> None:
     )
     add_options(parser)
     command(parser.parse_args(rest))
+    return 0

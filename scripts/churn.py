@@ -19,6 +19,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from tests.support.churn import STEPS, Churned, churn, inventory, left_of, memory
 from tests.support.labs import remove_leftovers
 from tests.support.machines import YardMaker
@@ -40,11 +41,11 @@ MOST_GROWTH = 16 << 20
 
 def main() -> int:
     """Churn, print, compare; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--parallel", type=int, default=20, help="workers [20]")
-    parser.add_argument("--cycles", type=int, default=1000, help="of each worker [1000]")
-    parser.add_argument("--quarantine", type=int, default=20, help="seconds [20]")
-    options = parser.parse_args()
+    parser = parser_of("churn", __doc__)
+    parser.add_argument("--parallel", type=at_least(1), default=20, help="workers [20]")
+    parser.add_argument("--cycles", type=at_least(1), default=1000, help="of each worker [1000]")
+    parser.add_argument("--quarantine", type=at_least(1), default=20, help="seconds [20]")
+    options = as_root(parser)
     try:
         with ExitStack() as stack:
             yard = stack.enter_context(YardMaker())(1)
@@ -114,4 +115,4 @@ def show(churned: Churned, options: argparse.Namespace, had: int, grown: int) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("churn", main))

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from overlay.drops import DropReason
 from overlay.session.ratelimit import CALM
 from tests.support import pump
@@ -222,16 +223,18 @@ def attacks(siege: Siege, options: argparse.Namespace) -> list[Row]:
 
 def main() -> int:
     """Attack as the command line says; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("hostile", __doc__)
     parser.add_argument("--only", choices=("datagrams", "handshakes"), help="one half of it")
-    parser.add_argument("--datagrams", type=int, default=1_000_000, help="(%(default)s)")
-    parser.add_argument("--rate", type=float, default=10_000, help="a second (%(default)s)")
-    parser.add_argument("--turns", type=int, default=7, help="without and with (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of a flood (%(default)s)")
+    parser.add_argument("--datagrams", type=at_least(1), default=1_000_000, help="(%(default)s)")
+    parser.add_argument("--rate", type=at_least(1.0), default=10_000, help="a second (%(default)s)")
+    parser.add_argument(
+        "--turns", type=at_least(1), default=7, help="without and with (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=at_least(1.0), default=60.0, help="of a flood (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of what is sent (%(default)s)")
-    options = parser.parse_args()
+    options = as_root(parser)
     OWN_ROOT.mkdir(parents=True, exist_ok=True)
     try:
         with besieged(newcomers=4) as siege:
@@ -251,4 +254,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(ended("hostile", main))

@@ -15,25 +15,28 @@ lost, and nothing is left: links, addresses, routes, rules, namespaces, descript
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from tests.support.kills import Outcome, kills, same_node_lost
 from tests.support.labs import OWN_ROOT, LabMaker, remove_leftovers
+
+MOST_NODES = 16
 
 
 def main() -> int:
     """Kill, print, compare; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=100, help="how many [100]")
-    parser.add_argument("--minutes", type=float, default=5.0, help="in which they happen [5]")
-    parser.add_argument("--nodes", type=int, default=5, help="2 to 16 [5]")
+    parser = parser_of("kills", __doc__)
+    parser.add_argument("--kills", type=at_least(1), default=100, help="how many [100]")
+    parser.add_argument(
+        "--minutes", type=at_least(0.1), default=5.0, help="in which they happen [5]"
+    )
+    parser.add_argument("--nodes", type=at_least(2), default=5, help=f"2 to {MOST_NODES} [5]")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random [1]")
-    options = parser.parse_args()
-    if not (2 <= options.nodes <= 16 and options.kills >= 1 and options.minutes > 0):
-        parser.error("at least 2 nodes, at most 16, one kill, and some time")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = as_root(parser)
+    if options.nodes > MOST_NODES:
+        parser.error(f"--nodes: at most {MOST_NODES}")
     began = time.monotonic()
 
     def tell(what: str) -> None:
@@ -49,9 +52,6 @@ def main() -> int:
                 seed=options.seed,
                 tell=tell,
             )
-    except KeyboardInterrupt:
-        print("kills: given up; everything is taken down", file=sys.stderr)
-        return 130
     finally:
         remove_leftovers()
     show(outcome, options)
@@ -88,4 +88,4 @@ def show(outcome: Outcome, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("kills", main))

@@ -12,11 +12,11 @@ behind it, or behind what there is without one, by as much.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from overlay.attachment import Attachment, Rate
 from overlay.views import PodView
 from tests.support.bed import Bed, applied, making_a_bed
@@ -36,14 +36,17 @@ HEAD = (
 
 def main() -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser = parser_of("limits", __doc__)
+    parser.add_argument("--seconds", type=at_least(1.0), default=10.0, help="of each measurement")
     parser.add_argument(
-        "--rates", type=int, nargs="+", default=[10, 100, 1000], metavar="MBIT", help="to measure"
+        "--rates",
+        type=at_least(1),
+        nargs="+",
+        default=[10, 100, 1000],
+        metavar="MBIT",
+        help="to measure",
     )
-    options = parser.parse_args()
+    options = as_root(parser)
     print(HEAD, flush=True)
     with making_a_bed() as bed:
         bed.settle()
@@ -81,4 +84,4 @@ def _set_up(bed: Bed, pod: PodView) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("limits", main))

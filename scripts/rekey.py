@@ -13,11 +13,11 @@ and no nonce was used twice.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from tests.support.labs import OWN_ROOT, LabMaker, remove_leftovers
 from tests.support.rekey_lab import Load, under_load
 
@@ -33,10 +33,10 @@ PAIRS = {"clean": (1, False), "loss": (1, True), "lanes": (2, False)}
 
 def main() -> int:
     """Run all rows; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=5.0, help="of load in each run")
+    parser = parser_of("rekey", __doc__)
+    parser.add_argument("--minutes", type=at_least(0.1), default=5.0, help="of load in each run")
     parser.add_argument("--only", choices=PAIRS, help="this pair of rows")
-    options = parser.parse_args()
+    options = as_root(parser)
     print(HEAD, flush=True)
     well = True
     for lanes, loss in [PAIRS[options.only]] if options.only else PAIRS.values():
@@ -76,4 +76,4 @@ def row(load: Load, lanes: int, *, loss: bool, rekeys: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("rekey", main))

@@ -14,9 +14,9 @@ it has not seen in this life, with a response nobody can use.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from overlay.config import Timing
 from tests.support.labs import OWN_ROOT, LabMaker, remove_leftovers
 from tests.support.replay_lab import Row, every_way, recorded
@@ -29,9 +29,9 @@ HEAD = (
 
 def main() -> int:
     """Record and replay; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of traffic to record")
-    options = parser.parse_args()
+    parser = parser_of("replay", __doc__)
+    parser.add_argument("--minutes", type=at_least(0.1), default=10.0, help="of traffic to record")
+    options = as_root(parser)
     rows: list[Row] = []
 
     def tell(row: Row) -> None:
@@ -73,4 +73,4 @@ def cells(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("replay", main))

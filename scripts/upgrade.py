@@ -19,13 +19,13 @@ fails if a connection was reset, or a datagram came twice, or pods of one node l
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from tests.support.labs import OWN_ROOT, Lab, LabMaker, remove_leftovers
 from tests.support.manager import Manager
 from tests.support.upgrades import Service, kill, loaded, moved, take_over
@@ -75,18 +75,14 @@ def run(times: int, lanes: int) -> bool:
         return whole
 
 
-def main(argv: Sequence[str]) -> int:
+def main() -> int:
     """Measure as the arguments say."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/upgrade",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--times", type=int, default=5, help="replacements of each way (5)")
-    parser.add_argument("--lanes", type=int, default=1, help="processes of each node (1)")
-    options = parser.parse_args(argv)
+    parser = parser_of("upgrade", __doc__)
+    parser.add_argument("--times", type=at_least(1), default=5, help="replacements of each way (5)")
+    parser.add_argument("--lanes", type=at_least(1), default=1, help="processes of each node (1)")
+    options = as_root(parser)
     return 0 if run(options.times, options.lanes) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended("upgrade", main))

@@ -11,10 +11,10 @@ The exit code is 0 if each act was put right within 5 s.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from statistics import median
 
+from bench.scripts import as_root, at_least, ended, parser_of
 from tests.support.labs import OWN_ROOT, LabMaker, remove_leftovers
 from tests.support.vandalism import ACTS, vandalized
 
@@ -29,12 +29,10 @@ HEAD = (
 
 def main() -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("vandalize", __doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="acts whose names contain it")
-    parser.add_argument("--rounds", type=int, default=3, help="of each act")
-    options = parser.parse_args()
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="of each act")
+    options = as_root(parser)
     chosen = [act for act in ACTS if options.only in act.name]
     if not chosen:
         parser.error(f"no act is called {options.only!r}: {', '.join(act.name for act in ACTS)}")
@@ -58,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended("vandalize", main))
