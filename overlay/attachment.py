@@ -23,6 +23,7 @@ from ipaddress import ip_address
 from typing import Final, Literal, get_args
 
 from overlay.errors import ConfigError
+from overlay.types import parse_address
 
 Protocol = Literal["tcp", "udp", "sctp"]
 
@@ -172,9 +173,9 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _check_rate(rate: Rate, key: str) -> None:
-    if not (MIN_RATE <= rate.bits <= MAX_RATE and MIN_RATE <= rate.burst <= MAX_RATE):
-        why = f"rate and burst are {MIN_RATE} to {MAX_RATE} bits, not {rate.bits} and {rate.burst}"
-        raise ConfigError(why, key)
+    for name, bits in (("rate", rate.bits), ("burst", rate.burst)):
+        if not MIN_RATE <= bits <= MAX_RATE:
+            raise ConfigError(f"a {name} is {MIN_RATE} to {MAX_RATE} bits, not {bits}", key)
 
 
 def _check_port(port: HostPort) -> None:
@@ -183,7 +184,7 @@ def _check_port(port: HostPort) -> None:
     if not (0 < port.host_port < 1 << 16 and 0 < port.port < 1 << 16):
         raise ConfigError(f"{port}: a port is 1 to 65535", "ports")
     try:
-        canonical = not port.host or str(ip_address(port.host)) == port.host
+        canonical = not port.host or str(parse_address(port.host)) == port.host
     except ValueError:
         canonical = False
     if not canonical:

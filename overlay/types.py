@@ -33,6 +33,23 @@ DEFAULT_PORT = 6875
 """UDP port of the underlay ("MUSL" on a telephone's keypad)."""
 
 
+def parse_address(text: str) -> Address:
+    """Read an address that somebody else has written.
+
+    One with a zone is refused. Python takes any text behind the percent sign, and writes it out
+    again: into a line for nft, or onto a terminal.
+
+    Raises:
+        ValueError: it is none, or has a zone. Nothing else.
+
+    >>> parse_address("2001:DB8:0::1")
+    IPv6Address('2001:db8::1')
+    """
+    if "%" in text:
+        raise ValueError(f"{text[:64]!r} has a zone")
+    return ip_address(text)
+
+
 class Endpoint(NamedTuple):
     """Where a datagram goes to or came from in the underlay.
 

@@ -12,7 +12,6 @@ tenth of a second.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Final, cast
 
 from node.control.params import Params, flag, text
@@ -26,6 +25,7 @@ from overlay.attachment import (
     Rate,
 )
 from overlay.errors import ConfigError
+from overlay.types import parse_address
 
 SHORTEST_BURST: Final = 1 << 20
 """Bits: two super-packets, as they leave a pod at once."""
@@ -115,7 +115,7 @@ def _port(given: dict[str, object]) -> HostPort:
     protocol = str(given.get("protocol") or "tcp").lower()
     host = str(given.get("host") or "")
     try:
-        shortest = str(ip_address(host)) if host else ""
+        shortest = str(parse_address(host)) if host else ""
     except ValueError:
         shortest = host  # `check` says what is wrong with it
     host_port, port = (_integer(given, key, "ports") for key in ("host_port", "port"))

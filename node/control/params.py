@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
+from math import inf, isfinite
 from typing import Final
 
 from node.control.schema import ControlError
 from overlay.errors import ConfigError
-from overlay.types import Address, Prefix
+from overlay.types import Address, Prefix, parse_address
 
 Params = Mapping[str, object]
 
@@ -31,7 +32,7 @@ def text(params: Params, key: str, default: str | None = None) -> str:
 
 
 def number(params: Params, key: str, default: float) -> float:
-    """A number of seconds.
+    """A number of seconds; not NaN, of which timers would make anything.
 
     Raises:
         ControlError: `bad-request`. Nothing else.
@@ -40,9 +41,12 @@ def number(params: Params, key: str, default: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ControlError("bad-request", f"{key} must be a number of seconds")
     try:
-        return float(value)
-    except OverflowError as error:  # JSON has integers of any length
-        raise ControlError("bad-request", f"{key} is no number of seconds") from error
+        seconds = float(value)
+    except OverflowError:  # JSON has integers of any length
+        seconds = inf
+    if not isfinite(seconds):  # Python's JSON has these as well
+        raise ControlError("bad-request", f"{key} is no number of seconds")
+    return seconds
 
 
 def request_number(params: Params) -> int:
@@ -77,7 +81,7 @@ def address(params: Params, key: str) -> Address | None:
     """
     given = text(params, key, "")
     try:
-        return ip_address(given) if given else None
+        return parse_address(given) if given else None
     except ValueError as error:
         raise ControlError("bad-request", f"{key}: {given!r} is not an address") from error
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from overlay.errors import RefusedError
-from overlay.types import Address
+from overlay.types import Address, parse_address
 from overlay.views import NodeView, PodView, Snapshot
 
 
@@ -66,7 +65,7 @@ def find_target(snapshot: Snapshot, name: str, *, version: int | None = None) ->
         RefusedError: `no-such-target`, `ambiguous`, `no-route` or `no-address`. Nothing else.
     """
     try:
-        return _owner_of(snapshot, ip_address(name))
+        return _owner_of(snapshot, parse_address(name))
     except ValueError:
         pass  # not an address, so a name
     pods = [pod for pod in snapshot.pods if name in {pod.name, f"{pod.node}/{pod.name}"}]

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Final
 
 from node.control.schema import ControlError
 from node.kernel.model import GATEWAY, GATEWAY6
-from overlay.attachment import HostPort, Protocol
-from overlay.types import Address, Prefix
+from overlay.attachment import MAX_PORTS, HostPort, Protocol
+from overlay.types import Address, Prefix, parse_address
 
 Json = Mapping[str, object]
 
@@ -34,6 +34,9 @@ SPACE: Final = "muslin"
 
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 """Pools of networks that were made without `--subnet`, by IP version."""
+
+DOCKERS_OWN: Final = "com.docker."
+"""How options begin that Docker adds by itself."""
 
 OPTION_PORTS: Final = "com.docker.network.portmap"
 OPTION_GENERIC: Final = "com.docker.network.generic"
@@ -46,7 +49,7 @@ HOW_TO_CREATE: Final = "docker network create -d muslin --ipam-driver muslin NAM
 FREE_PORTS: Final = range(49_152, 65_536)
 """Where a host port comes from that Docker leaves open (RFC 6335, section 6: dynamic ports)."""
 
-_PROTOCOLS: Final[dict[object, Protocol]] = {6: "tcp", 17: "udp", 132: "sctp"}
+_PROTOCOLS: Final[dict[int, Protocol]] = {6: "tcp", 17: "udp", 132: "sctp"}
 """By their numbers, which is how Docker says them."""
 
 _LONGEST_ID: Final = 128
@@ -134,18 +137,21 @@ def endpoint_wanted(body: Json) -> EndpointWanted:
         ControlError: it is malformed, or has no address (`other-ipam`). Nothing else.
     """
     interface = _mapping(body.get("Interface"))
-    address, address6 = (_held(interface.get(key)) for key in ("Address", "AddressIPv6"))
+    address, address6 = (_held(interface, key) for key in ("Address", "AddressIPv6"))
     if address is None and address6 is None:
         why = "the endpoint has no address"
         raise ControlError("other-ipam", why, HOW_TO_CREATE)
-    options = _mapping(body.get("Options"))
+    ports = _list(_mapping(body.get("Options")).get(OPTION_PORTS))
+    if len(ports) > MAX_PORTS:  # `-P` publishes what an image says, whatever that is
+        why = f"{len(ports)} ports to publish, {MAX_PORTS} at most"
+        raise ControlError("bad-request", why, "publish fewer")
     return EndpointWanted(
         network=identifier(body, "NetworkID"),
         endpoint=identifier(body, "EndpointID"),
         address=address,
         address6=address6,
         mac=_text(interface, "MacAddress"),
-        ports=tuple(dict.fromkeys(map(_port, _list(options.get(OPTION_PORTS))))),
+        ports=tuple(dict.fromkeys(map(_port, ports))),
     )
 
 
@@ -159,19 +165,25 @@ def choose_ports(wanted: Iterable[PortWanted], taken: Collection[HostPort]) -> t
     Raises:
         ControlError: there is none left (`port-taken`). Nothing else.
     """
+    held: dict[tuple[Protocol, int], list[HostPort]] = {}
+    for port in taken:
+        held.setdefault((port.protocol, port.host_port), []).append(port)
     chosen: list[HostPort] = []
     for want in wanted:
-        low = want.first.host_port
-        range_ = range(low, want.last + 1) if low else FREE_PORTS
-        candidates = (replace(want.first, host_port=port) for port in range_)
-        held = (*taken, *chosen)
-        free = (port for port in candidates if not any(map(port.collides, held)))
-        port = next(free, None)
-        if port is None:
-            what = f"{want.first.protocol} port {low or 'of the host'}"
-            raise ControlError("port-taken", f"{what} is another pod's", "publish another port")
+        port = _first_free(want, held)
+        held.setdefault((port.protocol, port.host_port), []).append(port)
         chosen.append(port)
     return tuple(chosen)
+
+
+def _first_free(want: PortWanted, held: Mapping[tuple[Protocol, int], list[HostPort]]) -> HostPort:
+    protocol, low = want.first.protocol, want.first.host_port
+    for number in range(low, want.last + 1) if low else FREE_PORTS:
+        others = held.get((protocol, number), ())
+        if not others or not any(map(replace(want.first, host_port=number).collides, others)):
+            return replace(want.first, host_port=number)
+    what = f"{protocol} port {low or 'of the host'}"
+    raise ControlError("port-taken", f"{what} is another pod's", "publish another port")
 
 
 def pool_wanted(body: Json, ranges: Mapping[int, Prefix | None]) -> str:
@@ -182,9 +194,15 @@ def pool_wanted(body: Json, ranges: Mapping[int, Prefix | None]) -> str:
         ranges: of the cluster, by IP version.
 
     Raises:
-        ControlError: the pool is not the cluster's range (`other-range`), or the cluster has none
-            of that version (`no-ipv6`). Nothing else.
+        ControlError: the pool is not the cluster's range (`other-range`), the cluster has none of
+            that version (`no-ipv6`), or something is asked for that is not known
+            (`unknown-option`). Nothing else.
     """
+    options = body.get("Options")
+    for name in options if isinstance(options, dict) else ():
+        if not name.startswith(DOCKERS_OWN):
+            why = f"there is no option {name[:64]} for addresses"
+            raise ControlError("unknown-option", why, "leave --ipam-opt out")
     version = 6 if body.get("V6") else 4
     asked, part = _text(body, "Pool"), _text(body, "SubPool")
     whole = ranges.get(version)
@@ -222,7 +240,7 @@ def address_wanted(body: Json) -> Address | None:
     """
     said = _text(body, "Address")
     try:
-        return ip_address(said) if said else None
+        return parse_address(said) if said else None
     except ValueError as error:
         raise ControlError("bad-request", f"{said[:64]!r} is not an address") from error
 
@@ -245,22 +263,23 @@ def is_gateway(body: Json, address: Address | None) -> bool:
 
 def _port(value: object) -> PortWanted:
     said = _mapping(value)
-    protocol = _PROTOCOLS.get(said.get("Proto"))
+    protocol = _PROTOCOLS.get(_number(said, "Proto"))
     inside, first, last = (_number(said, key) for key in ("Port", "HostPort", "HostPortEnd"))
     host = _text(said, "HostIP")
     if protocol is None or not inside:
         raise ControlError("bad-request", "a port to publish has no protocol or no number")
     try:
-        at = ip_address(host) if host else None
+        at = parse_address(host) if host else None
     except ValueError as error:
         raise ControlError("bad-request", f"{host[:64]!r} is not an address") from error
     where = "" if at is None or at.is_unspecified else str(at)
     return PortWanted(HostPort(protocol, first, inside, where), max(first, last))
 
 
-def _held(value: object) -> Address | None:
+def _held(interface: Json, key: str) -> Address | None:
+    said = _text(interface, key)
     try:
-        return ip_interface(value).ip if isinstance(value, str) and value else None
+        return ip_interface(said).ip if said else None
     except ValueError as error:
         raise ControlError("bad-request", "an address of the interface is none") from error
 
@@ -275,7 +294,7 @@ def _network(text: str) -> Prefix | None:
 def _number(body: Json, key: str) -> int:
     value = body.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 16:
-        raise ControlError("bad-request", f"{key} is no port")
+        raise ControlError("bad-request", f"{key} is no number of 16 bits")
     return value
 
 

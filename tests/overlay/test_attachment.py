@@ -52,6 +52,8 @@ def test_a_person_need_say_nothing() -> None:
         (Attachment(ports=(HostPort("tcp", 1, 65536),)), "ports"),
         (Attachment(ports=(HostPort("tcp", 1, 1, "localhost"),)), "ports"),
         (Attachment(ports=(HostPort("tcp", 1, 1, "2001:DB8::1"),)), "ports"),
+        (Attachment(ports=(HostPort("tcp", 1, 1, "fe80::1%eth0"),)), "ports"),
+        (Attachment(ports=(HostPort("tcp", 1, 1, "::%x\nflush ruleset"),)), "ports"),
         (Attachment(ports=(HTTP, HTTP)), "ports"),
         (Attachment(ports=(HTTP, HostPort("tcp", 8080, 81, "192.0.2.1"))), "ports"),
         (Attachment(ports=tuple(HostPort("tcp", 1 + i, 1) for i in range(MAX_PORTS + 1))), "ports"),

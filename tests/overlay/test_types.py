@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import ConfigError
-from overlay.types import DEFAULT_PORT, Endpoint, NodeId, short_id
+from overlay.types import DEFAULT_PORT, Endpoint, NodeId, parse_address, short_id
 
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 ports = st.integers(1, 65535)
@@ -84,3 +84,14 @@ def test_header_overhead_is_that_of_the_family():
 
 def test_a_short_id_is_eight_hex_digits():
     assert short_id(NodeId(bytes(range(32)))) == "00010203"
+
+
+@given(addresses)
+def test_an_address_survives_its_own_text(address):
+    assert parse_address(str(address)) == parse_address(address.exploded) == address
+
+
+@pytest.mark.parametrize("text", ["", "here", "10.1", "fe80::1%eth0", "::1%x\nflush ruleset"])
+def test_an_address_has_no_name_and_no_zone(text: str):
+    with pytest.raises(ValueError, match=r"zone|not appear"):
+        parse_address(text)

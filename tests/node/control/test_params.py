@@ -38,11 +38,14 @@ def test_what_is_missing_has_its_default() -> None:
         (lambda given: params.number(given, "n", 1.0), {"n": "1"}),
         (lambda given: params.number(given, "n", 1.0), {"n": True}),
         (lambda given: params.number(given, "n", 1.0), {"n": 10**400}),
+        (lambda given: params.number(given, "n", 1.0), {"n": float("nan")}),
+        (lambda given: params.number(given, "n", 1.0), {"n": float("inf")}),
         (lambda given: params.flag(given, "yes"), {"yes": 1}),
         (params.request_number, {}),
         (params.request_number, {"request": 2**64}),
         (params.request_number, {"request": True}),
         (lambda given: params.address(given, "ip"), {"ip": "10.1"}),
+        (lambda given: params.address(given, "ip"), {"ip": "fd00::1%eth0"}),
     ],
 )
 def test_anything_else_is_a_bad_request(read, given) -> None:

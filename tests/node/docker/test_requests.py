@@ -19,7 +19,7 @@ from node.docker.requests import (
     pool_version,
     pool_wanted,
 )
-from overlay.attachment import HostPort
+from overlay.attachment import MAX_PORTS, HostPort
 
 NETWORK = "ab" * 32
 ENDPOINT = "cd" * 32
@@ -44,7 +44,7 @@ def network(space: str = "muslin", **options: object) -> Json:
     }
 
 
-def endpoint(ports: object = None, **interface: str) -> Json:
+def endpoint(ports: object = None, **interface: object) -> Json:
     """What it sends with `docker run`."""
     return {
         "NetworkID": NETWORK,
@@ -57,7 +57,7 @@ def endpoint(ports: object = None, **interface: str) -> Json:
     }
 
 
-def binding(first: int = 8080, last: int = 0, host: str = "", proto: int = 6) -> Json:
+def binding(first: int = 8080, last: int = 0, host: str = "", proto: object = 6) -> Json:
     return {
         "Proto": proto,
         "IP": "",
@@ -125,7 +125,11 @@ def test_an_endpoint_may_have_ipv6_and_a_mac_of_its_own():
         (endpoint(Address="10.244.0.7/99"), "bad-request"),
         (endpoint([binding(proto=1)]), "bad-request"),
         (endpoint([binding(host="here")]), "bad-request"),
+        (endpoint([binding(host="::1%x\nflush ruleset")]), "bad-request"),
+        (endpoint([binding(proto=[])]), "bad-request"),
+        (endpoint(Address=7), "bad-request"),
         (endpoint([binding(70_000)]), "bad-request"),
+        (endpoint([binding(1 + port) for port in range(MAX_PORTS + 1)]), "bad-request"),
         (endpoint(["x"]), "bad-request"),
         (endpoint({"x": 1}), "bad-request"),
         ({"NetworkID": NETWORK, "EndpointID": ENDPOINT, "Interface": 7}, "bad-request"),
@@ -151,6 +155,17 @@ def test_a_port_that_docker_leaves_open_is_a_dynamic_one():
     assert first.host_port != second.host_port
 
 
+def test_what_a_port_costs_does_not_grow_with_the_ports_that_others_have(monkeypatch):
+    """An image says how many ports it exposes, and `docker run -P` publishes all of them."""
+    compared = []
+    collides = HostPort.collides
+    monkeypatch.setattr(HostPort, "collides", lambda *two: compared.append(two) or collides(*two))
+    taken = [HostPort("tcp", port, 1) for port in FREE_PORTS[:500]]
+    chosen = choose_ports([wanted(0)] * 50, taken)
+    assert [port.host_port for port in chosen] == list(FREE_PORTS[500:550])
+    assert len(compared) <= 50 * 550
+
+
 def test_two_addresses_of_the_host_have_ports_of_their_own():
     choose_ports([wanted(80, host="192.0.2.1")], [HostPort("tcp", 80, 1, "192.0.2.2")])
     held = [HostPort("tcp", 80, 1)]
@@ -160,6 +175,8 @@ def test_two_addresses_of_the_host_have_ports_of_their_own():
 def test_the_pool_is_the_clusters_range_if_it_is_named_and_no_range_if_not():
     assert pool_wanted({"Pool": "", "V6": False}, RANGES) == "0.0.0.0/0"
     assert pool_wanted({"V6": True}, RANGES) == "::/0"
+    assert pool_wanted({"Options": {"com.docker.network.x": ""}}, RANGES) == "0.0.0.0/0"
+    assert pool_wanted({"Options": None}, RANGES) == "0.0.0.0/0"
     assert pool_wanted({"Pool": "10.244.0.0/16"}, RANGES) == "10.244.0.0/16"
     assert pool_wanted({"Pool": "fd00:1::/48", "V6": True}, RANGES) == "fd00:1::/48"
 
@@ -173,6 +190,7 @@ def test_the_pool_is_the_clusters_range_if_it_is_named_and_no_range_if_not():
         ({"Pool": "nonsense"}, "other-range"),
         ({"Pool": "10.244.0.0/16", "SubPool": "10.244.3.0/24"}, "other-range"),
         ({"Pool": 7}, "bad-request"),
+        ({"Pool": "", "Options": {"x": "y"}}, "unknown-option"),
     ],
 )
 def test_another_pool_is_refused(body: Json, expected: str):
