@@ -21,8 +21,8 @@ A reading tour. Each step uses only what came before it; each package's docstrin
  9. `forwarding`                  a packet's journey, both directions
 10. `losses`, `trials`, `peering`, `knowledge`
                                   sessions, paths and routes of one node, put together
-11. `state`, `holdings`, `seeking`, `tokens`, `admission`, `steward`, `inviting`, `offline`
-                                  what one node holds, stores, asks for and gives away
+11. `state`, `holdings`, `own_record`, `seeking`, `tokens`, `admission`, `steward`, `storing`,
+    `inviting`, `offline`         what one node holds, stores, asks for and gives away
 12. `answers`, `bench`, `lanes`, `snapshots`, `parts`, `engine`, `handover`
                                   one node; with lanes, its packets in several processes; and how
                                   it goes on in the next process

@@ -131,7 +131,7 @@ class Conflict:
         """The newest record of this node, whoever signed it; the one its state had forgotten."""
         own = self._parts.catalog.nodes.get(self._parts.local)
         recalled = self._recalled
-        said = own is not None and own.boot >= self._parts.holdings.versions.boot
+        said = own is not None and own.boot >= self._parts.record.versions.boot
         return own if recalled is None or said else recalled
 
     def check(self) -> None:
@@ -200,7 +200,7 @@ class Conflict:
             None if there is nothing new. Else whether the caller shall sign a record above it, and
             what is to be done when it has stored all that.
         """
-        versions = self._parts.holdings.versions
+        versions = self._parts.record.versions
         newer = versions.overtaken_by()
         if newer is None:
             return None
@@ -233,7 +233,7 @@ class Conflict:
             None if there is nothing new. Else what is to be done when the caller has stored that
             and signed a record.
         """
-        versions = self._parts.holdings.versions
+        versions = self._parts.record.versions
         if self.frozen or item.version >> 32 >= versions.boot:
             return None
         try:
@@ -297,7 +297,6 @@ class Conflict:
         if not self.frozen:
             why = "no other machine is known to have this node's identity"
             raise RefusedError("no-conflict", why, "there is nothing to claim")
-        holdings = self._parts.holdings
         if self.known is not None:
             self._adopt(self.known, now)
         self.standing = Standing.SOLE
@@ -307,7 +306,7 @@ class Conflict:
         self._silent_at = None
         voice = self._parts.sessions.voice
         voice.quiet, voice.herald = False, None
-        voice.raise_to(holdings.versions.raise_boot())
+        voice.raise_to(self._parts.record.versions.raise_boot())
         return [Report("identity.claimed"), *self._connect_all(now)]
 
     def _adopt(self, other: NodeRecord, now: float) -> None:
@@ -340,7 +339,7 @@ class Conflict:
 
     def _is_foreign(self, record: NodeRecord) -> bool:
         """Whether it names other underlay addresses than this machine has; unknown ones do not."""
-        ours = self._parts.holdings.endpoints
+        ours = self._parts.record.endpoints
         return bool(ours and record.endpoints) and not set(ours) & set(record.endpoints)
 
     def _is_elsewhere(self) -> bool:

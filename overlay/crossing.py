@@ -6,6 +6,7 @@ is more specific than the cluster's own route, so packets to pods there go astra
     10.244.0.0/16 dev muslin0          the pod network
     10.244.7.0/24 dev docker0          takes pods' addresses away, on this machine alone
 
+One around the cluster's range is less specific, and loses a part of itself to the pod network.
 Only that machine can see it. It is looked for before a cluster is made and before a daemon starts;
 a route that comes later is said in the node's record, so that every member's status names it. It is
 the node's word: it makes that node unwell, and nobody else.
@@ -38,6 +39,14 @@ def crosses(prefix: Prefix, cluster: Cluster) -> bool:
     return own is not None and own.overlaps(prefix)
 
 
+def lost(prefix: Prefix, cluster: Cluster) -> str:
+    """What a machine with a route to `prefix`, which `crosses`, does not reach: a clause."""
+    own = cluster.cidr if prefix.version == 4 else cluster.cidr6
+    if own is None or own.prefixlen <= prefix.prefixlen:
+        return "pods with such addresses are out of its reach"
+    return f"other addresses in {own} are out of its reach"
+
+
 def crossing_notices(
     nodes: Mapping[NodeId, NodeRecord], local: NodeId, cluster: Cluster
 ) -> Iterator[Problem]:
@@ -58,7 +67,7 @@ def crossing_notices(
     for name, prefix in found[:MAX_NAMED]:
         yield Problem(
             "node-range-overlap",
-            f"{name} reaches {prefix} by itself: pods with such addresses are out of its reach",
+            f"{name} reaches {prefix} by itself: {lost(prefix, cluster)}",
             "its machine has a route of its own to a part of the cluster's range",
             f"remove that route on {name}; muslin status there says which it is",
         )

@@ -144,7 +144,7 @@ class Engine(Requests):
             lanes=lanes,
             reader=reader,
         )
-        self.parts.holdings.endpoints = endpoints
+        self.parts.record.endpoints = endpoints
         self.outbound, self.ledger = self.parts.outbound, self.parts.ledger
         self._answers = IcmpAnswers(deliver)
         self._tend_at: float | None = None

@@ -69,7 +69,7 @@ class Farewell:
             )
         items = parts.holdings.hand_back(taker)
         changed = parts.knowledge.take_own(items, now)
-        items.append(parts.holdings.record())
+        items.append(parts.record.make())
         changed += parts.knowledge.take_own(items[-1:], now)
         parts.seeker.found()
         self._items = items

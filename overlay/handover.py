@@ -27,6 +27,7 @@ What is handed over: each class says so itself, in `HANDED` beside its fields
 | the round of a member's reminder | it is compared again when a record comes |
 | private keys of authorities | they are in the folder, or an operator says the passphrase |
 | other lanes and their keys | see `overlay.session.heirs` |
+| which lanes of peers receive | they say so with the session that new lanes need |
 
 A blob that cannot be used (another version, damaged, of another boot) is no defect: the new engine
 starts as after a restart, with the next boot number, and says why.
@@ -35,7 +36,6 @@ starts as after a restart, with the next boot number, and says why.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import blake2s
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
@@ -85,7 +85,6 @@ from overlay.wire.handed import (
     table,
 )
 from overlay.wire.items import Item
-from overlay.wire.messages import Lanes
 from overlay.wire.packing import Fields, pack
 from overlay.wire.reassembly import Reassembly
 
@@ -136,7 +135,6 @@ _SECTIONS: Final[Mapping[str, Codec]] = {
     "ledger": part(Ledger),
     "reassembly": part(Reassembly),
     "books": part(Books),
-    "of_peers": table(BYTES, row(Lanes, INT, INT, INT)),
     "gossip": part(Gossip),
     "complaints": Codec(_COMPLAINTS.write, _COMPLAINTS.read, _COMPLAINTS.put),
     "knowledge": part(Knowledge),
@@ -170,10 +168,9 @@ class Hands(NamedTuple):
             parts.local,
             self.steward.cluster.id,
             self.boot_id,
-            parts.holdings.versions.boot,
+            parts.record.versions.boot,
             parts.lanes.lanes,
         )
-        lanes = {node: (one.count, one.up, one.token) for node, one in parts.lanes.of_peers.items()}
         return {
             "head": head,
             "sessions": parts.sessions,
@@ -186,14 +183,13 @@ class Hands(NamedTuple):
             "ledger": parts.ledger,
             "reassembly": parts.reassembly,
             "books": parts.lanes.books,
-            "of_peers": lanes,
             "gossip": parts.gossip,
             "complaints": parts.complaints,
             "knowledge": parts.knowledge,
             "outside": parts.outside,
             "seeker": parts.seeker,
             "renewal": parts.renewal,
-            "versions": parts.holdings.versions,
+            "versions": parts.record.versions,
             "pace": self.steward.pace,
             "conflict": self.steward.conflict,
             "landlord": self.steward.landlord,
@@ -252,7 +248,6 @@ def _settle_packets(parts: Parts, now: float) -> None:
         queued += path.queued_bytes
         if queued > QUEUED_MOST:
             parts.outbound.abandon(path)
-    parts.inbound.expire(now)
 
 
 # -- the new process -------------------------------------------------------------------------------
@@ -317,7 +312,6 @@ def take_over(hands: Hands, sections: Sections, state: NodeState, now: float) ->
     for name, codec in _SECTIONS.items():
         if codec.put is not None:
             codec.put(objects[name], sections[name])
-    parts.lanes.of_peers.update(sections["of_peers"])
     effects = parts.peering.mtus.inherit(sections["mtus"], now)
     effects += parts.peering.trials.inherit(sections["trials"], parts.paths)
     effects += _go_on(hands, state, now)
@@ -345,25 +339,14 @@ def _go_on(hands: Hands, state: NodeState, now: float) -> list[Effect]:
     """As the steward's start, but nothing is announced that everybody knows."""
     parts, steward, holdings = hands.parts, hands.steward, hands.parts.holdings
     restore_rests(holdings.allocator, state.resting, parts.wall.epoch, now)
-    holdings.versions.note_made()
+    parts.record.versions.note_made()
     own = parts.catalog.nodes.get(parts.local)
-    holdings.complaints = () if own is None else own.complaints
+    parts.record.complaints = () if own is None else own.complaints
     tidied = steward.landlord.tidy(now)
-    if tidied.changed or (steward.told and not _says_all(parts)):
+    says_all = own is not None and parts.record.goes_on_from(own)
+    if tidied.changed or (steward.told and not says_all):
         return [*steward.own_changed(now, *tidied.deeds), *tidied.reports]
     return [steward.persist(), NetworkChanged(), *tidied.reports]
-
-
-def _says_all(parts: Parts) -> bool:
-    """Whether this node's record would be the one that is known, but for its version."""
-    versions = parts.holdings.versions
-    before = Versions.HANDED.read(Versions.HANDED.write(versions))
-    record = parts.reader.record(parts.holdings.record())
-    Versions.HANDED.put(versions, before)  # that one was for looking only
-    known = parts.catalog.nodes.get(parts.local)
-    return known is not None and known == replace(
-        record, version=known.version, resumed=known.resumed
-    )
 
 
 def _reach(parts: Parts, waiting: list[NodeId], now: float) -> list[Effect]:

@@ -1,46 +1,36 @@
-"""What this node itself holds: address blocks, pods, and the record that tells others of them.
+"""What this node itself holds: address blocks and pods.
 
     titles (who owns which block) --+
-                                    +--> blocks in use --> pod addresses --> record, signed
+                                    +--> blocks in use --> pod addresses
     the operator's `pod add` -------+
 
-Only this node writes its record and only it signs deeds for its blocks, so everything here is
-decided without asking anyone. Nothing here is announced before the engine has stored it.
+Only this node signs deeds for its blocks, so everything here is decided without asking anyone. What
+it says of them to others is its record (`overlay.own_record`).
 
 Error contract: an operation that raises has changed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Final
 
 from overlay.attachment import NOTHING_SAID, Attachment
 from overlay.catalog.catalog import Catalog
 from overlay.catalog.keys import deed_item
-from overlay.catalog.outside import announced, outside_of
-from overlay.catalog.records import ENDPOINTS_MAX, NodeRecord, PodEntry, pack_record, seal_record
-from overlay.catalog.removals import NO_REMOVALS
-from overlay.complaints import Complaint
-from overlay.config import Limits, Timing
+from overlay.config import Timing
 from overlay.ending import Ending, ending_of
 from overlay.errors import RefusedError
 from overlay.ipam.allocator import Allocator, no_free_address, pick_block_to_give
 from overlay.ipam.deeds import sign_deed
 from overlay.ipam.plan import NODE_HOST, BlockPlan
-from overlay.keys import SIGNATURE_SIZE
-from overlay.resting import stored_rests
-from overlay.state import NodeState, StoredPod
+from overlay.resting import stored_rest
+from overlay.state import NodeState, StoredPod, pod_key, slot_key
 from overlay.tenants import Tenants
-from overlay.types import Address, BlockIndex, Endpoint, NodeId, Prefix
-from overlay.versions import TOMBSTONE, Versions
+from overlay.types import Address, BlockIndex, NodeId
 from overlay.wire.certificate import Identity
 from overlay.wire.items import Item
-from overlay.wire.packing import U64, pack
-
-SPARE_SHARE: Final = 32
-"""One part in so many of the largest record is left free by pods: what else changes, unasked."""
 
 LOW_WATER_SHARE: Final = 8
 """A node wants another block when less than one part in so many of a block is free, and not less
@@ -53,16 +43,13 @@ thousand pods, no member can invent enough of them to collect all blocks."""
 
 
 class Holdings:
-    """Blocks, pods and record of one node.
+    """Blocks and pods of one node.
 
     Args:
         identity: keys and certificate.
         catalog: what the cluster knows; titles of blocks are read from it.
         plan: block numbers <-> addresses.
-        state: what was stored; `boot` is already this start's.
-        software: version shown to others.
-        is_authority: whether this node can admit members at present.
-        limits: `record` bounds the size of the record.
+        state: what was stored.
         quarantine: seconds that the address of a deleted pod rests.
     """
 
@@ -73,21 +60,11 @@ class Holdings:
         catalog: Catalog,
         plan: BlockPlan,
         state: NodeState,
-        software: str,
-        is_authority: Callable[[], bool],
-        limits: Limits,
         quarantine: float = Timing().quarantine,
     ) -> None:
         self._identity, self._catalog, self._plan = identity, catalog, plan
-        self._software, self._is_authority, self._limits = software, is_authority, limits
-        self.versions = Versions(catalog, identity.node, state.boot)
-        self._announced = (0, NO_REMOVALS, False)
         self._free_counted, self._free_count = (-1, -1, -1), 0
-        self.complaints: tuple[Complaint, ...] = ()  # what the record says of others
         self.told, self.left = state.told, state.left
-        self.endpoints: tuple[Endpoint, ...] = ()
-        self.routes: tuple[Prefix, ...] = ()  # outside ones, as the operator wants them
-        self.crossed: tuple[Prefix, ...] = ()  # see `overlay.crossing`
         self.blocks_in_use: list[BlockIndex] = list(state.blocks_in_use)
         self.quarantine, self.allocator = quarantine, Allocator(plan, quarantine)
         self.resting: Set[BlockIndex] = frozenset()  # blocks (`overlay.ipam.returned`)
@@ -132,13 +109,6 @@ class Holdings:
             kept = {one for one in (*used, *self._catalog.held()) if titles.owner(one) == node}
             self._free_counted, self._free_count = asked, titles.count_of(node) - len(kept)
         return self._free_count
-
-    def is_outdated(self) -> bool:
-        """Whether others must hear of what we did not do: free blocks, removals, authorities."""
-        return self._announced != self._unasked()
-
-    def _unasked(self) -> tuple[int, bytes, bool]:
-        return self.free_count(), self._catalog.acknowledgement(), self._is_authority()
 
     @property
     def ended(self) -> Ending | None:
@@ -329,72 +299,57 @@ class Holdings:
         key = self._identity.signing
         return deed_item(sign_deed(key, chain, taker, cluster=cluster, request=request))
 
-    def record(self, *, conflict: bool = False, content: NodeRecord | None = None) -> Item:
-        """This node's record as it is now, under a version never used before; or its tombstone.
-
-        With `conflict`, another machine has this node's identity: nothing is to be had from it.
-        With `content`, what that record says is signed instead of what the node holds.
-
-        Raises:
-            CapacityError: the record is too large (`record`). Nothing else.
-        """
-        self._announced = self._unasked()
-        version = TOMBSTONE if self.left else self.versions.next()
-        packed = self._packed(version, conflict=conflict, content=content)
-        return seal_record(self._identity, version, packed, limit=self._limits.record)
-
-    def has_room(self, pod: str, wall: float) -> bool:
-        """Whether the record, with this pod as well, leaves `SPARE_SHARE` of its limit free."""
-        limit = self._limits.record
-        entry = pack([pod, self._plan.blocks, self._plan.last_pod_host, int(wall)])
-        return SIGNATURE_SIZE + len(self._packed(U64) + entry) <= limit - limit // SPARE_SHARE
-
-    def _packed(
-        self, version: int, *, conflict: bool = False, content: NodeRecord | None = None
-    ) -> bytes:
-        own, (free, removals, authority) = self._identity.certificate, self._announced
-        held, blocks = sorted(self.pods.items()), tuple(self.blocks_in_use)
-        pods = tuple(PodEntry(p.name, p.block, p.host, p.since) for _, p in held)
-        routes = announced(self.routes, own.routes, self._plan.cluster)
-        endpoints = outside_of(self.endpoints, routes)
-        said = content or NodeRecord(own, 0, endpoints, blocks, pods=pods, routes=routes)
-        told = replace(
-            said,
-            certificate=own,
-            version=version,
-            endpoints=said.endpoints[:ENDPOINTS_MAX],
-            free_blocks=0 if conflict else free,
-            software=self._software,
-            is_authority=authority,
-            # Whoever uses those blocks must itself know of a removal.
-            removals=content.removals if content else removals,
-            left=self.left,
-            conflict=conflict,
-            resumed=self.versions.resumed,
-            complaints=() if conflict else self.complaints,
-            crossed=self.crossed,
-        )
-        return pack_record(told)
-
     def check_invariants(self) -> None:
         """Assert that pods and allocator agree. For tests."""
         self.allocator.check_invariants()
         self.tenants.check_invariants()
 
     def stored(
-        self, tokens: bytes = b"", names: bytes = b"", *, standing: int = 0, epoch: float = 0.0
+        self,
+        boot: int,
+        *,
+        tokens: bytes = b"",
+        names: bytes = b"",
+        standing: int = 0,
+        epoch: float = 0.0,
+        whole: bool = True,
     ) -> NodeState:
-        """The state to persist, but for the items. `epoch` is Unix seconds at monotonic zero."""
-        return NodeState(
-            boot=self.versions.boot,
-            pods=tuple(pod for _, pod in sorted(self.pods.items())),
+        """The state to persist, but for the items; if not `whole`, but for what changes singly.
+
+        `boot` is the number of this start, `epoch` Unix seconds at monotonic zero.
+        """
+        state = NodeState(
+            boot=boot,
             tokens=tokens,
             names=names,
             blocks_in_use=tuple(self.blocks_in_use),
             left=self.left,
             told=self.told,
             standing=standing,
-            resting=stored_rests(self.allocator, epoch),
             certificate=self._identity.kept,
+        )
+        if not whole:
+            return state
+        return replace(
+            state,
+            pods=tuple(pod for _, pod in sorted(self.pods.items())),
+            resting=tuple(stored_rest(rest, epoch) for rest in self.allocator.rests.values()),
             reserved=tuple(held for _, held in sorted(self.tenants.reserved.items())),
         )
+
+    def take_changed(self, epoch: float) -> dict[str, dict[bytes, object]]:
+        """What changes singly and has changed since the last call, for `overlay.storing.Unstored`.
+
+        `epoch` is Unix seconds at monotonic zero.
+        """
+        rests = self.allocator.rests.take_changed().items()
+        return {
+            "pods": {pod_key(name): pod for name, pod in self.pods.take_changed().items()},
+            "resting": {
+                slot_key(*slot): None if rest is None else stored_rest(rest, epoch)
+                for slot, rest in rests
+            },
+            "reserved": {
+                slot_key(*slot): held for slot, held in self.tenants.reserved.take_changed().items()
+            },
+        }

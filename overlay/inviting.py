@@ -49,7 +49,7 @@ class Inviter:
         """
         self._steward.check_may_give()
         book = self._book()
-        endpoints = self._parts.holdings.endpoints
+        endpoints = self._parts.record.endpoints
         if not endpoints:
             what = "no underlay address to put into the token"
             raise RefusedError("no-endpoint", what, "use --advertise")

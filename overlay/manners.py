@@ -122,8 +122,8 @@ class Manners:
 
     def _announce(self, now: float) -> list[Effect]:
         """Let the record follow the book, at the pace of all that can wait."""
-        holdings, told = self._parts.holdings, self._parts.complaints.told()
-        if holdings.complaints == told or self._steward.not_stored:
+        record, told = self._parts.record, self._parts.complaints.told()
+        if record.complaints == told or self._steward.not_stored:
             return []
-        holdings.complaints = told
+        record.complaints = told
         return self._steward.own_changed(now, wait=0.0)

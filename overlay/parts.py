@@ -34,6 +34,7 @@ from overlay.knowledge import Knowledge
 from overlay.lanes.director import Director
 from overlay.losses import LossReports
 from overlay.outside import Outside
+from overlay.own_record import OwnRecord
 from overlay.peering import Contact, Peering
 from overlay.refusals import Refusals
 from overlay.renewal import Renewal
@@ -111,7 +112,8 @@ class Parts:
         self.outside = self._make_outside(cluster)
         self.distrust = self._make_distrust()
         self.knowledge = self._make_knowledge()
-        self.holdings = self._make_holdings(state, version, settings)
+        self.holdings = self._make_holdings(state, settings)
+        self.record = self._make_record(state, version, settings)
         self.lanes = self._director(lanes)
         self.seeker = self._make_seeker(rng)
         self.renewal = self._make_renewal(rng)
@@ -191,7 +193,7 @@ class Parts:
             catalog=self.catalog,
             paths=self.paths,
             answered=self.peering.addresses.answered,
-            endpoints=lambda: self.holdings.endpoints,
+            endpoints=lambda: self.record.endpoints,
             name_of=self.name_of,
             complaints=self.complaints,
         )
@@ -221,19 +223,28 @@ class Parts:
             restarted=self.tending.on_restart,
         )
 
-    def _make_holdings(self, state: NodeState, version: str, settings: Settings) -> Holdings:
-        holdings = Holdings(
+    def _make_holdings(self, state: NodeState, settings: Settings) -> Holdings:
+        return Holdings(
             identity=self._identity,
             catalog=self.catalog,
             plan=self.plan,
             state=state,
+            quarantine=settings.timing.quarantine,
+        )
+
+    def _make_record(self, state: NodeState, version: str, settings: Settings) -> OwnRecord:
+        record = OwnRecord(
+            identity=self._identity,
+            catalog=self.catalog,
+            plan=self.plan,
+            holdings=self.holdings,
+            boot=state.boot,
             software=version,
             is_authority=lambda: self.authority is not None,
             limits=settings.limits,
-            quarantine=settings.timing.quarantine,
         )
-        holdings.routes = settings.routes
-        return holdings
+        record.routes = settings.routes
+        return record
 
     def _make_seeker(self, rng: random.Random) -> BlockSeeker:
         return BlockSeeker(self.catalog, self._identity.node, self.timing, rng, self._is_ready)

@@ -82,7 +82,7 @@ class PodKeeper:
         wall = self._parts.wall.at(now)
         if name not in holdings.pods:
             self._steward.conflict.check_met(now)
-            if not holdings.has_room(name, wall):
+            if not self._parts.record.has_room(name, wall):
                 what = f"{len(holdings.pods)} pods leave the node's record no room for one more"
                 raise CapacityError(what, "record")
         try:
@@ -109,6 +109,10 @@ class PodKeeper:
             return refused
         why = f"{refused}, and there is no other block: {seeker.why}"
         return RefusedError(refused.code, why, refused.fix)
+
+    def own(self) -> tuple[PodView, ...]:
+        """All pods of this node, by name."""
+        return tuple(self._view(pod) for _, pod in sorted(self._parts.holdings.pods.items()))
 
     def find(self, container: str, interface: str) -> PodView | None:
         """The pod that a runtime knows under its container's id and interface; None if none."""

@@ -192,7 +192,7 @@ def _doubled(nodes: Sequence[NodeView]) -> Iterator[Problem]:
 
 
 def _unannounced(engine: Engine) -> Iterator[Problem]:
-    wanted, certified = engine.parts.holdings.routes, engine.identity.certificate.routes
+    wanted, certified = engine.parts.record.routes, engine.identity.certificate.routes
     for one in engine.parts.outside.unannounced(wanted, certified):
         fix = f"take {one.prefix} out of advertise_routes"
         if one.code == NOT_CERTIFIED:

@@ -99,6 +99,14 @@ class Requests:
         view, effects = self._keeper.add(name, netns, address, owner, now, attachment=attachment)
         return view, self._settle(effects, now)
 
+    def seeks_block(self) -> bool:
+        """Whether this node wants a block and has not got one yet."""
+        return self.parts.seeker.seeking
+
+    def own_pods(self) -> tuple[PodView, ...]:
+        """The pods of this node, by name. Its cost does not grow with the cluster."""
+        return self._keeper.own()
+
     def pod_of(self, container: str, interface: str) -> PodView | None:
         """The pod that a runtime knows under its container's id and interface; None if none."""
         return self._keeper.find(container, interface)

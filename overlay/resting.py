@@ -16,13 +16,10 @@ from overlay.ipam.allocator import Allocator, Resting, Slot
 from overlay.state import StoredRest
 
 
-def stored_rests(allocator: Allocator, epoch: float) -> tuple[StoredRest, ...]:
-    """What is stored of them. `epoch` is Unix seconds at monotonic zero."""
+def stored_rest(rest: Resting, epoch: float) -> StoredRest:
+    """What is stored of one. `epoch` is Unix seconds at monotonic zero."""
     # Rounded up: a restart must not free an address early.
-    return tuple(
-        StoredRest(rest.pod, *rest.slot, max(0, ceil(rest.until + epoch)))
-        for rest in allocator.rests
-    )
+    return StoredRest(rest.pod, *rest.slot, max(0, ceil(rest.until + epoch)))
 
 
 def restore_rests(

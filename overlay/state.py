@@ -20,10 +20,10 @@ write: `Persist` carries the entries that differ, all of them to be stored or no
 
     schema                  [SCHEMA]; always there
     boot, left, ...         one entry for each field of `_SINGLES`; none while it is the default
-    pods/NAME, items/KEY    one entry for each element of the fields of `_FAMILIES`
+    pods/NAME, items/KEY    one entry for each element of the fields of `FAMILIES`
 
 To add a field: give `NodeState` an attribute with a default, and its name a row in `_SINGLES`
-(stored whole) or `_FAMILIES` (a tuple stored element by element, for what may become long). All
+(stored whole) or `FAMILIES` (a tuple stored element by element, for what may become long). All
 else follows. A field that an older Muslin must not overlook raises `SCHEMA`.
 
 The folder, its files and their checksums are `node`'s business.
@@ -32,7 +32,7 @@ The folder, its files and their checksums are `node`'s business.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
@@ -136,8 +136,10 @@ class NodeState:
 
     def entries(self) -> dict[bytes, bytes]:
         """The state as it is stored."""
-        parts = _parts(self)
-        return {SCHEMA_KEY: pack([SCHEMA])} | {key: _write(key, parts[key]) for key in parts}
+        parts = singles(self)
+        for name in FAMILIES:
+            parts |= family(self, name)
+        return {SCHEMA_KEY: pack([SCHEMA])} | {key: write_entry(key, parts[key]) for key in parts}
 
     @classmethod
     def from_entries(cls, entries: Mapping[bytes, bytes]) -> NodeState:
@@ -151,81 +153,58 @@ class NodeState:
         schema = _unpack(entries[SCHEMA_KEY], "schema").integer(0)
         if schema > SCHEMA:
             raise WireError(f"state: version {schema} was written by a newer Muslin")
-        values: dict[str, Any] = {name: [] for name in _FAMILIES}
+        values: dict[str, Any] = {name: [] for name in FAMILIES}
         for key in sorted(entries.keys() - {SCHEMA_KEY}):
-            name, _, rest = key.partition(b"/")
-            kind = name.decode("ascii", "replace")
-            if kind in _FAMILIES and key != name:
-                values[kind].append(_FAMILIES[kind].read(rest, entries[key]))
-            elif kind in _SINGLES and key == name:
+            first, _, rest = key.partition(b"/")
+            kind = first.decode("ascii", "replace")
+            if kind in FAMILIES and key != first:
+                values[kind].append(FAMILIES[kind].read(rest, entries[key]))
+            elif kind in _SINGLES and key == first:
                 values[kind] = _SINGLES[kind].read(entries[key])
             else:
                 raise WireError(f"state: entry {key[:40]!r} is not known")
-        for family in _FAMILIES:
-            values[family] = tuple(values[family])
+        for name in FAMILIES:
+            values[name] = tuple(values[name])
         return cls(**values)
 
 
-class Unstored:
-    """Says which entries must be stored to make the disk hold a state. Items are told apart.
-
-    A change is handed out once. One that could not be stored is given back with `refuse` and is
-    handed out again, with the value of then. Nothing is kept per item: there may be many, and
-    their store knows which have changed (`overlay.gossip.store.Store.unstored`).
-
-    Args:
-        stored: what the disk holds.
-    """
-
-    def __init__(self, stored: NodeState) -> None:
-        self._handed = _parts(stored, without="items")
-        self._refused: set[bytes] = set()
-
-    def take(self, state: NodeState, items: Mapping[bytes, Item | None]) -> tuple[Change, ...]:
-        """The changes to store now, sorted by key.
-
-        Args:
-            state: what the disk shall hold; its `items` are not looked at.
-            items: items that have changed since the last call, by key; None for one that is gone.
-        """
-        handed, now = self._handed, _parts(state, without="items")
-        differ = {key for key in now if key not in handed or handed[key] != now[key]}
-        differ |= (handed.keys() - now.keys()) | self._refused
-        self._handed, self._refused = now, set()
-        changes = [(key, _write(key, now[key]) if key in now else None) for key in differ]
-        for key, item in items.items():
-            changes.append((_ITEMS + key, None if item is None else _write_item(item)))
-        return tuple(sorted(changes, key=lambda change: change[0]))
-
-    def refuse(self, changes: Iterable[Change]) -> set[bytes]:
-        """These changes were not stored.
-
-        Returns:
-            The keys of the items among them, for whoever keeps track of items.
-        """
-        keys = {key for key, _ in changes}
-        items = {key for key in keys if key.startswith(_ITEMS)}
-        self._refused |= keys - items
-        return {key.removeprefix(_ITEMS) for key in items}
+def pod_key(name: str) -> bytes:
+    """The key of a pod among the pods."""
+    return name.encode()
 
 
-def _parts(state: NodeState, without: str = "") -> dict[bytes, object]:
-    """What has an entry of its own, by the entry's key, not encoded yet."""
-    parts: dict[bytes, object] = {}
-    for name in _SINGLES:
-        value = getattr(state, name)
-        if value != _DEFAULTS[name]:
-            parts[name.encode()] = value
-    for name, family in _FAMILIES.items():
-        if name != without:
-            prefix = name.encode() + b"/"
-            parts |= {prefix + family.key(element): element for element in getattr(state, name)}
-    return parts
+def slot_key(block: BlockIndex, host: int) -> bytes:
+    """The key of an address that rests or is reserved, among its like."""
+    return b"%d.%d" % (block, host)
 
 
-def _write(key: bytes, value: object) -> bytes:
-    name = key.partition(b"/")[0].decode()
-    return _SINGLES[name].write(value) if name in _SINGLES else _FAMILIES[name].write(value)
+def prefix_of(name: str) -> bytes:
+    """What the keys of a family's entries begin with."""
+    return name.encode() + b"/"
+
+
+def name_of(key: bytes) -> str:
+    """The family of an entry; `ALONE` if it is of none."""
+    name, slash, _ = key.partition(b"/")
+    return name.decode() if slash else ALONE
+
+
+def singles(state: NodeState) -> dict[bytes, object]:
+    """What has an entry of its own and is no element, by the entry's key, not encoded yet."""
+    values = ((name, getattr(state, name)) for name in _SINGLES)
+    return {name.encode(): value for name, value in values if value != _DEFAULTS[name]}
+
+
+def family(state: NodeState, name: str) -> dict[bytes, object]:
+    """The elements of a family, likewise."""
+    prefix, key = prefix_of(name), FAMILIES[name].key
+    return {prefix + key(element): element for element in getattr(state, name)}
+
+
+def write_entry(key: bytes, value: object) -> bytes:
+    """The value of an entry as it is stored."""
+    name = name_of(key)
+    return FAMILIES[name].write(value) if name else _SINGLES[key.decode()].write(value)
 
 
 # -- how each field is stored ----------------------------------------------------------------------
@@ -287,8 +266,8 @@ def _read_pod(key: bytes, stored: bytes) -> StoredPod:
     return pod
 
 
-def _slot_key(held: StoredRest | StoredReservation) -> bytes:
-    return b"%d.%d" % (held.block, held.host)
+def _key_of_slot(held: StoredRest | StoredReservation) -> bytes:
+    return slot_key(held.block, held.host)
 
 
 def _write_rest(rest: StoredRest) -> bytes:
@@ -303,7 +282,7 @@ def _read_rest(key: bytes, stored: bytes) -> StoredRest:
         host=values.integer(2, 0, U32),
         until=values.integer(3),
     )
-    if _slot_key(rest) != key:
+    if _key_of_slot(rest) != key:
         raise WireError(f"state: the entry of resting address {key[:NAME_MAX]!r} is another's")
     return rest
 
@@ -320,7 +299,7 @@ def _read_reservation(key: bytes, stored: bytes) -> StoredReservation:
         host=values.integer(2, 0, U32),
         since=values.integer(3),
     )
-    if _slot_key(held) != key:
+    if _key_of_slot(held) != key:
         raise WireError(f"state: the entry of reserved address {key[:NAME_MAX]!r} is another's")
     return held
 
@@ -346,12 +325,15 @@ _SINGLES: Final[dict[str, _Single]] = {
     "standing": _packed("standing", lambda stored: stored.integer(0, 0, LAST_STANDING)),
 }
 
-_FAMILIES: Final[dict[str, _Family]] = {
-    "pods": _Family(lambda pod: pod.name.encode(), _write_pod, _read_pod),
-    "resting": _Family(_slot_key, _write_rest, _read_rest),
-    "reserved": _Family(_slot_key, _write_reservation, _read_reservation),
+FAMILIES: Final[dict[str, _Family]] = {
+    "pods": _Family(lambda pod: pod_key(pod.name), _write_pod, _read_pod),
+    "resting": _Family(_key_of_slot, _write_rest, _read_rest),
+    "reserved": _Family(_key_of_slot, _write_reservation, _read_reservation),
     "items": _Family(lambda item: item.key, _write_item, _read_item),
 }
 
-_ITEMS: Final = b"items/"
+ITEMS: Final = "items"
+ALONE: Final = ""
+"""Stands for a family where an entry is of none."""
+
 _DEFAULTS: Final[dict[str, object]] = {field.name: field.default for field in fields(NodeState)}

@@ -31,7 +31,7 @@ from overlay.removing import Remover
 from overlay.resting import restore_rests
 from overlay.session.transport import Keypair
 from overlay.state import NodeState as StoredState
-from overlay.state import Unstored
+from overlay.storing import Storing
 from overlay.types import Endpoint, NodeId, Prefix
 from overlay.wire.authority import AUTHORITIES_KEY
 from overlay.wire.certificate import Identity
@@ -85,7 +85,7 @@ class Steward:
         self._remover = Remover(parts, identity)
         self._seen_generation = 0
         self.pace = Pace(parts.record_interval)
-        self._unstored = Unstored(disk)
+        self._storing = Storing(parts, disk)
         self._rests = disk.resting
         self.conflict = Conflict(parts, Standing(disk.standing))
 
@@ -119,9 +119,9 @@ class Steward:
         news = list(deeds)
         if wait is None or parts.seeker.seeking or self.pace.on_change(now, wait):
             self.pace.on_announced(now)
-            news.append(parts.holdings.record(conflict=self.conflict.frozen, content=content))
+            news.append(parts.record.make(conflict=self.conflict.frozen, content=content))
             changed += parts.knowledge.take_own(news[-1:], now)
-            parts.holdings.versions.note_made()
+            parts.record.versions.note_made()
         announce = parts.gossip.publish(news, now) if news else []
         return [self.persist(), NetworkChanged(), *changed, *announce]
 
@@ -152,7 +152,7 @@ class Steward:
         if self.not_stored or self.conflict.frozen:
             return []  # what would be signed now could not be kept, or may be signed twice
         tidied = self.landlord.tidy(now)
-        outdated = self.parts.holdings.is_outdated() and not self.parts.holdings.left
+        outdated = self.parts.record.is_outdated() and not self.parts.holdings.left
         if not tidied.changed:
             # The record can wait, but not that of one who asks for a block: it is judged by it.
             due = outdated and self.pace.on_change(now, COUNT_WAITS)
@@ -197,24 +197,14 @@ class Steward:
 
     def persist(self) -> Persist:
         """Store what differs from what is stored."""
-        registrar = self.parts.book
-        state = self.parts.holdings.stored(
-            tokens=registrar.tokens.encode() if registrar else b"",
-            names=registrar.encode() if registrar else b"",
-            standing=self.conflict.standing,
-            epoch=self.parts.wall.epoch,
-        )
-        store = self.parts.store
-        items, store.unstored = {key: store.get(key) for key in store.unstored}, set()
-        return Persist(self._unstored.take(state, items))
+        return self._storing.persist(self.conflict.standing)
 
     def on_persist_failed(self, lost: Sequence[Persist], why: str, now: float) -> list[Effect]:
         """The state could not be stored: nothing of ours is announced until it can.
 
         What was lost is part of the next `Persist`.
         """
-        for persist in lost:
-            self.parts.store.unstored |= self._unstored.refuse(persist.changes)
+        self._storing.refuse(lost)
         again = self._failed_at is not None and now - self._failed_at <= 2 * PERSIST_DELAY
         self._failed_at = now
         self.not_stored = why
@@ -373,23 +363,23 @@ class Steward:
 
     def on_endpoints(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Effect]:
         """This machine's underlay addresses changed."""
-        if endpoints == self.parts.holdings.endpoints:
+        if endpoints == self.parts.record.endpoints:
             return []
-        self.parts.holdings.endpoints = endpoints
+        self.parts.record.endpoints = endpoints
         return self.own_changed(now, wait=0.0)
 
     def on_routes(self, routes: tuple[Prefix, ...], now: float) -> list[Effect]:
         """The operator wants other outside routes advertised."""
-        if routes == self.parts.holdings.routes:
+        if routes == self.parts.record.routes:
             return []
-        self.parts.holdings.routes = routes
+        self.parts.record.routes = routes
         return self.own_changed(now, wait=0.0)
 
     def on_crossed(self, crossed: tuple[Prefix, ...], now: float) -> list[Effect]:
         """The machine reaches other parts of the cluster's ranges by itself than before."""
-        if crossed == self.parts.holdings.crossed:
+        if crossed == self.parts.record.crossed:
             return []
-        self.parts.holdings.crossed = crossed
+        self.parts.record.crossed = crossed
         return self.own_changed(now)
 
 

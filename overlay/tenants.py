@@ -30,6 +30,7 @@ from overlay.attachment import Attachment, check_text
 from overlay.errors import ConfigError, RefusedError
 from overlay.ipam.allocator import Allocator, Slot
 from overlay.ipam.plan import BlockPlan
+from overlay.noted import Noted
 from overlay.state import MAX_NETNS, MAX_OWNER, StoredPod, StoredReservation
 from overlay.types import Address
 from overlay.wire.certificate import check_name
@@ -59,8 +60,8 @@ class Tenants:
         reserved: Iterable[StoredReservation],
     ) -> None:
         self._plan, self._allocator = plan, allocator
-        self.pods: dict[str, StoredPod] = {}
-        self.reserved: dict[Slot, StoredReservation] = {}
+        self.pods: Noted[str, StoredPod] = Noted()
+        self.reserved: Noted[Slot, StoredReservation] = Noted()
         self._containers: dict[tuple[str, str], str] = {}
         for pod in pods:
             allocator.restore(pod.name, pod.block, pod.host)
@@ -211,9 +212,8 @@ class Tenants:
 
     def holder_of(self, held: StoredReservation) -> str:
         """The pod that has a reserved address; empty while none does."""
-        slot = Slot(held.block, held.host)
-        names = (pod.name for pod in self.pods.values() if (pod.block, pod.host) == slot)
-        return next(names, "")
+        name = self._allocator.pod_at(Slot(held.block, held.host))
+        return name if name in self.pods else ""
 
     def check_invariants(self) -> None:
         """Assert that pods, reservations and allocator agree. For tests."""

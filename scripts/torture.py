@@ -130,7 +130,7 @@ async def live(folder: StateFolder, calls: SystemCalls, seed: str, say: Say) -> 
     if not driver.start():
         raise RuntimeError(engine.not_stored)
     writer.start()
-    say(f"boot {engine.parts.holdings.versions.boot}")
+    say(f"boot {engine.parts.record.versions.boot}")
     pods = {pod.name for pod in stored.state.pods}
     while True:
         name = f"pod{rng.randrange(PODS)}"

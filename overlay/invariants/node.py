@@ -27,8 +27,8 @@ _SIGNATURES: Final = 2
 def _boot_grows(watch: Watch) -> Iterator[str]:
     if watch.first_boot < watch.previous_boot + (not watch.engine.inherited):
         yield f"start {watch.first_boot} follows start {watch.previous_boot}"
-    if watch.engine.parts.holdings.versions.boot < watch.first_boot:
-        yield f"start {watch.first_boot} calls itself {watch.engine.parts.holdings.versions.boot}"
+    if watch.engine.parts.record.versions.boot < watch.first_boot:
+        yield f"start {watch.first_boot} calls itself {watch.engine.parts.record.versions.boot}"
 
 
 def _version_grows(watch: Watch) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Watch:
         self.memory.version, self.memory.resting = self.memory.stored
         self.now = self.memory.looked_at
         self.previous_boot = self.memory.boot
-        self.first_boot = self.memory.boot = engine.parts.holdings.versions.boot
+        self.first_boot = self.memory.boot = engine.parts.record.versions.boot
         self.thorough = False
         self.writing = False
         self.found: dict[str, str] = {}

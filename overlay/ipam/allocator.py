@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from overlay.errors import RefusedError, StateError
 from overlay.ipam.plan import FIRST_POD_HOST, NODE_HOST, BlockPlan
 from overlay.ipam.titles import Titles
+from overlay.noted import Noted
 from overlay.types import Address, BlockIndex, NodeId
 
 _ROOM_TO_RETURN: Final = 2
@@ -64,6 +65,10 @@ class Allocator:
     Args:
         plan: block numbers <-> addresses.
         quarantine: seconds that an address rests.
+
+    Attributes:
+        rests: the slots that rest, and those whose rest has ended unnoticed, in the order in which
+            they end. For looking at, and for storing.
     """
 
     __slots__ = (
@@ -73,7 +78,7 @@ class Allocator:
         "_pod_hosts",
         "_pods",
         "_quarantine",
-        "_resting",
+        "rests",
     )
 
     def __init__(self, plan: BlockPlan, quarantine: float) -> None:
@@ -82,7 +87,7 @@ class Allocator:
         self._pod_hosts = (2 << plan.last_pod_host) - (1 << FIRST_POD_HOST)  # bits that pods have
         self._pods: dict[str, Slot] = {}
         self._blocks: dict[BlockIndex, _Block] = {}
-        self._resting: dict[Slot, Resting] = {}  # in the order in which they end
+        self.rests: Noted[Slot, Resting] = Noted()
         self._closed: set[BlockIndex] = set()  # in use, but nothing is allocated from them
 
     # -- blocks ----------------------------------------------------------------------------------
@@ -106,15 +111,14 @@ class Allocator:
             raise StateError(f"block {block} is not in use, or has pods")
         del self._blocks[block]
         self._closed.discard(block)
-        self._resting = {
-            slot: resting for slot, resting in self._resting.items() if slot.block != block
-        }
+        for slot in [slot for slot in self.rests if slot.block == block]:
+            del self.rests[slot]
 
     def clear(self) -> None:
         """Forget every block, and with them every address."""
         self._pods.clear()
         self._blocks.clear()
-        self._resting.clear()
+        self.rests.clear()
         self._closed.clear()
 
     def close_all_but(self, blocks: Collection[BlockIndex]) -> None:
@@ -145,6 +149,11 @@ class Allocator:
     def slot(self, pod: str) -> Slot | None:
         """Where `pod` is; None if it has no address."""
         return self._pods.get(pod)
+
+    def pod_at(self, slot: Slot) -> str:
+        """Which pod is there; empty if none is."""
+        block = self._blocks.get(slot.block)
+        return "" if block is None else block.pods.get(slot.host, "")
 
     def allocate(self, pod: str, address: Address | None, now: float) -> Slot:
         """Give `pod` an address: `address`, or the lowest free one.
@@ -221,34 +230,30 @@ class Allocator:
         self._lay_to_rest(resting._replace(until=min(resting.until, now + self._quarantine)))
         return True
 
-    @property
-    def rests(self) -> tuple[Resting, ...]:
-        """The slots that rest, and those whose rest has ended unnoticed."""
-        return tuple(self._resting.values())
-
     def resting(self, now: float) -> tuple[Resting, ...]:
         """The slots that rest, those that end first in front."""
         self._wake(now)
-        return tuple(self._resting.values())
+        return tuple(self.rests.values())
 
     def _lay_to_rest(self, resting: Resting) -> None:
         self._end_rest(resting.slot)  # so that it stands at the end
         self._blocks[resting.slot.block].resting |= 1 << resting.slot.host
-        last = next(reversed(self._resting.values()), resting)
-        self._resting[resting.slot] = resting
+        last = next(reversed(self.rests.values()), resting)
+        self.rests[resting.slot] = resting
         if last.until > resting.until:  # never for one that was freed just now
-            ordered = sorted(self._resting.values(), key=lambda one: one.until)
-            self._resting = {one.slot: one for one in ordered}
+            ordered = sorted(self.rests.values(), key=lambda one: one.until)
+            self.rests.clear()
+            self.rests |= {one.slot: one for one in ordered}
 
     def _wake(self, now: float) -> None:
-        while self._resting:
-            resting = next(iter(self._resting.values()))
+        while self.rests:
+            resting = next(iter(self.rests.values()))
             if resting.until > now:
                 return
             self._end_rest(resting.slot)
 
     def _end_rest(self, slot: Slot) -> None:
-        if self._resting.pop(slot, None) is not None:
+        if self.rests.pop(slot, None) is not None:
             self._blocks[slot.block].resting &= ~(1 << slot.host)
 
     # -- choosing --------------------------------------------------------------------------------
@@ -282,7 +287,7 @@ class Allocator:
         if holder is not None:
             raise RefusedError("address-taken", f"pod {holder} has {address}", "choose another")
         slot = Slot(block, host)
-        resting = self._resting.get(slot)
+        resting = self.rests.get(slot)
         # The same pod may come back to its address: whoever still remembers it means this pod.
         if resting is not None and resting.until > now and resting.pod != pod:
             fix = f"choose another, or try again in {resting.until - now:.0f} s"
@@ -298,13 +303,13 @@ class Allocator:
         }
         assert taken == self._pods
         assert all(self._plan.is_pod_host(slot.host) for slot in taken.values())
-        assert not self._resting.keys() & set(taken.values())
+        assert not self.rests.keys() & set(taken.values())
         for index, block in self._blocks.items():
             assert block.taken == sum(1 << host for host in block.pods)
-            hosts = [slot.host for slot in self._resting if slot.block == index]
+            hosts = [slot.host for slot in self.rests if slot.block == index]
             assert block.resting == sum(1 << host for host in hosts)
-        assert all(slot.block in self._blocks for slot in self._resting)
-        ends = [resting.until for resting in self._resting.values()]
+        assert all(slot.block in self._blocks for slot in self.rests)
+        ends = [resting.until for resting in self.rests.values()]
         assert ends == sorted(ends)
         assert self._closed <= self._blocks.keys()
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from overlay.errors import RefusedError
 from overlay.ipam.allocator import Allocator, Slot
 from overlay.ipam.plan import BlockPlan
-from overlay.resting import restore_rests, stored_rests
+from overlay.resting import restore_rests, stored_rest
 from overlay.state import StoredPod
 from overlay.tenants import Tenants
 from overlay.types import BlockIndex
@@ -134,7 +134,7 @@ class TenantsMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        rests = stored_rests(self.allocator, 0.0)
+        rests = [stored_rest(rest, 0.0) for rest in self.allocator.rests.values()]
         self.start(tuple(self.tenants.pods.values()), tuple(self.tenants.reserved.values()), rests)
 
     @invariant()

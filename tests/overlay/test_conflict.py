@@ -29,7 +29,7 @@ def forged(machine: Machine, *, boots: int = 1, conflict: bool = False, **fields
     """What a second machine with this identity would sign."""
     parts = machine.engine.parts
     fields.setdefault("blocks_in_use", parts.holdings.blocks_in_use)
-    version = (parts.holdings.versions.boot + boots) << 32
+    version = (parts.record.versions.boot + boots) << 32
     return sign_record(machine.membership.identity, version=version, conflict=conflict, **fields)
 
 

@@ -8,6 +8,7 @@ from overlay.crossing import MAX_NAMED, crosses, told
 from overlay.views import Problem
 from overlay.wire.routes import ROUTES_MAX
 from tests.sim.worlds import settled
+from tests.support.engines import engine_of, node_id
 
 INSIDE = ip_network("10.244.7.0/24")
 
@@ -50,6 +51,17 @@ def test_what_one_machine_reaches_by_itself_every_other_one_names_until_it_is_ov
     world.run_until(lambda: not (notices(world, "node1") or notices(world, "node3")), timeout=30.0)
 
 
+def test_a_route_around_the_range_takes_nothing_from_pods() -> None:
+    world = settled(2)
+    machine = world["node2"]
+    machine.perform(machine.engine.on_crossed((ip_network("10.0.0.0/8"),), world.now))
+    world.run_until(lambda: bool(notices(world, "node1")), timeout=5.0)
+    (notice,) = notices(world, "node1")
+    assert notice.what == (
+        "node2 reaches 10.0.0.0/8 by itself: other addresses in 10.244.0.0/16 are out of its reach"
+    )
+
+
 def test_the_same_again_costs_no_record() -> None:
     world = settled(2)
     machine = world["node2"]
@@ -64,8 +76,9 @@ def test_a_member_that_lies_fills_no_status_and_makes_nobody_unwell() -> None:
     for n, name in enumerate(("node2", "node3", "node4"), start=1):
         liar = world[name]
         crossed = tuple(ip_network(f"10.244.{n * 16 + part}.0/24") for part in range(ROUTES_MAX))
-        foreign = ip_network("203.0.113.0/24")
+        foreign = ip_network("203.0.112.0/20")  # wider, so it is among what is told
         liar.perform(liar.engine.on_crossed((foreign, *crossed), world.now))
     world.run_until(lambda: len(notices(world, "node1")) == MAX_NAMED + 1, timeout=10.0)
-    assert "203.0.113" not in str(notices(world, "node1"))
+    assert foreign in engine_of(world, "node1").parts.catalog.nodes[node_id(world, "node2")].crossed
+    assert "203.0.112" not in str(notices(world, "node1"))
     assert "more parts" in notices(world, "node1")[-1].what

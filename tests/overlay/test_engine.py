@@ -52,7 +52,7 @@ def test_the_first_thing_a_start_does_is_to_store_the_boot_counter() -> None:
     world.crash("node2")
     machine = world["node2"]
     machine.start()
-    assert engine_of(world, "node2").parts.holdings.versions.boot == 2
+    assert engine_of(world, "node2").parts.record.versions.boot == 2
     fresh = settled(1)
     fresh.restart("node1")
     engine = engine_of(fresh, "node1")

@@ -6,18 +6,19 @@ That nobody notices is proved in `tests.sim.test_upgrades`.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from hashlib import blake2s
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overlay import handover as module
+from overlay.catalog.keys import node_key
 from overlay.config import Settings
 from overlay.effects import SetOffload
-from overlay.errors import NewerError, RefusedError, StateError, WireError
+from overlay.errors import CapacityError, NewerError, RefusedError, StateError, WireError
 from overlay.faults import Fault
-from overlay.forwarding.path import PeerPath
+from overlay.forwarding.path import BASE_PATH_MTU, PeerPath
 from overlay.handover import _SECTIONS, VERSION, Spent, inheritance, read
 from overlay.routing.trial import Verdict
 from overlay.sim import Link, World, udp
@@ -176,7 +177,7 @@ def test_what_cannot_be_used_is_a_start_as_after_a_restart_and_says_so():
     machine.start(data[:-1])
     engine = machine.engine
     assert not engine.inherited
-    assert engine.parts.holdings.versions.boot == 2
+    assert engine.parts.record.versions.boot == 2
     assert any(note.event == "handover.refused" for note in world.trace.notes())
     world.run_until(world.settled, timeout=10.0)
     carry(world, "node1", "node2")
@@ -226,6 +227,15 @@ def test_the_new_process_shows_what_the_old_one_showed():
             if field == "routes":  # how old a route is, is as old as the process
                 mine, theirs = ([one.prefix for one in each] for each in (mine, theirs))
             assert mine == theirs, field
+
+
+def test_where_peers_answered_goes_over():
+    world = traded()
+    machine, far = world["node1"], node_id(world, "node2")
+    answered = dict(machine.engine.parts.peering.addresses.answered)
+    assert answered[far] == (world["node2"].endpoint,)
+    assert machine.upgrade()
+    assert machine.engine.parts.peering.addresses.answered == answered
 
 
 def test_the_version_of_the_record_and_the_boot_number_stay():
@@ -351,120 +361,82 @@ def test_a_burst_that_arrives_half_before_and_half_after_is_whole():
     assert len(world["node2"].delivered) == before + 1
 
 
-# -- what does not -----------------------------------------------------------------------------
-
-NOT_HANDED = {
-    "Takeovers": {"_sessions"},
-    "PathMtus": {"changed", "_paths", "_outbound", "_keypair", "_settings", "_largest", "_probes"},
-    "Trials": {"_outbound", "_keypairs", "_settings", "_takes", "_due"},
-    "Tending": {"_peering", "_timing", "_is_dead"},
-    "Ledger": set(),
-    "Reassembly": {"_per_session", "_total", "_expires_after", "_counts", "_places", "held"},
-    "Books": {"_stats", "_peers"},
-    "Gossip": {"_offer", "_rng", "_name_of", "_timing", "_summary_at"},
-    "Liveness": {
-        *("_allowance", "_call_at", "_deadline", "_helped", "_in_a_row", "_probe_at", "_probes"),
-        *("_rng", "_round", "_timing", "_urgent"),
-    },
-    "Hearsay": {"_has_lied", "_local", "_name_of", "_rng", "_timing", "rings"},
-    "Members": {"_is_stale", "_next", "_timing", "root"},
-    "Evidence": set(),
-    "Awareness": set(),
-    "Broadcasts": set(),
-    "Spread": {
-        *("_answered", "_ask_at", "_comparing", "_complaints", "_denied", "_flush_at"),
-        *("_may_ask_at", "_neighbours", "_outboxes", "_own_keys", "_rests", "_timing", "_wanted"),
-        *("learned", "muted"),
-    },
-    "Damping": {"_swept_at"},
-    "Store": {
-        *("_admit", "_buckets", "_id_of", "_ids", "_items", "_limits", "_root", "_roots", "size"),
-        *("superseded", "unstored", "unwelcome"),
-    },
-    "Knowledge": {
-        *("_local", "_outside", "_store", "_catalog", "_gossip", "_peering", "_routes"),
-        *("_outbound", "_inbound", "_reminders", "_restarted"),
-    },
-    "Distrust": {"_wall", "_identity", "_store", "_catalog", "_gossip", "_peering", "_news"},
-    "Outside": {
-        *("_local", "_cluster", "_catalog", "_paths", "_answered", "_endpoints", "_name_of"),
-        *("_complaints", "_fresh", "_heard", "_offers", "_judged", "_claims", "_blocked"),
-        *("_cover", "in_force", "refused"),
-        *("_ways", "_way_cover"),  # the next process reads the machine's routes before it starts
-    },
-    "BlockSeeker": {"_catalog", "_local", "_retry", "_rng", "_ready"},
-    "Renewal": {
-        *("_identity", "_timing", "_rng", "_wall", "_certifiers", "_issuer", "_read", "_name_of"),
-    },
-    "Versions": {"_catalog", "_made", "_node"},
-    "Pace": {"_interval"},
-    "Conflict": {"_parts", "standing", "_recalled"},
-    "Landlord": {"_parts", "_local", "_cluster"},
-    "IdleBlocks": {"_idle_after"},
-    "ReturnedBlocks": {"_node", "_quarantine", "_titles"},
-    "Manners": {"_parts", "_steward"},
-    "PeerPath": {"node", "burst", "fill", "keypair", "packed", "path_mtu", "payload", "spans"},
-    "Sessions": {"keypairs", "_local", "is_hopeless", "load", "peers", "due"},
-    "Voice": set(),
-    "Copies": set(),
-    "Gate": {
-        *("_entropy", "_identity", "_live_stamp", "_prefer_aes", "_psk", "_read_certificate"),
-        *("_said_loaded", "_token_secret", "_wall"),
-    },
-    "MacChecker": {"_cookie_key", "_entropy", "_mac1_key"},
-    "RateLimit": {
-        *("_any_cookies", "_any_turns", "_failed", "_fair_cookies", "_fair_turns"),
-        *("_member_turns", "meter", "responses"),
-    },
-    "IndexTable": {"_entropy", "_half_open", "_limit", "changed", "keypairs", "pending"},
-    "PeerSession": {
-        *("_asked", "_attempt", "_give_up_at", "_local", "_macs", "_outdone", "_retry_at"),
-        *("_tries", "node", "static"),
-    },
-    "Keyring": {"_indexes", "_wins_ties"},
-    "Keypair": {"_open", "_seal"},
-    "ReplayWindow": set(),
-    "PathMtu": {"_timing"},
-    "_Peer": {"path"},
-    "Trial": {"_timing"},
-    "_Seen": set(),
-}
-"""What of each class is not handed over: it is given to the new one, follows from what is, or
-stands in the table of `overlay.handover`. Whoever adds a field decides."""
+# -- at the edges ------------------------------------------------------------------------------
 
 
-def fields_of(one: object) -> set[str]:
-    slots = {name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())}
-    return slots | set(getattr(one, "__dict__", {}))
+def test_a_handshake_that_was_begun_is_begun_again_at_once():
+    for has_packet in (False, True):
+        world = settled(4)
+        machine, far = world["node2"], node_id(world, "node4")
+        peering = machine.engine.parts.peering
+        machine.perform(machine.engine.parts.sessions.close(far, world.now, "for a test"))
+        world.run(world.now + 0.1)
+        assert not machine.engine.parts.sessions.is_connecting(far)
+        if has_packet:
+            carry(world, "node2", "node4")
+        else:
+            machine.perform(peering.connect(far, world.now))
+        assert machine.engine.parts.sessions.is_connecting(far)
+        assert machine.upgrade()
+        assert machine.engine.parts.sessions.is_connecting(far), "a new one, of the new process"
+        world.run(world.now + 1.0)
+        assert machine.engine.parts.sessions.sending_keypair(far, world.now) is not None
 
 
-def those_that_hand_over(root: object) -> Iterator[object]:
-    """All objects below `root` whose class says what it hands over."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen or isinstance(one, str | bytes | int | float | World):
-            continue
-        seen.add(id(one))
-        if isinstance(one, dict | list | tuple | set | frozenset):
-            waiting += [*one.values(), *one] if isinstance(one, dict) else [*one]
-        elif type(one).__module__.startswith("overlay"):
-            waiting += [getattr(one, name) for name in fields_of(one) if hasattr(one, name)]
-            if hasattr(one, "HANDED"):
-                yield one
+def test_a_path_whose_first_packet_left_with_the_hand_over_is_measured():
+    world = settled(2)
+    machine, far = world["node1"], node_id(world, "node2")
+    ends = [engine_of(world, name).parts.holdings.address for name in ("node1", "node2")]
+    packet = bytes(10) + udp(*ends, b"first")
+    machine.engine.outbound.room()[: len(packet)] = packet
+    machine.engine.outbound.accept(len(packet), world.now)
+    assert machine.upgrade()
+    world.run(world.now + 10.0)
+    assert machine.engine.parts.paths[far].path_mtu > BASE_PATH_MTU
 
 
-def test_every_field_of_every_class_is_handed_over_or_known_not_to_be():
+def test_of_very_much_that_waits_the_rest_is_lost_and_counted(monkeypatch):
+    world = settled(2)
+    world.partition(["node1"], ["node2"])
+    world.run(world.now + 300.0)  # no keys any more
+    carry(world, "node1", "node2")
+    ledger = engine_of(world, "node1").ledger
+    lost = sum(ledger.view().drops.values())
+    monkeypatch.setattr(module, "QUEUED_MOST", 10)
+    assert world["node1"].upgrade()
+    ledger = engine_of(world, "node1").ledger
+    assert ledger.queued_packets == 0
+    assert sum(ledger.view().drops.values()) == lost + 1
+
+
+def test_what_is_over_the_limit_is_not_handed_over_and_the_engine_goes_on(monkeypatch):
     world = traded()
-    found: dict[str, set[str]] = {}
-    for one in those_that_hand_over(engine_of(world, "node1")):
-        codecs = set(type(one).HANDED.codecs)
-        assert codecs <= fields_of(one), type(one)
-        found[type(one).__name__] = fields_of(one) - codecs
-    for name, fields in found.items():
-        assert fields == NOT_HANDED[name], name
-    assert len(found) > 30
+    machine, far = world["node1"], node_id(world, "node2")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "LIMIT", 100)
+        with pytest.raises(CapacityError, match="too many to hand over"):
+            machine.upgrade()
+    assert machine.engine.parts.paths[far].keypair.usable(world.now)
+    before = len(world["node2"].delivered)
+    carry(world, "node1", "node2")
+    world.run(world.now + 1.0)
+    assert len(world["node2"].delivered) == before + 1
+
+
+def test_items_that_are_gone_and_still_stored_do_not_come_back():
+    world = traded(check=False)
+    machine = world["node1"]
+    store, key = machine.engine.parts.store, node_key(node_id(world, "node3"))
+    store.discard(key)
+    assert key in store.unstored
+    root = store.root()
+    data, state = handed(world)
+    assert key in {item.key for item in state.items}
+    machine.start(data)
+    store = machine.engine.parts.store
+    assert store.get(key) is None
+    assert store.root() == root
+    assert key not in {item.key for item in machine.stored.items}
 
 
 def test_every_section_is_read_by_the_one_that_takes_over():

@@ -50,11 +50,11 @@ def test_blocks_are_owned_free_or_in_use() -> None:
     node = founder()
     assert len(node.holdings.owned()) == 16
     assert node.holdings.free() == list(range(1, 16))
-    assert node.holdings.is_outdated()
+    assert node.record.is_outdated()
     node.announce()
-    assert not node.holdings.is_outdated()
+    assert not node.record.is_outdated()
     node.learn(node.holdings.give(make_identity(1, CLUSTER).node, 7))
-    assert node.holdings.is_outdated()
+    assert node.record.is_outdated()
 
 
 # -- pods --------------------------------------------------------------------------------------
@@ -92,9 +92,9 @@ def test_a_pod_is_refused_with_a_code_and_nothing_changes(
 ) -> None:
     node = founder()
     node.add("here")
-    before = node.holdings.stored()
+    before = node.stored()
     assert refusal(node.add, name, address).code == code
-    assert node.holdings.stored() == before
+    assert node.stored() == before
     assert node.add("next").host == 3
 
 
@@ -175,10 +175,10 @@ def test_a_taker_that_uses_its_block_gets_another_but_not_for_the_old_request() 
     assert taker.holdings.use_a_block()
     for pod in "ab":
         taker.add(pod)
-    node.learn(taker.holdings.record())
+    node.learn(taker.record.make())
     assert refusal(node.holdings.give, taker.id, 8).code == "has-room"
     taker.add("c")  # the others may rest: more than half of five is enough
-    node.learn(taker.holdings.record())
+    node.learn(taker.record.make())
     assert node.holdings.give(taker.id, 7) == deed
     assert block_of_key(node.holdings.give(taker.id, 8).key) == 2
 
@@ -253,7 +253,7 @@ class HoldingsMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def announce(self, which: int) -> None:
-        item = self.nodes[which].holdings.record()
+        item = self.nodes[which].record.make()
         assert item.version > self.versions.get(item.key, 0)
         self.versions[item.key] = item.version
         self.share(item)

@@ -75,7 +75,7 @@ def test_what_was_stored_is_taken_up() -> None:
     pod = StoredPod("web", "/run/netns/web", BlockIndex(3), 9, WALL)
     node = parts(NodeState(boot=4, pods=(pod,), blocks_in_use=(BlockIndex(3),)))
     assert node.holdings.pods == {"web": pod}
-    assert node.holdings.record().version == (4 << 32) + 1
+    assert node.record.make().version == (4 << 32) + 1
 
 
 def test_a_damaged_token_book_is_refused_with_a_wire_error() -> None:

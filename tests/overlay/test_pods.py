@@ -127,7 +127,7 @@ def test_what_a_runtime_says_is_stored_and_told_to_nobody() -> None:
     assert (seen.owner, seen.attachment) == ("", NOTHING_SAID)
     again = machine.engine.pod_of(WEB.container, "eth0")
     assert again == view
-    assert machine.engine.parts.holdings.stored().pods[0].attachment == WEB
+    assert machine.engine.parts.holdings.stored(1).pods[0].attachment == WEB
 
 
 def test_a_reservation_is_stored_and_outlives_pods_that_are_gone() -> None:
@@ -151,11 +151,11 @@ def test_a_node_that_can_store_nothing_is_not_ready_and_reserves_nothing() -> No
     world = settled(1)
     engine = world["node1"].engine
     engine.check_ready(world.now)
-    before = engine.parts.holdings.stored()
+    before = engine.parts.holdings.stored(1)
     engine.on_persist_failed((), "no space", world.now)
     assert refusal(engine.check_ready, world.now) == "not-stored"
     assert refusal(engine.reserve, "docker", None, world.now) == "not-stored"
-    assert engine.parts.holdings.stored() == before
+    assert engine.parts.holdings.stored(1) == before
 
 
 def test_a_node_without_a_free_address_is_not_ready() -> None:
@@ -164,10 +164,10 @@ def test_a_node_without_a_free_address_is_not_ready() -> None:
     for block in range(len(holdings.owned()) - 1):
         assert holdings.use_a_block(), block
     holdings.allocator.close_all_but(())
-    before = holdings.stored()
+    before = holdings.stored(1)
     assert refusal(keeper(world).check_ready, world.now) == "no-free-address"
     assert refusal(keeper(world).reserve, "docker", None, world.now) == "no-free-address"
-    assert holdings.stored() == before
+    assert holdings.stored(1) == before
     holdings.blocks_in_use.clear()
     assert refusal(keeper(world).check_ready, world.now) == "no-block"
 

@@ -28,6 +28,16 @@ def test_the_engine_overrides_settling_alone() -> None:
     assert {name for name in requests if name in vars(Engine)} - {"__init__"} == {"_settle"}
 
 
+def test_a_node_seeks_a_block_from_when_it_wants_one_until_it_has_one() -> None:
+    world = settled(2)
+    engine = world["node2"].engine
+    assert not engine.seeks_block()
+    engine.parts.seeker.seek(world.now)
+    assert engine.seeks_block()
+    engine.parts.seeker.found()
+    assert not engine.seeks_block()
+
+
 def test_no_request_lets_internal_effects_out() -> None:
     world = settled(3)
     engine, now = world["node1"].engine, world.now

@@ -7,7 +7,7 @@ import pytest
 from overlay.catalog.records import PodEntry
 from overlay.ipam.allocator import Allocator
 from overlay.ipam.plan import BlockPlan
-from overlay.resting import rest_all, restore_rests, stored_rests
+from overlay.resting import rest_all, restore_rests, stored_rest
 from overlay.types import BlockIndex
 from tests.support.clusters import make_cluster
 
@@ -29,7 +29,7 @@ def test_a_clock_that_was_set_shifts_the_end_by_as_much_at_most(step, rests_for)
     before = allocator()
     before.allocate("web", None, 10.0)
     before.free("web", 10.0)
-    stored = stored_rests(before, EPOCH)
+    stored = [stored_rest(rest, EPOCH) for rest in before.rests.values()]
     assert [(rest.pod, rest.host, rest.until) for rest in stored] == [("web", 2, 1_000_070)]
     after = allocator()  # 20 s later, on a machine that has just started
     restore_rests(after, stored, EPOCH + 30.0 + step, 0.0)

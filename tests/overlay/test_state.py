@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,6 @@ from overlay.state import (
     StoredPod,
     StoredReservation,
     StoredRest,
-    Unstored,
 )
 from overlay.types import BlockIndex
 from overlay.wire.items import Item
@@ -200,51 +199,3 @@ def test_a_newer_schema_is_refused_and_its_number_named() -> None:
 def test_an_entry_that_cannot_be_is_refused(key: bytes, value: object) -> None:
     with pytest.raises(WireError):
         NodeState.from_entries(EXAMPLE.entries() | {key: pack(value)})
-
-
-# -- what is to be stored ----------------------------------------------------------------------
-
-
-def carried_out(entries: dict[bytes, bytes], changes) -> dict[bytes, bytes]:
-    after = entries | {key: value for key, value in changes if value is not None}
-    return {key: after[key] for key in after if (key, None) not in changes}
-
-
-def test_only_what_differs_is_handed_out_and_only_once() -> None:
-    unstored = Unstored(EXAMPLE)
-    assert unstored.take(EXAMPLE, {}) == ()
-    other = replace(EXAMPLE, boot=8, tokens=b"", pods=())
-    item = Item(b"k", 2, b"body")
-    assert unstored.take(other, {b"k": item, b"gone": None}) == (
-        (b"boot", pack([8])),
-        (b"items/gone", None),
-        (b"items/k", bytes(7) + b"\2body"),
-        (b"pods/web", None),
-        (b"tokens", None),
-    )
-    assert unstored.take(other, {}) == ()
-
-
-def test_what_was_refused_is_handed_out_again_with_the_value_of_then() -> None:
-    unstored = Unstored(NodeState())
-    lost = unstored.take(NodeState(boot=1, pods=EXAMPLE.pods), {b"k": Item(b"k", 1, b"")})
-    assert unstored.refuse(lost) == {b"k"}
-    changes = unstored.take(NodeState(boot=1, left=True), {})
-    assert dict(changes) == {b"boot": pack([1]), b"left": pack([True]), b"pods/web": None}
-
-
-@given(st.lists(st.tuples(STATES, st.booleans()), max_size=8), STATES)
-@settings(max_examples=100)
-def test_whatever_is_refused_the_disk_follows_as_soon_as_it_takes_something(steps, last) -> None:
-    unstored, disk, behind = Unstored(NodeState()), NodeState().entries(), set()
-    before = NodeState()
-    for state, works in [*steps, (last, True)]:
-        items = {item.key: item for item in state.items}
-        touched = items.keys() | {item.key for item in before.items} | behind
-        changes = unstored.take(state, {key: items.get(key) for key in touched})
-        if works:
-            disk, behind = carried_out(disk, changes), set()
-        else:
-            behind |= unstored.refuse(changes)
-        before = state
-    assert NodeState.from_entries(disk) == last

@@ -86,11 +86,25 @@ def test_nobody_ever_knows_what_is_not_on_the_disk_of_who_made_it(seed: int) -> 
         assert machine.stored == everything(machine)
 
 
+def test_when_the_clock_is_set_what_rests_is_stored_with_its_new_end() -> None:
+    world = settled(2)
+    machine = world["node2"]
+    machine.add_pod("web")
+    machine.remove_pod("web")
+    world.run(world.now + 1.0)
+    (before,) = machine.stored.resting
+    machine.engine.on_clock(machine.engine.parts.wall.epoch + 3600.0)
+    machine.add_pod("db")
+    world.run(world.now + 1.0)
+    assert machine.stored.resting == (replace(before, until=before.until + 3600),)
+
+
 def everything(machine: Machine) -> NodeState:
     """What a node knows that is to be on its disk."""
     parts = machine.engine.parts
     registrar = parts.registrar
     state = parts.holdings.stored(
+        parts.record.versions.boot,
         tokens=registrar.tokens.encode() if registrar else b"",
         names=registrar.encode() if registrar else b"",
         standing=machine.engine.conflict.standing,

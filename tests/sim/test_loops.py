@@ -53,6 +53,18 @@ def test_another_address_is_tried_at_once() -> None:
     assert {one.endpoint for one in sent} == {other}
 
 
+def test_a_peer_that_answers_at_an_address_that_may_be_used_stays_there() -> None:
+    world = settled(2)
+    there, first = world["node2"].endpoint, Endpoint("198.19.255.1", 6875)
+    node2 = world["node2"]
+    node2.perform(node2.engine.on_endpoints((first, there), world.now))
+    world.run(world.now + 3.0)
+    path = world["node1"].engine.parts.paths[node2.membership.identity.node]
+    assert path.endpoint == there
+    assert looped(world, ("203.0.113.0/24", True)) == []
+    assert path.endpoint == there
+
+
 def test_handshakes_from_there_are_not_answered() -> None:
     world = settled(2)
     there = world["node2"].endpoint

@@ -54,17 +54,17 @@ def lie(
     """As a modified member: its record says this whatever its certificate does."""
     machine = world[name]
     world.inspector.excuse(machine.membership.identity.node)
-    holdings = machine.engine.parts.holdings
-    honest = type(holdings)._packed
+    record = machine.engine.parts.record
+    honest = type(record)._packed
 
     def packed(*arguments: object, **options: object) -> bytes:
-        content = unpack_untrusted(honest(holdings, *arguments, **options), 1 << 20)
+        content = unpack_untrusted(honest(record, *arguments, **options), 1 << 20)
         content[_ROUTES] = [pack_network(ip_network(one)) for one in routes]
         if endpoints:
             content[_ENDPOINTS] = list(map(list, endpoints))
         return pack(content)
 
-    holdings._packed = packed
+    record._packed = packed
     machine.perform(machine.engine._settle(machine.engine._steward.own_changed(machine.now), 0))
 
 
@@ -150,7 +150,7 @@ def test_a_node_names_no_underlay_address_in_what_it_advertises():
     world.run(world.now + 2.0)
     record = world["node1"].engine.parts.catalog.nodes[machine.membership.identity.node]
     assert record.endpoints == (machine.endpoint,)
-    assert machine.engine.parts.holdings.endpoints == (inside, machine.endpoint)
+    assert machine.engine.parts.record.endpoints == (inside, machine.endpoint)
     assert everybody_routes(world, LAN, "node3")
     advertise(world, "node3")
     world.run(world.now + 2.0)

@@ -165,7 +165,13 @@ def test_a_suspicion_is_not_forgotten_and_a_dead_member_stays_dead():
     def gossip():
         return engine_of(world, judge).parts.gossip
 
+    def rings():
+        return gossip()._liveness.hearsay.rings
+
     world.run_until(lambda: str(gossip().state(dead, world.now)) == "suspect", timeout=20.0)
+    assert rings().is_suspect(dead)
+    assert world[judge].upgrade()
+    assert rings().is_suspect(dead)
     began = world.now
     while world.now < began + 12.0 and not gossip().is_dead(dead):
         assert world[judge].upgrade()
@@ -174,6 +180,7 @@ def test_a_suspicion_is_not_forgotten_and_a_dead_member_stays_dead():
     assert gossip().is_dead(dead)
     assert world[judge].upgrade()
     assert gossip().is_dead(dead)
+    assert dead not in rings()
     gossip().check_invariants(world.now)
     world.restart("node6")
     world.run_until(world.settled, timeout=15.0)

@@ -80,7 +80,7 @@ def everything(engine: Engine, now: float) -> tuple[object, ...]:
         parts.sessions.snapshot(),
         dict(parts.gossip.snapshot(now)),
         parts.store.items(),
-        parts.holdings.stored(),
+        parts.holdings.stored(parts.record.versions.boot),
         parts.registrar.encode() if parts.registrar else b"",
         parts.registrar.tokens.encode() if parts.registrar else b"",
         parts.peering.next_deadline(),

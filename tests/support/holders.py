@@ -13,6 +13,7 @@ from overlay.config import Limits
 from overlay.errors import RefusedError
 from overlay.holdings import Holdings
 from overlay.ipam.plan import BlockPlan
+from overlay.own_record import OwnRecord
 from overlay.state import NodeState, StoredPod
 from overlay.wire.items import Item
 from tests.support.clusters import WALL, make_cluster, make_identity
@@ -40,6 +41,13 @@ class Node:
             catalog=self.catalog,
             plan=self.plan,
             state=state,
+        )
+        self.record = OwnRecord(
+            identity=self.identity,
+            catalog=self.catalog,
+            plan=self.plan,
+            holdings=self.holdings,
+            boot=state.boot,
             software="1.2.3",
             is_authority=lambda: number == 0,
             limits=self.limits,
@@ -52,7 +60,7 @@ class Node:
 
     def announce(self) -> NodeRecord:
         """The record as others read it, after all their checks."""
-        item = self.holdings.record()
+        item = self.record.make()
         self.learn(item)
         return open_record_untrusted(item, self.cluster, self.plan, Limits())
 
@@ -60,8 +68,12 @@ class Node:
         wanted = (IPv6Address if ":" in address else IPv4Address)(address) if address else None
         return self.holdings.add_pod(name, f"/run/netns/{name}", wanted, WALL + now, now)
 
+    def stored(self, *, epoch: float = 0.0) -> NodeState:
+        """What would be on its disk, but for the items."""
+        return self.holdings.stored(self.record.versions.boot, epoch=epoch)
+
     def restarted(self) -> Node:
-        state = replace(self.holdings.stored(), items=tuple(self.items.values()))
+        state = replace(self.stored(), items=tuple(self.items.values()))
         again = NodeState.from_entries(state.entries())
         return Node(
             0 if self.id == self.cluster.genesis else 1,

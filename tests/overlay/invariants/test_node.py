@@ -99,7 +99,7 @@ def go_back(engine: Engine) -> None:
 
 
 def be_booted_earlier(engine: Engine) -> None:
-    engine.parts.holdings.versions._version = 0
+    engine.parts.record.versions._version = 0
 
 
 BREAKS: list[tuple[str, Callable[[Engine], None], str]] = [

@@ -77,6 +77,24 @@ def test_lanes_that_do_not_end_after_all_are_used_again():
     assert [net.arrived(packet, 1) for packet in packets] == [1, 1]
 
 
+def test_what_lanes_have_counted_goes_over_though_nobody_said_that_they_ended():
+    net = LaneNet(2, 2)
+    wait(net)
+    for number in (0, 1):
+        net.send(number, 1, 1 - number)
+    net.run(0.5)
+    node = net.nodes[0]
+    for report in node.workers[1].stats(0.0):
+        node.act(0, node.engine.on_lane(1, report, net.now))
+    books = node.engine.parts.lanes.books
+    before = books.view(node.engine.ledger)
+    assert before.sent > node.engine.ledger.view().sent
+    data = node.engine.hand_over(net.now)
+    node.engine = node._make_engine(data)
+    node.act(0, node.engine.start(net.now))
+    assert node.engine.parts.lanes.books.view(node.engine.ledger) == before
+
+
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_with_another_number_of_lanes_peers_are_told(lanes):
     net = LaneNet(2, 2)

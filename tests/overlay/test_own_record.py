@@ -1,4 +1,4 @@
-"""Tests of overlay.holdings: the record, its versions, and what a restart brings back."""
+"""Tests of overlay.own_record, and of what a restart brings back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Endpoint("192.0.2.1", 6875)
 
 def test_the_record_says_what_the_node_holds() -> None:
     node = founder()
-    node.holdings.endpoints = (HERE,)
+    node.record.endpoints = (HERE,)
     node.add("b")
     node.add("a")
     record = node.announce()
@@ -32,13 +32,13 @@ def test_the_record_says_what_the_node_holds() -> None:
 
 def test_a_node_with_many_addresses_announces_as_many_as_others_take() -> None:
     node = founder()
-    node.holdings.endpoints = tuple(Endpoint(f"192.0.2.{n}", 1) for n in range(1, 41))
-    assert node.announce().endpoints == node.holdings.endpoints[:ENDPOINTS_MAX]
+    node.record.endpoints = tuple(Endpoint(f"192.0.2.{n}", 1) for n in range(1, 41))
+    assert node.announce().endpoints == node.record.endpoints[:ENDPOINTS_MAX]
 
 
 def test_versions_grow_over_restarts_even_when_the_last_ones_were_never_stored() -> None:
     node = founder()
-    state = node.holdings.stored()
+    state = node.stored()
     versions = [node.announce().version for _ in range(3)]
     # The crash: what `state` holds is all that is left.
     again = Node(state=NodeState(state.boot + 1, blocks_in_use=state.blocks_in_use))
@@ -49,27 +49,27 @@ def test_versions_grow_over_restarts_even_when_the_last_ones_were_never_stored()
 
 def test_versions_go_on_from_a_record_of_this_node_that_is_newer_than_its_state() -> None:
     node = founder()
-    backup = node.holdings.stored()
+    backup = node.stored()
     later = node.restarted().restarted().announce().version
     restored = Node(state=NodeState(backup.boot + 1, blocks_in_use=backup.blocks_in_use))
     restored.announce()
-    assert restored.holdings.versions.overtaken_by() is None
+    assert restored.record.versions.overtaken_by() is None
     restored.learn(sign_record(restored.identity, version=later))
-    assert restored.holdings.versions.overtaken_by() is not None
+    assert restored.record.versions.overtaken_by() is not None
     assert restored.announce().version == later + 1
-    assert restored.holdings.versions.overtaken_by() is None
+    assert restored.record.versions.overtaken_by() is None
 
 
 def test_a_record_of_another_machine_can_be_followed_or_left_behind() -> None:
     node = founder()
     node.learn(sign_record(node.identity, version=7 << 32 | 9))
-    node.holdings.versions.follow(node.holdings.versions.overtaken_by())
-    assert node.holdings.versions.overtaken_by() is None
+    node.record.versions.follow(node.record.versions.overtaken_by())
+    assert node.record.versions.overtaken_by() is None
     assert node.announce().version == 7 << 32 | 10
     node.learn(sign_record(node.identity, version=9 << 32))
-    assert node.holdings.versions.raise_boot() == 10
+    assert node.record.versions.raise_boot() == 10
     assert node.announce().version == 10 << 32 | 1
-    assert node.holdings.versions.raise_boot() == 11
+    assert node.record.versions.raise_boot() == 11
 
 
 def test_what_another_machine_said_is_signed_again_with_the_flag() -> None:
@@ -78,7 +78,7 @@ def test_what_another_machine_said_is_signed_again_with_the_flag() -> None:
     other = NodeRecord(
         node.identity.certificate, 5, (HERE,), (BlockIndex(3),), free_blocks=4, pods=pods
     )
-    item = node.holdings.record(conflict=True, content=other)
+    item = node.record.make(conflict=True, content=other)
     node.learn(item)
     record = node.catalog.nodes[node.id]
     assert record.conflict
@@ -101,7 +101,7 @@ def test_addresses_rest_on_across_a_restart_and_a_clock_that_was_set() -> None:
     node = founder()
     node.add("web", now=10.0)
     node.holdings.remove_pod("web", 10.0)
-    state = node.holdings.stored(epoch=WALL)
+    state = node.stored(epoch=WALL)
     assert state.resting == (StoredRest("web", BlockIndex(0), 2, WALL + 70),)
     for step, free_at in ((0.0, 49.5), (-3600.0, 60.0), (10.0, 39.5), (3600.0, 0.0)):
         again = Node(state=state)
@@ -115,17 +115,17 @@ def test_addresses_rest_on_across_a_restart_and_a_clock_that_was_set() -> None:
 def test_a_record_that_ends_a_node_is_not_outdone(version: int, left: bool) -> None:
     restored = founder()
     restored.learn(sign_record(restored.identity, version=version, left=left))
-    assert restored.holdings.versions.overtaken_by() is None
-    assert restored.holdings.record().version == (1 << 32) + 1
+    assert restored.record.versions.overtaken_by() is None
+    assert restored.record.make().version == (1 << 32) + 1
 
 
 def test_pods_leave_room_in_the_record_for_what_changes_without_being_asked() -> None:
     node = founder(limits=Limits(record=2000))
     names = [f"a-pod-with-a-long-name-{number}" for number in range(200)]
-    while node.holdings.has_room(names[0], WALL):
+    while node.record.has_room(names[0], WALL):
         node.add(names.pop(0))
     assert 10 < len(node.holdings.pods) < 200
-    node.holdings.endpoints = (HERE,)
+    node.record.endpoints = (HERE,)
     assert node.announce().endpoints == (HERE,)
 
 
@@ -135,7 +135,7 @@ def test_a_record_over_the_limit_is_not_made() -> None:
     for number in range(20):
         node.add(f"a-pod-with-a-long-name-{number}")
     with pytest.raises(CapacityError) as caught:
-        node.holdings.record()
+        node.record.make()
     assert caught.value.limit == "record"
 
 
