@@ -161,8 +161,7 @@ class Daemon:
             self.notifier.stopping()
             await self.handlers.close()
             await self.handlers.benches.close()
-            for_good = self._has_left or bool(self._crashed)
-            await departure.say_goodbye(for_good=for_good)
+            await departure.say_goodbye(for_good=self._has_left or bool(self._crashed))
         self._log.info("node.stopped", node=self._node.identity.name)
         if self._crashed:  # whoever supervises this process shall start it again
             raise NodeError(f"its task {self._crashed} has a defect", "look at its log")
@@ -191,7 +190,8 @@ class Daemon:
         await self._around.look()
         ports = check_ports(local.port, config.lanes)
         settings = KernelSettings(config.tun, config.mtu, ports, config.masquerades)
-        self._kernel = KernelManager(settings, self._thread, Firewall())
+        stack.push_async_callback((removing := KernelThread()).close)
+        self._kernel = KernelManager(settings, self._thread, removing, Firewall())
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
         await self._kernel.check_egress()
         result = await checking
@@ -223,8 +223,7 @@ class Daemon:
 
     def _make_engine(self, capsule: Capsule | None) -> Engine:
         """An engine that knows what is stored, and what an earlier one knew if that is there."""
-        state = state_of(self.folder, self._journal.entries)
-        self._node = replace(self._node, state=state)
+        self._node = replace(self._node, state=state_of(self.folder, self._journal.entries))
         return make_engine(self._config, self._node, self.edges, self._around, capsule)
 
     async def end_lanes(self) -> None:
@@ -280,7 +279,7 @@ class Daemon:
         self._config = reloaded(self._config, self._reload, self._log)
         self.driver.perform(self.engine.on_routes(self._config.advertise_routes, self.now()))
         self._kernel.set_masquerade(self._config.masquerades)
-        self._upkeep.network_changed()
+        self._upkeep.look_at_once()
         self.notifier.ready()
 
     def _on_crash(self, name: str, _error: Exception) -> None:
@@ -294,8 +293,12 @@ class Daemon:
         self._writer.write(changes, then)
 
     def network_changed(self) -> None:
-        """Let the kernel follow soon."""
+        """Let the kernel follow, if that is not the affair of a request."""
         self._upkeep.network_changed()
+
+    def interface_made(self) -> None:
+        """Let the kernel put on the TUN interface what belongs there."""
+        self._upkeep.look_at_once()
 
     def report(self, report: Report) -> None:
         """Log it."""

@@ -67,6 +67,10 @@ class Listener(Protocol):
         """The kernel may need to follow."""
         ...
 
+    def interface_made(self) -> None:
+        """The TUN interface is a new one, with nothing on it."""
+        ...
+
     def report(self, report: Report) -> None:
         """Log it."""
         ...
@@ -243,7 +247,7 @@ class Driver:
             return
         self._loop.add_reader(self._tun.fileno(), self._on_tun)
         self._listener.report(Report("tun.made-anew", {"interface": self._tun.name, "why": why}))
-        self._listener.network_changed()
+        self._listener.interface_made()
 
     def _on_udp(self) -> None:
         now = self._clock()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import Final
 
 from node.config import NodeConfig
 from node.errors import NodeError
@@ -28,6 +29,9 @@ from node.selftest.memory import recall, remember
 from node.state import StateFolder
 from node.systemd import Notifier
 from overlay.types import NodeId
+
+_UNSURE: Final = -1
+"""Of a descriptor that may be stored: nobody knows whose a daemon that gave it was."""
 
 
 class Edges:
@@ -99,7 +103,7 @@ class Edges:
             self._drop(UDP, descriptor, error)
             descriptor = None
             self.udp = make(None)
-        self._note(UDP, descriptor)
+        self._note(UDP, descriptor, by_daemon=must)
         self._has_udp = True
 
     async def open_tun(self, result: Result, passed: dict[str, int], *, must: bool) -> None:
@@ -132,7 +136,7 @@ class Edges:
                 descriptor = None
         if descriptor is None:
             self.tun = await open_tun(config.tun, self._node, self._thread, make)
-        self._note(TUN, descriptor)
+        self._note(TUN, descriptor, by_daemon=must)
         self._has_tun = True
         self._result = result
         self._follow(result)
@@ -152,10 +156,10 @@ class Edges:
         if self._result is not None:
             remember(folder, self._wanted, self._result)
 
-    def _note(self, name: str, descriptor: int | None) -> None:
-        """One that was passed on is the service manager's already, if there is one."""
+    def _note(self, name: str, descriptor: int | None, *, by_daemon: bool) -> None:
+        """What the service manager passed on, it has. What a daemon did, it may have."""
         if descriptor is not None:
-            self._stored[name] = descriptor
+            self._stored[name] = _UNSURE if by_daemon else descriptor
 
     def _drop(self, name: str, descriptor: int, error: NodeError) -> None:
         """What the service manager has kept is of no use: nobody shall have it any more."""

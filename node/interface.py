@@ -98,6 +98,8 @@ async def keep_tun(tun: Tun, node: NodeId, thread: KernelThread) -> None:
         TunError: it is gone.
         KernelError: the kernel refused to mark it; it is not kept then. Nothing else.
     """
-    if not tun.kept:
+    while not tun.kept:
+        marked = tun.fileno()
         await thread.call(Netlink.set_alias, tun.name, mark_of(node))
-        tun.keep()
+        if tun.fileno() == marked:  # else it was made anew meanwhile
+            tun.keep()

@@ -33,6 +33,9 @@ SYSCTLS: Final = {
 MOST: Final = 32
 """Elements of one list."""
 
+LARGEST: Final = 2**63
+"""Numbers of another member are smaller; so none of them is infinite, or not a number."""
+
 _SYSCTL_ROOT: Final = Path("/proc/sys")
 
 
@@ -109,4 +112,6 @@ def read_facts_untrusted(text: str) -> MachineFacts:
 def _is_fact(value: object) -> bool:
     if isinstance(value, list):
         return all(isinstance(one, str) for one in value)
-    return isinstance(value, (str, int, float))
+    if isinstance(value, (int, float)):
+        return -LARGEST < value < LARGEST
+    return isinstance(value, str)

@@ -15,6 +15,7 @@ alone waits for those before him, and those behind him wait.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -34,6 +35,11 @@ class Turns:
         self._asked: list[_Asked] = []
         self._sharing: set[Hashable] = set()
         self._alone = False
+        self._shared_until = -math.inf
+
+    def shared_since(self, moment: float) -> bool:
+        """Whether anybody shared a turn at that time of the loop or later."""
+        return bool(self._sharing) or self._shared_until >= moment
 
     @asynccontextmanager
     async def sharing(self, key: Hashable) -> AsyncIterator[None]:
@@ -43,6 +49,7 @@ class Turns:
             yield
         finally:
             self._sharing.discard(key)
+            self._shared_until = asyncio.get_running_loop().time()
             self._grant()
 
     @asynccontextmanager

@@ -13,12 +13,16 @@
     +---------------------------+       | muslin0    10.244.1.1/32 (TUN) == daemon    |
                                         +---------------------------------------------+
 
-`desired`, `rules` with its parts (`guard`) and `reconcile` are pure and decide; `netlink`, `nft`,
-`netns` and `pods` act, and `keeper` has them act. Everything that speaks netlink runs in one thread
-(`thread`), because pyroute2 cannot work on uvloop; `manager` is what the daemon holds. Only what
-carries our marks is ever changed: routes with our protocol number, veths with our names, the TUN,
-the nft tables of our name.
+`desired`, `rules` with its parts (`guard`, `egress`, `hostports`), `limits`, `reconcile` and
+`contest` are pure and decide; `netlink`, `nft`, `netns` and `pods` act, and `keeper` has them act.
+All that asks the kernel over netlink runs in threads for that (`thread`), because pyroute2 cannot
+work on uvloop; `watch` only hears, in the daemon's loop. `manager` is what the daemon holds.
 
-Reading order: model, desired, rules, guard, egress, hostports, limits, reconcile, packed, queues,
-reader, survey, netlink, nft, sockets, netns, pods, keeper, thread, manager.
+Only what carries our marks is ever changed: routes with our protocol number, veths and queues with
+our names, limits with our handles, the TUN, the nft tables of our name, and in a pod what we have
+put there.
+
+Reading order: errors, model, desired, rules, guard, egress, hostports, limits, reconcile; frames,
+packed, queues, reader, writer, messages, overlap, survey, netlink; elements, ruleset, nft; sockets,
+netns, pods, insides, watch, troubles, keeper, thread, runs, manager, contest.
 """

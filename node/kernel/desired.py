@@ -9,7 +9,8 @@ A packet's hops are the reason for each piece. From a pod to a pod of another no
 - ICMP errors carry the node's pod-network address, because every route has it as preferred
   source and the kernel picks the source of an error by the route back to its addressee.
 - Nothing is translated: pods and nodes see each other under their own addresses.
-- An address of ours without a pod meets `unreachable BLOCK`: the kernel answers with ICMP.
+- An address of ours without a pod meets `unreachable BLOCK`: the kernel answers with ICMP. Where
+  one node has the whole range, that is so for all of it, and nothing of it leads to the TUN.
 - After a clean stop the TUN is gone, and with it the node's address and every route that prefers
   it as source. Routes of the worst metric then take over: the pods of this node still reach each
   other, and the rest of the cluster range meets `unreachable CIDR`, instead of leaving
@@ -203,7 +204,7 @@ def _trunk_routes(snapshot: LocalView, tun: str) -> Iterator[Route]:
             continue
         yield Route(prefix, metric=FALLBACK_METRIC)
         source = _source(snapshot, prefix)
-        if source is not None:
+        if source is not None and prefix not in snapshot.own_prefixes:
             yield Route(prefix, tun, source=source, metric=default_metric(prefix))
     for prefix in snapshot.outside:
         source = _source(snapshot, prefix)

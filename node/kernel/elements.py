@@ -26,8 +26,8 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final, NamedTuple
 
+from node.kernel.frames import NLM_F_ACK, attribute, frame
 from node.kernel.model import RULE_TABLE
-from node.kernel.packed import ATTRIBUTE, HEADER
 
 SetName = tuple[str, str]
 """Family and name of a set in our table."""
@@ -40,8 +40,6 @@ MOST: Final = 256
 
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES << 8 | 16
-NLM_F_REQUEST: Final = 0x01
-NLM_F_ACK: Final = 0x04
 
 _NFT_MSG_NEWSETELEM: Final = NFNL_SUBSYS_NFTABLES << 8 | 12
 _NFT_MSG_DELSETELEM: Final = NFNL_SUBSYS_NFTABLES << 8 | 14
@@ -117,41 +115,33 @@ def messages(change: Difference, generation: int) -> bytes:
     """
     steps = [(_NFT_MSG_DELSETELEM, 0, *each) for each in change.gone.items()]
     steps += [(_NFT_MSG_NEWSETELEM, _NLM_F_CREATE, *each) for each in change.new.items()]
-    said = [_bound(_BATCH_BEGIN, 0, _attribute(_NFNL_BATCH_GENID, _U32.pack(generation)))]
+    said = [_bound(_BATCH_BEGIN, 0, attribute(_NFNL_BATCH_GENID, _U32.pack(generation)))]
     for kind, flags, (family, name), elements in steps:
         if len(said) == len(steps):
             flags |= NLM_F_ACK
         body = _FAMILY_HEADER.pack(_FAMILIES[family], 0, 0) + _listed(name, elements)
-        said.append(message(kind, flags, len(said), body))
+        said.append(frame(kind, flags, len(said), body))
     said.append(_bound(_BATCH_END, len(said), b""))
     return b"".join(said)
 
 
-def message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    """One request, padded: `body` begins with the family header."""
-    length = HEADER.size + len(body)
-    return HEADER.pack(length, kind, flags | NLM_F_REQUEST, number, 0) + body + bytes(-length % 4)
-
-
 def _bound(kind: int, number: int, attributes: bytes) -> bytes:
     header = _FAMILY_HEADER.pack(0, 0, NFNL_SUBSYS_NFTABLES)
-    return message(kind, 0, number, header + attributes)
+    return frame(kind, 0, number, header + attributes)
 
 
 def _listed(name: str, elements: frozenset[str]) -> bytes:
     nested = b"".join(
-        _attribute(
+        attribute(
             _LIST_ELEM | _NLA_F_NESTED,
-            _attribute(
-                _SET_ELEM_KEY | _NLA_F_NESTED, _attribute(_DATA_VALUE, element_key(element))
-            ),
+            attribute(_SET_ELEM_KEY | _NLA_F_NESTED, attribute(_DATA_VALUE, element_key(element))),
         )
         for element in sorted(elements)
     )
     return (
-        _attribute(_ELEM_LIST_TABLE, RULE_TABLE.encode() + b"\0")
-        + _attribute(_ELEM_LIST_SET, name.encode() + b"\0")
-        + _attribute(_ELEM_LIST_ELEMENTS | _NLA_F_NESTED, nested)
+        attribute(_ELEM_LIST_TABLE, RULE_TABLE.encode() + b"\0")
+        + attribute(_ELEM_LIST_SET, name.encode() + b"\0")
+        + attribute(_ELEM_LIST_ELEMENTS | _NLA_F_NESTED, nested)
     )
 
 
@@ -164,8 +154,3 @@ def element_key(element: str) -> bytes:
     link, _, address = element.partition(" . ")
     name = link.strip('"').encode().ljust(_NAME_ROOM, b"\0")
     return name + (ip_address(address).packed if address else b"")
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)

@@ -67,7 +67,7 @@ class Keeper:
 
     Attributes:
         settings: may be replaced at any time; the next `settle` obeys.
-        namespaces: numbers of the namespaces that pods are in, as of the last look.
+        namespaces: numbers of the namespaces that pods are in, as of the last reading.
     """
 
     def __init__(self, settings: KernelSettings, firewall: Firewall) -> None:
@@ -182,8 +182,7 @@ class Keeper:
         if unwired:
             actual = netlink.read(self._ours, desired.sysctls)
         self._found = {pod.name for pod in local.values() if pod not in unwired}
-        self._namespaces = actual.namespaces
-        self.namespaces = frozenset(actual.namespaces.values())
+        self._note_namespaces(actual)
         reached = _reach(netlink, desired, actual)
         failed = [error for _, error in reached if error is not None]
         if before is not None:
@@ -193,6 +192,10 @@ class Keeper:
             yield refused(failed)
         if tun not in actual.links:
             yield tun_gone(tun)
+
+    def _note_namespaces(self, actual: KernelState) -> None:
+        self._namespaces = actual.namespaces
+        self.namespaces = frozenset(actual.namespaces.values())
 
     def _is_wired(self, pod: PodView, actual: KernelState) -> bool:
         held = self._attached.get(pod.name)
@@ -229,7 +232,7 @@ class Keeper:
             netlink: of the node's namespace.
             snapshot: what shall be afterwards: with those that come, without those that go.
             coming: local pods; no name twice.
-            going: names of pods; none that comes.
+            going: names of pods; none that comes. Their links are gone already, or it takes long.
 
         Returns:
             What went wrong, by pod.
@@ -238,7 +241,6 @@ class Keeper:
             KernelError: the kernel does not answer. Nothing else.
         """
         failed: dict[str, KernelError] = {}
-        pods.detach_together(netlink, going)
         for name in going:
             with _noted(failed, name):
                 pods.detach(netlink, name)
@@ -255,7 +257,9 @@ class Keeper:
                     _need_rules(pod, why)
                     self._connect(netlink, pod, first=True)
         self._wished = desired = self._desired(snapshot)
-        reached = _reach(netlink, desired, netlink.read(self._ours, desired.sysctls))
+        actual = netlink.read(self._ours, desired.sysctls)
+        self._note_namespaces(actual)
+        reached = _reach(netlink, desired, actual)
         for pod in coming:
             _blame(failed, pod.name, reached)
             if pod.name in failed:

@@ -3,10 +3,13 @@
 The daemon calls `apply` whenever the network changed, when somebody else changed anything in the
 kernel, and every few seconds: whatever somebody removed or altered is then put right.
 
-    attach_pod, detach_pod --> [waiting] --one run takes all of them--> Keeper.change
+    attach_pod -------------------------------> Keeper.change, one run for all that wait
+    detach_pod --> their links are removed --'
 
 Pods that come and go while a run is on wait for the next one, and share it: what a change costs is
-mostly one transaction of rules and one comparison, whatever the number of pods.
+mostly one transaction of rules and one comparison, whatever the number of pods. The kernel takes
+its time to remove a link, some 15 to 25 ms for one or many, and nearly all of that without its
+locks. So a thread of its own waits for that, and no pod that comes waits behind one that goes.
 
 `apply` obeys its snapshot to the letter: it connects again a pod that was just detached if the
 snapshot still has it. So the daemon lets it run neither beside nor between the two steps of a
@@ -18,10 +21,8 @@ exchange whole, immutable snapshots, so there is nothing to lock.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from node.errors import NodeError
 from node.kernel.egress import EGRESS_TRIAL
@@ -30,21 +31,14 @@ from node.kernel.guard import GuardFacts
 from node.kernel.keeper import Keeper, Looked
 from node.kernel.model import KernelSettings, veth_name
 from node.kernel.nft import Firewall
+from node.kernel.pods import detach_together
 from node.kernel.rules import NEEDS_NFT
+from node.kernel.runs import Runs
 from node.kernel.thread import KernelThread
 from node.kernel.troubles import silent
 from node.kernel.watch import ANYTHING, News
-from node.tasks import spawn
 from overlay.errors import StateError
 from overlay.views import LocalView, PodView
-
-
-class _Request(NamedTuple):
-    """A pod that waits for being connected; without `coming`, for being disconnected."""
-
-    name: str
-    coming: PodView | None
-    done: asyncio.Future[None]
 
 
 class KernelManager:
@@ -52,20 +46,26 @@ class KernelManager:
 
     Args:
         settings: names and sizes; the TUN interface exists before `apply` is called.
-        thread: where netlink is spoken. Stays open: it belongs to the caller.
+        thread: where netlink is spoken.
+        removing: where links of pods are removed. Both stay open: they belong to the caller.
         firewall: checks what pods send; without one only the routes do.
     """
 
     def __init__(
-        self, settings: KernelSettings, thread: KernelThread, firewall: Firewall | None = None
+        self,
+        settings: KernelSettings,
+        thread: KernelThread,
+        removing: KernelThread,
+        firewall: Firewall | None = None,
     ) -> None:
         self._firewall = firewall or Firewall("")
         self._keeper = Keeper(settings, self._firewall)
         self._counted: Mapping[str, int] = {}
         self._thread = thread
+        self._removing = removing
         self._snapshot: LocalView | None = None
-        self._waiting: list[_Request] = []
-        self._runner: asyncio.Task[None] | None = None
+        self._changes = Runs("pods", self._change)
+        self._unlinking = Runs("unlinking", self._unlink)
 
     async def check_egress(self) -> None:
         """Whether pods can be given the node's address, if they shall be.
@@ -105,9 +105,11 @@ class KernelManager:
             KernelError: it cannot be connected; nothing of it is left. Nothing else.
             StateError: `apply` was never called.
         """
+        self._known()
+        await self._unlinking.passed(pod.name)
         self._snapshot = _with_pods(self._known(), without=pod.name, extra=(pod,))
         try:
-            await self._changed(pod.name, pod)
+            await self._changes.ask(pod.name, pod)
         except KernelError:
             self._snapshot = _with_pods(self._known(), without=pod.name)
             raise
@@ -128,51 +130,21 @@ class KernelManager:
             KernelError: the kernel refused. Nothing else.
             StateError: `apply` was never called.
         """
+        self._known()
+        await self._unlinking.ask(name, None)
         self._snapshot = _with_pods(self._known(), without=name)
-        await self._changed(name, None)
+        await self._changes.ask(name, None)
 
-    async def _changed(self, name: str, coming: PodView | None) -> None:
-        """Wait for the run that makes this change. Cancelled, it is made all the same."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(name, coming, done))
-        if self._runner is None or self._runner.done():
-            self._runner = spawn(self._run_waiting(), name="pods")
-        await done
+    async def _change(self, pods: Mapping[str, PodView | None]) -> Mapping[str, KernelError]:
+        """One run: pods that come, by name, and None for those that go."""
+        coming = [pod for pod in pods.values() if pod is not None]
+        going = [name for name, pod in pods.items() if pod is None]
+        return await self._thread.call(self._keeper.change, self._known(), coming, going)
 
-    async def _run_waiting(self) -> None:
-        while self._waiting:
-            batch = self._take_batch()
-            try:
-                await self._run(batch)
-            finally:
-                for request in batch:
-                    request.done.cancel()  # after a defect: nobody shall wait for ever
-
-    def _take_batch(self) -> list[_Request]:
-        """What waits, in order, up to the second change of one pod."""
-        taken: dict[str, _Request] = {}
-        for request in self._waiting:
-            if request.name in taken:
-                break
-            taken[request.name] = request
-        del self._waiting[: len(taken)]
-        return list(taken.values())
-
-    async def _run(self, batch: list[_Request]) -> None:
-        coming = [request.coming for request in batch if request.coming is not None]
-        going = [request.name for request in batch if request.coming is None]
-        try:
-            failed = await self._thread.call(self._keeper.change, self._known(), coming, going)
-        except KernelError as error:
-            failed = {request.name: error for request in batch}
-        for request in batch:
-            if request.done.done():
-                continue  # its caller waits no more
-            refused = failed.get(request.name)
-            if refused is not None:
-                request.done.set_exception(refused)
-            else:
-                request.done.set_result(None)
+    async def _unlink(self, pods: Mapping[str, None]) -> Mapping[str, KernelError]:
+        """One run: links of pods that go. What is left of them is found, and told, after it."""
+        await self._removing.call(detach_together, list(pods))
+        return {}
 
     async def present(self, views: Iterable[PodView]) -> frozenset[str]:
         """Those of these pods that have a namespace, or a veth into one that has lost its name.

@@ -10,15 +10,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import blake2s
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final, NamedTuple
 
-from node.kernel.model import ROUTE_PROTOCOL, LinkAddress
-from node.kernel.overlap import HostRoute
-from overlay.types import Address, Prefix
+from node.kernel.model import ROUTE_PROTOCOL
+from overlay.types import Address
 
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
@@ -40,21 +39,7 @@ RT_SCOPE_NOWHERE: Final = 255
 RTN_UNICAST: Final = 1
 RTN_UNREACHABLE: Final = 7
 
-_NOT_FOR_PEERS: Final = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
 FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
-
-
-class HeldAddress(NamedTuple):
-    """An address as the kernel has it."""
-
-    held: LinkAddress
-    for_peers: bool
-    """Lasting, global and usable: worth telling other machines."""
-
-
-def link_names(messages: list[Any]) -> dict[int, str]:
-    """Index to name, for the messages that know links by index only."""
-    return {message["index"]: message.get("ifname") for message in messages}
 
 
 class LinkFacts(NamedTuple):
@@ -79,40 +64,6 @@ def parse_facts(message: Any) -> LinkFacts:
     return LinkFacts(kind or "", alias or "", bool(message.get_attr("IFLA_CARRIER")))
 
 
-def is_up(message: Any) -> bool:
-    """Whether a link is administratively up."""
-    return bool(message["flags"] & IFF_UP)
-
-
-def is_loopback(message: Any) -> bool:
-    """Whether a link is the loopback."""
-    return bool(message["flags"] & IFF_LOOPBACK)
-
-
-def parse_address(message: Any, names: Mapping[int, str]) -> HeldAddress:
-    """An address and its link."""
-    # On point-to-point links IFA_ADDRESS is the far end and IFA_LOCAL the address.
-    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    address = ip_interface(f"{text}/{message['prefixlen']}")
-    flags = message.get_attr("IFA_FLAGS") or message["flags"]
-    return HeldAddress(
-        LinkAddress(names.get(message["index"], ""), address),
-        message["scope"] == RT_SCOPE_UNIVERSE
-        and not address.ip.is_link_local
-        and not flags & _NOT_FOR_PEERS,
-    )
-
-
-def parse_host_route(message: Any, names: Mapping[int, str]) -> HostRoute:
-    """A route of anybody."""
-    return HostRoute(
-        _destination(message),
-        names.get(message.get_attr("RTA_OIF"), ""),
-        leads_nowhere=message["type"] != RTN_UNICAST,
-        table=message.get_attr("RTA_TABLE") or message["table"],
-    )
-
-
 def consulted_tables(rules: Iterable[Any]) -> list[int]:
     """The tables that rules lead to, in their order, but that of the machine's own addresses.
 
@@ -124,11 +75,6 @@ def consulted_tables(rules: Iterable[Any]) -> list[int]:
         if rule["action"] == FR_ACT_TO_TBL and not rule.get_attr("FRA_L3MDEV")
     )
     return [table for table in tables if table != RT_TABLE_LOCAL]
-
-
-def _destination(message: Any) -> Prefix:
-    anywhere = "0.0.0.0" if message["family"] == AF_INET else "::"  # noqa: S104 - a route, no bind
-    return ip_network(f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}")
 
 
 def table_of(link: str) -> int:

@@ -4,8 +4,8 @@ Everything here blocks for fractions of a millisecond and belongs into the netli
 `node.kernel.thread`). A `Netlink` works in the network namespace of the thread that made it.
 
 What is the machine's own is read by its base class. What is done for every pod goes through
-`node.kernel.writer`; the rest, which is seldom, through pyroute2: here, in the base class and in
-`queues`, which is handed the socket.
+`node.kernel.reader` and `node.kernel.writer`; the rest, which is seldom, through pyroute2: here, in
+the base class and in `queues`, which is handed the socket.
 
 pyroute2 speaks through a private asyncio loop. Its loop must be a plain one, and no loop may run
 in the calling thread; both hold in the netlink thread and in the threads of `netns.run_in`.
@@ -20,14 +20,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterable
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, if_nameindex
 from typing import Final, Self, assert_never
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel import messages, packed, queues, writer
 from node.kernel.model import KernelState, Link, Route
-from node.kernel.reader import SYSCTL_ROOT, Ours, Reader
+from node.kernel.reader import SYSCTL_ROOT, Ours
 from node.kernel.reconcile import (
     AddAddress,
     AddNeighbour,
@@ -64,7 +64,6 @@ class Netlink(Survey):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader: Reader | None = None
         with explained("opening a netlink socket"):
             self._writer = writer.Writer()
 
@@ -75,9 +74,7 @@ class Netlink(Survey):
         self.close()
 
     def close(self) -> None:
-        """Close the socket and its private loop."""
-        if self._reader is not None:
-            self._reader.close()
+        """Close the sockets."""
         self._writer.close()
         super().close()
 
@@ -94,9 +91,7 @@ class Netlink(Survey):
             KernelError: the kernel did not answer. Nothing else.
         """
         with explained("reading the kernel's state"):
-            if self._reader is None:
-                self._reader = Reader()
-            return self._reader.read(ours, sysctls)
+            return self._raw.read(ours, sysctls)
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -216,9 +211,11 @@ class Netlink(Survey):
         group = int.from_bytes(os.urandom(4)) | 1 << 31
         with explained("removing links"):
             found = [index for name in names if (index := self._index_of(name)) is not None]
-            for index in found:
+            for index in found if len(found) > 1 else ():
                 self._writer.ask(writer.RTM_NEWLINK, writer.grouped(index, group))
-            if found:
+            if len(found) == 1:
+                self._writer.ask(writer.RTM_DELLINK, writer.numbered(found[0]))
+            elif found:
                 self._writer.ask(writer.RTM_DELLINK, writer.grouped(0, group))
         for name in names:
             self._forget(name)
@@ -245,13 +242,11 @@ class Netlink(Survey):
             KernelError: the kernel did not answer. Nothing else.
         """
         with explained("reading the routes"):
-            names = messages.link_names(self._dump(self._ipr.get_links))
+            names = dict(if_nameindex())
             found = [
-                messages.parse_host_route(message, names)
+                packed.parse_host_route(message, names)
                 for family in (AF_INET, AF_INET6)
-                for message in self._dump(
-                    self._ipr.get_routes, family=family, table=messages.RT_TABLE_MAIN
-                )
+                for message in self._raw.routes(family, messages.RT_TABLE_MAIN)
             ]
         return {(one.prefix.version, one.link) for one in found if not one.prefix.prefixlen}
 
@@ -328,15 +323,13 @@ class Netlink(Survey):
         Raises:
             KernelError: the kernel did not answer. Nothing else.
         """
+        ask = self._writer.ask
         with explained(f"looking for the other end of {name}"):
             try:
-                (message,) = self._ipr.link("get", ifname=name)
+                link = packed.parse_link(ask(writer.RTM_GETLINK, writer.named(name)))
             except NetlinkError as error:
                 if error.code == errno.ENODEV:
                     return None
                 raise
-            namespace_id = self._ipr.get_netnsid(fd=namespace)["nsid"]
-            if message.get_attr("IFLA_LINK_NETNSID") != namespace_id:
-                return None
-            peer: int | None = message.get_attr("IFLA_LINK")
-            return peer
+            there = packed.parse_namespace(ask(writer.RTM_GETNSID, writer.namespace(namespace)))
+            return link.peer if link.namespace == there else None

@@ -108,7 +108,10 @@ class Firewall:
 
     def listing(self, *words: str) -> str:
         """What nft answers to a question; empty where it cannot be asked, or refuses."""
-        return self._run(*words).stdout if self._tool else ""
+        if not self._tool:
+            return ""
+        done = self._run(*words)
+        return "" if done.returncode else done.stdout
 
     def remove(self) -> None:
         """Take the tables away."""

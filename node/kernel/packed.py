@@ -1,8 +1,7 @@
 """Netlink messages as bytes -> values, for what is read often.
 
-    nlmsghdr          u32 length, u16 type, u16 flags, u32 sequence, u32 port
     family header     ifinfomsg 16 bytes, ifaddrmsg 8, rtmsg 12, ndmsg 12
-    attributes        u16 length, u16 type, bytes, padded to 4
+    attributes        see `node.kernel.frames`
 
 A node with 250 pods has some 2,000 links, addresses, routes and neighbours. Taking all of it apart
 with a general library is 400 ms of the interpreter, which the packet path needs as well; here only
@@ -26,47 +25,66 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from struct import Struct
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from node.kernel.messages import IFF_LOOPBACK, IFF_UP, RT_TABLE_MAIN, RTN_UNICAST
+from node.kernel.frames import attributes
+from node.kernel.messages import (
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
+    IFF_LOOPBACK,
+    IFF_UP,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
+    RTN_UNICAST,
+)
 from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Neighbour, Route
+from node.kernel.overlap import HostRoute
 
 T = TypeVar("T")
 
-HEADER: Final = Struct("=IHHII")
 LINK_HEADER: Final = Struct("=BxHiII")  # family, type, index, flags, change
 ADDRESS_HEADER: Final = Struct("=BBBBI")  # family, prefix length, flags, scope, index
 ROUTE_HEADER: Final = Struct("=BBBBBBBBI")
 """Family, lengths of destination and source, tos, table, protocol, scope, type, flags."""
 NEIGHBOUR_HEADER: Final = Struct("=BxxxiHBB")  # family, index, state, flags, type
-ATTRIBUTE: Final = Struct("=HH")
+
+NAMESPACE_HEADER: Final = Struct("=Bxxx")  # family
 
 NUD_PERMANENT: Final = 0x80
 
-_TYPE: Final = 0x3FFF
-"""Of an attribute's type; the other bits say nested and network order."""
-
 _U32: Final = Struct("=I")
 
-_LINK_ATTRIBUTES: Final = {"mac": 1, "name": 3, "mtu": 4, "queue": 13, "alias": 20}
-_IFLA_MASTER: Final = 10
-_IFLA_LINKINFO: Final = 18
-_IFLA_INFO_KIND: Final = 1
+IFLA_ADDRESS: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+_IFLA_LINK: Final = 5
+IFLA_MASTER: Final = 10
+IFLA_TXQLEN: Final = 13
+IFLA_LINKINFO: Final = 18
+IFLA_IFALIAS: Final = 20
+IFLA_INFO_KIND: Final = 1
 _IFLA_AF_SPEC: Final = 26
 _IFLA_LINK_NETNSID: Final = 37
-_IFLA_GSO_MAX_SIZE: Final = 41
+IFLA_GSO_MAX_SIZE: Final = 41
 _IFLA_INET_CONF: Final = 1
 _IFLA_INET6_CONF: Final = 2
 _IFLA_INET6_ADDR_GEN_MODE: Final = 8
-_IFA_ADDRESS: Final = 1
-_IFA_LOCAL: Final = 2
-_RTA_DST: Final = 1
-_RTA_OIF: Final = 4
-_RTA_GATEWAY: Final = 5
-_RTA_PRIORITY: Final = 6
-_RTA_PREFSRC: Final = 7
-_NDA_DST: Final = 1
-_NDA_LLADDR: Final = 2
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
+_IFA_FLAGS: Final = 8
+RTA_DST: Final = 1
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTA_PRIORITY: Final = 6
+RTA_PREFSRC: Final = 7
+RTA_TABLE: Final = 15
+NDA_DST: Final = 1
+NDA_LLADDR: Final = 2
+_NETNSA_NSID: Final = 1
+
+_NOT_FOR_PEERS: Final = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
 
 _SETTINGS4: Final = {
     "forwarding": 0,
@@ -110,6 +128,8 @@ class HeldLink:
     namespace: int | None
     """Number of the namespace that its other end is in, as seen from here; None: it has none, or
     that is in this namespace too."""
+    peer: int | None
+    """Index of its other end, there."""
 
     @property
     def takes_advertisements(self) -> bool:
@@ -130,23 +150,6 @@ class HeldLink:
             yield f"net/ipv6/conf/{self.link.name}/addr_gen_mode", str(self.addr_gen_mode)
 
 
-def attributes(message: bytes, at: int) -> dict[int, bytes]:
-    """The attributes of a message from `at` on, by type. Of several of one type the last.
-
-    >>> attributes(bytes.fromhex("0600040041420000" "0500030043"), 0)
-    {4: b'AB', 3: b'C'}
-    """
-    found = {}
-    unpack, end = ATTRIBUTE.unpack_from, len(message)
-    while at + 4 <= end:
-        length, kind = unpack(message, at)
-        if length < ATTRIBUTE.size:
-            break
-        found[kind & _TYPE] = message[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
-
-
 def parse_link(message: bytes) -> HeldLink:
     """A link, from its ifinfomsg on."""
     _, _, index, flags, _ = LINK_HEADER.unpack_from(message)
@@ -155,18 +158,17 @@ def parse_link(message: bytes) -> HeldLink:
     inet = attributes(families.get(AF_INET, b""), 0)
     inet6 = attributes(families.get(AF_INET6, b""), 0)
     mode = inet6.get(_IFLA_INET6_ADDR_GEN_MODE)
-    known = {name: found.get(kind) for name, kind in _LINK_ATTRIBUTES.items()}
-    mac, alias = known["mac"], known["alias"]
+    mac, alias = found.get(IFLA_ADDRESS), found.get(IFLA_IFALIAS)
     link = Link(
-        _text(known["name"]),
+        _text(found.get(IFLA_IFNAME)),
         up=bool(flags & IFF_UP),
-        mtu=_number(known["mtu"]),
-        gso_max_size=_number(found.get(_IFLA_GSO_MAX_SIZE)),
-        txqueuelen=_number(known["queue"]),
+        mtu=_number(found.get(IFLA_MTU)),
+        gso_max_size=_number(found.get(IFLA_GSO_MAX_SIZE)),
+        txqueuelen=_number(found.get(IFLA_TXQLEN)),
         alias=_text(alias) if alias is not None else None,
         mac=mac.hex(":") if mac else None,
-        master=_number(found.get(_IFLA_MASTER)) or 0,
-        kind=_text(attributes(found.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND)),
+        master=_number(found.get(IFLA_MASTER)) or 0,
+        kind=_text(attributes(found.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND)),
     )
     return HeldLink(
         index,
@@ -176,7 +178,13 @@ def parse_link(message: bytes) -> HeldLink:
         mode[0] if mode else None,
         loopback=bool(flags & IFF_LOOPBACK),
         namespace=_number(found.get(_IFLA_LINK_NETNSID)),
+        peer=_number(found.get(_IFLA_LINK)),
     )
+
+
+def parse_namespace(message: bytes) -> int:
+    """The number of a namespace, from its rtgenmsg on: 2^32 - 1 if it has none."""
+    return int(_U32.unpack(attributes(message, NAMESPACE_HEADER.size)[_NETNSA_NSID])[0])
 
 
 def _text(value: bytes | None) -> str:
@@ -204,15 +212,52 @@ class OnLink(Generic[T]):
     value: T | None
 
 
-def parse_address(message: bytes, names: Mapping[int, str]) -> OnLink[LinkAddress]:
-    """An address, from its ifaddrmsg on; only those on the links in `names` are ours."""
-    _, length, _, _, index = ADDRESS_HEADER.unpack_from(message)
-    if index not in names:
-        return OnLink(index, None)
+class HeldAddress(NamedTuple):
+    """An address as the kernel has it."""
+
+    held: LinkAddress
+    for_peers: bool
+    """Lasting, global and usable: worth telling other machines."""
+
+
+def parse_held(message: bytes, names: Mapping[int, str]) -> HeldAddress:
+    """An address of anybody, from its ifaddrmsg on, and its link as far as that is in `names`."""
+    _, length, flags, scope, index = ADDRESS_HEADER.unpack_from(message)
     found = attributes(message, ADDRESS_HEADER.size)
     # On point-to-point links IFA_ADDRESS is the far end and IFA_LOCAL the address.
-    packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
-    return OnLink(index, LinkAddress(names[index], ip_interface((packed, length))))
+    address = ip_interface((found.get(IFA_LOCAL) or found[IFA_ADDRESS], length))
+    flags = _number(found.get(_IFA_FLAGS)) or flags
+    lasting = scope == RT_SCOPE_UNIVERSE and not flags & _NOT_FOR_PEERS
+    return HeldAddress(
+        LinkAddress(names.get(index, ""), address), lasting and not address.ip.is_link_local
+    )
+
+
+def parse_address(message: bytes, names: Mapping[int, str]) -> OnLink[LinkAddress]:
+    """An address, from its ifaddrmsg on; only those on the links in `names` are ours."""
+    index = ADDRESS_HEADER.unpack_from(message)[4]
+    return OnLink(index, parse_held(message, names).held if index in names else None)
+
+
+def is_own_route(message: bytes) -> bool:
+    """Whether a route, from its rtmsg on, has our protocol number."""
+    return bool(ROUTE_HEADER.unpack_from(message)[5] == ROUTE_PROTOCOL)
+
+
+def parse_host_route(message: bytes, names: Mapping[int, str]) -> HostRoute:
+    """A route of anybody, from its rtmsg on."""
+    family, length, _, _, table, _, _, kind, _ = ROUTE_HEADER.unpack_from(message)
+    found = attributes(message, ROUTE_HEADER.size)
+    return HostRoute(
+        ip_network((found.get(RTA_DST, _anywhere(family)), length)),
+        names.get(_number(found.get(RTA_OIF)) or 0, ""),
+        leads_nowhere=kind != RTN_UNICAST,
+        table=_number(found.get(RTA_TABLE)) or table,
+    )
+
+
+def _anywhere(family: int) -> bytes:
+    return bytes(4 if family == AF_INET else 16)
 
 
 def parse_route(message: bytes, names: Mapping[int, str]) -> OnLink[Route]:
@@ -224,15 +269,14 @@ def parse_route(message: bytes, names: Mapping[int, str]) -> OnLink[Route]:
     if table != RT_TABLE_MAIN or made_by != ROUTE_PROTOCOL:
         return OnLink(0, None)
     found = attributes(message, ROUTE_HEADER.size)
-    anywhere = bytes(4 if family == AF_INET else 16)
-    gateway, source = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
-    index = _number(found.get(_RTA_OIF)) if kind == RTN_UNICAST else None
+    gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    index = _number(found.get(RTA_OIF)) if kind == RTN_UNICAST else None
     route = Route(
-        ip_network((found.get(_RTA_DST, anywhere), length)),
+        ip_network((found.get(RTA_DST, _anywhere(family)), length)),
         names.get(index, "?") if index else "",
         gateway=ip_address(gateway) if gateway else None,
         source=ip_address(source) if source else None,
-        metric=_number(found.get(_RTA_PRIORITY)) or 0,
+        metric=_number(found.get(RTA_PRIORITY)) or 0,
     )
     return OnLink(index or 0, route)
 
@@ -243,5 +287,5 @@ def parse_neighbour(message: bytes, names: Mapping[int, str]) -> OnLink[Neighbou
     if not state & NUD_PERMANENT or index not in names or family not in (AF_INET, AF_INET6):
         return OnLink(index, None)
     found = attributes(message, NEIGHBOUR_HEADER.size)
-    mac = found.get(_NDA_LLADDR, b"").hex(":")
-    return OnLink(index, Neighbour(names[index], ip_address(found[_NDA_DST]), mac))
+    mac = found.get(NDA_LLADDR, b"").hex(":")
+    return OnLink(index, Neighbour(names[index], ip_address(found[NDA_DST]), mac))

@@ -4,7 +4,9 @@
 
 `attach` brings a pod from any state to the right one. Both ends of the veth come into being in one
 message, already under their final names, so a half-made pod is a veth whose pod end lacks its
-addresses: it is removed and made again. Everything else that is missing is added.
+addresses: it is removed and made again. Everything else that is missing is added. Of a veth whose
+host end was moved to another namespace, the pod's end is still there, and known by its link-layer
+address: it is removed, and the other end with it, wherever that is.
 
 After a crash or restart of the daemon the veths are still there and still carry packets between
 the pods of this node; `attach` finds them whole and leaves them alone.
@@ -174,6 +176,8 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
             _check_same(netlink, host.name, end, namespace)
         found = _find(netlink, host.name, end, namespace, inside)
         if not found:
+            if not first:
+                netns.run_in(end.netns, _remove_stranded, end)
             try:
                 netlink.create_veth(host, inside.links[end.link], namespace)
             except KernelError:
@@ -291,14 +295,12 @@ def detach(netlink: Netlink, pod: str) -> None:
 
 
 def detach_together(netlink: Netlink, pods: Collection[str]) -> None:
-    """Remove the veths of several pods in one go, as far as that works; `detach` says more.
+    """Remove the veths of pods in one go, as far as that works; `detach` says more.
 
     Args:
         netlink: of the node's namespace.
         pods: their names.
     """
-    if len(pods) < 2:
-        return
     with suppress(KernelError):
         netlink.delete_links([veth_name(pod) for pod in pods])
 
@@ -312,6 +314,25 @@ def _find(netlink: Netlink, host: str, end: PodEnd, namespace: int, inside: Kern
         return True
     netlink.apply(DeleteLink(host))
     return False
+
+
+def _remove_stranded(end: PodEnd) -> None:
+    """Remove the pod's end of a veth whose other end somebody has moved away; both go.
+
+    Moving it has set it down, so nobody is at the other end. If somebody is, another daemon on this
+    machine has that pod, with a copy of this node's folder: both would take it from each other.
+    """
+    mac = veth_macs(end.pod).pod
+
+    def ours(link: Link) -> bool:
+        return (link.name, link.kind, link.mac) == (end.link, "veth", mac)
+
+    with Netlink() as inside:
+        facts = inside.link_facts(end.link)
+        if facts is None or facts.carrier:
+            return
+        for name in inside.read(ours, ()).links:
+            inside.apply(DeleteLink(name))
 
 
 def _holds(peer: int, link: str, desired: KernelState) -> bool:

@@ -7,6 +7,11 @@
 A limit from the pod is there if all of it is: the bucket, and the way to that very link. A link
 that was made anew has another number, and the kernel drops what is redirected to one that is gone.
 
+Where the kernel has no ifb yet, it loads the module when the first link is asked for, and that
+makes ifb0 and ifb1 in the machine's own namespace as well. Nobody uses them. The daemon may load no
+module itself (`node.privileges`), so it cannot say numifbs=0; `options ifb numifbs=0` in
+/etc/modprobe.d can.
+
 Reading takes bytes, as in `node.kernel.packed`; changing goes through pyroute2.
 
 References:
@@ -27,8 +32,8 @@ from typing import Any, Final
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel.errors import KernelError
+from node.kernel.frames import attributes
 from node.kernel.model import Limit, is_veth_name
-from node.kernel.packed import attributes
 from node.kernel.reconcile import DeleteLimit, LimitChange
 
 RTM_GETQDISC: Final = 38

@@ -13,17 +13,14 @@ References:
 from __future__ import annotations
 
 import socket
-import sys
 from typing import Final
 
-from node.kernel.elements import NFT_MSG_GETGEN, Difference, message, messages
-from node.kernel.packed import HEADER, attributes
+from node.kernel.elements import NFT_MSG_GETGEN, Difference, messages
+from node.kernel.frames import NLMSG_ERROR, ROOM, attributes, error_of, frame, split
 from node.kernel.watch import NETLINK_NETFILTER
 
-_NLMSG_ERROR: Final = 2
 _NFTA_GEN_ID: Final = 1
 _FAMILY_HEADER: Final = 4
-_ROOM: Final = 1 << 16
 
 
 def following(generation: int) -> int:
@@ -55,9 +52,9 @@ class RuleSet:
     def generation(self) -> int | None:
         """The number of the present rules; None if the kernel does not say."""
         try:
-            self._socket.send(message(NFT_MSG_GETGEN, 0, 0, bytes(_FAMILY_HEADER)))
+            self._socket.send(frame(NFT_MSG_GETGEN, 0, 0, bytes(_FAMILY_HEADER)))
             for kind, inside in self._answers():
-                if kind != _NLMSG_ERROR:
+                if kind != NLMSG_ERROR:
                     number = attributes(inside, _FAMILY_HEADER)[_NFTA_GEN_ID]
                     return int.from_bytes(number, "big")
         except OSError:
@@ -74,7 +71,7 @@ class RuleSet:
         try:
             self._socket.send(messages(elements, generation))
             # The kernel answers before it returns from sending.
-            said = [int.from_bytes(inside[:4], sys.byteorder) for _, inside in self._answers()]
+            said = [error_of(inside) for _, inside in self._answers()]
         except OSError:
             return False
         return said == [0]  # one answer, which says no error
@@ -84,11 +81,7 @@ class RuleSet:
         found: list[tuple[int, bytes]] = []
         while True:
             try:
-                said = self._socket.recv(_ROOM)
+                said = self._socket.recv(ROOM)
             except BlockingIOError:
                 return found
-            at = 0
-            while at < len(said):
-                length, kind, _, _, _ = HEADER.unpack_from(said, at)
-                found.append((kind, said[at + HEADER.size : at + length]))
-                at += (length + 3) & ~3
+            found += ((kind, inside) for kind, _, _, inside in split(said))

@@ -1,7 +1,7 @@
 """Reads what is the machine's own: routes, addresses and links that are not ours.
 
-It is read seldom and from all over the daemon, so comfort counts more than speed here; what is ours
-is read by `node.kernel.reader`.
+It is read every few seconds, and most of what the kernel tells then is ours, so it is told apart
+before it is taken apart. What is asked for seldom, such as rules, goes through pyroute2.
 
 References:
     rtnetlink(7); netlink(7) for strict checking and extended acknowledgements.
@@ -18,12 +18,12 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from node.errors import NodeError
-from node.kernel import messages
+from node.kernel import messages, packed
 from node.kernel.errors import KernelError
-from node.kernel.model import ROUTE_PROTOCOL, LinkAddress
+from node.kernel.model import LinkAddress
 from node.kernel.overlap import HostRoute
-from node.kernel.reader import DUMP_TRIES
-from overlay.types import Address, Endpoint, Prefix
+from node.kernel.reader import DUMP_TRIES, Reader
+from overlay.types import Address, Prefix
 
 
 @contextmanager
@@ -47,12 +47,13 @@ def _clauses(doing: str, error: NetlinkError) -> tuple[str, str, str]:
 class Survey:
     """A netlink socket to one network namespace, to look around with.
 
-    It is opened when it is needed, in the namespace that the thread is in then: pyroute2's costs
-    some milliseconds, and most of what is made of this class needs none.
+    Sockets are opened when they are needed, in the namespace that the thread is in then: pyroute2's
+    costs some milliseconds, and most of what is made of this class needs none.
     """
 
     def __init__(self) -> None:
         self._opened: Any = None
+        self._reader: Reader | None = None
 
     @property
     def _ipr(self) -> Any:  # noqa: ANN401 - pyroute2 has no types
@@ -60,8 +61,16 @@ class Survey:
             self._opened = IPRoute(ext_ack=True, strict_check=True)
         return self._opened
 
+    @property
+    def _raw(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader()
+        return self._reader
+
     def close(self) -> None:
-        """Close the socket and its private loop. Twice is fine."""
+        """Close the sockets, and pyroute2's private loop. Twice is fine."""
+        if self._reader is not None:
+            self._reader.close()
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -74,9 +83,9 @@ class Survey:
                 continue
         return list(request(**filters))
 
-    def _addresses(self, names: dict[int, str]) -> Iterator[messages.HeldAddress]:
-        for message in self._dump(self._ipr.get_addr):
-            yield messages.parse_address(message, names)
+    def _addresses(self, names: dict[int, str]) -> Iterator[packed.HeldAddress]:
+        for message in self._raw.addresses():
+            yield packed.parse_held(message, names)
 
     def host_routes(self) -> list[HostRoute]:
         """All routes but our own that packets of this machine may take, default routes included.
@@ -88,13 +97,13 @@ class Survey:
             KernelError: the kernel did not answer. Nothing else.
         """
         with explained("reading the routes"):
-            names = messages.link_names(self._dump(self._ipr.get_links))
+            names = _names(self._raw.links())
             return [
-                messages.parse_host_route(message, names)
+                packed.parse_host_route(message, names)
                 for family in (AF_INET, AF_INET6)
                 for table in self._tables(family)
-                for message in self._dump(self._ipr.get_routes, family=family, table=table)
-                if message["proto"] != ROUTE_PROTOCOL
+                for message in self._raw.routes(family, table)
+                if not packed.is_own_route(message)
             ]
 
     def _tables(self, family: int) -> list[int]:
@@ -133,26 +142,15 @@ class Survey:
     def _for_peers(self, exclude: Sequence[Prefix]) -> list[tuple[LinkAddress, int]]:
         """Addresses others may use, each with the MTU of its link."""
         with explained("reading the addresses"):
-            links = [
-                link
-                for link in self._dump(self._ipr.get_links)
-                if messages.is_up(link) and not messages.is_loopback(link)
-            ]
-            mtus = {link.get_attr("IFLA_IFNAME"): int(link.get_attr("IFLA_MTU")) for link in links}
-            held = [held for held, usable in self._addresses(messages.link_names(links)) if usable]
+            links = [one for one in self._raw.links() if one.link.up and not one.loopback]
+            mtus = {one.link.name: one.link.mtu or 0 for one in links}
+            held = [held for held, usable in self._addresses(_names(links)) if usable]
         return [
             (each, mtus[each.link])
             for each in held
             if each.link and not any(each.address.ip in prefix for prefix in exclude)
         ]
 
-    def link_mtu_for(self, endpoint: Endpoint) -> int:
-        """The MTU of the link that packets to `endpoint` leave by.
 
-        Raises:
-            KernelError: there is no route to it. Nothing else.
-        """
-        with explained(f"looking for the way to {endpoint.host}"):
-            (route,) = self._ipr.route("get", dst=endpoint.host)
-            (link,) = self._ipr.link("get", index=route.get_attr("RTA_OIF"))
-            return int(link.get_attr("IFLA_MTU"))
+def _names(links: Iterable[packed.HeldLink]) -> dict[int, str]:
+    return {one.index: one.link.name for one in links}

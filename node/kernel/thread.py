@@ -1,9 +1,10 @@
-"""The one thread that speaks netlink.
+"""The thread that speaks netlink.
 
     daemon's loop (uvloop) --call--> queue --> thread "kernel": Netlink on a plain asyncio loop
 
 pyroute2 cannot open its sockets on uvloop, so the daemon hands such work over and awaits the
-result. One thread, so that changes never overlap and are done in the order they were asked for.
+result. One thread, so that changes never overlap and are done in the order they were asked for;
+beside it there is one more, which only removes links of pods (see `node.kernel.manager`).
 
 References:
     pyroute2 issue 1335, uvloop issue 676.

@@ -20,7 +20,10 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from contextlib import suppress
 from typing import Final, NamedTuple
+
+from node.kernel.frames import SOL_NETLINK
 
 _GROUPS: Final = {
     "link": 1,
@@ -43,10 +46,16 @@ NETLINK_NETFILTER: Final = 12
 RULES: Final = 1 << 6
 """Multicast group of NETLINK_NETFILTER: packet filters."""
 
-_SOL_NETLINK: Final = 270
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _ORDER: Final = sys.byteorder
 _ROOM: Final = 65536
+_SO_RCVBUFFORCE: Final = 33
+WAITING: Final = 4 << 20
+"""Bytes of announcements that may wait where those of pods' namespaces are heard.
+
+A pod that comes makes some 50 of them, which are charged 27 KB. The kernel's default holds those of
+eight, and what is lost costs a look into every pod."""
+
 _NUMBER: Final = socket.CMSG_SPACE(4)
 
 
@@ -105,7 +114,7 @@ class KernelWatch:
         protocol: the part of the kernel to listen to; the network's configuration.
         groups: the bits of the multicast groups to join.
         everywhere: whether to hear of other namespaces that have a number here, if that is
-            allowed.
+            allowed; much may wait then.
 
     Attributes:
         everywhere: whether it is.
@@ -133,6 +142,8 @@ class KernelWatch:
             raise
 
     def _listen_everywhere(self) -> bool:
+        with suppress(PermissionError):  # then more of it is lost
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, WAITING)
         try:
             self._ask_for_everything()
         except PermissionError:
@@ -140,7 +151,7 @@ class KernelWatch:
         return True
 
     def _ask_for_everything(self) -> None:
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        self._socket.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""
@@ -187,6 +198,6 @@ class KernelWatch:
 def _namespace(extra: list[tuple[int, int, bytes]]) -> int | None:
     """The number of the namespace that an announcement is from; None: the socket's own."""
     for level, kind, data in extra:
-        if (level, kind) == (_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+        if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
             return int.from_bytes(data[:4], _ORDER, signed=True)
     return None

@@ -232,6 +232,9 @@ class LaneProcess:
     def network_changed(self) -> None:
         """The daemon sees to the kernel."""
 
+    def interface_made(self) -> None:
+        """The daemon sees to that, too."""
+
     def heard(self, effect: TalkEffect) -> None:
         """Members measure the way to the daemon."""
 

@@ -12,11 +12,9 @@ import pytest
 
 from node.kernel import netns
 from node.kernel.desired import desired_state
-from node.kernel.errors import KernelError
 from node.kernel.model import KernelSettings, is_veth_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.overlap import find_overlap
-from overlay.types import Endpoint
 from tests.support.bed import MTU, TUN, Bed, all_routes, applied, name, open_tun, pod, run
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.views import node_snapshot
@@ -29,8 +27,8 @@ pytestmark = NEEDS_KERNEL
 
 @pytest.mark.parametrize("family", ["address", "address6"])
 def test_ttl_falls_by_one_per_node_on_the_way(bed: Bed, family: str) -> None:
-    across = run(bed.pod11.netns, "ping", "-c1", "-W3", str(getattr(bed.pod21, family)))
-    beside = run(bed.pod11.netns, "ping", "-c1", "-W3", str(getattr(bed.pod12, family)))
+    across = run(bed.pod11.netns, "ping", "-c1", "-W20", str(getattr(bed.pod21, family)))
+    beside = run(bed.pod11.netns, "ping", "-c1", "-W20", str(getattr(bed.pod12, family)))
     assert "ttl=62 " in across
     assert "ttl=63 " in beside
 
@@ -39,7 +37,7 @@ def test_ttl_falls_by_one_per_node_on_the_way(bed: Bed, family: str) -> None:
 def test_errors_on_the_way_carry_the_nodes_own_addresses(bed: Bed, family: str) -> None:
     target = str(getattr(bed.pod21, family))
     for hops, state in ((1, bed.state1), (2, bed.state2)):
-        answer = run(bed.pod11.netns, "ping", "-c1", "-W3", f"-t{hops}", target)
+        answer = run(bed.pod11.netns, "ping", "-c1", "-W20", f"-t{hops}", target)
         assert f"From {getattr(state, family)} " in answer, answer
         assert re.search("Time to live exceeded|Hop limit", answer), answer
 
@@ -48,7 +46,7 @@ def test_errors_on_the_way_carry_the_nodes_own_addresses(bed: Bed, family: str) 
 def test_an_address_without_a_pod_is_unreachable_at_once(bed: Bed, family: str) -> None:
     for state in (bed.state1, bed.state2):
         target = ip_address(int(getattr(state, family)) + 100)
-        answer = run(bed.pod11.netns, "ping", "-c1", "-W3", str(target))
+        answer = run(bed.pod11.netns, "ping", "-c1", "-W20", str(target))
         assert f"From {getattr(state, family)} " in answer, answer
         assert "nreachable" in answer or "No route" in answer, answer
 
@@ -89,8 +87,8 @@ def test_nodes_and_pods_reach_each_other_without_translation(bed: Bed, family: s
 
 def test_pods_send_full_packets_and_no_larger_ones(bed: Bed) -> None:
     target = str(bed.pod21.address)
-    whole = run(bed.pod11.netns, "ping", "-c1", "-W3", "-Mdo", "-s1472", target)
-    larger = run(bed.pod11.netns, "ping", "-c1", "-W3", "-Mdo", "-s1473", target)
+    whole = run(bed.pod11.netns, "ping", "-c1", "-W20", "-Mdo", "-s1472", target)
+    larger = run(bed.pod11.netns, "ping", "-c1", "-W20", "-Mdo", "-s1473", target)
     assert " 0% packet loss" in whole
     assert "message too long" in larger
 
@@ -139,7 +137,7 @@ def test_damage_is_repaired(bed: Bed, damage: str) -> None:
     assert applied(bed.node1, bed.state1) == ()
     assert all_routes(bed.node1) == before
     for address in (bed.pod21.address, bed.pod21.address6):
-        assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(address))
+        assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W20", str(address))
 
 
 def test_a_new_node_address_replaces_the_old_one_everywhere(bed: Bed) -> None:
@@ -235,10 +233,6 @@ def test_the_machines_routes_addresses_and_mtu_are_found(spare: str) -> None:
             ]
             assert netlink.underlay_mtu(ranges) == 1500, "lan0's; lan1 has no address"
             assert netlink.underlay_mtu([*ranges, ip_network("192.0.2.0/24")]) == 1400
-            assert netlink.link_mtu_for(Endpoint("198.51.100.9", 1)) == 1400
-            assert netlink.link_mtu_for(Endpoint("2001:db8::9", 1)) == 1400
-            with pytest.raises(KernelError, match="looking for the way to 2001:db8:9::1"):
-                netlink.link_mtu_for(Endpoint("2001:db8:9::1", 1))
 
     netns.run_in(spare, ask)
 
@@ -257,7 +251,7 @@ def test_ipv6_works_where_a_container_engine_has_switched_it_off(spare: str) -> 
     try:
         view = replace(pod(1, 1), netns=str(inner))
         assert applied(spare, node_snapshot(1, (view,))) == ()
-        assert " 0% packet loss" in run(str(inner), "ping", "-c1", "-W3", "fd00:0:0:1::1")
+        assert " 0% packet loss" in run(str(inner), "ping", "-c1", "-W20", "fd00:0:0:1::1")
     finally:
         os.close(tun)
         netns.delete(inner.name)

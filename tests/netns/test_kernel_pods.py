@@ -53,7 +53,7 @@ def test_a_half_made_pod_is_made_again(bed: Bed) -> None:
     run(bed.pod11.netns, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
     assert applied(bed.node1, bed.state1) == ()
     assert veth_index(bed.node1, "pod11") != before
-    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod21.address))
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W20", str(bed.pod21.address))
 
 
 def test_a_network_that_comes_after_ours_does_not_take_the_answers_away(
@@ -95,7 +95,15 @@ def test_a_pod_that_moved_to_another_namespace_is_connected_there(bed: Bed, spar
     moved = replace(bed.pod11, netns=spare)
     assert applied(bed.node1, replace(bed.state1, pods=(moved, bed.pod12))) == ()
     assert "eth0" not in run(bed.pod11.netns, "ip", "link")
-    assert " 0% packet loss" in run(spare, "ping", "-c1", "-W3", str(bed.pod21.address))
+    assert " 0% packet loss" in run(spare, "ping", "-c1", "-W20", str(bed.pod21.address))
+
+
+def test_a_pod_whose_host_end_was_moved_away_is_connected_anew(bed: Bed, spare: str) -> None:
+    link = veth_name("pod11")
+    assert run(bed.node1, "ip", "link", "set", link, "netns", Path(spare).name) == ""
+    assert applied(bed.node1, bed.state1) == ()
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W20", str(bed.pod21.address))
+    assert link not in run(spare, "ip", "link"), "it went with the other end"
 
 
 def test_a_pod_named_by_a_process_is_mended_and_never_made_in_another_namespace(
@@ -113,7 +121,7 @@ def test_a_pod_named_by_a_process_is_mended_and_never_made_in_another_namespace(
     manage(bed.node1, add)
     run(path, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
     assert applied(bed.node1, state) == ()
-    assert " 0% packet loss" in run(path, "ping", "-c1", "-W3", str(bed.pod21.address))
+    assert " 0% packet loss" in run(path, "ping", "-c1", "-W20", str(bed.pod21.address))
 
     netns.delete(Path(spare).name)
     netns.create(Path(spare).name)
@@ -194,7 +202,7 @@ def test_a_pod_without_a_namespace_gets_one_and_takes_it_along(bed: Bed) -> None
     async def add_and_remove(manager: KernelManager) -> str:
         await manager.apply(bed.state1)
         await manager.attach_pod(view)
-        pinged = await asyncio.to_thread(run, path, "ping", "-c1", "-W3", str(bed.pod21.address))
+        pinged = await asyncio.to_thread(run, path, "ping", "-c1", "-W20", str(bed.pod21.address))
         await manager.detach_pod("web")
         await manager.detach_pod("web")
         return pinged
@@ -213,7 +221,7 @@ def test_stopping_keeps_pods_and_leaving_removes_all_of_it(bed: Bed) -> None:
         await manager.close(remove=remove)
 
     manage(bed.node1, lambda manager: stop(manager, remove=False))
-    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
+    assert " 0% packet loss" in run(bed.pod11.netns, "ping", "-c1", "-W20", str(bed.pod12.address))
     manage(bed.node1, lambda manager: stop(manager, remove=True))
     assert "proto 109" not in run(bed.node1, "ip", "route") + run(bed.node1, "ip", "-6", "route")
     assert veth_index(bed.node1, "pod11") is None
@@ -246,7 +254,7 @@ def mac(where: str, link: str) -> str:
 
 
 def test_without_a_packet_filter_the_routes_refuse_forged_ipv4_sources(bed: Bed) -> None:
-    run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address))
+    run(bed.pod11.netns, "ping", "-c1", "-W20", str(bed.pod12.address))
     for source in (bed.pod21.address, bed.state1.address, "203.0.113.9"):
         assert not hears(bed, bed.pod12, str(source))
 
@@ -255,7 +263,7 @@ def test_without_a_packet_filter_nothing_refuses_forged_ipv6_sources_within_the_
     bed: Bed,
 ) -> None:
     """Not a promise: it is what `guard` in the status tells, and why it does."""
-    run(bed.pod11.netns, "ping", "-c1", "-W3", str(bed.pod12.address6))
+    run(bed.pod11.netns, "ping", "-c1", "-W20", str(bed.pod12.address6))
     assert hears(bed, bed.pod12, str(bed.pod21.address6))
 
 

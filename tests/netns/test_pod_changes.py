@@ -70,7 +70,7 @@ class Site:
 
     async def upkeep(self) -> None:
         """Let the upkeep of the kernel do what it can at this moment: all of it, or wait."""
-        self.daemon.network_changed()
+        self.daemon._upkeep.look_at_once()
         for _ in range(2):  # one that was about to end comes first
             await turns()
             await self.daemon._thread.call(nothing)  # it stands in line behind the upkeep's
@@ -216,7 +216,7 @@ def test_the_upkeep_does_not_miss_a_namespace_that_is_still_to_be_made(beside: B
         gate = threading.Event()
         blocked = spawn(site.daemon._thread.call(lambda _: assert_opened(gate)), name="gate")
         await turns()
-        site.daemon.network_changed()  # an upkeep that knows of no pod stands in line first,
+        site.daemon._upkeep.look_at_once()  # an upkeep that knows of no pod stands in line first,
         await turns()
         adding = spawn(added(site), name="adding")  # then the request
         await turns()

@@ -47,7 +47,7 @@ def test_a_removed_interface_is_made_anew_and_read_again():
             bench.tun.remove()
             await turns()
             why = {"interface": "memory0", "why": "interface memory0 is gone"}
-            assert bench.log == [Report("tun.made-anew", why), "network changed", ("flush",)]
+            assert bench.log == [Report("tun.made-anew", why), "interface made", ("flush",)]
             bench.log.clear()
             bench.tun.inject(b"packet")
             await turns()
@@ -83,7 +83,7 @@ def test_an_interface_that_could_not_be_made_anew_is_tried_again_when_asked():
             bench.log.clear()
             bench.driver.revive_tun()
             why = {"interface": "memory0", "why": "interface memory0 is gone"}
-            assert bench.log == [Report("tun.made-anew", why), "network changed"]
+            assert bench.log == [Report("tun.made-anew", why), "interface made"]
             bench.log.clear()
             bench.driver.revive_tun()
             assert bench.log == [], "it is there"

@@ -161,6 +161,41 @@ def test_what_is_left_with_the_manager_is_there_as_long_as_that_has_it(tmp_path:
     inside(work)
 
 
+def test_what_a_daemon_without_a_manager_gave_is_stored_by_one_that_has_one(tmp_path: Path) -> None:
+    async def work(thread: KernelThread) -> None:
+        with Manager(tmp_path / "notify") as manager:
+            notifier = Notifier(manager.variables)
+            first = await opened(thread)
+            await first.keep()
+            second = await opened(thread, copies(first), notifier=notifier)
+            first.tun.let_go()
+            first.udp.close()
+            for _ in range(2):  # the next one may find it stored
+                await second.keep()
+                assert notifier.barrier(20.0)
+                assert {name: len(fds) for name, fds in manager.store.items()} == {TUN: 1, UDP: 1}
+                first, second = second, await opened(thread, copies(second), notifier=notifier)
+                first.tun.let_go()
+                first.udp.close()
+            second.leave()
+            assert "tun0" in links()
+
+    inside(work)
+
+
+def test_a_manager_that_keeps_nothing_is_not_asked_to(tmp_path: Path) -> None:
+    async def work(thread: KernelThread) -> None:
+        with Manager(tmp_path / "notify") as manager:
+            notifier = Notifier(manager.variables | {"FDSTORE": "0"})
+            edges = await opened(thread, notifier=notifier)
+            await edges.keep()
+            assert notifier.barrier(20.0)
+            assert not [one for one in manager.heard if "FDSTORE" in one]
+            edges.close()
+
+    inside(work)
+
+
 def test_an_interface_that_was_made_anew_is_kept_and_stored_anew(tmp_path: Path) -> None:
     async def work(thread: KernelThread) -> None:
         with Manager(tmp_path / "notify") as manager:

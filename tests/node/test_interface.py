@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,28 @@ def test_one_that_cannot_be_marked_is_not_kept() -> None:
         with pytest.raises(Exception, match="tun0"):
             await keep_tun(tun, OURS, thread)
         assert not tun.kept
+        tun.close()
+
+    inside(work)
+
+
+def test_one_that_was_made_anew_while_the_last_was_marked_is_marked_before_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(thread: KernelThread) -> None:
+        tun = await open_tun("tun0", OURS, thread, make)
+        mark = thread.call
+
+        async def mark_in_vain(*what: Any) -> None:
+            monkeypatch.undo()
+            await mark(*what)
+            ip("link del tun0")
+            tun.reopen()
+
+        monkeypatch.setattr(thread, "call", mark_in_vain)
+        await keep_tun(tun, OURS, thread)
+        assert f"alias {mark_of(OURS)}" in ip("link show tun0")
+        assert tun.kept
         tun.close()
 
     inside(work)

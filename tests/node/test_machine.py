@@ -53,6 +53,12 @@ def test_only_what_has_the_shape_of_a_fact_is_taken(said: dict[str, object]) -> 
         assert not isinstance(value, list) or all(isinstance(one, str) for one in value)
 
 
+def test_a_number_beyond_all_measure_is_not_taken() -> None:
+    """Else clocks could not be compared, or a table would be pages wide."""
+    for number in ("NaN", "Infinity", "-1e999", "1e300", "1" + 400 * "0", f"-{2**63}"):
+        assert read_facts_untrusted(f'{{"time":{number},"mtu":1500}}') == {"mtu": 1500}
+
+
 def test_deep_nesting_is_no_error() -> None:
     assert read_facts_untrusted("[" * 100_000) == {}
 

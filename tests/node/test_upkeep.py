@@ -4,6 +4,8 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -13,14 +15,14 @@ from node.control.turns import Turns
 from node.kernel import netns
 from node.kernel.contest import LIMIT, PAUSE
 from node.kernel.keeper import Looked
-from node.kernel.watch import ANYTHING, NO_NEWS, News
+from node.kernel.watch import ANYTHING, NO_NEWS, Heard, KernelWatch, News
 from node.logs import EventLog
 from node.loop import LoopKind
 from node.loop import run as run_loop
-from node.upkeep import SWEEP, Upkeep
+from node.upkeep import QUIET, SWEEP, Upkeep
 from overlay.views import LocalView, Problem
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.views import node_snapshot
+from tests.support.views import node_snapshot, pod_view
 
 PROBLEM = Problem("kernel-refused", "the kernel lacks 1 part", "file exists", "")
 GONE = Problem("tun-gone", "interface muslin0 is gone", "somebody removed it", "")
@@ -37,6 +39,7 @@ class FakeKernel:
         self.revived = 0
         self.namespaces = frozenset({4})
         self.after = 0
+        self.wanted: LocalView = node_snapshot(1)
 
     async def apply(self, _: LocalView, news: News) -> Looked:
         self.news.append(news)
@@ -66,7 +69,7 @@ async def main(work: Work) -> None:
     turn = Turns()
     upkeep = Upkeep(
         kernel,
-        lambda: node_snapshot(1),
+        lambda: kernel.wanted,
         turn,
         EventLog(),
         revive=kernel.revive,
@@ -134,12 +137,73 @@ def test_an_interface_that_is_gone_is_made_anew_again_and_again() -> None:
     beside(work)
 
 
-def test_the_kernel_follows_a_change_of_the_network_at_once() -> None:
+def test_the_kernel_follows_a_change_of_the_network_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 600.0)
+
     async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
         running = asyncio.ensure_future(upkeep.run())
         await kernel.looked.wait()
+        kernel.wanted = replace(kernel.wanted, own_outside=(ip_network("192.0.2.0/24"),))
         assert await kernel.look_after(upkeep.network_changed) == NO_NEWS
         running.cancel()
+
+    beside(work)
+
+
+def test_what_is_wanted_as_before_is_looked_at_when_somebody_says_so() -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        running = asyncio.ensure_future(upkeep.run())
+        await kernel.looked.wait()
+        assert await kernel.look_after(upkeep.look_at_once) == NO_NEWS
+        running.cancel()
+
+    beside(work)
+
+
+def test_a_change_of_pods_alone_is_the_affair_of_who_asked_for_it() -> None:
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        upkeep.network_changed()
+        assert upkeep._wished  # nothing was looked at yet
+        await upkeep.apply(upkeep._take_news(0.0))
+        kernel.wanted = node_snapshot(1, (pod_view(1, 1),))
+        upkeep.network_changed()
+        assert not upkeep._wished
+        kernel.wanted = replace(kernel.wanted, address=ip_address("10.244.0.77"))
+        upkeep.network_changed()
+        assert upkeep._wished
+
+    beside(work)
+
+
+class Told(KernelWatch):
+    """Something in the node's namespace was announced."""
+
+    def __init__(self) -> None:
+        pass
+
+    def hear(self) -> Heard:
+        return Heard(here=True, there=frozenset(), lost=False)
+
+
+def test_what_is_heard_while_requests_change_pods_is_looked_at_later() -> None:
+    async def work(upkeep: Upkeep, _: FakeKernel, turn: Turns) -> None:
+        clock = asyncio.get_running_loop().time
+
+        def heard() -> float:
+            """Seconds until the look."""
+            upkeep._hear(Told(), of_rules=False)
+            return upkeep._due - clock()
+
+        async with turn.sharing("web"):
+            assert heard() > QUIET
+        assert heard() > QUIET  # the end of the turn may be heard of before what was done in it
+        turn._shared_until -= 2 * QUIET
+        assert heard() <= QUIET  # somebody else
+        async with turn.sharing("web"):
+            assert heard() <= QUIET  # what he did is not put off
+        assert upkeep._take_news(0.0) == News(node=True)
 
     beside(work)
 
@@ -152,6 +216,21 @@ def test_without_any_news_it_looks_all_the_same(monkeypatch: pytest.MonkeyPatch)
         await kernel.looked.wait()
         news = await kernel.look_after(lambda: None)
         assert (news.node, news.inside, news.sweep >= SWEEP) == (True, frozenset(), True)
+        running.cancel()
+
+    beside(work)
+
+
+def test_where_something_changes_all_the_time_the_regular_looks_are_not_put_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 0.05)
+
+    async def work(upkeep: Upkeep, kernel: FakeKernel, _: Turns) -> None:
+        running = asyncio.ensure_future(upkeep.run())
+        await kernel.looked.wait()
+        while not (await kernel.look_after(upkeep.network_changed)).sweep:
+            pass
         running.cancel()
 
     beside(work)
@@ -212,9 +291,35 @@ class TestOnARealKernel:
             assert await kernel.look_after(lambda: subprocess.check_call(act)) == expected
             running.cancel()
 
-        path = netns.create(f"ku{os.getpid()}")
-        try:
-            netns.run_in(path, subprocess.check_call, ["ip", "link", "set", "lo", "up"])
-            netns.run_in(path, run_loop, lambda: main(work), LoopKind.UVLOOP)
-        finally:
-            netns.delete(path.name)
+        beside_a_kernel(work)
+
+    def test_nothing_that_is_heard_while_requests_change_pods_is_missed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(upkeep_module, "LOOK_INTERVAL", 600.0)
+        monkeypatch.setattr(upkeep_module, "OWN", 0.2)
+
+        async def work(upkeep: Upkeep, kernel: FakeKernel, turn: Turns) -> None:
+            running = asyncio.ensure_future(upkeep.run())
+            await kernel.looked.wait()
+            act = ["ip", "link", "set", "lo", "mtu", "1400"]
+            async with turn.sharing("web"):
+                kernel.looked.clear()
+                await asyncio.to_thread(subprocess.check_call, act)
+                await asyncio.sleep(2 * QUIET)  # as requests do: until it was heard
+                assert not kernel.looked.is_set()
+            await kernel.looked.wait()
+            assert kernel.news[-1] == News(node=True)
+            running.cancel()
+
+        beside_a_kernel(work)
+
+
+def beside_a_kernel(work: Work) -> None:
+    """Run `work` as `beside` does, in a namespace of its own."""
+    path = netns.create(f"ku{os.getpid()}")
+    try:
+        netns.run_in(path, subprocess.check_call, ["ip", "link", "set", "lo", "up"])
+        netns.run_in(path, run_loop, lambda: main(work), LoopKind.UVLOOP)
+    finally:
+        netns.delete(path.name)

@@ -93,11 +93,12 @@ def manage(node: str, work: Work, firewall: Firewall | None = None) -> Any:
     """`work` with a new manager in the namespace of a node, as a freshly started daemon has it."""
 
     async def main() -> Any:
-        thread = KernelThread()
+        thread, removing = KernelThread(), KernelThread()
         try:
-            return await work(KernelManager(KernelSettings(TUN, MTU), thread, firewall))
+            return await work(KernelManager(KernelSettings(TUN, MTU), thread, removing, firewall))
         finally:
             await thread.close()
+            await removing.close()
 
     # Threads inherit the namespace of the thread that starts them.
     return netns.run_in(node, run_loop, main, LoopKind.UVLOOP)

@@ -136,6 +136,9 @@ class RecordingListener:
     def network_changed(self) -> None:
         self.log.append("network changed")
 
+    def interface_made(self) -> None:
+        self.log.append("interface made")
+
     def report(self, report: Report) -> None:
         self.log.append(report)
 

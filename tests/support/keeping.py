@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from node.kernel import keeper as keeper_module
+from node.kernel import manager as manager_module
 from node.kernel.errors import KernelError
 from node.kernel.keeper import Looked
 from node.kernel.manager import KernelManager
@@ -103,8 +104,9 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.netlink = FakeNetlink()
-        for name in ("attach", "detach", "detach_together", "mend"):
+        for name in ("attach", "detach", "mend"):
             monkeypatch.setattr(keeper_module.pods, name, getattr(self.netlink, name))
+        monkeypatch.setattr(manager_module, "detach_together", self.netlink.detach_together)
         monkeypatch.setattr(
             keeper_module.netns, "exists", lambda path: path in self.netlink.namespaces
         )
@@ -112,7 +114,8 @@ class Bench:
             keeper_module.netns, "is_gone", lambda path: path not in self.netlink.namespaces
         )
         thread: Any = FakeThread(self.netlink)
-        self.manager = KernelManager(SETTINGS, thread)
+        removing: Any = FakeThread(self.netlink)
+        self.manager = KernelManager(SETTINGS, thread, removing)
 
     def apply(self, *pods: Any, news: News = NO_NEWS, **changes: Any) -> tuple[Problem, ...]:
         return self.look(*pods, news=news, **changes).problems

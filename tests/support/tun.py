@@ -13,12 +13,14 @@ from node.io.tun import Tun
 from overlay.wire.ip import parse_untrusted
 from overlay.wire.virtio import VIRTIO_HEADER_SIZE, VirtioHeader
 from tests.support.namespace import in_namespace, ip
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 
 NEAR = {4: "10.77.0.1", 6: "fd77::1"}
 FAR = {4: "10.77.0.2", 6: "fd77::2"}
 PORT, FAR_PORT = 5000, 6000
+SOON = 20.0
 
 
 def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
@@ -28,12 +30,13 @@ def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
         tun = Tun("tun0", offload=offload)
         try:
             # Up first: an IPv6 address of a link that comes up is of use a little later, and what
-            # arrives before that is lost.
+            # arrives before that is lost. Its route is made by a worker of the kernel's.
             ip(
                 "link set tun0 mtu 1500 up",
                 f"addr add {NEAR[4]}/24 dev tun0",
                 f"addr add {NEAR[6]}/64 dev tun0 nodad",
             )
+            eventually(lambda: NEAR[6] in ip("-6 route show table local"), within=SOON, poll=0.005)
             return work(tun)
         finally:
             tun.close()

@@ -38,7 +38,8 @@ class Act:
 
     Attributes:
         name: in words.
-        commands: `{veth}` is the host end of the victim's veth.
+        commands: `{veth}` is the host end of the victim's veth, `{elsewhere}` a namespace that is
+            neither the node's nor the victim's.
         inside: in the victim's namespace instead of the node's.
         all_rules: it takes everybody's packet filters away.
     """
@@ -61,6 +62,7 @@ ACTS: Final = (
     Act("a veth's host side deleted", ("ip link del {veth}",)),
     Act("a veth's host side set down", ("ip link set {veth} down",)),
     Act("a veth's host side renamed", ("ip link set {veth} name lost1",)),
+    Act("a veth's host side moved away", ("ip link set {veth} netns {elsewhere}",)),
     Act("a veth made a port of a bridge", ("ip link set {veth} master other2",)),
     Act("a pod's addresses deleted", ("ip addr flush dev eth0",), inside=True),
     Act(
@@ -217,7 +219,8 @@ class Scene:
             where = self.victim.netns if act.inside else self.node
             began = time.monotonic()
             for command in act.commands:
-                run(where, *command.format(veth=self.veth).split())
+                said = command.format(veth=self.veth, elsewhere=self.far.netns)
+                run(where, *said.split())
             eventually(self.is_right, within=PATIENCE)
             seconds = time.monotonic() - began
             lost = near.lost(), far.lost()

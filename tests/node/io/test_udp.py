@@ -269,7 +269,7 @@ def test_the_port_the_kernel_chose_is_known(make: Make):
     assert make("::1", 0).local.host == "::1"
 
 
-@pytest.mark.parametrize("host", [FOUR, "::1", "::", "0.0.0.0"])
+@pytest.mark.parametrize("host", [pytest.param(FOUR, id="127"), "::1", "::", "0.0.0.0"])
 def test_a_port_in_use_is_one_clear_clause(make: Make, host: str):
     port = make(host).local.port
     with pytest.raises(UdpError) as caught:

@@ -97,6 +97,15 @@ def test_a_cluster_without_ipv6_leaves_the_machines_ipv6_alone() -> None:
     assert state.sysctls["net/ipv6/conf/muslin0/disable_ipv6"] == "1"
 
 
+def test_a_node_that_has_the_whole_range_leads_nothing_of_it_to_the_tun() -> None:
+    whole = (ip_network("10.244.0.0/16"), ip_network("fd00::/48"))
+    state = desired_state(replace(node_snapshot(1, (POD,)), own_prefixes=whole), SETTINGS)
+    keys = [one.key for one in state.routes]
+    assert len(keys) == len(set(keys)), "the kernel holds one route of a prefix and a metric"
+    assert state.routes >= {route("10.244.0.0/16"), route("fd00::/48", metric=1024)}
+    assert not [one for one in state.routes if one.link == "muslin0"]
+
+
 def test_before_the_first_block_the_range_is_unreachable_and_nothing_else() -> None:
     early = replace(node_snapshot(1), address=None, address6=None, own_prefixes=())
     state = desired_state(early, SETTINGS)

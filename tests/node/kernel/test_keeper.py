@@ -107,7 +107,7 @@ def test_rules_that_were_refused_are_tried_again(bench: Bench, tmp_path: Path) -
     tool.write_text(f'#!/bin/sh\n[ -e {mended} ] || {{ echo "no memory" >&2; exit 1; }}\n')
     tool.chmod(0o755)
     thread: Any = FakeThread(bench.netlink)
-    bench.manager = KernelManager(SETTINGS, thread, Firewall(str(tool)))
+    bench.manager = KernelManager(SETTINGS, thread, thread, Firewall(str(tool)))
     bench.apply(POD)
     refused = bench.manager.guard.why
     mended.touch()
@@ -234,7 +234,7 @@ def test_a_kernel_that_cannot_translate_checks_its_pods_all_the_same(
     )
     tool.chmod(0o700)
     thread: Any = FakeThread(bench.netlink)
-    bench.manager = KernelManager(SETTINGS, thread, Firewall(str(tool)))
+    bench.manager = KernelManager(SETTINGS, thread, thread, Firewall(str(tool)))
     bench.manager.set_masquerade(True)
     (problem,) = bench.apply(POD)
     assert (problem.code, problem.why) == ("egress-off", "Error: no NAT")

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from node.kernel import messages
-from node.kernel.overlap import HostRoute
-from tests.support.kernel import held
-
-NAMES = {1: "lo", 7: "muslin0"}
 
 
 class Message(dict[str, object]):
@@ -19,45 +15,6 @@ class Message(dict[str, object]):
 
     def get_attr(self, name: str) -> object:
         return self.attributes.get(name)
-
-
-def test_links_are_known_by_number_and_name() -> None:
-    message = Message({"index": 7, "flags": 1, "ifname": "muslin0"})
-    assert messages.link_names([message]) == {7: "muslin0"}
-    assert messages.is_up(message)
-    assert not messages.is_loopback(message)
-
-
-def test_an_address_on_a_point_to_point_link_is_the_near_end() -> None:
-    message = Message(
-        {"index": 7, "prefixlen": 32, "scope": 0, "flags": 128},
-        IFA_ADDRESS="10.0.0.9",
-        IFA_LOCAL="10.0.0.1",
-    )
-    assert messages.parse_address(message, NAMES) == (held("muslin0", "10.0.0.1/32"), True)
-
-
-def for_peers(address: str, scope: int = 0, flags: int = 128) -> bool:
-    header = {"index": 7, "prefixlen": 32, "scope": scope, "flags": flags & 0xFF}
-    message = Message(header, IFA_ADDRESS=address, IFA_FLAGS=flags)
-    return messages.parse_address(message, NAMES).for_peers
-
-
-def test_only_lasting_global_usable_addresses_are_for_peers() -> None:
-    assert for_peers("2001:db8::1")
-    assert not for_peers("fe80::1", scope=253)
-    assert not for_peers("169.254.3.4")
-    assert not for_peers("::1", scope=254)
-    for flag in (0x01, 0x08, 0x20, 0x40):
-        assert not for_peers("2001:db8::1", flags=flag)
-
-
-def test_a_route_of_anybody_may_lead_nowhere() -> None:
-    fields = {"family": 2, "dst_len": 8, "type": 7, "table": 52}
-    unreachable = Message(fields, RTA_DST="10.0.0.0", RTA_OIF=1)
-    assert messages.parse_host_route(unreachable, NAMES) == HostRoute(
-        ip_network("10.0.0.0/8"), "lo", leads_nowhere=True, table=52
-    )
 
 
 def test_tables_are_those_that_rules_lead_any_packet_to() -> None:

@@ -44,6 +44,13 @@ def test_a_kernel_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
     assert firewall.counts() == {}
 
 
+def test_a_listing_that_broke_off_is_none(tmp_path: Path) -> None:
+    tool = tmp_path / "nft"
+    tool.write_text("#!/bin/sh\necho '{\"nftables\": ['\nexit 1\n")
+    tool.chmod(0o700)
+    assert Firewall(str(tool)).listing("-j", "list", "chains") == ""
+
+
 def test_a_tool_that_cannot_be_run_is_told(tmp_path: Path) -> None:
     firewall = Firewall(str(tmp_path / "nft"))
     firewall.hold(RULES)

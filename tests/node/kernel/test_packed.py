@@ -4,7 +4,9 @@ import struct
 from ipaddress import ip_address, ip_network
 
 from node.kernel import packed
+from node.kernel.messages import FAMILIES
 from node.kernel.model import Link, Neighbour, Route
+from node.kernel.overlap import HostRoute
 from tests.support.kernel import held, route
 
 NAMES = {7: "muslin0", 9: "musx"}
@@ -103,8 +105,36 @@ def test_an_address_of_a_foreign_link_is_none_of_ours() -> None:
     assert packed.parse_address(message, NAMES).value is None
 
 
-def routed(*more: bytes, length: int, kind: int = 1, family: int = 2, proto: int = 109) -> bytes:
-    head = packed.ROUTE_HEADER.pack(family, length, 0, 0, 254, proto, 0, kind, 0)
+def for_peers(address: str, scope: int = 0, flags: int = 128) -> bool:
+    said = ip_address(address)
+    head = packed.ADDRESS_HEADER.pack(FAMILIES[said.version], 32, flags & 0xFF, scope, 7)
+    message = head + attribute(1, said.packed) + attribute(8, u32(flags))
+    return packed.parse_held(message, NAMES).for_peers
+
+
+def test_only_lasting_global_usable_addresses_are_for_peers() -> None:
+    assert for_peers("2001:db8::1")
+    assert not for_peers("fe80::1", scope=253)
+    assert not for_peers("169.254.3.4")
+    assert not for_peers("::1", scope=254)
+    for flag in (0x01, 0x08, 0x20, 0x40):
+        assert not for_peers("2001:db8::1", flags=flag)
+
+
+def test_an_address_without_the_attribute_of_flags_has_those_of_the_header() -> None:
+    message = packed.ADDRESS_HEADER.pack(2, 24, 0x20, 0, 8) + attribute(1, bytes([10, 0, 0, 1]))
+    assert packed.parse_held(message, NAMES) == (held("", "10.0.0.1/24"), False)
+
+
+def routed(
+    *more: bytes,
+    length: int,
+    kind: int = 1,
+    family: int = 2,
+    proto: int = 109,
+    table: int = 254,
+) -> bytes:
+    head = packed.ROUTE_HEADER.pack(family, length, 0, 0, table, proto, 0, kind, 0)
     return head + b"".join(more)
 
 
@@ -131,6 +161,24 @@ def test_routes_of_others_and_of_other_tables_are_none_of_ours() -> None:
     assert packed.parse_route(message, NAMES).value is None
     head = packed.ROUTE_HEADER.pack(2, 0, 0, 0, 255, 109, 0, 1, 0)
     assert packed.parse_route(head, NAMES).value is None
+
+
+def test_a_route_of_anybody_may_lead_nowhere() -> None:
+    target, way = attribute(1, bytes([10, 0, 0, 0])), attribute(4, u32(7))
+    message = routed(target, way, length=8, kind=7, table=52)
+    assert packed.parse_host_route(message, NAMES) == HostRoute(
+        ip_network("10.0.0.0/8"), "muslin0", leads_nowhere=True, table=52
+    )
+
+
+def test_a_route_over_several_links_has_none_and_a_table_may_be_above_255() -> None:
+    message = routed(attribute(15, u32(51820)), length=0, family=10, proto=4, table=252)
+    assert packed.parse_host_route(message, NAMES) == HostRoute(ip_network("::/0"), "", table=51820)
+
+
+def test_own_routes_are_told_by_their_header() -> None:
+    assert packed.is_own_route(routed(length=0))
+    assert not packed.is_own_route(routed(length=0, proto=4))
 
 
 def known(state: int, index: int = 9, family: int = 2) -> Neighbour | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from node.kernel import netns, packed
+from node.kernel.frames import frame, split
 from node.kernel.model import KernelState, Link
 from node.kernel.reader import DUMP_TRIES, InterruptedDumpError, Reader
 from tests.support.kernel import held, route
@@ -20,7 +21,11 @@ DONE, ERROR, INTERRUPTED = 3, 2, 0x10
 
 
 def message(kind: int, body: bytes, flags: int = 2) -> bytes:
-    return packed.HEADER.pack(packed.HEADER.size + len(body), kind, flags, 0, 0) + body
+    return frame(kind, flags, 0, body)
+
+
+def numbered(said: bytes, number: int) -> bytes:
+    return b"".join(frame(kind, flags, number, body) for kind, flags, _, body in split(said))
 
 
 class Kernel:
@@ -29,13 +34,16 @@ class Kernel:
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
         self.asked: list[int] = []
+        self.late = b""
 
     def send(self, request: bytes) -> int:
-        self.asked.append(packed.HEADER.unpack_from(request)[1])
+        ((kind, _, self.number, _),) = split(request)
+        self.asked.append(kind)
         return len(request)
 
     def recv_into(self, buffer: bytearray) -> int:
         said = self.answers.pop(0) if self.answers else message(DONE, bytes(4))
+        said = self.late + numbered(said, self.number)
         buffer[: len(said)] = said
         return len(said)
 
@@ -84,6 +92,12 @@ def test_only_what_is_new_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(packed, "parse_link", lambda said: parsed.append(said) or parse(said))
     assert reader.read(bool, ()) == reader.read(bool, ())
     assert len(parsed) == 1
+
+
+def test_the_late_answer_to_a_dump_that_was_not_waited_for_is_passed_over() -> None:
+    reader, kernel = reader_of()
+    kernel.late = numbered(message(16, packed.LINK_HEADER.pack(0, 0, 7, 1, 0)), 4711)
+    assert reader.read(bool, ()) == KernelState()
 
 
 class TestOnARealKernel:

@@ -120,6 +120,19 @@ class TestOnARealKernel:
             reader.close()
             netns.delete(pod.name)
 
+    def test_the_announcements_of_many_changes_wait_until_they_are_heard(
+        self, inside: Path
+    ) -> None:
+        watch = netns.run_in(inside, lambda: KernelWatch(everywhere=True))
+        try:
+            watch.hear()
+            many = "".join(f"link set lo mtu {mtu}\n" for mtu in range(1400, 1650))
+            command = ["ip", "-batch", "-"]
+            netns.run_in(inside, lambda: subprocess.run(command, input=many, text=True, check=True))
+            assert watch.hear() == Heard(here=True, there=frozenset(), lost=False)
+        finally:
+            watch.close()
+
     def test_without_the_privilege_only_the_own_namespace_is_heard(
         self, inside: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
