@@ -109,7 +109,8 @@ def _answers(nodes: Sequence[Examined], told: Sequence[Examined]) -> Finding:
 
 def _clocks(told: Sequence[Examined]) -> Finding:
     # Seen from here: if this node's own clock is off, so are all others, by the same.
-    typical = sorted(node.ahead for node in told)[len(told) // 2] if told else 0.0
+    ahead = sorted(node.ahead for node in told) or [0.0]
+    typical = min(ahead[(len(ahead) - 1) // 2], ahead[len(ahead) // 2], key=abs)
     off = [node for node in told if abs(node.ahead - typical) > CLOCK_OFF]
     if not off:
         widest = max((abs(node.ahead - typical) for node in told), default=0.0)

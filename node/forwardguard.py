@@ -53,13 +53,23 @@ class ForwardGuard:
         self._names = (f'"{VETH_PREFIX}*"', f'"{tun}"')
         self._firewall = firewall or Firewall()
         self._watch: KernelWatch | None = None
+        self._stale = False
         self.problems: tuple[Problem, ...] = ()
 
     def look(self, _: Netlink) -> None:
-        """Look again, if anything may have changed. In the netlink thread."""
-        if self._changed():  # before reading: nothing is missed
-            dropping = dropping_chains(self._firewall.listing("-j", "list", "chains"))
-            self.problems = tuple(_problem(chain) for chain in dropping if not self._named(chain))
+        """Look again, if anything may have changed. In the netlink thread.
+
+        Where nft cannot be asked all is as it was, and the next look looks again.
+        """
+        self._stale |= self._changed()  # before reading: nothing is missed
+        if not self._stale:
+            return
+        listed = self._firewall.listing("-j", "list", "chains")
+        rules = {chain: self._rules(chain) for chain in dropping_chains(listed)}
+        if not listed or "" in rules.values():
+            return
+        self._stale = False
+        self.problems = tuple(_problem(one) for one in rules if not self._named(rules[one]))
 
     def _changed(self) -> bool:
         try:
@@ -70,8 +80,10 @@ class ForwardGuard:
             return False  # a kernel without nf_tables drops nothing by them
         return True
 
-    def _named(self, chain: Chain) -> bool:
-        rules = self._firewall.listing("-s", "list", "table", chain.family, chain.table)
+    def _rules(self, chain: Chain) -> str:
+        return self._firewall.listing("-s", "list", "table", chain.family, chain.table)
+
+    def _named(self, rules: str) -> bool:
         return any(name in rules for name in self._names)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from node.kernel.netlink import Netlink
 from node.kernel.overlap import HostRoute, find_overlaps
 from node.kernel.watch import KernelWatch
 from node.preflight import cluster_ranges
+from overlay.crossing import lost
 from overlay.types import Prefix
 from overlay.views import Problem
 from overlay.wire.cluster import Cluster
@@ -42,9 +43,11 @@ class HostGuard:
     """
 
     def __init__(self, cluster: Cluster, tun: str) -> None:
+        self._cluster = cluster
         self._ranges = cluster_ranges(cluster)
         self._tun = tun
         self._watch: KernelWatch | None = None
+        self._stale = False
         self.crossed: tuple[Prefix, ...] = ()
         self.ways: tuple[tuple[Prefix, bool], ...] = ()
         self.problems: tuple[Problem, ...] = ()
@@ -55,12 +58,14 @@ class HostGuard:
         Raises:
             KernelError: the kernel did not answer; all is as it was. Nothing else.
         """
-        if self._changed():  # before reading: nothing is missed
+        self._stale |= self._changed()  # before reading: nothing is missed
+        if self._stale:
             self.judge(netlink.host_routes())
+            self._stale = False
 
     def judge(self, routes: Iterable[HostRoute]) -> None:
         """Decide from the machine's routes."""
-        known = [route for route in routes if not route.leads_nowhere]
+        known = list(routes)
         foreign = [route for route in known if not self._is_ours(route)]
         found = list(find_overlaps(foreign, self._ranges))
         self.crossed = tuple(dict.fromkeys(route.prefix for route, _ in found))
@@ -72,9 +77,8 @@ class HostGuard:
         ]
         # Of two routes for one prefix the metric decides; the TUN is the one to be careful about.
         self.ways = (*((prefix, False) for prefix in beside), *((prefix, True) for prefix in loops))
-        self.problems = tuple(
-            dict.fromkeys([*(_problem(route, own) for route, own in found), *map(_loop, loops)])
-        )
+        overlaps = (self._problem(route, own) for route, own in found)
+        self.problems = tuple(dict.fromkeys([*overlaps, *map(_loop, loops)]))
 
     def _changed(self) -> bool:
         try:
@@ -96,17 +100,16 @@ class HostGuard:
             _is_inside(route.prefix, own) for own in self._ranges
         )
 
+    def _problem(self, route: HostRoute, own: Prefix) -> Problem:
+        return Problem(
+            "range-overlap",
+            f"this machine reaches {route.prefix} by itself: {lost(route.prefix, self._cluster)}",
+            f"its route {route} overlaps the cluster's range {own}",
+            "remove that route, or give whatever made it another range",
+        )
+
     def _is_ours(self, route: HostRoute) -> bool:
         return route.link == self._tun or is_veth_name(route.link)
-
-
-def _problem(route: HostRoute, own: Prefix) -> Problem:
-    return Problem(
-        "range-overlap",
-        f"this machine reaches {route.prefix} by itself: pods with such addresses do not get there",
-        f"its route {route} overlaps the cluster's range {own}",
-        "remove that route, or give whatever made it another range",
-    )
 
 
 def _loop(prefix: Prefix) -> Problem:

@@ -271,9 +271,12 @@ class StateFolder:
 
 
 def sign_lock(handle: int) -> None:
-    """Say in the lock that this process has it; for people, and for the error of the next one."""
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    """Say in the lock that this process has it; for people, and for the error of the next one.
+
+    Where the disk does not take it, it is held all the same.
+    """
+    with suppress(OSError):
+        os.ftruncate(handle, os.pwrite(handle, b"%d\n" % os.getpid(), 0))
 
 
 def set_aside(path: Path, content: bytes) -> str:

@@ -27,8 +27,6 @@ from typing import Final
 
 from node.bench.figures import Json
 
-TOKEN_SIZE: Final = 16
-
 COMMAND, SINK, SOURCE = b"C", b"S", b"R"
 
 GREETING: Final = Struct("!16scxxxI")

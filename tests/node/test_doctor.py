@@ -74,6 +74,11 @@ def test_clocks_are_compared_with_each_other_and_not_with_the_askers() -> None:
     assert found["clock"].what == "node1 30.0 s ahead"
 
 
+def test_of_two_clocks_the_askers_is_the_usual_one() -> None:
+    for ahead in (61.0, -61.0):
+        assert odd(cluster({}, {}, ahead=(0.0, ahead))) == {"clock": ("node2",)}
+
+
 def test_forwarding_that_is_off_is_odd_even_if_it_is_off_everywhere() -> None:
     assert odd(cluster({"ip_forward": 0}, {"ip6_forward": 0})) == {"forwarding": ("node1", "node2")}
 

@@ -29,14 +29,14 @@ DOCKER = ("ip", "filter", "FORWARD", DROPS)
 class Listed:
     """A packet filter that lists what a test says."""
 
-    def __init__(self, listed: str, rules: str = "") -> None:
+    def __init__(self, listed: str, rules: str = "table {}") -> None:
         self.listed, self.rules = listed, rules
 
     def listing(self, *words: str) -> str:
         return self.listed if "chains" in words else self.rules
 
 
-def looked(listed: str, rules: str = "") -> tuple[ForwardGuard, Listed]:
+def looked(listed: str, rules: str = "table {}") -> tuple[ForwardGuard, Listed]:
     firewall = Listed(listed, rules)
     guard = ForwardGuard(TUN, firewall)
     guard.look(None)
@@ -96,6 +96,27 @@ def test_rules_are_read_when_they_changed_and_not_otherwise(monkeypatch) -> None
     assert guard.problems == ()
     guard.close()
     assert heard == [True]
+
+
+@pytest.mark.parametrize("failing", ["listed", "rules"])
+def test_where_it_could_not_be_asked_nothing_is_new_and_it_is_asked_again(
+    monkeypatch, failing: str
+) -> None:
+    changes = [False, False, True]
+    watch = SimpleNamespace(changed=changes.pop, close=lambda: None)
+    monkeypatch.setattr(forwardguard, "KernelWatch", lambda *of: watch)
+    firewall = Listed(chains(DOCKER))
+    guard = ForwardGuard(TUN, firewall)
+    guard.look(None)
+    (before,) = guard.problems
+    good, settled = getattr(firewall, failing), f'iifname "{TUN}" counter accept'
+    firewall.rules = settled
+    setattr(firewall, failing, "")
+    guard.look(None)  # it has changed, and nft fails
+    assert guard.problems == (before,)
+    setattr(firewall, failing, good if failing == "listed" else settled)
+    guard.look(None)
+    assert guard.problems == ()
 
 
 def test_a_kernel_without_packet_filters_is_no_error(monkeypatch) -> None:

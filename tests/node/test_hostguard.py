@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
+from unittest.mock import Mock
+
+import pytest
 
 from node.hostguard import HostGuard
+from node.kernel.errors import KernelError
 from node.kernel.model import veth_name
 from node.kernel.overlap import HostRoute
 from tests.node.test_identity import make_node
@@ -25,6 +30,29 @@ def test_a_route_into_the_range_is_a_problem_that_names_it() -> None:
     assert "10.244.0.0/16" in problem.why
 
 
+def test_a_route_around_the_range_takes_nothing_from_pods_but_loses_something_itself() -> None:
+    guard = judged(("10.0.0.0/8", "wg0"), ("10.244.0.0/16", "eth1"))
+    assert guard.crossed == (ip_network("10.0.0.0/8"), ip_network("10.244.0.0/16"))
+    around, equal = guard.problems
+    assert around.what.endswith("other addresses in 10.244.0.0/16 are out of its reach")
+    assert equal.what.endswith("pods with such addresses are out of its reach")
+
+
+@pytest.mark.parametrize("prefix", ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "::/0", "8000::/1"])
+def test_a_default_route_is_none_whole_or_in_halves(prefix: str) -> None:
+    guard = judged((prefix, "tun1"))
+    assert (guard.crossed, guard.ways, guard.problems) == ((), (), ())
+
+
+def test_a_route_into_the_ipv6_range_is_a_problem_too() -> None:
+    inside = ip_network("fd00:1:2:3::/64")
+    cluster = replace(make_node().cluster, cidr6=ip_network("fd00:1:2::/48"))
+    guard = HostGuard(cluster, "muslin0")
+    guard.judge([HostRoute(inside, "br0"), HostRoute(ip_network("fc00::/7"), "tun1")])
+    assert guard.crossed == (inside, ip_network("fc00::/7"))
+    assert "other addresses in fd00:1:2::/48" in guard.problems[1].what
+
+
 def test_what_the_kernel_routes_to_our_own_links_is_none() -> None:
     assert judged(("10.244.0.1/32", "muslin0"), ("10.244.0.2/32", veth_name("web"))).crossed == ()
 
@@ -33,6 +61,20 @@ def test_it_is_over_when_the_route_is_gone() -> None:
     guard = judged(("10.244.7.0/24", "docker0"))
     guard.judge([])
     assert (guard.crossed, guard.problems) == ((), ())
+
+
+def test_what_could_not_be_read_is_read_at_the_next_look(monkeypatch) -> None:
+    changes = [False, False, True]
+    guard = HostGuard(make_node().cluster, "muslin0")
+    guard._watch = Mock(changed=changes.pop)
+    route = HostRoute(ip_network("10.244.7.0/24"), "docker0")
+    netlink = Mock(host_routes=Mock(side_effect=[KernelError("no answer"), [route]]))
+    with pytest.raises(KernelError):
+        guard.look(netlink)
+    guard.look(netlink)
+    assert guard.crossed == (route.prefix,)
+    guard.look(netlink)
+    assert netlink.host_routes.call_count == 2
 
 
 def test_one_prefix_in_two_tables_is_told_once() -> None:

@@ -251,3 +251,22 @@ def test_an_earlier_copy_that_cannot_be_read_is_left_alone(tmp_path) -> None:
     (tmp_path / "state.damaged-1").mkdir()
     assert set_aside(tmp_path / "state", b"x").startswith("it could not be copied (")
     assert [copy.name for copy in tmp_path.iterdir()] == ["state.damaged-1"]
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock(folder, monkeypatch) -> None:
+    """Whose it is, is written for people. A daemon that took over has nobody to go back to."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with (
+            folder.locked(),
+            pytest.raises(NodeError, match="in use by process unknown"),
+            StateFolder(folder.path).locked(),
+        ):
+            pass
+    (folder.path / "lock").write_text("1234567890\n")
+    with folder.locked():
+        assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
