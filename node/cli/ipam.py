@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import click
 
 from node.cli.context import (
@@ -69,6 +71,13 @@ def _as_note(held: Json) -> Json:
     return said | held
 
 
+def _address(_: click.Context, __: click.Parameter, text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not an address") from error
+
+
 def _text(findings: list[Json], reserved: list[Json]) -> str:
     found = "nothing is leaked or unreachable"
     if findings:
@@ -91,7 +100,7 @@ def _row(finding: Json) -> list[str]:
 Example:
   muslin ipam release 10.244.1.5""",
 )
-@click.argument("address")
+@click.argument("address", callback=_address)
 @state_option()
 @pass_invocation
 def release(invocation: Invocation, address: str) -> int:
@@ -104,7 +113,8 @@ def release(invocation: Invocation, address: str) -> int:
         reserved = objects(invocation.ask("ipam.check", patience=CHECK_TIMEOUT)["reserved"])
         held = [one for one in reserved if address in (one["address"], one["address6"])]
         if not held:
-            raise CliError(f"cannot release {address}", "nobody has reserved it")
+            why, fix = "nobody has reserved it", "see what is: muslin ipam check"
+            raise CliError(f"cannot release {address}", why, fix)
         invocation.ask("address.release", owner=held[0]["owner"], address=address)
     click.echo(f"{address} is no longer reserved by {held[0]['owner']}")
     return 0

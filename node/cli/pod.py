@@ -39,6 +39,13 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | N
         raise click.BadParameter(f"{text!r} is not an address") from error
 
 
+def _given(_: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """Not empty: what a script has in a variable that it never set asks for something else."""
+    if text is not None and not text:
+        raise click.BadParameter("it is empty; leave it out, or say which")
+    return text
+
+
 def _rate(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """Bits per second, as people write them.
 
@@ -99,12 +106,19 @@ Examples:
   muslin pod add shop --port 8080:80             port 8080 of this node leads to it
   muslin pod add bulk --egress 100M              at most 100 Mbit/s from it""",
 )
-@click.argument("name")
-@click.option("--netns", metavar="PATH", help="Its namespace, a path or a name of `ip netns`.")
+@click.argument("name", callback=_given)
+@click.option(
+    "--netns",
+    metavar="PATH",
+    callback=_given,
+    help="Its namespace, a path or a name of `ip netns`.",
+)
 @click.option(
     "--ip", metavar="ADDR", callback=_address, help="An address inside this node's blocks."
 )
-@click.option("--interface", metavar="NAME", help="Its interface in the namespace; eth0.")
+@click.option(
+    "--interface", metavar="NAME", callback=_given, help="Its interface in the namespace; eth0."
+)
 @click.option(
     "--port",
     "ports",

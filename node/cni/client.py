@@ -5,7 +5,11 @@ imports take longer than the request; the lines are those of `node.control.schem
 
     socket missing, refused       no daemon runs            `Refusal` "not-running"
     "busy"                        its connections are all taken: asked again until patience ends
+    connection closed             asked again, once: the daemon was replaced, or has died
     no answer in time             `Refusal` "timeout"
+
+Whatever a plugin asks may be asked again: what is there already is answered, and what is gone
+already is fine.
 
 Waiting is the kernel's: SO_SNDTIMEO also bounds the connecting to a listener with a full queue
 (unix(7)), where a connect that does not wait would fail.
@@ -31,6 +35,7 @@ VERSION = 1
 PATIENCE = 30.0
 """Seconds for one request: the daemon may wait for a block of addresses, or for the kernel."""
 
+LOST = "connection-lost"
 BUSY_PAUSE = 0.05
 SOCKET_PATH_MAX = 107
 LONGEST_ANSWER = 16 << 20
@@ -70,12 +75,15 @@ def ask(state: str, method: str, params: Json, patience: float = PATIENCE) -> Js
             whatever the daemon answered. Nothing else.
     """
     end = time.monotonic() + patience
+    lost = False
     while True:
         try:
             return _ask_once(state, method, params, max(end - time.monotonic(), BUSY_PAUSE))
         except Refusal as refusal:
-            if refusal.code != "busy" or time.monotonic() + BUSY_PAUSE > end:
+            again = refusal.code == "busy" or (refusal.code == LOST and not lost)
+            if not again or time.monotonic() + BUSY_PAUSE > end:
                 raise
+            lost = lost or refusal.code == LOST
         time.sleep(BUSY_PAUSE)
 
 
@@ -146,7 +154,7 @@ def _read_line(connection: _socket.socket) -> bytes:
 
 def _lost() -> Refusal:
     why = "the daemon closed the connection"
-    return Refusal("connection-lost", why, "look at its log, and start it again")
+    return Refusal(LOST, why, "look at its log, and start it again")
 
 
 def _result(line: bytes) -> Json:

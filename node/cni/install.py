@@ -23,7 +23,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,9 @@ LIST_VERSION: Final = "1.0.0"
 ASK_TIMEOUT: Final = 20.0
 LONGEST_FIRST_LINE: Final = 255
 MARK: Final = "# Made by `muslin cni install`; `muslin cni uninstall` removes it."
+
+_NO_JSON: Final = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading somebody else's JSON raises."""
 
 _PROGRAM_MODE: Final = 0o755
 _CONFIG_MODE: Final = 0o644
@@ -91,7 +95,7 @@ def install(
     network: str = NETWORK,
     portmap: bool | None = None,
 ) -> Installed:
-    """Write both files, or neither.
+    """Write both files, or neither: all that fails on a full disk is done beside them first.
 
     Args:
         bin_dir: where the runtime looks for plugins.
@@ -115,15 +119,11 @@ def install(
             why = f"{bin_dir / PORTMAP} speaks none of {', '.join(VERSIONS)}"
             raise NodeError(why, "install a newer one, or say --no-portmap")
     text = conflist(versions, state=state, network=network, portmap=chained)
-    fresh = not program.exists()
-    _replace(program, launcher(Path(sys.executable)), _PROGRAM_MODE, try_it=True)
-    try:
-        _replace(config, text, _CONFIG_MODE)
-    except NodeError:
-        if fresh:
-            with suppress(OSError):
-                program.unlink()
-        raise
+    with _written(program, launcher(Path(sys.executable)), _PROGRAM_MODE) as new:
+        _try_out(new, program)
+        with _written(config, text, _CONFIG_MODE) as new_config:
+            _put(new, program)
+            _put(new_config, config)
     return Installed(program, config, chained, _in_front(config))
 
 
@@ -220,7 +220,7 @@ def spoken_by(plugin: Path) -> tuple[str, ...]:
         raise NodeError(f"{plugin} cannot be run ({error.strerror})", fix) from error
     except subprocess.TimeoutExpired as error:
         raise NodeError(f"{plugin} does not say its versions in time", fix) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except _NO_JSON as error:
         raise NodeError(f"{plugin} does not say its versions", fix) from error
 
 
@@ -248,31 +248,39 @@ def _is_ours(path: Path) -> bool:
     text = path.read_bytes()
     if path.name == PROGRAM:
         return MARK.encode() in text
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(*_NO_JSON):
         return any(plugin["type"] == PROGRAM for plugin in json.loads(text)["plugins"])
     return False
 
 
-def _replace(path: Path, text: str, mode: int, *, try_it: bool = False) -> None:
+@contextmanager
+def _written(path: Path, text: str, mode: int) -> Iterator[Path]:
+    """A file beside `path`, to be put in its place inside a `with` block; gone at its end."""
     # Hidden, and without an ending that runtimes look for.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(handle, mode)  # whatever the umask says
-            os.fsync(handle)
-        if try_it:
-            _try_out(temporary, path)
+        try:
+            temporary.unlink(missing_ok=True)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with open(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fchmod(handle, mode)  # whatever the umask says
+                os.fsync(handle)
+        except OSError as error:
+            raise NodeError.of(f"writing {path}", error) from error
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    try:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise NodeError.of(f"writing {path}", error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _try_out(temporary: Path, path: Path) -> None:

@@ -47,11 +47,15 @@ def leave(state: str, container: str, interface: str, network: str) -> str:
     text = encode(dict(zip(KEYS, (container, interface, network), strict=True)))
     handle = posix.open(hidden, _NEW_FILE, PRIVATE_FILE)
     try:
-        posix.write(handle, text.encode())
-        posix.fsync(handle)
-    finally:
-        posix.close(handle)
-    posix.rename(hidden, path)
+        try:
+            write(handle, text)
+            posix.fsync(handle)
+        finally:
+            posix.close(handle)
+        posix.rename(hidden, path)
+    except OSError:
+        posix.unlink(hidden)  # runtimes try again and again, and nobody else would remove it
+        raise
     _sync(folder)
     return path
 
@@ -78,6 +82,17 @@ def is_there(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def write(handle: int, text: str) -> None:
+    """Write all of a text: a nearly full disk, or a pipe, takes a part of it.
+
+    Raises:
+        OSError: the rest cannot be written. Nothing else.
+    """
+    left = text.encode()
+    while left:
+        left = left[posix.write(handle, left) :]
 
 
 def take_away(path: str) -> None:

@@ -256,12 +256,10 @@ def _read_stdin() -> bytes:
 
 
 def _write(handle: int, text: str) -> bool:
-    left = text.encode()
-    while left:
-        try:
-            left = left[posix.write(handle, left) :]
-        except OSError:
-            return False
+    try:
+        notes.write(handle, text)
+    except OSError:
+        return False
     return True
 
 

@@ -303,9 +303,9 @@ def _host(text: str) -> str:
     import ipaddress  # noqa: PLC0415 - slow, and few ask for it
 
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(text.replace("%", " ")))  # whose zone may be anything
     except ValueError as error:
-        raise CniError(BAD_CONFIG, f"portMappings: hostIP {text!r} is no address") from error
+        raise CniError(BAD_CONFIG, f"portMappings: hostIP {text[:64]!r} is no address") from error
 
 
 def _number(holder: Json, key: str) -> int:

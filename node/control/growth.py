@@ -24,7 +24,7 @@ GROWTH_LOOKS: Final = 60
 a node hands out nothing for less than that."""
 
 NO_ADDRESS: Final = "no-free-address"
-"""Code of the refusal, and of the problem while another block is asked for."""
+"""Code of the refusal."""
 
 
 async def patiently(daemon: DaemonPort, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -37,13 +37,8 @@ async def patiently(daemon: DaemonPort, attempt: Callable[[], Awaitable[T]]) -> 
         try:
             return await attempt()
         except RefusedError as refused:
-            short = refused.code == NO_ADDRESS and _asks_for_a_block(daemon)
+            short = refused.code == NO_ADDRESS and daemon.engine.seeks_block()
             if not looks or not (short or refused.code == JUST_STARTED):
                 raise
         await asyncio.sleep(GROWTH_LOOK)
     raise AssertionError("the last look returns or raises")
-
-
-def _asks_for_a_block(daemon: DaemonPort) -> bool:
-    problems = daemon.engine.snapshot(daemon.now()).problems
-    return any(problem.code == NO_ADDRESS for problem in problems)

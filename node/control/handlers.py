@@ -106,7 +106,7 @@ class Handlers:
         """
         handler = self._methods.get(method)
         if handler is None:
-            why = f"the daemon knows no method {method!r}"
+            why = f"the daemon knows no method {method[:64]!r}"
             raise ControlError("unknown-method", why, "use the command of the daemon's version")
         return await handler(params)
 

@@ -4,6 +4,7 @@
                 give addresses, store, announce, then attach
     pod.del     name | container, interface?, network?
                                                 detach, then give back, store, announce
+    pod.list                                    the pods of this node; `get` has those of all
     pod.check   container, interface?, netns?   is it attached; repaired first if that can be
     pod.gc      network, keep                   delete the CNI pods of a network that are not kept
     pod.ready                                   whether a pod could be added now
@@ -77,6 +78,7 @@ from overlay.attachment import DEFAULT_INTERFACE, Attachment
 from overlay.errors import OverlayError, RefusedError
 from overlay.types import Address
 from overlay.views import PodView
+from overlay.wire.certificate import check_name
 
 CLI: Final = "cli"
 CNI: Final = "cni"
@@ -105,6 +107,7 @@ class Pods:
             "pod.add": self._pod_add,
             "pod.del": self._pod_del,
             "pod.get": self._pod_get,
+            "pod.list": self._pod_list,
             "pod.check": self._pod_check,
             "pod.gc": self._pod_gc,
             "pod.ready": self._pod_ready,
@@ -115,6 +118,9 @@ class Pods:
     async def _pod_get(self, params: Params) -> object:
         snapshot = self._daemon.engine.snapshot(self._daemon.now())
         return self._shown(find_pod(snapshot, text(params, "name")))
+
+    async def _pod_list(self, _: Params) -> object:
+        return list(map(self._shown, self._daemon.engine.own_pods()))
 
     async def _pod_ready(self, _: Params) -> object:
         problems = [one for one in self._daemon.facts().problems if one.code in _KERNEL_PROBLEMS]
@@ -131,7 +137,8 @@ class Pods:
         return present_pod(pod, self._daemon.facts().epoch + self._daemon.now())
 
     def _wired(self, pod: PodView) -> dict[str, object]:
-        return self._shown(pod) | present_wire(pod, self._daemon.facts().mtu)
+        facts = self._daemon.facts()
+        return present_pod(pod, facts.epoch + self._daemon.now()) | present_wire(pod, facts.mtu)
 
     # -- adding ------------------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class Pods:
         name = text(params, "name", "")
         if not name and not said.container:
             raise ControlError("bad-request", "name must be text, or container must say whose")
-        return name
+        return check_name(name) if name else name
 
     def _namespace(self, pod: str, given: str, said: Attachment) -> str:
         if given:
@@ -258,13 +265,10 @@ class Pods:
         network, keep = text(params, "network"), _kept(params)
         removed: list[str] = []
         failed: list[OverlayError] = []
-        pods = self._daemon.engine.snapshot(self._daemon.now()).pods
         garbage = [
             pod
-            for pod in pods
-            if pod.local
-            and (pod.owner, pod.attachment.network) == (CNI, network)
-            and _key_of(pod) not in keep
+            for pod in self._daemon.engine.own_pods()
+            if (pod.owner, pod.attachment.network) == (CNI, network) and _key_of(pod) not in keep
         ]
         async with asyncio.TaskGroup() as group:
             for pod in garbage:

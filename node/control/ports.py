@@ -41,6 +41,14 @@ class EnginePort(Protocol):
         """Give a pod its addresses."""
         ...
 
+    def seeks_block(self) -> bool:
+        """Whether it wants a block and has not got one yet."""
+        ...
+
+    def own_pods(self) -> tuple[PodView, ...]:
+        """The pods of this node, by name."""
+        ...
+
     def pod_of(self, container: str, interface: str) -> PodView | None:
         """The pod that a runtime knows under its container's id and interface."""
         ...

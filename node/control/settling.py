@@ -38,14 +38,25 @@ class Settling:
 
     async def settle(self) -> None:
         """Do what all notes say. What fails is logged, and stays for the next time."""
+        failed: list[OverlayError | OSError] = []
         try:
             for path, note in notes.found(str(self._daemon.folder.path)):
-                async with self._turns.sharing((note["container"], note["interface"])):
-                    if notes.is_there(path):
-                        await self._settle(note)
-                        notes.take_away(path)
+                await self._try(path, note, failed)
+        except OSError as error:
+            failed.append(error)
+        if failed:  # a full disk has one reason for all
+            self._report("pod.unsettled", {"why": clauses(failed[-1])[1]})
+
+    async def _try(
+        self, path: str, note: dict[str, str], failed: list[OverlayError | OSError]
+    ) -> None:
+        try:
+            async with self._turns.sharing((note["container"], note["interface"])):
+                if notes.is_there(path):
+                    await self._settle(note)
+                    notes.take_away(path)
         except (OverlayError, OSError) as error:
-            self._report("pod.unsettled", {"why": clauses(error)[1]})
+            failed.append(error)
 
     async def _settle(self, note: dict[str, str]) -> None:
         pod = self._daemon.engine.pod_of(note["container"], note["interface"])

@@ -1,4 +1,4 @@
-"""A control socket with a pretended daemon behind it, served from a thread of its own."""
+"""Control requests to a pretended daemon: by a call, or through a socket served from a thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from node.control.handlers import Handlers
 from node.control.server import ControlServer
 from node.state import StateFolder
 from tests.support.daemon import FakeDaemon
+
+
+def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
+    """The result of one request, by handlers that know of no other."""
+
+    async def main() -> object:
+        daemon.handlers = handlers = Handlers(daemon)
+        return await handlers.dispatch(method, params)
+
+    return asyncio.run(main())
 
 
 @contextmanager

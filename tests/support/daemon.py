@@ -186,6 +186,12 @@ class FakeEngine:
         self.shot = replace(self.shot, pods=pods)
         return pod, [Persist(((b"removed", b""),))]
 
+    def seeks_block(self) -> bool:
+        return any(problem.code == "no-free-address" for problem in self.shot.problems)
+
+    def own_pods(self) -> tuple[PodView, ...]:
+        return tuple(pod for pod in self.shot.pods if pod.local)
+
     def pod_of(self, container: str, interface: str) -> PodView | None:
         for pod in self.shot.pods:
             said = pod.attachment

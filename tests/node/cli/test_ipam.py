@@ -78,5 +78,7 @@ def test_reserved_addresses_are_shown_for_what_they_are_and_can_be_released(musl
     said = "10.244.0.77 is no longer reserved by docker\n"
     assert muslin("ipam", "release", "10.244.0.77").out == said
     assert muslin("ipam", "release", "10.244.0.77").err == (
-        "muslin: cannot release 10.244.0.77: nobody has reserved it\n"
+        "muslin: cannot release 10.244.0.77: nobody has reserved it: "
+        "see what is: muslin ipam check\n"
     )
+    assert muslin("ipam", "release", "web").code == 2

@@ -112,3 +112,13 @@ def test_a_rate_or_port_out_of_bounds_is_one_line(muslin, daemon) -> None:
         assert ran.code == 1
         assert ran.err.count("\n") == 1
     assert daemon.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    "words", [("", "--ip", "10.244.0.9"), ("x", "--netns", ""), ("x", "--interface", "")]
+)
+def test_what_a_script_has_left_empty_is_wrong_usage(muslin, daemon, words) -> None:
+    ran = muslin("pod", "add", *words)
+    assert ran.code == 2
+    assert "it is empty; leave it out, or say which" in ran.err
+    assert daemon.attached == []

@@ -26,15 +26,16 @@ def code_of(state: Path, patience: float = 0.2) -> str:
 
 
 @contextmanager
-def serving(state: Path, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+def serving(state: Path, serve: Callable[[socket.socket], None], times: int = 1) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(state / "control.sock"))
         listener.listen()
 
         def accept() -> None:
-            connection, _ = listener.accept()
-            with connection, suppress(OSError):
-                serve(connection)
+            for _ in range(times):
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    serve(connection)
 
         thread = threading.Thread(target=accept)
         thread.start()
@@ -61,7 +62,9 @@ def test_a_deep_folder_is_reached(tmp_path, monkeypatch) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("control.sock")
         listener.listen()
-        connected = threading.Thread(target=lambda: listener.accept()[0].close())
+        connected = threading.Thread(
+            target=lambda: [listener.accept()[0].close() for _ in range(2)]
+        )
         connected.start()
         assert code_of(deep) == "connection-lost"
         connected.join()
@@ -117,8 +120,30 @@ def test_other_answers_are_named(tmp_path, line, code) -> None:
         connection.recv(1000)
         connection.sendall(line)
 
-    with serving(tmp_path, serve):
+    with serving(tmp_path, serve, times=2 if code == client.LOST else 1):
         assert code_of(tmp_path) == code
+
+
+def test_a_daemon_that_was_replaced_meanwhile_is_asked_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(client, "BUSY_PAUSE", 0.001)
+    answers = iter([b"", b'{"result": {"ready": true}}\n'])
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(next(answers))
+
+    with serving(tmp_path, serve, times=2):
+        assert ask(str(tmp_path), "pod.ready", {}) == {"ready": True}
+
+
+def test_a_daemon_that_dies_of_it_is_not_running(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(client, "BUSY_PAUSE", 0.001)
+
+    def serve(connection: socket.socket) -> None:
+        (tmp_path / "control.sock").unlink()
+
+    with serving(tmp_path, serve):
+        assert code_of(tmp_path) == "not-running"
 
 
 def test_a_busy_daemon_is_asked_again(tmp_path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -91,7 +92,7 @@ def test_folder_and_network_are_said(places) -> None:
     assert config["plugins"][0]["state"] == "/srv/node2"
 
 
-@pytest.mark.parametrize("said", ["no json", "{}", '{"supportedVersions": 7}', "[]"])
+@pytest.mark.parametrize("said", ["no json", "{}", '{"supportedVersions": 7}', "[]", "[" * 99_999])
 def test_a_portmap_that_does_not_answer_stops_it(places, said) -> None:
     portmap(places[0], text=said)
     with pytest.raises(NodeError, match="portmap"):
@@ -118,7 +119,9 @@ def test_installing_again_updates_both(places) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("what", ["text", '{"plugins": [{"type": "bridge"}]}', "[]", None])
+@pytest.mark.parametrize(
+    "what", ["text", '{"plugins": [{"type": "bridge"}]}', "[]", "[" * 99_999, None]
+)
 def test_what_is_not_ours_stays(places, which, what) -> None:
     path = places[which] / (PROGRAM, CONFIG)[which]
     if what is None:
@@ -150,18 +153,33 @@ def test_a_folder_that_is_missing_is_named(places, which) -> None:
     assert names(places[1 - which]) == []
 
 
-def test_a_configuration_that_cannot_be_written_takes_the_program_back(places, monkeypatch) -> None:
-    replace = installer._replace
+@pytest.fixture
+def full(monkeypatch) -> None:
+    """The disk is full as soon as the configuration is written."""
+    sync = os.fsync
 
-    def full(path: Path, text: str, mode: int, **how: bool) -> None:
-        if path.name == CONFIG:
-            raise NodeError("no space left on device")
-        replace(path, text, mode, **how)
+    def refuse(handle: int) -> None:
+        if CONFIG in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
 
-    monkeypatch.setattr(installer, "_replace", full)
+    monkeypatch.setattr("os.fsync", refuse)
+
+
+@pytest.mark.usefixtures("full")
+def test_a_configuration_that_cannot_be_written_leaves_no_program(places) -> None:
     with pytest.raises(NodeError, match="space"):
         install(*places)
     assert names(*places) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_a_configuration_that_cannot_be_written_leaves_the_program_as_it_was(places) -> None:
+    (places[0] / PROGRAM).write_text(f"old\n{MARK}\n")
+    with pytest.raises(NodeError, match="space"):
+        install(*places)
+    assert (places[0] / PROGRAM).read_text() == f"old\n{MARK}\n"
+    assert names(*places) == [PROGRAM]
 
 
 def test_a_program_that_cannot_run_is_not_installed(places, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import stat
 
 import pytest
@@ -62,4 +63,11 @@ def test_a_note_that_cannot_be_whole_is_not_there(tmp_path, monkeypatch) -> None
     monkeypatch.setattr("posix.fsync", full)
     with pytest.raises(OSError, match="space"):
         notes.leave(str(tmp_path), *WEB.values())
-    assert notes.found(str(tmp_path)) == []
+    assert list((tmp_path / notes.FOLDER).iterdir()) == []
+
+
+def test_a_disk_that_takes_a_part_at_a_time_gets_all(tmp_path, monkeypatch) -> None:
+    write = posix.write
+    monkeypatch.setattr("posix.write", lambda handle, data: write(handle, data[:7]))
+    path = notes.leave(str(tmp_path), *WEB.values())
+    assert notes.found(str(tmp_path)) == [(path, WEB)]

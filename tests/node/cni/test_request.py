@@ -252,6 +252,7 @@ def test_what_containerd_says_in_its_own_spelling_is_understood() -> None:
         {"hostPort": 0, "containerPort": 80},
         {"hostPort": 80, "containerPort": -1},
         {"hostPort": 80, "containerPort": 80, "hostIP": "here"},
+        {"hostPort": 80, "containerPort": 80, "hostIP": "::1%x\nflush ruleset"},
     ],
 )
 def test_a_port_that_is_none_is_refused(wrong) -> None:

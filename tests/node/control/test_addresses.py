@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from node.control.handlers import Handlers
 from node.control.schema import ControlError
 from node.errors import NodeError
 from overlay.errors import RefusedError
-from tests.support.daemon import FakeDaemon
-
-
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    return FakeDaemon()
-
-
-def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
-    async def main() -> object:
-        daemon.handlers = handlers = Handlers(daemon)
-        return await handlers.dispatch(method, params)
-
-    return asyncio.run(main())
+from tests.support.control import ask
 
 
 def test_a_check_frees_only_what_it_is_told_to(daemon) -> None:

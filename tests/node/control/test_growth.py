@@ -10,20 +10,8 @@ from node.control.growth import GROWTH_LOOKS
 from node.control.handlers import Handlers
 from overlay.errors import RefusedError
 from overlay.views import Problem
-from tests.support.daemon import FakeDaemon, snapshot
-
-
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    return FakeDaemon()
-
-
-def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
-    async def main() -> object:
-        daemon.handlers = handlers = Handlers(daemon)
-        return await handlers.dispatch(method, params)
-
-    return asyncio.run(main())
+from tests.support.control import ask
+from tests.support.daemon import snapshot
 
 
 def test_who_waits_for_a_block_lets_others_have_their_turn(daemon, monkeypatch) -> None:
@@ -69,3 +57,20 @@ def test_a_pod_waits_for_the_block_that_was_asked_for(daemon, monkeypatch) -> No
     tries = iter([True] * (GROWTH_LOOKS + 1))
     with pytest.raises(RefusedError, match="every address"):
         ask(daemon, "pod.add", name="never")
+
+
+def test_waiting_does_not_look_at_the_whole_cluster_again_and_again(daemon, monkeypatch) -> None:
+    monkeypatch.setattr("node.control.growth.GROWTH_LOOK", 0.0)
+    daemon.engine.shot = snapshot(
+        problems=(Problem("no-free-address", "full", "node2 was asked", "wait"),)
+    )
+    looked: list[float] = []
+
+    def full(*_: object, **said: object) -> object:
+        raise RefusedError("no-free-address", "every address is taken")
+
+    monkeypatch.setattr(daemon.engine, "add_pod", full)
+    monkeypatch.setattr(daemon.engine, "snapshot", looked.append)
+    with pytest.raises(RefusedError, match="every address"):
+        ask(daemon, "pod.add", name="new", netns="/ns/new")
+    assert looked == []

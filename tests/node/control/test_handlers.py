@@ -14,20 +14,8 @@ from overlay.errors import RefusedError
 from overlay.invariants.watch import LOOK_INTERVAL
 from overlay.views import Problem
 from tests.sim.worlds import settled
-from tests.support.daemon import FakeDaemon, snapshot
-
-
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    return FakeDaemon()
-
-
-def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
-    async def main() -> object:
-        daemon.handlers = handlers = Handlers(daemon)
-        return await handlers.dispatch(method, params)
-
-    return asyncio.run(main())
+from tests.support.control import ask
+from tests.support.daemon import snapshot
 
 
 def test_status_and_every_kind_are_shown(daemon) -> None:

@@ -12,24 +12,12 @@ from node.control.pods import MOST_KEPT
 from node.control.schema import ControlError
 from node.errors import NodeError
 from node.kernel.model import veth_macs
-from overlay.errors import RefusedError
+from overlay.errors import ConfigError, RefusedError
 from overlay.views import Problem
+from tests.support.control import ask
 from tests.support.daemon import FACTS, FakeDaemon
 
 CNI = {"owner": "cni", "container": "c1", "netns": "/ns/c1", "network": "pods"}
-
-
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    return FakeDaemon()
-
-
-def ask(daemon: FakeDaemon, method: str, **params: object) -> object:
-    async def main() -> object:
-        daemon.handlers = handlers = Handlers(daemon)
-        return await handlers.dispatch(method, params)
-
-    return asyncio.run(main())
 
 
 def test_a_pod_gets_a_namespace_of_its_own_unless_one_is_given(daemon) -> None:
@@ -40,6 +28,23 @@ def test_a_pod_gets_a_namespace_of_its_own_unless_one_is_given(daemon) -> None:
     assert ask(daemon, "pod.add", name="c", netns="/proc/7/ns/net")["netns"] == "/proc/7/ns/net"
     assert daemon.attached == ["new", "b", "c"]
     assert daemon.kept == [b"added"] * 3
+
+
+@pytest.mark.parametrize("name", ["\ud800", "Web", "a/b", "x" * 64])
+def test_what_is_no_name_is_refused_before_anything_is_made_of_it(daemon, name) -> None:
+    with pytest.raises(ConfigError, match="not a name"):
+        ask(daemon, "pod.add", name=name)
+    assert daemon.engine.calls == []
+
+
+def test_the_pods_of_this_node_are_listed_as_they_are_shown(daemon) -> None:
+    ask(daemon, "pod.add", name="new")
+    rows = {row["name"]: row for row in ask(daemon, "get", kind="pods")}
+    listed = ask(daemon, "pod.list")
+    assert [row["name"] for row in listed] == ["web", "new"]
+    assert [row | {"age": 0} for row in listed] == [
+        rows[name] | {"age": 0} for name in ("web", "new")
+    ]
 
 
 def test_the_address_is_stored_before_the_kernel_learns_it(daemon) -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from node.cni import notes
 from node.control.handlers import Handlers
+from node.errors import NodeError
 from node.state import StateFolder
 from overlay.attachment import Attachment
 from tests.support.daemon import FakeDaemon, pod_view
 
 WEB = {"container": "c0ffee01", "interface": "eth0", "network": "pods"}
+
+STUCK = Attachment(container="c0ffee02", network="pods")
 
 
 @pytest.fixture
@@ -68,6 +71,22 @@ def test_a_note_that_cannot_be_settled_stays(daemon) -> None:
     notes.leave(str(daemon.folder.path), *WEB.values())
     daemon.disk_full = True
     settle(daemon)
+    assert left(daemon) == 1
+
+
+def test_a_note_that_cannot_be_settled_keeps_no_other_from_it(daemon, monkeypatch) -> None:
+    stuck = replace(pod_view("stuck", 1, 8), owner="cni", attachment=STUCK)
+    daemon.engine.shot = replace(daemon.engine.shot, pods=(stuck, *daemon.engine.shot.pods))
+    notes.leave(str(daemon.folder.path), STUCK.container, STUCK.interface, STUCK.network)
+    notes.leave(str(daemon.folder.path), *WEB.values())
+
+    async def refuse(name: str) -> None:
+        if name == "stuck":
+            raise NodeError("the kernel refused")
+
+    monkeypatch.setattr(daemon, "detach_pod", refuse)
+    settle(daemon)
+    assert removed(daemon) == ["web-0"]
     assert left(daemon) == 1
 
 
