@@ -24,7 +24,6 @@ from node.config import NodeConfig
 from node.control.handlers import Handlers
 from node.control.present import DaemonFacts
 from node.departure import Departure
-from node.docker.plugin import serving
 from node.driver import Driver
 from node.edges import Edges
 from node.errors import NodeError
@@ -143,11 +142,11 @@ class Daemon:
             present = await self.present_pods()
             self.driver.perform(self.engine.release_lost(present, self.now(), at_start=True))
             await self._upkeep.apply()
+            await self.handlers.pods.settling.settle()
             who = hello_for(self._config, self._node.identity.node, self.edges.udp.local.port)
             departure = Departure(self, who, self._config.control_group)
             await departure.listen(stack, passed)
-            await self.handlers.pods.settling.settle()
-            await stack.enter_async_context(serving(self._config.docker, self.handlers.dispatch))
+            await departure.serve_docker(stack, self._config.docker, passed)
             tasks = (
                 spawn(self._upkeep.run(), name="kernel", on_crash=self._on_crash),
                 spawn(self._around.follow(self), name="addresses", on_crash=self._on_crash),
@@ -194,6 +193,7 @@ class Daemon:
         self._kernel = KernelManager(settings, self._thread, removing, Firewall())
         stack.push_async_callback(lambda: self._kernel.close(remove=self._has_left))
         await self._kernel.check_egress()
+        Departure.check(config.docker)
         result = await checking
         estate = succession.take()  # from here on a daemon that runs stands still
         if succession.runs:

@@ -5,23 +5,30 @@
     taken over    nobody is told: the next process has everything, at once
     not taken     the engine was handed over in vain, so another one is made of what it knew
 
-Before anything is handed over, what is in flight is finished: a turn of pod changes, measurements,
-requests, the other lanes, writes to the disk. Lane 0 carries the packets of all lanes meanwhile.
+Before anything is handed over, what is in flight is finished: requests, a turn of pod changes,
+measurements, the other lanes, writes to the disk. Meanwhile who asks waits for the next daemon, and
+lane 0 carries the packets of all lanes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final, Protocol
 
+from node.control.door import Door
 from node.control.handlers import Handlers
 from node.control.server import ControlServer
+from node.docker.plugin import serving
+from node.docker.server import check_place
 from node.driver import Driver
 from node.edges import Edges
 from node.errors import NodeError, clauses
-from node.handover.capsule import CONTROL, LOCK, Capsule
+from node.handover.capsule import CONTROL, DOCKER, LOCK, Capsule
 from node.handover.giver import Giver, PassOn
 from node.handover.speech import NAME, Hello
 from node.handover.store import leave_capsule
@@ -72,13 +79,25 @@ class Departure:
         group: whose members may look (`control_group`).
     """
 
-    _server: ControlServer
-
     def __init__(self, daemon: Leaving, who: Hello, group: str) -> None:
         self._daemon = daemon
         self._who = who
         self._group = group
+        self._doors: dict[str, Door] = {}
         self._log = EventLog()
+
+    @staticmethod
+    def check(docker: str) -> None:
+        """Try what `serve_docker` needs, while a daemon that runs can still go on.
+
+        Args:
+            docker: where Docker's requests are to be taken; empty: nowhere.
+
+        Raises:
+            NodeError: they could not be. Nothing else.
+        """
+        if docker:
+            check_place(Path(docker))
 
     async def listen(self, stack: AsyncExitStack, passed: dict[str, int]) -> None:
         """Take requests, and let the next daemon come.
@@ -93,10 +112,28 @@ class Departure:
         folder, dispatch = self._daemon.folder, self._daemon.handlers.dispatch
         listener = passed.pop(CONTROL, None)
         server = ControlServer(folder.socket, dispatch, group=self._group, listener=listener)
-        self._server = await server.start()
+        await server.start()
+        self._doors[CONTROL] = server.door
         stack.push_async_callback(server.close)
         giver = Giver(folder.path / NAME, self._who, self.hand_over, self._on_failure)
         stack.push_async_callback(giver.close)
+
+    async def serve_docker(self, stack: AsyncExitStack, path: str, passed: dict[str, int]) -> None:
+        """Take Docker's requests as well.
+
+        Args:
+            stack: what is opened is closed by it.
+            path: where; empty: nowhere.
+            passed: descriptors that were passed on and not used yet.
+
+        Raises:
+            NodeError: the socket cannot be made. Nothing else.
+        """
+        listener = socket.socket(fileno=passed.pop(DOCKER)) if DOCKER in passed else None
+        serves = serving(path, self._daemon.handlers.dispatch, listener)
+        plugin = await stack.enter_async_context(serves)
+        if plugin is not None:
+            self._doors[DOCKER] = plugin.door
 
     def _on_failure(self, pid: int, error: NodeError) -> None:
         self._log.warning("handover.failed", pid=pid, code=error.code, why=error.why)
@@ -107,8 +144,16 @@ class Departure:
         Raises:
             NodeError: this is no moment to hand over. The daemon goes on. Nothing else.
         """
+        doors = self._doors.values()
+        try:
+            await asyncio.gather(*(door.shut(QUIET_PATIENCE) for door in doors))
+            return await self._pass(pid, pass_on)
+        finally:
+            for door in doors:
+                door.open()
+
+    async def _pass(self, pid: int, pass_on: PassOn) -> NodeError | None:
         daemon = self._daemon
-        await self._server.quiet(QUIET_PATIENCE)
         async with daemon.handlers.turns.alone():
             await daemon.handlers.benches.close()
             await daemon.end_lanes()
@@ -117,8 +162,9 @@ class Departure:
             except NodeError:
                 await daemon.start_again(None)
                 raise
-            descriptors = {LOCK: daemon.lock, CONTROL: self._server.fileno()}
-            failed = pass_on(capsule, daemon.edges.descriptors | descriptors)
+            descriptors = {name: door.fileno() for name, door in self._doors.items()}
+            descriptors |= daemon.edges.descriptors | {LOCK: daemon.lock}
+            failed = pass_on(capsule, descriptors)
             if failed is None:
                 self._vanish(pid)
             await daemon.start_again(capsule)

@@ -1,6 +1,6 @@
 """Listens on the control socket: many clients, none of which can hurt the daemon.
 
-What each limit is for: a line may have 64 KiB, so nobody makes the daemon collect memory; at most
+What each limit is for: a line may have 512 KiB, so nobody makes the daemon collect memory; at most
 `MOST_CLIENTS` connections, so nobody takes its file descriptors; a client that does not send is
 closed after a while, and one that does not read is closed when its answer does not fit the socket
 buffer in time. A client costs one waiting task until then, nothing else.
@@ -17,12 +17,13 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from node.control.address import short_path
+from node.control.door import Door
 from node.control.peers import (
     READING,
     SOCKET_OF_OWNER,
@@ -39,7 +40,7 @@ from node.control.schema import (
     encode_result,
 )
 from node.errors import NodeError, clauses
-from node.tasks import Crash, contain, spawn, stop
+from node.tasks import Crash, contain
 from overlay.errors import OverlayError
 
 Dispatch = Callable[[str, dict[str, object]], Awaitable[object]]
@@ -64,7 +65,12 @@ class ControlServer:
         idle_after: seconds after which a silent connection is closed.
         unread_after: seconds after which a connection that does not take its answer is closed.
         listener: descriptor of a socket that listens at `path` already; closed with this.
+
+    Attributes:
+        door: where clients come in, once it has started.
     """
+
+    door: Door
 
     def __init__(
         self,
@@ -83,13 +89,7 @@ class ControlServer:
         self._open: Counter[Rights] = Counter()
         self._idle_after = idle_after
         self._unread_after = unread_after
-        self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
-        self._answering = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
         self._passed = listener
-        self._listener: socket.socket | None = None
 
     async def start(self) -> Self:
         """Listen.
@@ -107,10 +107,13 @@ class ControlServer:
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error
-        self._listener = listener
-        self._server = await asyncio.start_unix_server(
-            self._on_client, sock=listener, limit=LONGEST_REQUEST
+        self.door = Door(
+            listener,
+            self._serve,
+            end=lambda writer: writer.transport.abort(),
+            limit=LONGEST_REQUEST,
         )
+        self.door.open()
         return self
 
     def _bind(self, listener: socket.socket) -> None:
@@ -120,37 +123,15 @@ class ControlServer:
         with short_path(str(self._path)) as path:
             listener.bind(path)
 
-    def fileno(self) -> int:
-        """The listening socket's descriptor: whoever has a copy can go on listening."""
-        assert self._listener is not None
-        return self._listener.fileno()
-
-    async def quiet(self, within: float) -> None:
-        """Wait until no request is being answered, but at most `within` seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._quiet.wait()
-
     async def close(self) -> None:
         """Stop listening, close all connections, remove the socket. Safe to call twice."""
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
-        await stop(*self._clients)
+        await self.door.close()
         self._path.unlink(missing_ok=True)
 
     @property
     def clients(self) -> int:
         """How many connections are open."""
-        return len(self._clients)
-
-    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = spawn(self._serve(reader, writer), name="control.client")
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
-        # Not in `_serve`: the task may be cancelled before that begins.
-        task.add_done_callback(lambda _: writer.transport.abort())
+        return len(self.door.clients)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, TimeoutError):
@@ -186,19 +167,10 @@ class ControlServer:
                 # Only after reading: closing with unread bytes would take the answer back.
                 await self._send(writer, encode_error(None, refusal))
                 return
-            with self._counted():
-                await self._send(writer, await self._answer(line, rights))
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._answering += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._answering -= 1
-            if not self._answering:
-                self._quiet.set()
+            if not self.door.resume():
+                return
+            await self._send(writer, await self._answer(line, rights))
+            self.door.rest()
 
     def _refusal(self, rights: Rights) -> ControlError | None:
         """Why nothing of a connection is answered."""

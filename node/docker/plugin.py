@@ -7,6 +7,7 @@
     docker stop, disconnect Leave, DeleteEndpoint                pod.del
                             ReleaseAddress                       pod.del, address.release
     docker network rm       ReleasePool, DeleteNetwork           pod.del of what is left
+    any of them             which pods this node has             pod.list
 
 The methods are those of the control socket, through the same door: what they refuse is refused
 here, with the same words.
@@ -21,6 +22,7 @@ part of the pod, stored with it, and of no use without it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -214,6 +216,8 @@ class Plugin:
             raise ControlError("bad-request", "Address is missing")
         if requests.is_gateway(body, address):
             return {}
+        if self._half is not None and str(address) in self._half:
+            self._half = None
         for pod in await self._pods():
             if str(address) in (pod["address"], pod["address6"]):
                 await self._remove(str(pod["container"]))  # Docker has forgotten its endpoint
@@ -234,8 +238,7 @@ class Plugin:
 
     async def _pods(self) -> list[Json]:
         """This node's pods that are Docker's."""
-        pods = await self._ask_list("get", kind="pods")
-        return [pod for pod in pods if pod["local"] and pod["owner"] == OWNER]
+        return [pod for pod in await self._ask_list("pod.list") if pod["owner"] == OWNER]
 
     async def _reserved(self) -> list[Json]:
         """The addresses that are held for Docker."""
@@ -245,8 +248,8 @@ class Plugin:
 
     async def _ports(self, endpoint: str) -> list[HostPort]:
         """The host ports of all pods of this node but one."""
-        pods = await self._ask_list("get", kind="pods")
-        others = (pod for pod in pods if pod["local"] and pod["container"] != endpoint)
+        pods = await self._ask_list("pod.list")
+        others = (pod for pod in pods if pod["container"] != endpoint)
         return [port for pod in others for port in _ports_of(pod)]
 
     async def _ask(self, method: str, **params: object) -> Json:
@@ -261,18 +264,27 @@ class Plugin:
 
 
 @asynccontextmanager
-async def serving(path: str, dispatch: Dispatch) -> AsyncIterator[None]:
+async def serving(
+    path: str, dispatch: Dispatch, passed: socket.socket | None = None
+) -> AsyncIterator[PluginServer | None]:
     """Serve Docker on the socket at `path`, if there is one, for the time of a `with` block.
+
+    Args:
+        path: where; empty: nowhere.
+        dispatch: does control requests.
+        passed: a socket that listens already, perhaps there.
 
     Raises:
         NodeError: the socket cannot be made. Nothing else.
     """
     if not path:
-        yield
+        if passed is not None:
+            passed.close()
+        yield None
         return
-    server = await PluginServer(Path(path), Plugin(dispatch).answer).start()
+    server = await PluginServer(Path(path), Plugin(dispatch).answer, passed=passed).start()
     try:
-        yield
+        yield server
     finally:
         await server.close()
 

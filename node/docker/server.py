@@ -5,7 +5,9 @@ is sent has a longest size and a longest time, and connections a greatest number
 request is logged and answered.
 
 A restart of the daemon takes the socket away for a moment. Docker's client tries again after one
-second, two, four and so on, for half a minute in all, so it needs no help.
+second, two, four and so on, for half a minute in all, so it needs no help. That holds until it is
+connected: a request that is cut off it repeats with nothing in it. So a daemon that hands over
+answers what it has begun, and leaves the socket, and who waits there, to the next one.
 
 References:
     moby, pkg/plugins/client.go: an answer other than 200 has its reason in `Err`. The address
@@ -25,11 +27,12 @@ from pathlib import Path
 from typing import Final, Self
 
 from node.control.address import short_path
+from node.control.door import Door
 from node.control.peers import SOCKET_OF_OWNER, Rights, rights_of
 from node.control.schema import ControlError
 from node.docker.http import END_OF_HEAD, HEAD_MAX, HttpError, decode_head, encode_answer
 from node.errors import NodeError, clauses
-from node.tasks import Crash, contain, spawn, stop
+from node.tasks import Crash, contain
 from overlay.errors import OverlayError
 
 Body = dict[str, object]
@@ -53,15 +56,27 @@ class PluginServer:
         path: where the socket goes; its folder is made. A stale one is replaced.
         answer: does the requests.
         asked_within: seconds in which a request has to be there.
+        passed: a socket that listens already; used if that is at `path`, else closed.
+
+    Attributes:
+        door: where clients come in, once it has started.
     """
 
-    def __init__(self, path: Path, answer: Answer, *, asked_within: float = ASKED_WITHIN) -> None:
+    door: Door
+
+    def __init__(
+        self,
+        path: Path,
+        answer: Answer,
+        *,
+        asked_within: float = ASKED_WITHIN,
+        passed: socket.socket | None = None,
+    ) -> None:
         self._path = path
         self._answer = answer
         self._asked_within = asked_within
-        self._server: asyncio.Server | None = None
+        self._passed = passed
         self._inode = 0
-        self._clients: set[asyncio.Task[None]] = set()
         self._seats = asyncio.Semaphore(MOST_CLIENTS)
 
     async def start(self) -> Self:
@@ -70,58 +85,70 @@ class PluginServer:
         Raises:
             NodeError: the socket cannot be made. Nothing else.
         """
+        listener = self._passed_on() or self._bound()
+        end = asyncio.StreamWriter.close
+        self.door = Door(listener, self._serve, end=end, limit=HEAD_MAX)
+        self.door.open()
+        return self
+
+    def _passed_on(self) -> socket.socket | None:
+        passed, path = self._passed, str(self._path)
+        if passed is None:
+            return None
+        with suppress(OSError):
+            if passed.getsockname() == path and self._path.is_socket():
+                self._inode = self._path.stat().st_ino
+                return passed
+        passed.close()
+        return None
+
+    def _bound(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _make_room(self._path)
             self._path.unlink(missing_ok=True)
             # Before it is bound: the file has this mode from its first moment on.
             os.fchmod(listener.fileno(), SOCKET_OF_OWNER)
             with short_path(str(self._path)) as path:
                 listener.bind(path)
             self._inode = self._path.stat().st_ino
+        except NodeError:
+            listener.close()
+            raise
         except OSError as error:
             listener.close()
             raise NodeError.of(f"listening on {self._path}", error) from error
-        self._server = await asyncio.start_unix_server(
-            self._on_client, sock=listener, limit=HEAD_MAX
-        )
-        return self
+        return listener
 
     async def close(self) -> None:
         """Stop listening, close all connections, remove the socket. Safe to call twice.
 
         A socket that the next daemon has put in its place stays.
         """
-        if self._server is None:
+        if self.door.is_closed:
             return
-        self._server.close()
-        self._server = None
-        await stop(*self._clients)
+        await self.door.close()
         with suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
-
-    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = spawn(self._serve(reader, writer), name="docker.client")
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
-        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if rights_of(writer.get_extra_info("socket"), None) is not Rights.ALL:
             return
         with suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
             async with self._seats:
-                writer.write(await self._respond(reader))
+                try:
+                    async with asyncio.timeout(self._asked_within):
+                        method, body = await _read(reader)
+                except HttpError as error:
+                    writer.write(_refusal(error.status, str(error)))
+                    await _hear_out(reader, writer)
+                    return
+                writer.write(await self._respond(method, body))
                 async with asyncio.timeout(TAKEN_WITHIN):
                     await writer.drain()
 
-    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            async with asyncio.timeout(self._asked_within):
-                method, body = await _read(reader)
-        except HttpError as error:
-            return _refusal(error.status, str(error))
+    async def _respond(self, method: str, body: Body) -> bytes:
         try:
             work = self._answer(method, body)
             outcome = await contain(
@@ -135,6 +162,28 @@ class PluginServer:
         return encode_answer(HTTPStatus.OK, json.dumps(outcome.value).encode())
 
 
+def check_place(path: Path) -> None:
+    """Try whether a socket can be made at `path`; what is there stays, its folder is made.
+
+    Raises:
+        NodeError: it cannot. Nothing else.
+    """
+    trial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _make_room(path)
+        with socket.socket(socket.AF_UNIX) as listener, short_path(str(trial)) as short:
+            listener.bind(short)
+            trial.unlink()
+    except OSError as error:
+        raise NodeError.of(f"listening on {path}", error) from error
+
+
+def _make_room(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_socket():
+        raise NodeError(f"{path} is there and no socket", "name another path, or move it away")
+
+
 async def _read(reader: asyncio.StreamReader) -> tuple[str, Body]:
     """One request. HttpError where it is none that is taken."""
     try:
@@ -143,6 +192,14 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, Body]:
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         raise HttpError(status, f"fields have at most {HEAD_MAX} bytes") from error
     return head.method, decode_body(await reader.readexactly(head.length))
+
+
+async def _hear_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the peer finish: closing with unread bytes would take the answer back."""
+    writer.write_eof()
+    async with asyncio.timeout(TAKEN_WITHIN):
+        while await reader.read(HEAD_MAX):
+            pass
 
 
 def decode_body(data: bytes) -> Body:

@@ -4,9 +4,9 @@
     old -- private socket --> new           old -- service manager's store --> new
            (giver)        (taker)                  (store)
 
-What is passed on are *descriptors* (TUN queue, UDP socket, the folder's lock, the listening control
-socket), in which packets and requests wait meanwhile, and one *capsule*: what the old engine knows,
-sealed into memory without a file. It is secret, and good for one reader.
+What is passed on are *descriptors* (TUN queue, UDP socket, the folder's lock, the listening
+sockets), in which packets and requests wait meanwhile, and one *capsule*: what the old engine
+knows, sealed into memory without a file. It is secret, and good for one reader.
 
 Reading order: `capsule`, `speech`, `giver`, `taker`, `store`.
 """

@@ -38,6 +38,7 @@ TUN: Final = "tun"
 UDP: Final = "udp"
 LOCK: Final = "lock"
 CONTROL: Final = "control"
+DOCKER: Final = "docker"
 """Names of descriptors that are passed on."""
 
 _NAME: Final = "muslin-handover"

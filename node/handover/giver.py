@@ -161,6 +161,9 @@ def _pass_on(line: Line, capsule: Capsule, descriptors: Mapping[str, int]) -> No
             os.close(memory)
         line.expect("taken", ANSWER_PATIENCE)
     except NodeError as error:
+        # Before this process goes on: who finds it ended later shall find that it went on, too.
+        line.refuse(error)
+        line.close()
         return error
     with suppress(Ended):
         line.send("yours")

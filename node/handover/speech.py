@@ -11,10 +11,12 @@
           <------------------------------ yours        and ends
     ... waits for that end, then goes on ...
 
-The old one decides, by reading `taken`. If it reads anything else, or nothing in time, it closes
-the connection and goes on. The new one touches what it was given only after the end of the old
-process, which the kernel tells for sure. So there is never a moment at which two have the keys and
-use them, nor one from which on nobody goes on: whoever sees the other end first has it.
+The old one decides, by reading `taken`. If it reads anything else, or nothing in time, it says
+`refused`, closes the connection and only then goes on. The new one touches what it was given only
+after the end of the old process, which the kernel tells for sure, and never after a `refused`: an
+old one that went on has used the keys further, even if it ended a moment later. So there is never a
+moment at which two have the keys and use them, nor one from which on nobody goes on: whoever sees
+the other end first has it.
 
 Messages are JSON objects in a SOCK_SEQPACKET Unix socket, which keeps them apart; descriptors
 travel beside them. The socket's file is its owner's, and both ask the kernel who the other is.
@@ -141,7 +143,9 @@ class Line:
             Ended: nothing came.
             NodeError: it is no message of ours, or a refusal. Nothing else.
         """
-        if not select.select([self._socket], [], [], max(0.0, within))[0]:
+        poller = select.poll()  # select() knows no descriptor above 1023
+        poller.register(self._socket, select.POLLIN)
+        if not poller.poll(max(0.0, within) * 1000):
             raise Ended("the other daemon does not answer", "look at its log")
         try:
             data, descriptors, flags, _ = socket.recv_fds(self._socket, LONGEST, MOST_DESCRIPTORS)
@@ -168,6 +172,16 @@ class Line:
             close_all(descriptors.values())
             raise NodeError(f"the other daemon says {message['say']!r} instead of {what!r}")
         return message, descriptors
+
+    def hear_out(self) -> None:
+        """Read what is left of a connection that the other end has closed.
+
+        Raises:
+            NodeError: a refusal was, or what is no message of ours. Nothing else.
+        """
+        for _ in range(2):  # one that was reset says so once, before what was said in it
+            with suppress(Ended):
+                close_all(self.receive(0.0)[1].values())
 
     def refuse(self, error: NodeError) -> None:
         """Say why not."""

@@ -48,8 +48,7 @@ def read_store(kept: dict[str, list[int]], folder: StateFolder, notifier: Notifi
         if name in (TUN, UDP) and len(found) == 1:
             descriptors[name] = found[0]
         elif name != CAPSULE:
-            close_all(found)
-            notifier.forget(name)
+            discard({name: found}, notifier)
     capsule = None
     if found := kept.get(CAPSULE, []):
         try:
@@ -57,6 +56,18 @@ def read_store(kept: dict[str, list[int]], folder: StateFolder, notifier: Notifi
         except NodeError as error:
             EventLog().warning("handover.refused", what=CAPSULE, why=error.why)
     return Estate(descriptors, capsule)
+
+
+def discard(kept: dict[str, list[int]], notifier: Notifier) -> None:
+    """Let go of what the manager kept, and have it do the same.
+
+    Args:
+        kept: descriptors by name, as for `read_store`.
+        notifier: speaks to the manager.
+    """
+    for name, found in kept.items():
+        close_all(found)
+        notifier.forget(name)
 
 
 def _use(found: list[int], folder: StateFolder, notifier: Notifier) -> Capsule:
@@ -77,7 +88,7 @@ def _use(found: list[int], folder: StateFolder, notifier: Notifier) -> Capsule:
     if not forgotten:
         raise NodeError("the service manager does not confirm that it has forgotten it")
     if capsule.number != _last_used(folder) + 1:
-        raise NodeError("it was used already, or a later one was")
+        raise NodeError("it is not the one behind the last that was used")
     folder.write_raw(USED, b"%d\n" % capsule.number)
     return capsule
 
@@ -91,7 +102,7 @@ def leave_capsule(engine: bytes, folder: StateFolder, notifier: Notifier) -> boo
         notifier: speaks to the manager.
 
     Raises:
-        NodeError: there is no memory for it. Nothing else.
+        NodeError: there is no memory for it, or no number. Nothing else.
     """
     memory = Capsule(engine, _last_used(folder) + 1).seal()
     try:
@@ -102,8 +113,18 @@ def leave_capsule(engine: bytes, folder: StateFolder, notifier: Notifier) -> boo
 
 
 def _last_used(folder: StateFolder) -> int:
+    """The number of the last capsule that was used; 0 before the first.
+
+    Raises:
+        NodeError: it cannot be read: then nobody knows what was used. Nothing else.
+    """
+    path = folder.path / USED
     try:
-        text = (folder.path / USED).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return 0  # there was none yet
-    return int(text) if text.isdigit() else 0
+        text = path.read_bytes().strip()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise NodeError.of(f"reading {path}", error) from error
+    if not text.isdigit():
+        raise NodeError(f"{path} holds no number", "remove it while no daemon runs")
+    return int(text)

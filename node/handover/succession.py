@@ -16,7 +16,7 @@ from node.config import NodeConfig
 from node.errors import NodeError
 from node.handover.capsule import LOCK, TUN, UDP
 from node.handover.speech import NAME, Hello, this_namespace
-from node.handover.store import read_store
+from node.handover.store import discard, read_store
 from node.handover.taker import Estate, Taker
 from node.logs import EventLog
 from node.state import StateFolder, sign_lock
@@ -116,6 +116,7 @@ def succeed(folder: StateFolder, config: NodeConfig, node: NodeId) -> Iterator[S
         except NodeError as error:
             if error.code != FOLDER_LOCKED:
                 raise
+            discard(kept, notifier)  # somebody has run since, and is followed now
             taker = _ask(folder, hello_for(config, node), error)
             stack.callback(taker.close)
             found = Succession(-1, Estate({}, None), notifier, taker)

@@ -126,12 +126,15 @@ class Taker:
         Raises:
             NodeError: the old one has gone on. Nothing else.
         """
-        self._line.send("taken")
         try:
+            self._line.send("taken")
             self._line.expect("yours", DECISION_PATIENCE)
         except Ended:
             # It closed the connection: either to go on, or because it ended before it could say.
-            if not wait_for_end(self._pidfd, DYING):
+            # It may have ended after it went on, and then its last word was a refusal.
+            ended = wait_for_end(self._pidfd, DYING)
+            self._line.hear_out()
+            if not ended:
                 raise
             return
         if not wait_for_end(self._pidfd, END_PATIENCE):

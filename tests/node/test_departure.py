@@ -77,7 +77,8 @@ def leaving(folder: StateFolder, work, notifier: Notifier | None = None) -> None
         with Bench() as bench:
             daemon = Daemon(bench, folder, notifier or Notifier({}))
             departure = Departure(daemon, WHO, "")
-            departure._server = Mock(quiet=AsyncMock(), fileno=lambda: 5)
+            door = Mock(fileno=lambda: 5, shut=AsyncMock(), open=Mock())
+            departure._doors[CONTROL] = door
             async with asyncio.timeout(30.0):
                 await work(departure, daemon, bench)
 
@@ -102,6 +103,8 @@ def test_all_that_is_in_flight_is_finished_then_everything_goes_over_at_once(fol
         def pass_on(capsule: Capsule, descriptors: dict[str, int]) -> None:
             assert capsule == Capsule(b"engine")
             assert daemon.handlers.turns._alone
+            departure._doors[CONTROL].shut.assert_awaited_once()
+            departure._doors[CONTROL].open.assert_not_called()
             given.append(dict(descriptors))
 
         with pytest.raises(Vanished):
@@ -129,6 +132,7 @@ def test_what_is_not_taken_is_gone_on_with(folder) -> None:
         assert await departure.hand_over(7, lambda *_: failed) is failed
         assert daemon.done[-1] == ("again", Capsule(b"engine"))
         assert not daemon.handlers.turns._alone
+        departure._doors[CONTROL].open.assert_called_once()
 
     leaving(folder, work)
 

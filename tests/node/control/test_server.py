@@ -15,6 +15,7 @@ import pytest
 
 from node.control import server as server_module
 from node.control.client import ControlClient
+from node.control.door import Door
 from node.control.peers import Rights
 from node.control.schema import LONGEST_REQUEST, ControlError, Request, decode_answer
 from node.control.server import ControlServer
@@ -183,16 +184,16 @@ def test_closing_ends_requests_that_wait(serving) -> None:
 def test_a_connection_that_came_at_the_very_end_is_closed_as_well(serving, monkeypatch) -> None:
     closing: list[asyncio.Future[None]] = []
 
-    class Connected(ControlServer):
+    class Closing(Door):
         """One that is closed between a connection and the first step of what serves it."""
 
-        def _on_client(self, *streams: object) -> None:
-            super()._on_client(*streams)
-            for client in self._clients:
+        def _accept(self) -> None:
+            super()._accept()
+            for client in self.clients:
                 client.cancel()
             closing.append(asyncio.ensure_future(self.close()))
 
-    monkeypatch.setitem(globals(), "ControlServer", Connected)
+    monkeypatch.setattr(server_module, "Door", Closing)
 
     async def main(_: ControlServer, path: str) -> None:
         with pytest.raises(ControlError, match="closed the connection"):
@@ -297,11 +298,10 @@ def test_a_folder_that_is_not_there_is_one_clause(tmp_path) -> None:
 
 def test_whoever_gets_its_listening_socket_goes_on_with_those_who_wait_there(serving) -> None:
     async def main(server: ControlServer, path: str) -> None:
-        passed = os.dup(server.fileno())
-        assert server._server is not None
-        server._server.close()  # as when its process ends: the file stays
+        await server.door.shut(30.0)
         waiting = asyncio.ensure_future(ask(path, "echo", number=1))
         await asyncio.sleep(0)
+        passed = os.dup(server.door.fileno())
         following = await ControlServer(Path(path), dispatch, listener=passed).start()
         assert await waiting == {"number": 1}
         await following.close()
@@ -309,20 +309,22 @@ def test_whoever_gets_its_listening_socket_goes_on_with_those_who_wait_there(ser
     serving(main)
 
 
-def test_it_is_quiet_when_no_request_is_being_answered(serving) -> None:
+def test_while_its_door_is_shut_who_is_inside_is_answered_and_others_wait(serving) -> None:
     async def main(server: ControlServer, path: str) -> None:
-        await server.quiet(30.0)
         asking = asyncio.ensure_future(ask(path, "wait"))
-        await until(lambda: server._answering == 1)
-        await server.quiet(0.0)  # it does not wait for ever
-        assert server._answering == 1
-        quiet = asyncio.ensure_future(server.quiet(30.0))
-        await asyncio.sleep(0)
-        assert not quiet.done()
-        for client in tuple(server._clients):
+        await until(lambda: server.clients == 1)
+        await server.door.shut(0.0)  # it does not wait for ever
+        waiting = asyncio.ensure_future(ask(path, "echo", number=1))
+        shut = asyncio.ensure_future(server.door.shut(30.0))
+        await asyncio.sleep(0.05)
+        assert not shut.done()
+        for client in tuple(server.door.clients):
             client.cancel()
-        await quiet
+        await shut
         with pytest.raises(ControlError):
             await asking
+        assert not waiting.done()
+        server.door.open()
+        assert await waiting == {"number": 1}
 
     serving(main)

@@ -212,6 +212,18 @@ def test_a_second_half_that_is_no_partner_is_refused_and_frees_the_first() -> No
     scene(play)
 
 
+def test_the_partner_of_an_address_that_was_given_back_is_not_given() -> None:
+    """What Docker asks for next may be for another network, with IPv6 alone."""
+
+    async def play(node: Node) -> None:
+        await node.release(await node.address())
+        six = (await node.address(6)).partition("/")[0]
+        listed = (await node.handlers.dispatch("ipam.check", {}))["reserved"]
+        assert [row["address6"] for row in listed] == [six]
+
+    scene(play)
+
+
 def test_a_mac_that_docker_has_is_not_told_again() -> None:
     async def play(node: Node) -> None:
         for ident, mac in ((ENDPOINT, ""), (OTHER, "02:42:00:00:00:09")):
@@ -275,6 +287,21 @@ def test_giving_back_an_address_ends_a_pod_whose_endpoint_docker_has_forgotten()
         assert (await node.pods(), await node.reserved()) == ([], [])
 
     assert scene(play).attached == []
+
+
+def test_what_a_container_costs_does_not_grow_with_the_cluster(monkeypatch) -> None:
+    """Nothing looks at the pods of all nodes."""
+
+    async def play(node: Node) -> None:
+        four, ports = await node.address(), [binding(8080)]
+        monkeypatch.delattr(type(node.engine), "snapshot")
+        await node.ask("NetworkDriver.CreateEndpoint", **endpoint(ports, Address=four))
+        await node.ask("NetworkDriver.Join", **of())
+        await node.ask("NetworkDriver.DeleteEndpoint", **of())
+        await node.release(four)
+        monkeypatch.undo()
+
+    scene(play)
 
 
 def test_giving_back_an_address_of_a_persons_pod_leaves_it_alone() -> None:

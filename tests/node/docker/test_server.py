@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +13,7 @@ import pytest
 
 from node.control.schema import ControlError
 from node.docker.http import BODY_MAX, HEAD_MAX
-from node.docker.server import Answer, PluginServer
+from node.docker.server import Answer, PluginServer, check_place
 from node.errors import NodeError
 from overlay.errors import RefusedError
 
@@ -77,6 +79,37 @@ def test_a_request_is_answered_and_root_alone_may_ask(tmp_path: Path):
     asyncio.run(scene())
 
 
+def test_whoever_is_given_its_socket_answers_those_who_wait_there(tmp_path: Path):
+    async def scene() -> None:
+        path = tmp_path / "muslin.sock"
+        server = await PluginServer(path, echo).start()
+        await server.door.shut(30.0)
+        waiting = asyncio.ensure_future(ask(path, "A.B"))
+        await asyncio.sleep(0)
+        passed = socket.socket(fileno=os.dup(server.door.fileno()))
+        following = await PluginServer(path, echo, passed=passed).start()
+        assert (await waiting)[0] == 200
+        assert following.door.fileno() == passed.fileno()
+        await following.close()
+        assert not path.exists()
+        await server.close()
+
+    asyncio.run(scene())
+
+
+def test_a_socket_that_listens_elsewhere_is_closed(tmp_path: Path):
+    async def scene() -> None:
+        server = await PluginServer(tmp_path / "one.sock", echo).start()
+        passed = socket.socket(fileno=os.dup(server.door.fileno()))
+        other = await PluginServer(tmp_path / "other.sock", echo, passed=passed).start()
+        assert passed.fileno() < 0
+        assert (await ask(tmp_path / "other.sock", "A.B"))[0] == 200
+        await other.close()
+        await server.close()
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize(
     ("method", "status", "why"),
     [
@@ -112,6 +145,26 @@ def test_nonsense_is_answered_and_hurts_nobody(tmp_path: Path, data: bytes, stat
     async def scene() -> None:
         async with served(tmp_path) as path:
             assert (await say(path, data)).split()[1] == status
+            assert (await ask(path, "A.B"))[0] == 200
+
+    asyncio.run(scene())
+
+
+def test_whoever_sends_too_much_hears_why(tmp_path: Path):
+    """Closing with bytes unread would take the answer back: Docker would try again and again."""
+    size = 2 * BODY_MAX
+    head = b"POST /A.B HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size
+
+    def send(path: Path) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(str(path))
+            connection.sendall(head + b"[" * size)
+            return connection.recv(4096)
+
+    async def scene() -> None:
+        async with served(tmp_path) as path:
+            assert (await asyncio.to_thread(send, path)).split()[1] == b"413"
             assert (await ask(path, "A.B"))[0] == 200
 
     asyncio.run(scene())
@@ -161,12 +214,23 @@ def test_a_stale_socket_is_replaced_and_what_cannot_be_is_said(tmp_path: Path):
     async def scene() -> None:
         async with served(tmp_path) as path:
             pass
-        path.touch()
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))
         async with served(tmp_path):
             assert (await ask(path, "A.B"))[0] == 200
-        (tmp_path / "file").touch()
-        with pytest.raises(NodeError, match="listening on"):
-            await PluginServer(tmp_path / "file" / "muslin.sock", echo).start()
+        file = tmp_path / "file"
+        file.write_text("somebody's")
+        for place, why in (
+            (file / "muslin.sock", "listening on"),
+            (file, "is there and no socket"),
+        ):
+            with pytest.raises(NodeError, match=why):
+                await PluginServer(place, echo).start()
+            with pytest.raises(NodeError, match=why):
+                check_place(place)
+        assert file.read_text() == "somebody's"
+        check_place(tmp_path / "new" / "muslin.sock")
+        assert list((tmp_path / "new").iterdir()) == []
 
     asyncio.run(scene())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import NodeError
-from node.handover.capsule import FORMAT, Capsule
+from node.handover.capsule import FORMAT, LARGEST, Capsule
 from overlay.wire.packing import pack
 
 SECRET = os.urandom(48)
@@ -72,6 +72,15 @@ def test_what_is_no_capsule_is_refused_in_one_clause(made, why: str) -> None:
         assert not re.search(r"[.\n]", caught.value.why)
     finally:
         os.close(handle)
+
+
+def test_one_that_is_too_large_is_not_even_read() -> None:
+    handle = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(handle, LARGEST + 1)
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, 0xF)
+    with pytest.raises(NodeError, match="no capsule"):
+        Capsule.unseal(handle)
+    os.close(handle)
 
 
 def test_one_of_many_megabytes_is_whole() -> None:

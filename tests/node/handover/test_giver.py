@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from node.errors import NodeError
 from node.handover import giver as module
 from node.handover.capsule import Capsule
 from node.handover.giver import Giver, PassOn
-from node.handover.speech import Ended, Hello
+from node.handover.speech import Ended, Hello, Line, as_message
 from node.handover.taker import Taker
 
 WHO = Hello("aa" * 32, (1, 2), {"tun": "muslin0"}, port=6875)
@@ -45,9 +47,9 @@ class Old:
         self.failures.append(error.why)
 
 
-def beside(path: Path, work: Callable[[], Any], who: Hello = WHO) -> Old:
+def beside(path: Path, work: Callable[[], Any], who: Hello = WHO, old: Old | None = None) -> Old:
     """Do `work` in a thread beside an old daemon that listens at `path`."""
-    old = Old()
+    old = old or Old()
 
     async def main() -> None:
         giver = Giver(path, who, old.hand_over, old.on_failure)
@@ -112,8 +114,12 @@ def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def ask() -> None:
         monkeypatch.setattr(module.os, "geteuid", lambda: mine + 1)
-        with pytest.raises(NodeError, match=r"closed the connection|another user"):
-            Taker.ask(tmp_path / "s", WHO)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
+            end.connect(str(tmp_path / "s"))
+            with Line(end) as line, suppress(Ended):
+                line.send("hello", who=as_message(WHO))
+                with pytest.raises(Ended, match=r"closed the connection|is gone"):
+                    line.receive(10.0)
         monkeypatch.undo()
 
     assert beside(tmp_path / "s", ask).asked == []
@@ -156,6 +162,33 @@ def test_one_that_says_nothing_for_too_long_is_left(tmp_path: Path, monkeypatch)
 
     old = beside(tmp_path / "s", dawdle)
     assert [bool(error) for error in old.outcome] == [True]
+
+
+def test_one_that_was_too_slow_is_refused_before_the_old_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could take the keys of one that has used them further, and ended then."""
+    monkeypatch.setattr(module, "ANSWER_PATIENCE", 0.05)
+    told = threading.Event()
+    heard: list[bool] = []
+
+    class Slow(Old):
+        async def hand_over(self, pid: int, pass_on: PassOn) -> NodeError | None:
+            failed = await super().hand_over(pid, pass_on)
+            # Where a daemon would make another engine of what it knew.
+            heard.append(await asyncio.to_thread(told.wait, 3.0))
+            return failed
+
+    def dawdle() -> None:
+        taker = Taker.ask(tmp_path / "s", WHO)
+        taker.take().close()
+        with pytest.raises(NodeError, match="does not answer"):
+            taker._line.receive(10.0)
+        told.set()
+        taker.close()
+
+    beside(tmp_path / "s", dawdle, old=Slow())
+    assert heard == [True]
 
 
 def test_one_that_comes_at_a_bad_moment_is_told(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -47,6 +49,19 @@ def test_messages_stay_apart_and_descriptors_come_along_under_their_names(pair) 
     assert not any(map(os.get_inheritable, descriptors.values()))
     for handle in (reading, writing, null, *descriptors.values()):
         os.close(handle)
+
+
+def test_one_with_thousands_of_open_files_can_listen(pair) -> None:
+    near, far = pair
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        high = fcntl.fcntl(far.fileno(), fcntl.F_DUPFD_CLOEXEC, 2000)
+        with Line(socket.socket(fileno=high)) as line:
+            near.send("hello")
+            assert line.receive(SOON)[0]["say"] == "hello"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_both_know_from_the_kernel_who_the_other_is(pair) -> None:

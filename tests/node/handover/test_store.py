@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from node.errors import NodeError
 from node.handover.capsule import CAPSULE, TUN, UDP, Capsule
-from node.handover.store import CONFIRM_PATIENCE, leave_capsule, read_store
+from node.handover.store import CONFIRM_PATIENCE, USED, leave_capsule, read_store
 from node.handover.taker import Estate
 from node.state import StateFolder
 from node.systemd import Notifier
@@ -67,9 +68,18 @@ def test_one_that_turns_up_again_is_spent_however_late(manager, folder, caplog) 
         leave(manager, folder, engine)
         assert next_start(manager, folder).capsule is not None
     assert {line.fields["why"] for line in caplog.records} == {
-        "it was used already, or a later one was"
+        "it is not the one behind the last that was used"
     }
     os.close(copy)
+
+
+def test_one_that_is_later_than_the_next_is_not_believed(manager, folder) -> None:
+    """The folder was put back: what was used since then is not known."""
+    leave(manager, folder, b"first")
+    assert next_start(manager, folder).capsule is not None
+    leave(manager, folder, b"second")
+    (folder.path / USED).unlink()
+    assert next_start(manager, folder).capsule is None
 
 
 def test_one_that_is_not_read_is_replaced_by_the_next(manager, folder) -> None:
@@ -112,9 +122,24 @@ def test_where_the_number_cannot_be_stored_it_is_not_used(manager, folder, monke
     assert next_start(manager, folder).capsule is None
 
 
-def _full(self: StateFolder, name: str, content: bytes) -> None:
-    from node.errors import NodeError
+@pytest.mark.parametrize("damage", ["unreadable", "no number"])
+def test_where_nobody_knows_which_were_used_none_is(manager, folder, caplog, damage: str) -> None:
+    leave(manager, folder, b"first")
+    copy = os.dup(manager.store[CAPSULE][0])
+    assert next_start(manager, folder).capsule is not None
+    (folder.path / USED).unlink()
+    if damage == "unreadable":
+        (folder.path / USED).mkdir()
+    else:
+        (folder.path / USED).write_bytes(b"\xb2\n")
+    again = read_store({CAPSULE: [copy]}, folder, Notifier(manager.variables))
+    assert again.capsule is None
+    assert "handed-over" in caplog.records[-1].fields["why"]
+    with pytest.raises(NodeError, match="handed-over"):
+        leave_capsule(b"second", folder, Notifier(manager.variables))
 
+
+def _full(self: StateFolder, name: str, content: bytes) -> None:
     raise NodeError(f"writing {self.path / name}: no space left on device {len(content)}")
 
 

@@ -10,12 +10,15 @@ import pytest
 
 from node.config import NodeConfig
 from node.errors import NodeError
+from node.handover import succession as module
 from node.handover.capsule import LOCK, TUN, UDP, Capsule
 from node.handover.giver import Giver, PassOn
 from node.handover.speech import NAME
 from node.handover.succession import hello_for, succeed
 from node.state import StateFolder
+from node.systemd import Notifier
 from overlay.types import Endpoint, NodeId
+from tests.support.manager import Manager
 
 NODE = NodeId(bytes(32))
 CONFIG = replace(NodeConfig(), listen=Endpoint("127.0.0.1", 6875))
@@ -63,7 +66,7 @@ def test_what_goes_wrong_later_is_not_taken_for_a_folder_in_use(folder) -> None:
         raise NodeError("later", code="folder-locked")
 
 
-def follow(folder: StateFolder, names: tuple[str, ...], work) -> None:
+def follow(folder: StateFolder, names: tuple[str, ...], work, **who: str) -> None:
     """Do `work` with what follows a daemon that passes on these descriptors."""
 
     async def main() -> None:
@@ -73,9 +76,8 @@ def follow(folder: StateFolder, names: tuple[str, ...], work) -> None:
             async def hand_over(_: int, pass_on: PassOn) -> NodeError | None:
                 return pass_on(Capsule(b"engine"), given)
 
-            giver = Giver(
-                folder.path / NAME, hello_for(CONFIG, NODE, 6875), hand_over, lambda *_: None
-            )
+            running = replace(hello_for(CONFIG, NODE, 6875), **who)
+            giver = Giver(folder.path / NAME, running, hand_over, lambda *_: None)
             async with asyncio.timeout(30.0):
                 await asyncio.to_thread(_follow, folder, work)
             await giver.close()
@@ -102,6 +104,36 @@ def test_after_one_that_runs_everything_is_taken_when_it_is_asked_for(folder) ->
 
     follow(folder, (LOCK, TUN, UDP), work)
     assert not is_locked(folder)
+
+
+def test_what_a_service_manager_kept_from_before_a_daemon_that_runs_is_let_go_of(
+    folder, tmp_path, monkeypatch
+) -> None:
+    def work(succession) -> None:
+        assert succession.notifier.barrier(20.0)
+        assert not manager.store
+        assert os.read(reading, 1) == b""  # nobody has the other end any more
+
+    with Manager(tmp_path / "notify") as manager:
+        for key, value in manager.variables.items():
+            monkeypatch.setenv(key, value)
+        reading, writing = os.pipe2(os.O_NONBLOCK)
+        assert Notifier().store(TUN, writing)
+        monkeypatch.setattr(module, "take_descriptors", lambda: {TUN: [writing]})
+        follow(folder, (LOCK, TUN, UDP), work, notify="")
+        os.close(reading)
+
+
+def test_the_lock_names_who_has_taken_over(folder, monkeypatch) -> None:
+    def work(succession) -> None:
+        succession.take().close()
+        succession.lock = os.open(folder.path / "lock", os.O_RDWR)
+        monkeypatch.setattr(succession.taker, "confirm", lambda: None)
+        (folder.path / "lock").write_text("of the one before")
+        assert succession.confirm() == succession.lock
+        assert (folder.path / "lock").read_text() == f"{os.getpid()}\n"
+
+    follow(folder, (LOCK, TUN, UDP), work)
 
 
 def test_an_estate_that_lacks_something_is_refused(folder) -> None:

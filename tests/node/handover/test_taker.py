@@ -101,18 +101,40 @@ def test_an_estate_without_a_capsule_is_none_and_closed(tmp_path: Path) -> None:
 
 
 def confirming(
-    path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Line, subprocess.Popen], None]
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[Line, subprocess.Popen], None],
+    *,
+    reads: bool = True,
 ) -> None:
-    """`confirm` towards a process of which the old daemon is made to be."""
+    """`confirm` towards a process of which the old daemon is made to be.
+
+    Without `reads`, nobody reads "taken", and `work` is done before anything is heard.
+    """
     monkeypatch.setattr(module, "DYING", 0.05)
+    said, done = threading.Event(), threading.Event()
+    expect = Line.expect
+
+    def late(line: Line, what: str, within: float) -> tuple:
+        if what == "yours" and not reads:
+            said.set()
+            assert done.wait(SOON)
+        return expect(line, what, within)
+
+    monkeypatch.setattr(Line, "expect", late)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         real = os.pidfd_open
         monkeypatch.setattr(module.os, "pidfd_open", lambda _: real(process.pid))
 
         def serve(line: Line) -> None:
             welcome(line)
-            line.expect("taken", SOON)
+            if reads:
+                line.expect("taken", SOON)
+            else:
+                said.wait(SOON)
             work(line, process)
+            line.close()
+            done.set()
 
         try:
             with old_daemon(path, serve):
@@ -143,6 +165,40 @@ def test_it_is_ours_when_the_old_process_ended_before_it_could_say_so(
     tmp_path, monkeypatch
 ) -> None:
     confirming(tmp_path / "s", monkeypatch, lambda _, process: end(process))
+
+
+def test_it_is_not_ours_when_the_old_process_went_on_and_ended_then(tmp_path, monkeypatch) -> None:
+    """It has used the keys further: nobody may use them again from where they were given."""
+
+    def go_on(line: Line, process: subprocess.Popen) -> None:
+        line.refuse(NodeError("too late"))
+        end(process)
+
+    with pytest.raises(NodeError, match="too late"):
+        confirming(tmp_path / "s", monkeypatch, go_on, reads=False)
+
+
+def test_it_is_ours_when_the_old_process_ended_before_it_heard_anything(
+    tmp_path, monkeypatch
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        real, gone = os.pidfd_open, threading.Event()
+        monkeypatch.setattr(module.os, "pidfd_open", lambda _: real(process.pid))
+
+        def give_and_end(line: Line) -> None:
+            give(line)
+            end(process)
+            line.close()
+            gone.set()
+
+        with old_daemon(tmp_path / "s", give_and_end):
+            taker = Taker.ask(tmp_path / "s", WHO)
+            try:
+                taker.take()
+                assert gone.wait(SOON)
+                taker.confirm()
+            finally:
+                taker.close()
 
 
 def test_an_old_process_that_does_not_end_is_ended(tmp_path, monkeypatch) -> None:
