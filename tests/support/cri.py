@@ -113,9 +113,14 @@ class Cri:
         assert isinstance(made, bytes)
         return Sandbox(made.decode(), self._addresses(made.decode()), config)
 
-    def _addresses(self, sandbox: str) -> tuple[str, ...]:
+    def pod_status(self, sandbox: str) -> bytes:
+        """What the runtime shows of a pod: a PodSandboxStatus."""
         status = self.call("PodSandboxStatus", _text(1, sandbox))[1][0]
         assert isinstance(status, bytes)
+        return status
+
+    def _addresses(self, sandbox: str) -> tuple[str, ...]:
+        status = self.pod_status(sandbox)
         (network,) = _messages(status, 5)
         first = fields(network).get(1, [])
         more = [fields(other)[1][0] for other in _messages(network, 2)]

@@ -221,7 +221,18 @@ class Host:
         """Start the machine's daemon on the host, and wait until it has an address."""
         machine = self.machine
         self._daemon = self.start(machine.log, *command(machine.state, "up"))
+        self._wait_for_daemon()
+
+    def _wait_for_daemon(self) -> None:
+        machine = self.machine
         readiness.wait_for_daemon(machine.info, machine.name, self._daemon.pid, threading.Event())
+
+    def take_over(self) -> None:
+        """Start another daemon beside the running one, and wait until it has taken its place."""
+        before = self._daemon
+        self.up()
+        assert before.wait(PATIENCE) == 0, "the daemon that ran has ended as one that gave all"
+        self._wait_for_daemon()  # the answer before may have been the other's
 
     def down(self, *, kill: bool = False) -> None:
         """End the machine's daemon, and wait for its end."""

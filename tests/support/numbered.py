@@ -21,7 +21,6 @@ NUMBER = Struct("!Q")
 ROOM = 8 << 20
 """Receive buffer: the one who measures must not be the one who loses."""
 DRAIN = 3.0
-"""Seconds without any news after which what is missing is lost."""
 
 
 class Numbered:
@@ -30,15 +29,19 @@ class Numbered:
     Args:
         source, target: the pods at its ends.
         rate: datagrams a second.
+        drain: seconds without any news after which what is missing is lost.
 
     Attributes:
         sent: how many; `lost` and `stall` are known after the block.
         lost: how many of them never came.
         again: how many came more than once.
         stall: the longest time, in seconds, in which none came.
+        sources: the addresses that they came from.
     """
 
-    def __init__(self, source: Place, target: Place, *, rate: int = RATE) -> None:
+    def __init__(
+        self, source: Place, target: Place, *, rate: int = RATE, drain: float = DRAIN
+    ) -> None:
         self._stack = ExitStack()
         self._receiver = self._stack.enter_context(
             netns.run_in(target.netns, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
@@ -48,13 +51,14 @@ class Numbered:
         self._receiver.settimeout(0.2)
         self._sender = self._stack.enter_context(opened(source, socket.SOCK_DGRAM, 4))
         self._sender.connect(self._receiver.getsockname())
-        self._rate = rate
+        self._rate, self._drain = rate, drain
         self._enough, self._drained = threading.Event(), threading.Event()
         self._seen: dict[int, int] = {}
         self._last = self._first = 0.0
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
         self.sent = self.lost = self.again = self.refused = 0
         self.stall = 0.0
+        self.sources: set[str] = set()
 
     def _send(self) -> None:
         began = time.monotonic()
@@ -71,10 +75,12 @@ class Numbered:
     def _receive(self) -> None:
         while not self._drained.is_set():
             try:
-                number = NUMBER.unpack(self._receiver.recv(100))[0]
+                data, (source, _) = self._receiver.recvfrom(100)
             except TimeoutError:
                 continue
             now = time.monotonic()
+            number = NUMBER.unpack(data)[0]
+            self.sources.add(source)
             if self._seen:
                 self.stall = max(self.stall, now - self._last)
             self._last = now
@@ -106,7 +112,7 @@ class Numbered:
             self._enough.set()
             self._threads[0].join()
             stall = self.stall
-            until = time.monotonic() + DRAIN
+            until = time.monotonic() + self._drain
             while len(self._seen) < self.sent and time.monotonic() < until:
                 time.sleep(0.02)
             self._drained.set()

@@ -26,6 +26,9 @@ class Stream:
 
     Args:
         source, target: the pods at its ends.
+
+    Attributes:
+        peer: the address that the target sees.
     """
 
     def __init__(self, source: Place, target: Place) -> None:
@@ -35,7 +38,8 @@ class Stream:
         )
         self._sender = self._stack.enter_context(opened(source, socket.SOCK_STREAM, 4))
         self._sender.connect(server.getsockname())
-        self._receiver = self._stack.enter_context(server.accept()[0])
+        receiver, (self.peer, _) = server.accept()
+        self._receiver = self._stack.enter_context(receiver)
         self._receiver.settimeout(PATIENCE)
         self._sent, self._received = hashlib.sha256(), hashlib.sha256()
         self._enough = threading.Event()
