@@ -15,6 +15,7 @@ from tests.support.hosts import Host
 from tests.support.machines import YardMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import PATIENCE
+from tests.support.runtimes import answering
 from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, NEEDS_DOCKER]
@@ -413,7 +414,7 @@ def test_what_a_docker_has_forgotten_altogether_can_be_freed(one: Docker) -> Non
 
 # -- published ports -------------------------------------------------------------------------------
 
-SERVE = ("sh", "-c", f"while :; do echo {GREETING} | nc -l -p 80; done")
+SERVE = answering(80, GREETING)
 
 
 def greeting(host: Host, target: str, port: int) -> str:
