@@ -109,7 +109,8 @@ def run(where: str, *argv: str) -> str:
     done = netns.run_in(
         where, subprocess.run, argv, capture_output=True, text=True, check=False, timeout=20
     )
-    return str(done.stdout + done.stderr)
+    # One that succeeds may have words about namespaces that others remove meanwhile: ip has.
+    return str(done.stdout + (done.stderr if done.returncode else ""))
 
 
 def all_routes(where: str) -> list[str]:
