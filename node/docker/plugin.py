@@ -66,6 +66,7 @@ class Plugin:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
         self._half: tuple[str, str] | None = None  # the last IPv4 given, and its unasked partner
+        self._is_first = True  # whoever served before may have given an IPv4 half
         self._methods: dict[str, Callable[[Json], Awaitable[Body]]] = {
             "Plugin.Activate": _always(answers.ACTIVATED),
             "NetworkDriver.GetCapabilities": _always(answers.CAPABILITIES),
@@ -189,8 +190,22 @@ class Plugin:
         if requests.is_gateway(body, wanted):
             gateway = GATEWAY6 if version == 6 else GATEWAY
             return {"Address": answers.masked(str(gateway)), "Data": {}}
+        if self._is_first and version == 6:
+            self._half = await self._half_of_predecessor(wanted)
+        self._is_first = False
         given = await (self._give4(wanted) if version == 4 else self._give6(wanted))
         return {"Address": answers.masked(given), "Data": {}}
+
+    async def _half_of_predecessor(self, wanted: Address | None) -> tuple[str, str] | None:
+        """The only pair that is held for no container; with several, Docker's order is lost.
+
+        If that is one which Docker has forgotten, it is as good as a new one.
+        """
+        free = [held for held in await self._reserved() if held["pod"] is None]
+        halves = [(str(held["address"]), str(held["address6"])) for held in free]
+        if len(halves) != 1 or (wanted is not None and str(wanted) != halves[0][1]):
+            return None
+        return halves[0]
 
     async def _give4(self, wanted: Address | None) -> str:
         pair = await self._reserve(wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,33 @@ def test_the_partner_of_an_address_that_was_given_back_is_not_given() -> None:
         six = (await node.address(6)).partition("/")[0]
         listed = (await node.handlers.dispatch("ipam.check", {}))["reserved"]
         assert [row["address6"] for row in listed] == [six]
+
+    scene(play)
+
+
+def test_a_daemon_that_begins_between_both_halves_gives_the_partner_of_the_first() -> None:
+    async def play(node: Node) -> None:
+        four = await node.address()
+        node.plugin = Plugin(node.handlers.dispatch)
+        six = await node.address(6)
+        body = endpoint(Address=four, AddressIPv6=six)
+        await node.ask("NetworkDriver.CreateEndpoint", **body)
+        assert len(await node.reserved()) == 1
+
+    scene(play)
+
+
+def test_a_daemon_that_begins_guesses_no_partner() -> None:
+    """One that a container has, another than Docker wants, one of two: it is given a new one."""
+
+    async def play(node: Node) -> None:
+        await node.connect()
+        first = ip_interface(await node.address(6)).ip
+        await node.release(str(first))
+        for held, wanted in ((2, ""), (3, str(first + 9)), (4, "")):
+            node.plugin = Plugin(node.handlers.dispatch)
+            await node.address(6, wanted)
+            assert len(await node.reserved()) == held
 
     scene(play)
 
