@@ -158,7 +158,8 @@ def _apply(ipr: Any, change: LimitChange, index: Callable[[str], int | None]) ->
             ipr.link("add", ifname=limit.queue, kind="ifb")
             queue = index(limit.queue)
             _silence(limit.queue)
-            ipr.link("set", index=queue, state="up")
+            alias = {} if change.alias is None else {"ifalias": change.alias}
+            ipr.link("set", index=queue, state="up", **alias)
         _set_bucket(ipr, limit, queue)
         _redirect(ipr, link, queue)
 

@@ -141,9 +141,13 @@ class DeleteNeighbour:
 
 @dataclass(frozen=True, slots=True)
 class SetLimit:
-    """Limit a rate, whatever there is of that limit; makes the link to wait at if it needs one."""
+    """Limit a rate, whatever there is of that limit; makes the link to wait at if it needs one.
+
+    Such a link is made with its `alias`: one that lacks it looks like somebody's damage.
+    """
 
     limit: Limit
+    alias: str | None = None
 
     def __str__(self) -> str:
         return f"set the {self.limit}"
@@ -301,7 +305,7 @@ def _limits(
 ) -> Iterator[SetLimit | DeleteLimit]:
     for one in sorted(desired.limits - actual.limits, key=str):
         if one.link in actual.links:
-            yield SetLimit(one)
+            yield SetLimit(one, desired.links[one.queue].alias)
     places = {(one.link, one.queue) for one in desired.limits}
     if remove:
         for one in sorted(actual.limits, key=str):

@@ -18,9 +18,10 @@ from scapy.packet import Raw
 from node.kernel import netns, pods
 from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
-from node.kernel.model import veth_name
+from node.kernel.model import queue_name, veth_name
 from node.kernel.nft import Firewall
-from overlay.views import PodView
+from overlay.attachment import Attachment, Rate
+from overlay.views import PodView, Snapshot
 from tests.support.bed import Bed, applied, manage, name, pod, run, veth_index
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.waiting import eventually
@@ -46,6 +47,51 @@ def test_a_pod_is_attached_once_however_often_it_is_asked_for(bed: Bed) -> None:
     before = veth_index(bed.node1, "pod11")
     manage(bed.node1, twice)
     assert veth_index(bed.node1, "pod11") == before
+
+
+def repaired(bed: Bed, spare: str, *harms: str, dual: bool = True) -> list[tuple[str, ...]]:
+    """What was put right after a pod with limits had come, and after each harm."""
+    limits = Attachment(ingress=Rate(10_000_000, 8), egress=Rate(10_000_000, 8))
+    before: Snapshot = replace(bed.state1, pods=())
+    view = replace(pod(1, 7), netns=spare, attachment=limits)
+    if not dual:
+        view = replace(view, address6=None)
+        own = before.own_prefixes[:1]
+        before = replace(before, cidr6=None, address6=None, own_prefixes=own)
+    after = replace(before, pods=(view,))
+
+    async def look(manager: KernelManager) -> list[tuple[str, ...]]:
+        await manager.apply(before)
+        await manager.attach_pod(view)
+        told = [await manager.apply(after)]
+        for harm in harms:
+            assert await asyncio.to_thread(run, bed.node1, *harm.split()) == ""
+            told += [await manager.apply(after), await manager.apply(after)]
+        assert not any(looked.problems for looked in told)
+        return [looked.repaired for looked in told]
+
+    shown: list[tuple[str, ...]] = manage(bed.node1, look)
+    return shown
+
+
+@pytest.mark.parametrize("dual", [True, False], ids=["ipv4 and ipv6", "ipv4"])
+def test_what_a_pod_gets_when_it_comes_is_no_repair(bed: Bed, spare: str, dual: bool) -> None:
+    assert repaired(bed, spare, dual=dual) == [()]
+
+
+@pytest.mark.parametrize("dual", [True, False], ids=["ipv4 and ipv6", "ipv4"])
+def test_damage_of_a_pods_links_is_put_right_and_told_once(
+    bed: Bed, spare: str, dual: bool
+) -> None:
+    veth, queue = veth_name("pod17"), queue_name("pod17")
+    told = {
+        f"ip link set {veth} mtu 1400": f"configure link {veth}",
+        f"ip link set {queue} down": f"configure link {queue}",
+        f"ip link set {queue} alias somebody": f"configure link {queue}",
+        f"ip link del {queue}": f"set the limit on {veth} of what goes from the pod",
+    }
+    expected = [(), *(lines for said in told.values() for lines in ((said,), ()))]
+    assert repaired(bed, spare, *told, dual=dual) == expected
 
 
 def test_a_half_made_pod_is_made_again(bed: Bed) -> None:

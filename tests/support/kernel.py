@@ -103,9 +103,9 @@ class ModelKernel:
             case DeleteNeighbour(one):
                 # One of a link that went down has gone; `Netlink.apply` takes that for done.
                 self.neighbours.pop((one.link, one.address), None)
-            case SetLimit(limit):
+            case SetLimit(limit, alias):
                 self._need(limit.link in self.links, change)
-                self.links.setdefault(limit.queue, Link(limit.queue))
+                self.links.setdefault(limit.queue, Link(limit.queue, alias=alias))
                 self.limits[limit.link, limit.queue] = limit
             case DeleteLimit(limit):
                 self.limits.pop((limit.link, limit.queue), None)

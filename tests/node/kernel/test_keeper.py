@@ -10,12 +10,12 @@ import pytest
 
 from node.kernel.errors import KernelError
 from node.kernel.manager import KernelManager
-from node.kernel.model import KernelState, Link, veth_name
+from node.kernel.model import KernelState, Link, queue_name, veth_name
 from node.kernel.nft import Firewall
 from node.kernel.overlap import HostRoute
 from node.kernel.reconcile import AddRoute
 from node.kernel.watch import ANYTHING, News
-from overlay.attachment import Attachment
+from overlay.attachment import Attachment, Rate
 from overlay.views import Problem
 from tests.support.keeping import SETTINGS, Bench, FakeThread
 from tests.support.views import pod_view
@@ -293,6 +293,15 @@ def test_what_is_wished_for_anew_is_no_repair(bench: Bench) -> None:
     assert bench.look(other).repaired == ()
     asyncio.run(bench.manager.attach_pod(POD))
     assert bench.look(POD, other, news=ANYTHING).repaired == ()
+
+
+def test_the_link_that_a_limited_pod_waits_at_is_made_whole(bench: Bench) -> None:
+    """What it lacked would look like somebody's damage to the look that follows."""
+    limited = replace(POD, attachment=Attachment(egress=Rate(10_000_000, 8)))
+    bench.apply()
+    asyncio.run(bench.manager.attach_pod(limited))
+    assert bench.netlink.kernel.links[queue_name("pod11")].alias == "pod11"
+    assert bench.look(limited, news=ANYTHING).repaired == ()
 
 
 def test_a_pod_whose_veth_was_removed_is_connected_again(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel.errors import KernelError
-from node.kernel.model import KernelState, Limit, is_pod_link, queue_name, veth_name
+from node.kernel.model import KernelState, Limit, Link, is_pod_link, queue_name, veth_name
 from node.kernel.netlink import Netlink
 from node.kernel.queues import apply_limit, read_limits
 from node.kernel.reconcile import DeleteLimit, SetLimit
@@ -76,6 +76,15 @@ class TestOnARealKernel:
         assert inside.run(self.limits, *map(SetLimit, other)) == set(other)
         assert inside.run(self.limits, DeleteLimit(other[0])) == {other[1]}
         assert inside.run(self.limits, DeleteLimit(other[1]), DeleteLimit(other[1])) == set()
+
+    def test_the_link_to_wait_at_says_whose_it_is_from_the_start(self, inside: Namespace) -> None:
+        def made() -> Link:
+            with Netlink() as netlink:
+                netlink.apply(SetLimit(FROM, "a"))
+                return netlink.read(lambda link: is_pod_link(link.name), ()).links[QUEUE]
+
+        link = inside.run(made)
+        assert (link.up, link.alias) == (True, "a")
 
     @pytest.mark.parametrize(
         "harm",
