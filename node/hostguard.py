@@ -9,6 +9,9 @@ And if somebody routes underlay addresses into the TUN, the pod network would ca
 daemon sends to a member would come back to it as a packet. Such addresses are not used as long as
 the route is there, and the status says so.
 
+What is routed to the machine itself is what it has for addresses. A host port at another one leads
+nowhere, which `overlay.hostports` decides.
+
 Routes are read when the kernel announced any change of them, and not otherwise.
 """
 
@@ -40,6 +43,7 @@ class HostGuard:
         ways: what is routed into the TUN though it is no part of the pod network, and what inside
             of that is not; see `overlay.outside.Outside.follow`.
         problems: the same for the status.
+        held: what the machine takes for its own.
     """
 
     def __init__(self, cluster: Cluster, tun: str) -> None:
@@ -51,6 +55,7 @@ class HostGuard:
         self.crossed: tuple[Prefix, ...] = ()
         self.ways: tuple[tuple[Prefix, bool], ...] = ()
         self.problems: tuple[Problem, ...] = ()
+        self.held: frozenset[Prefix] = frozenset()
 
     def look(self, netlink: Netlink) -> None:
         """Look again, if anything may have changed. In the netlink thread.
@@ -61,6 +66,7 @@ class HostGuard:
         self._stale |= self._changed()  # before reading: nothing is missed
         if self._stale:
             self.judge(netlink.host_routes())
+            self.held = netlink.held_prefixes()
             self._stale = False
 
     def judge(self, routes: Iterable[HostRoute]) -> None:

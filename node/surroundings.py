@@ -99,7 +99,7 @@ class Surroundings:
         wall: the wall clock.
         endpoints: where others reach this node.
         underlay_mtu: the largest underlay packet worth probing for.
-        guard: routes of the machine that cross the pod network.
+        guard: routes of the machine that cross the pod network, and addresses that it has.
         filters: packet filters of the machine that drop what pods send each other.
     """
 
@@ -149,6 +149,7 @@ class Surroundings:
         node.perform(engine.on_underlay_mtu(self.underlay_mtu, node.now()))
         node.perform(engine.on_crossed(self.guard.crossed, node.now()))
         node.perform(engine.on_ways(self.guard.ways, node.now()))
+        engine.on_own_addresses(self.guard.held)
 
     def close(self) -> None:
         """Stop listening to the kernel."""

@@ -29,6 +29,7 @@ from overlay.gossip.local import LocalNode
 from overlay.gossip.machine import Gossip
 from overlay.gossip.store import Store
 from overlay.holdings import Holdings
+from overlay.hostports import HostPorts
 from overlay.keys import SigningKey
 from overlay.knowledge import Knowledge
 from overlay.lanes.director import Director
@@ -113,6 +114,7 @@ class Parts:
         self.distrust = self._make_distrust()
         self.knowledge = self._make_knowledge()
         self.holdings = self._make_holdings(state, settings)
+        self.hostports = HostPorts(dual=cluster.cidr6 is not None)
         self.record = self._make_record(state, version, settings)
         self.lanes = self._director(lanes)
         self.seeker = self._make_seeker(rng)

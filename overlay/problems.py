@@ -48,6 +48,7 @@ def problems_of(engine: Engine, nodes: Sequence[NodeView], now: float) -> tuple[
         *_certificates(engine, now),
         *_silent(engine, nodes, now),
         *_misbehaving(engine, now),
+        *engine.parts.hostports.problems(engine.parts.holdings.pods.values()),
     )
 
 

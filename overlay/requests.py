@@ -260,6 +260,10 @@ class Requests:
             return []
         return self._settle(self.parts.peering.on_ways_changed(now), now)
 
+    def on_own_addresses(self, held: Collection[Prefix]) -> None:
+        """What this machine takes for its own changed; nothing: it is not known."""
+        self.parts.hostports.follow(held)
+
     def on_underlay_mtu(self, largest: int, now: float) -> list[Effect]:
         """The largest packet that this machine's links carry changed, in bytes."""
         return self._settle(self.parts.peering.mtus.on_underlay_mtu(largest, now), now)

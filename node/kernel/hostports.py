@@ -8,7 +8,8 @@ The connection is translated once, at its first packet; conntrack does its other
 answers, and finds the pod whichever way the answers take. Only pods of this node are led to.
 
 - Reached at every address of the node (`fib daddr type local`), or at the one that was asked for;
-  an address that is not the node's leads nowhere, however the packet got here.
+  an address that is not the node's leads nowhere, however the packet got here. It may become the
+  node's later, so its rule is made; until then the status names it (`overlay.hostports`).
 - Sources stay what they are: a pod sees who calls it. Two exceptions, where answers would not come
   back otherwise: a pod that calls itself through its own port (it would see its own address come
   in), and the node calling by 127.0.0.1 (an address that means the pod itself to a pod). Both are

@@ -37,6 +37,7 @@ from node.kernel.messages import (
     IFF_UP,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTN_LOCAL,
     RTN_UNICAST,
 )
 from node.kernel.model import ROUTE_PROTOCOL, Link, LinkAddress, Neighbour, Route
@@ -242,6 +243,11 @@ def parse_address(message: bytes, names: Mapping[int, str]) -> OnLink[LinkAddres
 def is_own_route(message: bytes) -> bool:
     """Whether a route, from its rtmsg on, has our protocol number."""
     return bool(ROUTE_HEADER.unpack_from(message)[5] == ROUTE_PROTOCOL)
+
+
+def is_local_route(message: bytes) -> bool:
+    """Whether a route, from its rtmsg on, is to the machine itself."""
+    return bool(ROUTE_HEADER.unpack_from(message)[7] == RTN_LOCAL)
 
 
 def parse_host_route(message: bytes, names: Mapping[int, str]) -> HostRoute:

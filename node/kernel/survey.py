@@ -110,6 +110,22 @@ class Survey:
         rules = self._dump(self._ipr.get_rules, family=family)
         return messages.consulted_tables(rules)
 
+    def held_prefixes(self) -> frozenset[Prefix]:
+        """What the kernel takes for the machine's own: its addresses, loopback's range among them.
+
+        It is what `fib daddr type local` of a packet filter asks, in the same table.
+
+        Raises:
+            KernelError: the kernel did not answer. Nothing else.
+        """
+        with explained("reading the machine's own addresses"):
+            return frozenset(
+                packed.parse_host_route(message, {}).prefix
+                for family in (AF_INET, AF_INET6)
+                for message in self._raw.routes(family, messages.RT_TABLE_LOCAL)
+                if packed.is_local_route(message)
+            )
+
     def local_addresses(self, exclude: Sequence[Prefix] = ()) -> list[Address]:
         """Addresses at which other machines may reach this one, the most likely first.
 

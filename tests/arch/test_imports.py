@@ -57,6 +57,7 @@ LAYERS = (
         "farewell",
         "handover",
         "holdings",
+        "hostports",
         "invariants",
         "inviting",
         "joining",

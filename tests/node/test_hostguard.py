@@ -68,11 +68,13 @@ def test_what_could_not_be_read_is_read_at_the_next_look(monkeypatch) -> None:
     guard = HostGuard(make_node().cluster, "muslin0")
     guard._watch = Mock(changed=changes.pop)
     route = HostRoute(ip_network("10.244.7.0/24"), "docker0")
-    netlink = Mock(host_routes=Mock(side_effect=[KernelError("no answer"), [route]]))
+    own = frozenset([ip_network("192.0.2.1/32")])
+    held = Mock(side_effect=[KernelError("no answer"), own])
+    netlink = Mock(host_routes=Mock(side_effect=[[], [route]]), held_prefixes=held)
     with pytest.raises(KernelError):
         guard.look(netlink)
     guard.look(netlink)
-    assert guard.crossed == (route.prefix,)
+    assert (guard.crossed, guard.held) == ((route.prefix,), own)
     guard.look(netlink)
     assert netlink.host_routes.call_count == 2
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -100,6 +100,9 @@ class Node:
         self.ways = ways
         return []
 
+    def on_own_addresses(self, held: Collection[Prefix]) -> None:
+        self.held = held
+
     def perform(self, _effects: list[Effect]) -> bool:
         return False
 
@@ -129,12 +132,13 @@ def test_neither_a_full_disk_nor_a_busy_kernel_ends_the_watch(monkeypatch):
     config = replace(NodeConfig(), underlay_mtu=1400)
     around = Surroundings(config, Endpoint("::", 7), make_cluster(), kernel)  # type: ignore[arg-type]
     around.guard.judge([HostRoute(ip_network("10.244.7.0/24"), "docker0")])
+    around.guard.held = frozenset([ip_network("192.0.2.1/32")])
     monkeypatch.setattr(surroundings, "ADDRESS_INTERVAL", 0.0)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(around.follow(node))  # type: ignore[arg-type]
     assert node.told[0] == (), "what the look before found comes first"
     assert [endpoint.host for (endpoint,) in node.told[1:]] == ["192.0.2.1", "192.0.2.2"]
     assert node.mtus[1:] == [1400, 1400]
-    assert node.ways == around.guard.ways
+    assert (node.ways, node.held) == (around.guard.ways, around.guard.held)
     assert node.crossed == [(ip_network("10.244.7.0/24"),)] * 3
     assert node.reports == ["addresses.unknown"]

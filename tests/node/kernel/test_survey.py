@@ -34,6 +34,33 @@ def test_a_machine_without_a_way_to_others_has_no_address_for_them() -> None:
         namespace.run(work)
 
 
+def test_what_the_kernel_takes_for_its_own_is_seen_single_addresses_and_ranges() -> None:
+    def work() -> None:
+        ip(
+            "link set lo up",
+            "link add a0 type veth peer name b0",
+            "link set b0 up",
+            "link set a0 addrgenmode none up",
+            "addr add 192.0.2.1/24 dev a0",
+            "addr add 2001:db8::1/64 dev a0 nodad",
+            "route add local 198.51.100.0/24 dev lo",
+            "route add 203.0.113.0/24 dev a0",
+            "link add c0 type veth peer name d0",
+            "addr add 192.0.2.9/24 dev c0",
+        )
+        with Netlink() as netlink:
+            held = set(map(str, netlink.held_prefixes()))
+        single = {"127.0.0.1/32", "192.0.2.1/32", "192.0.2.9/32", "::1/128", "2001:db8::1/128"}
+        assert held - {one for one in held if one.startswith("fe80")} == {
+            *single,
+            "127.0.0.0/8",
+            "198.51.100.0/24",
+        }, "on a link that is down as well; not what is broadcast"
+
+    with Namespace() as namespace:
+        namespace.run(work)
+
+
 def test_the_machines_own_routes_and_addresses_are_seen() -> None:
     def work() -> None:
         ip(
