@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.sim import World
-from overlay.state import NodeState
+from overlay.state import FAMILIES, NodeState, family, prefix_of
 from overlay.storing import Unstored
 from overlay.wire.items import Item
 from overlay.wire.packing import pack
@@ -46,15 +46,27 @@ def test_what_was_refused_is_handed_out_again_with_the_value_of_then() -> None:
     assert dict(changes) == {b"boot": pack([1]), b"left": pack([True]), b"pods/web": None}
 
 
-@given(st.lists(st.tuples(STATES, st.booleans()), max_size=8), STATES)
+def differing(before: NodeState, after: NodeState, name: str) -> dict[bytes, object]:
+    """What of a family is not as it was, by key; None for what is gone."""
+    old, new, prefix = family(before, name), family(after, name), prefix_of(name)
+    return {
+        key.removeprefix(prefix): new.get(key)
+        for key in old.keys() | new.keys()
+        if old.get(key) != new.get(key)
+    }
+
+
+@given(st.lists(st.tuples(STATES, st.booleans(), st.booleans()), max_size=8), STATES)
 @settings(max_examples=100)
 def test_whatever_is_refused_the_disk_follows_as_soon_as_it_takes_something(steps, last) -> None:
     unstored, disk, behind = Unstored(NodeState()), NodeState().entries(), set()
     before = NodeState()
-    for state, works in [*steps, (last, True)]:
+    for state, works, told in [*steps, (last, True, True)]:
         items = {item.key: item for item in state.items}
         touched = items.keys() | {item.key for item in before.items} | behind
-        changes = unstored.take(state, {"items": {key: items.get(key) for key in touched}})
+        changed = {name: differing(before, state, name) for name in FAMILIES} if told else {}
+        changed["items"] = {key: items.get(key) for key in touched}
+        changes = unstored.take(state, changed)
         if works:
             disk, behind = carried_out(disk, changes), set()
         else:
