@@ -45,7 +45,6 @@ def said_nothing(_: str) -> None:
     """For progress that nobody reads."""
 
 
-@pytest.mark.timeout(120)
 def test_a_short_run_measures_all_and_leaves_nothing(tmp_path: Path) -> None:
     names = ("tcp1", "rtt", "connections", "memory")
     short = [BY_NAME[name] for name in names]
@@ -71,7 +70,6 @@ def test_a_contestant_that_does_not_come_up_leaves_nothing(monkeypatch: pytest.M
     assert left_behind() == []
 
 
-@pytest.mark.timeout(60)
 def test_a_run_that_is_ended_half_way_leaves_nothing(tmp_path: Path) -> None:
     argv = ["--lab", LAB, "--only", "none,vxlan", "--workloads", "tcp1", "--rounds", "9"]
     with subprocess.Popen(

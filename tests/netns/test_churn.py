@@ -17,7 +17,7 @@ pytestmark = NEEDS_KERNEL
 PARALLEL = 8
 CYCLES = 12
 QUARANTINE = 2
-SOON = 20.0
+SOON = 60.0
 
 
 def test_nothing_is_left_and_addresses_rest_before_they_are_given_again(

@@ -46,7 +46,7 @@ def test_a_lab_from_up_to_down() -> None:
         assert json.loads(status.stdout)["state"] == "up"
         seen = muslin("lab", "exec", "--name", name, "node1", "--", MUSLIN, "get", "pods")
         assert there in seen.stdout
-        ping = ("lab", "exec", "--name", name, "node1-pod1", "--", "ping", "-c1", "-W1", there)
+        ping = ("lab", "exec", "--name", name, "node1-pod1", "--", "ping", "-c1", "-W5", there)
         assert muslin(*ping).returncode == 0
         again = muslin("lab", "up", "--name", name)
         assert again.returncode == 1

@@ -79,7 +79,7 @@ def shows(docker: Docker, node: str, kind: str) -> dict[str, Any]:
 
 def pings(docker: Docker, node: str, other: str, key: str = "address") -> None:
     address = shows(docker, node, "pods")[other][key]
-    words = ("muslin", "exec", f"{node}-pod1", "--", "ping", "-c1", "-W5", address)
+    words = ("muslin", "exec", f"{node}-pod1", "--", "ping", "-c1", "-W30", address)
     assert "1 received" in inside(docker, node, *words)
 
 

@@ -21,12 +21,12 @@ from tests.support.labs import Place
 from tests.support.machines import YardMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.runtimes import Containerd, Remains, answering, asked_at, install, needs
-from tests.support.traffic import copy, echo_datagrams, reaches
+from tests.support.traffic import copy, echo_datagrams, is_answered, reaches
 from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, needs("containerd", "ctr", "runc", "curl", "iptables", "busybox")]
 
-SOON = 20.0
+SOON = 60.0
 PORT, HOST_PORT = 80, 8080
 SIZE = 1 << 20
 
@@ -59,9 +59,11 @@ def engines(
 
 
 def run(engine: Containerd, name: str, *ports: tuple[int, int, int]) -> Node:
-    """Run a pod with a container that says the pod's name at PORT."""
+    """Run a pod with a container that says the pod's name at PORT, and wait until it does."""
     sandbox = engine.cri.run_pod(name, ports)
     server = engine.cri.run_container(sandbox, "server", *answering(PORT, name))
+    ask = ("nc", "-w5", "127.0.0.1", str(PORT))
+    eventually(lambda: engine.cri.execute(server, *ask).strip() == name, within=SOON)
     row = row_of(engine.host, sandbox)
     place = engine.host.place(row["netns"], name, row["address"], row["address6"])
     return Node(engine.host, engine, sandbox, server, place)
@@ -99,10 +101,10 @@ def test_pods_on_two_nodes_reach_each_other_by_their_own_addresses(
 ) -> None:
     eventually(lambda: reaches(web.place, db.place.at(family)), within=SOON)
     for source, target in ((web, db), (db, web)):
-        assert " 0% packet loss" in source.execute("ping", "-c1", "-W5", target.place.at(family))
+        assert " 0% packet loss" in source.execute("ping", "-c1", "-W15", target.place.at(family))
         copy(source.place, target.place, SIZE, family=family)
         echo_datagrams(source.place, target.place, [1, 1000, 9000], family=family)
-        said = source.execute("nc", "-w5", target.place.at(family), str(PORT))
+        said = source.execute("nc", "-w15", target.place.at(family), str(PORT))
         assert said.strip() == target.place.name
 
 
@@ -143,13 +145,13 @@ def test_pods_go_on_without_the_engine_and_after_a_daemon_was_killed(web: Node, 
     web.engine.stop()
     web.host.down(kill=True)
     for family in (4, 6):
-        assert reaches(near.place, web.place.at(family))
+        assert is_answered(near.place, web.place.at(family))
     web.host.up()
     for family in (4, 6):
         eventually(lambda family=family: reaches(db.place, web.place.at(family)), within=SOON)
     web.engine.start()
     assert web.engine.cri.network_ready()
-    assert " 0% packet loss" in web.execute("ping", "-c1", "-W5", db.place.address)
+    assert " 0% packet loss" in web.execute("ping", "-c1", "-W15", db.place.address)
     assert asked_at(db.host.machine.netns, web.host.machine.address, HOST_PORT) == "web"
     assert row_of(web.host, web.sandbox)["address"] == web.place.address
     web.engine.cri.remove_pod(near.sandbox)
@@ -203,7 +205,7 @@ def test_the_engines_own_client_runs_a_container_in_the_network(
     eventually(lambda: reaches(node, db.place.address), within=SOON)
     before = Remains.of(engine.host)
     words = ("run", "--rm", "--cgroup", "", "--cni", images.NAME, "one")
-    said = engine.ctr(*words, "ping", "-c1", "-W5", db.place.address)
+    said = engine.ctr(*words, "ping", "-c1", "-W15", db.place.address)
     assert " 0% packet loss" in said
     assert Remains.of(engine.host) == before
 

@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
 
-SOON = 15.0
+SOON = 30.0
 KILLS = 5
 SEED = 11
 

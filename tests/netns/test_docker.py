@@ -161,8 +161,13 @@ def test_containers_of_two_engines_reach_each_other_under_the_addresses_they_see
     for docker, name, own in ((one, "alpha", a), (other, "beta", b)):
         assert f"inet {own}/32 scope global eth0" in docker("exec", name, "ip", "address")
         assert {own} == set(pods(docker))
-    everywhere = {row["address"]: row["node"] for row in one.host.machine.get("pods")}
-    assert (everywhere[a], everywhere[b]) == (one.host.name, other.host.name)
+    placed = {(a, one.host.name), (b, other.host.name)}
+    eventually(lambda: placed <= everywhere(one), within=PATIENCE)
+
+
+def everywhere(docker: Docker) -> set[tuple[str, str]]:
+    """Addresses and nodes of all pods, as one node sees them."""
+    return {(row["address"], row["node"]) for row in docker.host.machine.get("pods")}
 
 
 def test_containers_of_one_engine_reach_each_other_and_themselves(one: Docker) -> None:

@@ -123,7 +123,7 @@ def test_a_udp_server_sees_the_clients_own_address_and_each_hop_once(
 def traced(source: Place, target: Place, family: int) -> list[str]:
     """The addresses that answered, hop by hop."""
     said = run(
-        source.netns, "traceroute", f"-{family}", "-n", "-q1", "-w2", "-m6", target.at(family)
+        source.netns, "traceroute", f"-{family}", "-n", "-q1", "-w10", "-m6", target.at(family)
     )
     return [line.split()[1] for line in said.splitlines()[1:]]
 

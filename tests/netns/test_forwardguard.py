@@ -8,12 +8,12 @@ from tests.support.machines import Machine
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import attempt, run
 from tests.support.runtimes import needs
-from tests.support.traffic import reaches
+from tests.support.traffic import is_answered, reaches
 from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, needs("iptables", "nft")]
 
-SOON = 20.0
+SOON = 60.0
 FILTERS = {
     "iptables": ["iptables -P FORWARD DROP"],
     "nft": [
@@ -27,7 +27,7 @@ FILTERS = {
 def test_it_is_named_and_the_fix_that_is_said_helps(node1: Machine, kind: str) -> None:
     node1.says("pod", "add", f"other-{kind}")
     web, other = node1.place("web"), node1.place(f"other-{kind}")
-    assert reaches(web, other.address)
+    assert is_answered(web, other.address)
     for command in FILTERS[kind]:
         run(node1.netns, "sh", "-c", command)
     assert not reaches(web, other.address), "what it is about"
@@ -39,6 +39,6 @@ def test_it_is_named_and_the_fix_that_is_said_helps(node1: Machine, kind: str) -
     )
     done = attempt(node1.netns, "sh", "-c", problem["fix"])
     assert done.returncode == 0, done.stderr
-    assert reaches(web, other.address)
+    assert is_answered(web, other.address)
     eventually(lambda: "forward-dropped" not in node1.problems(), within=SOON)
     node1.says("pod", "del", f"other-{kind}")

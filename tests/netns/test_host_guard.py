@@ -14,7 +14,7 @@ from tests.support.wiretap import Wiretap
 
 pytestmark = NEEDS_KERNEL
 
-WITHIN = 20.0
+WITHIN = 60.0
 CROSSING = "10.244.200.0/24"
 
 

@@ -28,8 +28,8 @@ from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
 
-WITHIN = 15.0
-"""Seconds. Virtual time shows that it takes five; a machine that is busy gets three times that."""
+WITHIN = 60.0
+"""Seconds. Virtual time shows that it takes five; how busy the machine is shows nothing."""
 
 HONEST = (BYSTANDER, VICTIM, TOLD)
 

@@ -36,7 +36,7 @@ def attach(bed: Bed, *pods: PodView) -> tuple[Problem, ...]:
 
 
 def pings(where: str, to: object, *options: str) -> bool:
-    return " 0% packet loss" in run(where, "ping", "-c1", "-W3", *options, str(to))
+    return " 0% packet loss" in run(where, "ping", "-c1", "-W20", *options, str(to))
 
 
 def defaults(where: str, version: int) -> list[str]:

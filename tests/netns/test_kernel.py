@@ -60,9 +60,9 @@ def seen_by_server(server: str, address: object, client: str) -> str:
         )
 
     with netns.run_in(server, listen) as listener:
-        listener.settimeout(5)
+        listener.settimeout(20)
         target = listener.getsockname()[:2]
-        with netns.run_in(client, socket.create_connection, target, 5):
+        with netns.run_in(client, socket.create_connection, target, 20):
             accepted, source = listener.accept()
             accepted.close()
             return str(source[0])

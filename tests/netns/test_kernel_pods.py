@@ -172,7 +172,7 @@ def test_a_pod_named_by_a_process_is_mended_and_never_made_in_another_namespace(
     netns.delete(Path(spare).name)
     netns.create(Path(spare).name)
     # The kernel takes a namespace down by and by, and half of a link is a problem of its own.
-    eventually(lambda: veth_index(bed.node1, view.name) is None, within=10)
+    eventually(lambda: veth_index(bed.node1, view.name) is None, within=30)
     (problem,) = applied(bed.node1, state)
     assert (problem.code, problem.why) == (
         "pod-detached",
@@ -183,7 +183,7 @@ def test_a_pod_named_by_a_process_is_mended_and_never_made_in_another_namespace(
     async def present(manager: KernelManager) -> frozenset[str]:
         return await manager.present(state.pods)
 
-    eventually(lambda: view.name not in manage(bed.node1, present), within=10)
+    eventually(lambda: view.name not in manage(bed.node1, present), within=30)
 
 
 def refused(bed: Bed, view: PodView) -> KernelError:
@@ -289,7 +289,7 @@ def hears(bed: Bed, target: PodView, source: str) -> bool:
 
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     with netns.run_in(target.netns, socket.socket, family, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(20)
         receiver.bind((to, 5353))
         netns.run_in(bed.pod11.netns, send)
         return receiver.recv(64) == b"lie"

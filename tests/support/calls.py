@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from overlay.types import Endpoint
 from tests.support.labs import Place
+from tests.support.processes import PATIENCE
 from tests.support.traffic import opened
 
-PATIENCE = 5.0
 REFUSAL_PATIENCE = 1.0
 """For calls that are meant to fail without an answer."""
 

@@ -20,8 +20,8 @@ from tests.support.waiting import eventually
 
 NEEDS_DOCKER = needs("dockerd", "docker", "busybox")
 
-START_PATIENCE = 30.0
-COMMAND_PATIENCE = 60.0
+START_PATIENCE = 60.0
+COMMAND_PATIENCE = 120.0
 
 _CGROUPS = f"/muslin-test-{os.getpid()}"
 _SETTINGS = {

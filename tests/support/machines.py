@@ -31,7 +31,7 @@ from tests.support.processes import PATIENCE, Background, attempt, background
 MUSLIN = os.path.join(os.path.dirname(sys.executable), "muslin")
 """The console script that installing the project made."""
 
-STOP_PATIENCE = 10.0
+STOP_PATIENCE = 20.0
 
 _NUMBERS = itertools.count(1)
 

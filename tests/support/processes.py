@@ -16,8 +16,8 @@ from typing import IO, Any
 from node.kernel import netns
 from node.lab.processes import environment
 
-PATIENCE = 20.0
-"""Seconds for a command that has no reason to take long."""
+PATIENCE = 60.0
+"""Seconds for what has no reason to take long, on a machine that is slow and busy besides."""
 
 STOP_PATIENCE = 5.0
 

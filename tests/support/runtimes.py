@@ -25,7 +25,7 @@ from tests.support.hosts import Host, stop
 from tests.support.processes import PATIENCE
 from tests.support.waiting import eventually
 
-START_PATIENCE = 20.0
+START_PATIENCE = 60.0
 
 _CONTAINERD = f"""
 version = 2

@@ -55,7 +55,7 @@ def echo_datagrams(source: Place, target: Place, sizes: Iterable[int], *, family
 
 
 def ping(
-    source: Place, address: str, *options: str, count: int = 1, wait: int = 3
+    source: Place, address: str, *options: str, count: int = 1, wait: int = 10
 ) -> tuple[str, float]:
     """What `ping` printed, and the share of lost packets, 0 to 1."""
     words = ["ping", "-n", "-c", str(count), "-W", str(wait), *options, address]
@@ -65,8 +65,13 @@ def ping(
 
 
 def reaches(source: Place, address: str, *options: str) -> bool:
-    """Whether one ping is answered within a second."""
+    """Whether one ping is answered within a second: to ask again, or where none shall be."""
     return ping(source, address, *options, wait=1)[1] == 0.0
+
+
+def is_answered(source: Place, address: str, *options: str) -> bool:
+    """Whether the very first ping is answered, however busy the machine is."""
+    return ping(source, address, *options, wait=10)[1] == 0.0
 
 
 def opened(place: Place, kind: socket.SocketKind, family: int) -> socket.socket:
