@@ -6,7 +6,6 @@ node1 -- founded the cluster     node2 -- has pod db     node3 -- starts and sto
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from node.kernel.pods import OWN_PREFIX
 from tests.support.machines import Machine, Yard
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import background, links
-from tests.support.traffic import reaches
+from tests.support.traffic import is_answered
 from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
@@ -50,7 +49,7 @@ def test_a_pod_gets_a_namespace_made_for_it_which_goes_with_it(
     assert netns.exists(pod.netns)
     assert sorted(links(pod.netns)) == ["eth0", "lo"]
     assert veth_name(pod_name) in links(node1.netns)
-    assert reaches(pod, node1.place("web").address)
+    assert is_answered(pod, node1.place("web").address)
     assert node1.says("pod", "del", pod_name) == f"pod {pod_name} deleted\n"
     assert not netns.exists(pod.netns)
     assert veth_name(pod_name) not in links(node1.netns)
@@ -65,7 +64,7 @@ def test_a_namespace_that_was_given_stays(
         node1.says("pod", "add", pod_name, "--netns", given.name if by == "name" else given)
         pod = node1.place(pod_name)
         assert pod.netns == str(given)
-        assert reaches(pod, node1.place("web").address6)
+        assert is_answered(pod, node1.place("web").address6)
         node1.says("pod", "del", pod_name)
         assert links(str(given)) == ["lo"]
         assert veth_name(pod_name) not in links(node1.netns)
@@ -98,10 +97,10 @@ def test_exec_reaches_pods_of_a_daemon_that_ip_netns_exec_started(
     with background("/proc/self/ns/net", *words):
         eventually(lambda: machine.types("status").returncode == 0, within=SOON, poll=0.2)
         machine.says("pod", "add", pod_name)
-        address = machine.shows("get", "pods", f"node3/{pod_name}")[0]["address"]
-        assert f"inet {address}/32" in machine.says("exec", pod_name, "ip", "address")
+        (pod,) = machine.shows("get", "pods", f"node3/{pod_name}")
+        assert f"inet {pod['address']}/32" in machine.says("exec", pod_name, "ip", "address")
         machine.says("pod", "del", pod_name)
-    assert not [name for name in os.listdir(netns.NETNS_DIR) if name.endswith(pod_name)]
+    assert not Path(pod["netns"]).exists()
 
 
 def test_a_pod_of_another_node_is_worked_on_there(node1: Machine, node2: Machine) -> None:
