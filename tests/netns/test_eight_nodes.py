@@ -9,6 +9,7 @@ What the simulator proves of many more nodes is shown here once with kernels, so
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -20,7 +21,8 @@ from typing import Any
 
 import pytest
 
-from node.lab.verbs import lab_kill, lab_start
+from node.lab.processes import daemon_pid
+from node.lab.verbs import lab_start
 from tests.support.labs import Lab, LabMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.streams import Stream
@@ -49,7 +51,7 @@ LONGEST_PAUSE = 2.0
 """Seconds without a byte on a TCP connection that would count as an interruption. Two cores run
 eight daemons, the pods' ends and whatever else is going on, so this is far above a round trip."""
 
-SOON = 20.0
+SOON = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,18 @@ def names(lab: Lab) -> list[str]:
     return [node.name for node in lab.nodes]
 
 
+def pid_of(lab: Lab, node: str) -> int:
+    pid = daemon_pid(lab.info.state(node))
+    assert pid is not None
+    return pid
+
+
 def states(lab: Lab, at: str) -> dict[str, str]:
     return {row["name"]: row["state"] for row in lab.get(at, "nodes")}
+
+
+def alive(lab: Lab, at: str) -> set[str]:
+    return {name for name, state in states(lab, at).items() if state == "ready"}
 
 
 def sees_all_ready(lab: Lab, at: str) -> bool:
@@ -156,9 +168,10 @@ def test_two_halves_work_on_for_a_minute_and_are_one_again_in_5_s(lab: Lab) -> N
         time.sleep(max(0.0, began + APART - time.monotonic()))
         for side, away in (halves, halves[::-1]):
             for at in side:
-                seen = states(lab, at)
-                assert {seen[name] for name in side} == {"ready"}
-                assert {seen[name] for name in away} == {"dead"}
+                expected = dict.fromkeys(side, "ready") | dict.fromkeys(away, "dead")
+                eventually(
+                    lambda at=at, expected=expected: states(lab, at) == expected, within=SOON
+                )
                 # A dead node's routes stay: only its owner or an operator takes them away.
                 assert {node for _, node in routes(lab, at)} == set(everyone)
         healed = time.monotonic()
@@ -172,21 +185,20 @@ def test_two_halves_work_on_for_a_minute_and_are_one_again_in_5_s(lab: Lab) -> N
     assert len(set(listed)) == len(listed)
     eventually(lambda: reaches(lab["node1-pod1"], lab["node8-pod1"].address), within=SOON)
     for at in everyone:
-        eventually(lambda at=at: set(states(lab, at).values()) == {"ready"}, within=SOON)
+        eventually(lambda at=at: sees_all_ready(lab, at), within=SOON)
 
 
 def test_a_killed_node_is_noticed_by_all_within_8_s_and_keeps_its_routes(lab: Lab) -> None:
     others = [name for name in names(lab) if name != "node6"]
     before = routes(lab, "node1")
+    os.kill(pid_of(lab, "node6"), signal.SIGKILL)
     killed = time.monotonic()
-    lab_kill(lab.name, "node6", signal.SIGKILL, store=lab.store)
     try:
         for at in others:
             left = NOTICED_WITHIN - (time.monotonic() - killed)
             eventually(lambda at=at: states(lab, at)["node6"] == "dead", within=left)
         for at in others:
-            seen = states(lab, at)
-            assert {seen[name] for name in others} == {"ready"}
+            eventually(lambda at=at: alive(lab, at) == set(others), within=SOON)
             assert routes(lab, at) == before
     finally:
         lab_start(lab.name, "node6", store=lab.store)
@@ -195,14 +207,17 @@ def test_a_killed_node_is_noticed_by_all_within_8_s_and_keeps_its_routes(lab: La
 def test_a_node_that_stands_still_for_5_s_is_declared_dead_by_nobody(lab: Lab) -> None:
     others = [name for name in names(lab) if name != "node3"]
     seen: set[str] = set()
-    lab_kill(lab.name, "node3", signal.SIGSTOP, store=lab.store)
+    pid = pid_of(lab, "node3")
+    # Not by who looks meanwhile: a look that takes long would make the pause longer.
+    wake = threading.Timer(STANDS_STILL, os.kill, (pid, signal.SIGCONT))
+    os.kill(pid, signal.SIGSTOP)
+    wake.start()
     try:
-        stopped = time.monotonic()
-        while time.monotonic() < stopped + STANDS_STILL:
+        while wake.is_alive():
             for at in others:
                 seen |= set(states(lab, at).values())
     finally:
-        lab_kill(lab.name, "node3", signal.SIGCONT, store=lab.store)
+        wake.join()
     resumed = time.monotonic()
     while time.monotonic() < resumed + 2 * STANDS_STILL:
         for at in names(lab):
@@ -210,4 +225,4 @@ def test_a_node_that_stands_still_for_5_s_is_declared_dead_by_nobody(lab: Lab) -
     assert "dead" not in seen, "a node was declared dead"
     assert "suspect" in seen, "nobody noticed that it stood still"
     for at in names(lab):
-        assert set(states(lab, at).values()) == {"ready"}
+        eventually(lambda at=at: sees_all_ready(lab, at), within=SOON)
