@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.machines import MUSLIN, Machine, Yard
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.processes import attempt
-from tests.support.traffic import copy, reaches
+from tests.support.processes import Background, attempt
+from tests.support.traffic import copy, is_answered
 from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
@@ -89,8 +89,8 @@ def test_only_the_founder_makes_tokens_and_only_others_leave(
 
 def test_nodes_on_different_event_loops_work_together(node1: Machine, node2: Machine) -> None:
     web, db = node1.place("web"), node2.place("db")
-    assert reaches(web, db.address)
-    assert reaches(db, web.address6)
+    assert is_answered(web, db.address)
+    assert is_answered(db, web.address6)
     copy(web, db, 16 << 20)
     copy(db, web, 16 << 20, family=6)
 
@@ -147,12 +147,13 @@ def test_yaml_and_names_say_the_same_as_json(node1: Machine, node2: Machine, kin
 
 
 def test_values_are_seconds_bytes_and_rfc_3339(node1: Machine, node2: Machine) -> None:
+    eventually(lambda: node1.get("sessions")[0]["mtu_state"] != "searching", within=SOON)
     (other,) = node1.shows("get", "nodes", "node2")
     assert (other["state"], other["path"], other["pods"]) == ("ready", "direct", 1)
     assert other["endpoint"] == f"{node2.address}:6875"
     assert 0 < other["rtt"] < 1
     assert 0 <= other["seen"] < 10
-    assert other["loss"] == 0
+    assert 0 <= other["loss"] < 1
     (own,) = node1.shows("get", "nodes", "node1")
     assert (own["path"], own["rtt"], own["seen"]) == ("local", None, 0)
     (session,) = node1.shows("get", "sessions", "node2")
@@ -196,23 +197,28 @@ def test_watch_shows_again_what_has_changed(node1: Machine, node2: Machine) -> N
         node1.running("get", "pods", "--watch", "-o", "json") as lines,
         node1.running("get", "pods", "--watch") as tables,
     ):
-        before = [pod["name"] for pod in json.loads(lines.line(SOON))]
+        before = named(lines)
         assert tables.line(SOON).startswith("NAME")
         node2.says("pod", "add", "late")
-        after = [pod["name"] for pod in json.loads(lines.line(SOON))]
-        assert sorted(after) == sorted([*before, "late"])
+        eventually(lambda: sorted(named(lines)) == sorted([*before, "late"]), within=SOON)
         eventually(lambda: tables.line(SOON).startswith("late"), within=SOON)
         node2.says("pod", "del", "late")
-        assert [pod["name"] for pod in json.loads(lines.line(SOON))] == before
+        eventually(lambda: named(lines) == before, within=SOON)
         lines.process.send_signal(signal.SIGINT)
         assert lines.process.wait(SOON) == 130
         assert "Traceback" not in lines.said()
+
+
+def named(lines: Background) -> list[str]:
+    """The pods of the next answer; there is one for anything that changes."""
+    return [pod["name"] for pod in json.loads(lines.line(SOON))]
 
 
 # -- status ----------------------------------------------------------------------------------------
 
 
 def test_status_of_a_node_that_is_well(node1: Machine, node2: Machine) -> None:
+    eventually(lambda: settled(node1), within=SOON)
     done = node1.types("status")
     assert (done.returncode, done.stderr) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -252,12 +258,14 @@ def test_status_says_what_is_wrong_and_what_to_do(
     )
     (problem,) = answer["problems"]
     assert set(problem) == {"code", "what", "why", "fix"}
-    assert re.search(r"^node2 +suspect .* none ", nodes, re.MULTILINE)
+    # Each look is a process; what is suspected may be declared dead between two of them.
+    assert re.search(r"^node2 +(suspect|dead) .* none ", nodes, re.MULTILINE)
     # Which leg failed: that between the daemons, so the pod's own says nothing new.
     assert silent.returncode == 1
-    assert silent.stderr == (
-        "muslin: cannot reach node2/db: the overlay leg failed, node2 (suspect) answers no probe: "
-        "look at its daemon, and at the underlay between the nodes\n"
+    assert re.fullmatch(
+        r"muslin: cannot reach node2/db: the overlay leg failed, node2 \((suspect|dead)\) answers "
+        r"no probe: look at its daemon, and at the underlay between the nodes\n",
+        silent.stderr,
     )
     for one in (node1, node2):
         eventually(lambda one=one: one.types("status").returncode == 0, within=SOON)
@@ -298,7 +306,7 @@ def test_ping_of_an_address_without_a_pod_names_the_leg_that_failed(
     node1: Machine, node2: Machine
 ) -> None:
     nobody = node2.place("db").address.rsplit(".", 1)[0] + ".99"
-    done = node1.types("ping", nobody, "-c", "1", "-W", "0.5")
+    done = node1.types("ping", nobody, "-c", "1", "-W", "3")
     assert done.returncode == 1
     assert f"address {nobody} ({nobody}) of node2, direct\n" in done.stdout
     assert re.search(r"^seq=1 overlay=[0-9.]+ms address=lost$", done.stdout, re.MULTILINE)
