@@ -24,7 +24,7 @@ from tests.support.churn import STEPS, Churned, churn, inventory, left_of, memor
 from tests.support.labs import remove_leftovers
 from tests.support.machines import YardMaker
 from tests.support.runtime import Runtime
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, steady
 
 WARM_UP = 5
 """Cycles of each worker before anything is counted."""
@@ -61,7 +61,8 @@ def run(stack: ExitStack, runtime: Runtime, options: argparse.Namespace) -> int:
     """Churn on a node that is up."""
     containers = [stack.enter_context(runtime.container()) for _ in range(options.parallel)]
     warm = churn(runtime, containers, min(WARM_UP, options.cycles))
-    before, had = inventory(runtime), memory(runtime)
+    before = steady(lambda: inventory(runtime), within=SETTLED, poll=0.5)
+    had = memory(runtime)
     every = max(1, options.parallel * options.cycles // 10)
 
     def tell(done: int) -> None:

@@ -10,7 +10,7 @@ from tests.support.churn import STEPS, churn, inventory, left_of
 from tests.support.machines import YardMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.runtime import Runtime
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, steady
 
 pytestmark = NEEDS_KERNEL
 
@@ -29,7 +29,7 @@ def test_nothing_is_left_and_addresses_rest_before_they_are_given_again(
     with ExitStack() as stack:
         containers = [stack.enter_context(runtime.container()) for _ in range(PARALLEL)]
         warm = churn(runtime, containers, 1)
-        before = inventory(runtime)
+        before = steady(lambda: inventory(runtime), within=SOON, poll=0.5)
         churned = churn(runtime, containers, CYCLES)
         assert warm.failures == churned.failures == []
         assert len(churned.verbs["ADD"]) == len(churned.verbs["DEL"]) == PARALLEL * CYCLES

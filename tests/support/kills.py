@@ -32,7 +32,7 @@ from tests.support.left import changed, inventory
 from tests.support.machines import Machine
 from tests.support.mesh import unreached
 from tests.support.pings import Pings
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, steady
 
 SETTLED = 60.0
 """Seconds until everything must be right after the last kill. None of it is measured."""
@@ -179,7 +179,8 @@ def _first(lab: Lab, machines: list[Machine], comers: list[Comers]) -> list[set[
         each.clear()
         each.figures.clear()
     eventually(lambda: not _differences(lab, machines, {}), within=SETTLED, poll=0.5)
-    return [inventory(machine) for machine in machines]
+    # A daemon has more descriptors, and its namespace more processes, while `nft` runs.
+    return [steady(partial(inventory, machine), within=SETTLED, poll=0.5) for machine in machines]
 
 
 def _ping(lab: Lab, stack: ExitStack, outcome: Outcome) -> None:

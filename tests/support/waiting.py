@@ -31,3 +31,21 @@ def eventually(look: Callable[[], T], *, within: float, poll: float = POLL) -> T
             if last_one:
                 raise
         time.sleep(poll)
+
+
+def steady(look: Callable[[], T], *, within: float, poll: float = POLL) -> T:
+    """What `look` returns twice in a row: nothing is under way that passes by itself.
+
+    Args:
+        look: returns something that can be compared.
+        within: seconds; after them what still changes is the test's failure.
+        poll: seconds between two looks.
+    """
+    seen = [look()]
+
+    def is_as_before() -> bool:
+        seen.append(look())
+        return seen[-1] == seen[-2]
+
+    eventually(is_as_before, within=within, poll=poll)
+    return seen[-1]
