@@ -35,8 +35,9 @@ from node.lab.wiring import namespaces, wire
 
 DEFAULT_CIDR: Final = "10.244.0.0/16"
 
-WHOLE_PATIENCE: Final = 30.0
-"""From the last pod until every node sees everything. Gossip needs a second or two."""
+WHOLE_PATIENCE: Final = 90.0
+"""From the last pod until every node sees everything. Gossip needs a second or two, where nobody
+else is busy."""
 
 HANDS: Final = 8
 """Nodes brought up at once: enough to keep a few cores busy, and few enough to keep start-up short

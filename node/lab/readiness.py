@@ -24,8 +24,8 @@ from node.lab.store import LabInfo
 POLL: Final = 0.05
 """Between two questions to one node: short against a start, long against an answer."""
 
-START_PATIENCE: Final = 30.0
-"""A daemon starts in about a second; eight at once on two busy cores take longer."""
+START_PATIENCE: Final = 90.0
+"""A daemon starts in about a second; eight at once on busy cores take half a minute."""
 
 Row = Mapping[str, Any]
 """One object of an answer; what is missing in it is an error of the daemon's."""
