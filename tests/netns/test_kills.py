@@ -20,7 +20,7 @@ def test_after_random_kills_every_table_is_right_and_nothing_is_lost_or_left(
     outcome = kills(make_lab, nodes=3, count=KILLS, seconds=SECONDS, seed=6, pace=0.3)
     assert not outcome.wrong, "\n".join(outcome.wrong)
     assert outcome.kills == KILLS
-    assert outcome.figures["made"] > KILLS
+    assert outcome.figures["made"] > KILLS // 2
     assert outcome.figures["removed"]
     assert outcome.figures["refused"] + outcome.figures["cut off"]
     assert same_node_lost(outcome) == 0
