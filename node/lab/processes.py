@@ -32,8 +32,8 @@ from node.kernel import netns
 STOP_PATIENCE: Final = 5.0
 """How long a daemon may take to stop cleanly before it is killed."""
 
-COMMAND_PATIENCE: Final = 60.0
-"""How long `init` or `join` may take; a join tries for that long to reach a member."""
+COMMAND_PATIENCE: Final = 120.0
+"""How long `init` or `join` may take. A join gives up by itself, but starts late on busy cores."""
 
 _PROC: Final = Path("/proc")
 _NOT_PASSED_ON: Final = ("MUSLIN_", "NOTIFY_SOCKET", "WATCHDOG_")
