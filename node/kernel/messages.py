@@ -21,6 +21,7 @@ from overlay.types import Address
 
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
+IFF_RUNNING: Final = 0x40
 IFA_F_TEMPORARY: Final = 0x01
 IFA_F_NODAD: Final = 0x02
 IFA_F_DADFAILED: Final = 0x08

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Collection, Iterable
 from socket import AF_INET, AF_INET6, if_nameindex
 from typing import Final, Self, assert_never
@@ -45,6 +46,11 @@ from node.kernel.reconcile import (
 )
 from node.kernel.survey import Survey, explained
 from overlay.types import Address
+
+_NOTICED_WITHIN: Final = 1.0
+"""Seconds for the kernel to notice that the other end of a link is up."""
+
+_LOOK: Final = 0.001
 
 _ALREADY_DONE: Final[dict[type[Change], tuple[int, ...]]] = {
     AddAddress: (errno.EEXIST,),
@@ -198,6 +204,23 @@ class Netlink(Survey):
         with explained(f"making the veth {link.name}"):
             self._forget(link.name)
             self._writer.ask(writer.RTM_NEWLINK, writer.veth(link, peer, namespace), writer.NEW)
+
+    def wait_until_running(self, name: str) -> None:
+        """Wait until a link sends, after its other end has come up.
+
+        The kernel drops what is sent on the end that was up first until a worker of its own has
+        noticed, which takes long on a busy machine. From Linux 6.8 on, to ask makes it notice.
+
+        Raises:
+            KernelError: there is no such link, or the kernel does not answer. Nothing else.
+        """
+        with explained(f"waiting for link {name}"):
+            deadline = time.monotonic() + _NOTICED_WITHIN
+            question = writer.RTM_GETLINK, writer.named(name)
+            while not packed.is_running(self._writer.ask(*question)):
+                if time.monotonic() > deadline:
+                    return  # its other end is down again
+                time.sleep(_LOOK)
 
     def delete_links(self, names: Collection[str]) -> None:
         """Remove links together: the kernel waits once, some 25 ms, and not for each of them.

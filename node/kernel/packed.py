@@ -34,6 +34,7 @@ from node.kernel.messages import (
     IFA_F_TEMPORARY,
     IFA_F_TENTATIVE,
     IFF_LOOPBACK,
+    IFF_RUNNING,
     IFF_UP,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
@@ -181,6 +182,12 @@ def parse_link(message: bytes) -> HeldLink:
         namespace=_number(found.get(_IFLA_LINK_NETNSID)),
         peer=_number(found.get(_IFLA_LINK)),
     )
+
+
+def is_running(message: bytes) -> bool:
+    """Whether a link sends, from its ifinfomsg on; one that is up may drop everything as yet."""
+    flags: int = LINK_HEADER.unpack_from(message)[3]
+    return bool(flags & IFF_RUNNING)
 
 
 def parse_namespace(message: bytes) -> int:

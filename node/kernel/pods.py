@@ -186,6 +186,7 @@ def attach(netlink: Netlink, end: PodEnd, mtu: int, *, first: bool = True) -> No
         try:
             netlink.apply(SetLink(host))
             netns.run_in(end.netns, _configure, end, mtu)
+            netlink.wait_until_running(host.name)
         except KernelError:
             if not found:
                 detach(netlink, end.pod)

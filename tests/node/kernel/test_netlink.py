@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +15,10 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from node.kernel import netns
 from node.kernel.errors import KernelError
+from node.kernel.messages import IFF_RUNNING, IFF_UP
 from node.kernel.model import Link, Neighbour
 from node.kernel.netlink import Netlink
+from node.kernel.packed import LINK_HEADER
 from node.kernel.reader import Ours
 from node.kernel.reconcile import (
     AddAddress,
@@ -32,6 +35,12 @@ from node.kernel.reconcile import (
 )
 from tests.support.kernel import held, route
 from tests.support.privileged import NEEDS_KERNEL
+
+ETH_P_TEST = 0x88B5
+"""For experiments (IEEE 802, 802a)."""
+
+VETHS = 50
+"""Of so many, some are not noticed at once by a kernel that is busy."""
 
 
 def test_the_loopback_is_there_to_read() -> None:
@@ -88,6 +97,35 @@ def test_removing_what_is_gone_counts_as_done(
 def test_adding_to_a_link_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KernelError, match="no such device"):
         on(Refusing(errno.ENODEV), monkeypatch).apply(AddAddress(held("musx", "10.0.0.1/32")))
+
+
+class Slow:
+    """A kernel that says of a link that it is up, and of the last time that it runs as well."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def ask(self, *_: object) -> bytes:
+        self.left -= 1
+        return LINK_HEADER.pack(0, 1, 7, IFF_UP if self.left else IFF_UP | IFF_RUNNING, 0)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_link_is_waited_for_until_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Slow(looks=3)
+    on(kernel, monkeypatch).wait_until_running("musx")
+    assert kernel.left == 0
+
+
+def test_a_link_whose_other_end_stays_down_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("node.kernel.netlink._NOTICED_WITHIN", 0.01)
+    kernel = Slow(looks=1 << 20)
+    on(kernel, monkeypatch).wait_until_running("musx")
+    assert kernel.left > 0
 
 
 class TestOnARealKernel:
@@ -161,6 +199,31 @@ class TestOnARealKernel:
                 with pytest.raises(KernelError, match="making the veth mus1: file exists"):
                     netlink.create_veth(Link("mus1"), Link("eth0"), namespace)
                 assert netlink.link_index("mus1") is None
+
+        netns.run_in(inside, work)
+
+    def test_a_link_that_was_waited_for_loses_nothing(self, inside: Path, beside: Path) -> None:
+        def come_up() -> socket.socket:
+            with Netlink() as netlink:
+                netlink.apply(SetLink(Link("eth0")))
+            receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            receiver.bind(("eth0", ETH_P_TEST))
+            receiver.settimeout(5)
+            return receiver
+
+        def work() -> None:
+            frame = b"\xff" * 6 + bytes(6) + ETH_P_TEST.to_bytes(2, "big") + bytes(46)
+            with Netlink() as netlink, netns.opened(beside) as namespace:
+                for _ in range(VETHS):
+                    netlink.create_veth(Link("mus0"), Link("eth0"), namespace)
+                    netlink.apply(SetLink(Link("mus0")))
+                    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+                        sender.bind(("mus0", 0))
+                        with netns.run_in(beside, come_up) as receiver:
+                            netlink.wait_until_running("mus0")
+                            sender.send(frame)
+                            assert receiver.recv(100) == frame
+                    netlink.apply(DeleteLink("mus0"))
 
         netns.run_in(inside, work)
 
