@@ -6,11 +6,13 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from node.lab import traffic
 from node.lab.traffic import CHUNK, content
 
 TOOL = [sys.executable, "-m", "node.lab.traffic"]
@@ -55,6 +57,26 @@ def test_a_stream_arrives_with_the_checksum_it_was_sent_with(host):
     assert received["sha256"] == sent["sha256"]
     assert received["bytes"] == CHUNK * 2 + 5
     assert received["peer"] == host
+
+
+def test_an_answer_that_comes_late_and_then_again_is_not_taken_for_the_next(monkeypatch):
+    monkeypatch.setattr(traffic, "DATAGRAM_WAIT", 0.3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as slow:
+        slow.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            (first, _), (again, asker) = slow.recvfrom(100), slow.recvfrom(100)
+            for data in (first, again):
+                slow.sendto(data, asker)
+            while len(data) != 4:
+                data, asker = slow.recvfrom(100)
+                slow.sendto(data, asker)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        said = traffic.datagrams(*slow.getsockname(), [3, 4])
+        answering.join()
+    assert said["wrong"] == []
 
 
 def test_datagrams_and_connections_come_back_intact():
