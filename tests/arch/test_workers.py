@@ -57,12 +57,12 @@ import pytest
 @pytest.fixture(scope="session")
 def made():
     path = pathlib.Path(os.environ["NOTES"] + "-" + os.environ["PYTEST_XDIST_WORKER"])
-    path.write_text("made")
     yield path
     time.sleep(1)
     path.write_text("taken down")
 
 def test_for_ever(made):
+    made.write_text("made")
     time.sleep(600)
 """
 

@@ -23,7 +23,9 @@ def test_descendants_belong_to_the_family():
 def test_a_process_is_billed_for_its_children():
     code = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'print(flush=True); input()'],\n"
+        "    stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
         "print(child.pid, flush=True); input(); child.communicate()"
     )
     with subprocess.Popen(

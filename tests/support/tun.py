@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -44,10 +45,25 @@ def with_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
     return in_namespace(inside)
 
 
+def with_silent_tun(work: Callable[[Tun], T], *, offload: bool) -> T:
+    """The same without IPv6, of which the kernel speaks by itself, and when it likes."""
+
+    def inside() -> T:
+        tun = Tun("tun0", offload=offload)
+        try:
+            Path("/proc/sys/net/ipv6/conf/tun0/disable_ipv6").write_text("1")
+            ip("link set tun0 mtu 1500 up", f"addr add {NEAR[4]}/24 dev tun0")
+            return work(tun)
+        finally:
+            tun.close()
+
+    return in_namespace(inside)
+
+
 def read(tun: Tun, *, protocol: int) -> tuple[VirtioHeader, bytes]:
     """The next packet of `protocol`; the kernel also sends multicast of its own."""
     room = memoryview(bytearray(b"\xff" * 70_000))
-    while select.select([tun], [], [], 2.0)[0]:
+    while select.select([tun], [], [], SOON)[0]:
         packet = bytes(room[: tun.read_into(room)])
         view = parse_untrusted(packet, VIRTIO_HEADER_SIZE)
         if view is not None and view.protocol == protocol and packet[VIRTIO_HEADER_SIZE:]:
@@ -65,6 +81,22 @@ def drain(tun: Tun) -> None:
 def listener(version: int, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     bound = socket.socket(family, kind)
-    bound.settimeout(2.0)
+    bound.settimeout(SOON)
     bound.bind((NEAR[version], PORT))
     return bound
+
+
+def echo_requests(count: int) -> None:
+    """Datagrams from so many ports: as many flows."""
+    for _ in range(count):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(b"flow", (FAR[4], FAR_PORT))
+
+
+def waiting(tun: Tun) -> int:
+    """How many IPv4 datagrams wait in a queue."""
+    room, found = memoryview(bytearray(70_000)), 0
+    while size := tun.read_into(room):
+        view = parse_untrusted(bytes(room[:size]), VIRTIO_HEADER_SIZE)
+        found += view is not None and view.version == 4 and view.protocol == 17
+    return found

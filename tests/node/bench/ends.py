@@ -48,7 +48,7 @@ class FarEnd:
 
     def ends(self) -> int:
         """Wait for its end; the exit code."""
-        return self.process.wait(10)
+        return self.process.wait(30)
 
 
 @contextmanager

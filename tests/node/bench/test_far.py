@@ -24,7 +24,7 @@ from tests.node.bench.ends import HERE, OTHER_TOKEN, TASK, TOKEN, FarEnd, far_en
 
 
 def connect(end: FarEnd, token: bytes, kind: bytes, milliseconds: int = 0) -> socket.socket:
-    connection = socket.create_connection((HERE, end.ports["port"]), 5)
+    connection = socket.create_connection((HERE, end.ports["port"]), 30)
     connection.sendall(GREETING.pack(token, kind, milliseconds))
     return connection
 
@@ -69,7 +69,7 @@ def test_a_datagram_comes_back_and_different_ones_are_counted_once() -> None:
         connect(end, TOKEN, COMMAND) as commands,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
     ):
-        udp.settimeout(5)
+        udp.settimeout(30)
         udp.connect((HERE, end.ports["port"]))
         for sequence in (1, 2, 2):
             sent = DATAGRAM.pack(TOKEN, sequence) + b"padding"
@@ -98,14 +98,14 @@ def test_the_load_is_told_without_the_far_end_itself() -> None:
 @pytest.mark.parametrize("token", [OTHER_TOKEN, bytes(16), b"short"])
 def test_who_does_not_know_the_token_is_closed_without_a_word(token: bytes) -> None:
     with far_end() as end, connect(end, TOKEN, COMMAND):
-        with socket.create_connection((HERE, end.ports["port"]), 5) as stranger:
+        with socket.create_connection((HERE, end.ports["port"]), 30) as stranger:
             greeting = GREETING.pack(token, SOURCE, 1000)
             stranger.sendall(greeting if len(token) == 16 else token)
             stranger.shutdown(socket.SHUT_WR)
             assert stranger.recv(100) == b""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.connect((HERE, end.ports["port"]))
-            udp.settimeout(5)
+            udp.settimeout(30)
             udp.send(DATAGRAM.pack(token.ljust(16), 1))
             udp.send(b"short")
             udp.send(DATAGRAM.pack(TOKEN, 2))  # answered after the others were not
@@ -115,7 +115,7 @@ def test_who_does_not_know_the_token_is_closed_without_a_word(token: bytes) -> N
 def test_another_address_than_the_askers_is_closed_although_it_knows_the_token() -> None:
     task = replace(TASK, overlay=replace(TASK.overlay, asker="127.0.0.9"))
     with far_end(task) as end:
-        with socket.create_connection((HERE, end.ports["port"]), 5) as stranger:
+        with socket.create_connection((HERE, end.ports["port"]), 30) as stranger:
             with suppress(ConnectionError):
                 stranger.sendall(GREETING.pack(TOKEN, SOURCE, 1000))
             assert is_closed(stranger)
@@ -125,7 +125,7 @@ def test_another_address_than_the_askers_is_closed_although_it_knows_the_token()
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as right:
                 right.bind(("127.0.0.9", 0))
                 right.connect((HERE, end.ports["port"]))
-                right.settimeout(5)
+                right.settimeout(30)
                 right.send(DATAGRAM.pack(TOKEN, 2))
                 right.recv(100)
             udp.setblocking(False)
@@ -136,7 +136,7 @@ def test_another_address_than_the_askers_is_closed_although_it_knows_the_token()
 def test_commands_are_not_taken_beside_the_overlay() -> None:
     with far_end() as end:
         there = ("127.0.0.2", end.ports["underlay_port"])
-        with socket.create_connection(there, 5) as beside:
+        with socket.create_connection(there, 30) as beside:
             beside.sendall(GREETING.pack(OTHER_TOKEN, COMMAND, 0))
             Lines(beside).send({"do": "usage"})
             assert is_closed(beside)
@@ -181,7 +181,7 @@ def test_it_ends_with_the_daemon() -> None:
 
 
 def test_it_ends_when_its_time_is_up() -> None:
-    with far_end(replace(TASK, seconds=0.2)) as end, connect(end, TOKEN, COMMAND):
+    with far_end(replace(TASK, seconds=2.0)) as end, connect(end, TOKEN, COMMAND):
         assert end.ends() == 0
 
 

@@ -29,8 +29,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ):
         far, _ = server.accept()
         with far:
-            near.settimeout(5)
-            far.settimeout(5)
+            near.settimeout(30)
+            far.settimeout(30)
             yield near, far
 
 

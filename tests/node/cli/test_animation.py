@@ -42,7 +42,7 @@ def test_on_a_terminal_the_line_is_rewritten_in_place_and_removed() -> None:
         counting._step("a step")
         for _ in range(2):
             terminal.written.clear()
-            assert terminal.written.wait(5)
+            assert terminal.written.wait(30)
     shown = terminal.getvalue()
     assert shown.startswith(f"{CLEAR}drawing 0{CLEAR}drawing 1")
     assert shown.endswith(CLEAR)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -252,15 +252,17 @@ def test_ctrl_c_is_quiet(state, daemon) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("NAME")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == ""
 
 
 def test_help_comes_at_once() -> None:
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert shell("--help").returncode == 0
-    assert time.monotonic() - began < 2.0  # 0.1 s on an idle machine; this only catches a blunder
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor, whoever else wants it: 0.1 s usually; this only catches a blunder.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
 
 
 def test_the_module_and_the_script_are_the_same_command() -> None:

@@ -6,12 +6,14 @@ import io
 
 from node.cli.progress import Progress
 from tests.node.cli.test_animation import Terminal
+from tests.support.processes import PATIENCE
+from tests.support.waiting import eventually
 
 
 def test_a_slow_wait_is_shown_and_removed() -> None:
     terminal = Terminal()
     with Progress("waiting for a member", terminal, patience=0.01):
-        assert terminal.written.wait(5)
+        assert terminal.written.wait(30)
     shown = terminal.getvalue()
     assert "\r\x1b[Kmuslin: waiting for a member (0 s)" in shown
     assert shown.endswith("\r\x1b[K")
@@ -26,9 +28,9 @@ def test_a_quick_wait_shows_nothing() -> None:
 
 def test_a_step_replaces_the_text_on_a_terminal() -> None:
     terminal = Terminal()
-    with Progress("first", terminal, patience=0.01) as progress:
+    with Progress("first", terminal, patience=1.0) as progress:  # "first" would be shown after it
         progress.say("second")
-        assert terminal.written.wait(5)
+        assert terminal.written.wait(30)
     assert "first" not in terminal.getvalue()
     assert "muslin: second" in terminal.getvalue()
 
@@ -44,8 +46,7 @@ def test_what_changes_all_the_time_is_shown_on_a_terminal_only() -> None:
     terminal, file = Terminal(), io.StringIO()
     with Progress("first", terminal, patience=0.01) as progress:
         progress.set("second")
-        assert terminal.written.wait(5)
-    assert "muslin: second" in terminal.getvalue()
+        eventually(lambda: "muslin: second" in terminal.getvalue(), within=PATIENCE)
     with Progress("first", file, patience=0.0) as progress:
         progress.set("second")
     assert file.getvalue() == ""

@@ -37,6 +37,7 @@ def daemon(monkeypatch) -> FakeDaemon:
         sessions=(),
     )
     monkeypatch.setattr(made, "facts", lambda: replace(FACTS, pid=os.getpid()))
+    monkeypatch.setattr(benches, "START_PATIENCE", 30.0)
     return made
 
 
@@ -47,7 +48,7 @@ def doing(request, daemon) -> Callable[..., None]:
     def run(main: Callable[[Handlers], Awaitable[None]]) -> None:
         async def with_handlers() -> None:
             daemon.handlers = handlers = Handlers(daemon)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await main(handlers)
 
         run_loop(with_handlers, request.param)
@@ -86,14 +87,14 @@ def test_a_member_that_asks_gets_ports_that_serve_it_and_nothing_is_left(daemon,
         ready = await said(daemon, BenchReady)
         assert isinstance(ready, BenchReady)
         assert ready.request == 5
-        with socket.create_connection(("127.0.0.1", ready.port), 5) as commands:
+        with socket.create_connection(("127.0.0.1", ready.port), 30) as commands:
             commands.sendall(GREETING.pack(ready.token[:16], COMMAND, 0))
             Lines(commands).send({"do": "datagrams"})
             assert Lines(commands).receive() == {"overlay": 0, "underlay": 0}
         assert ready.underlay_port > 0
         assert await said(daemon, BenchDone) == BenchDone(5)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", ready.port), 5)
+            socket.create_connection(("127.0.0.1", ready.port), 30)
 
     doing(main)
 

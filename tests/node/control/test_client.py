@@ -18,7 +18,9 @@ from node.control.schema import ControlError, Request, encode_error, encode_resu
 
 
 @contextmanager
-def daemon(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[ControlClient]:
+def daemon(
+    path: Path, serve: Callable[[socket.socket], None], patience: float = 30.0
+) -> Iterator[ControlClient]:
     """A client of a daemon that treats its one connection as `serve` does."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -31,7 +33,7 @@ def daemon(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[Contr
 
         thread = threading.Thread(target=accept)
         thread.start()
-        yield ControlClient(path, timeout=0.2)
+        yield ControlClient(path, timeout=patience)
         thread.join()
 
 
@@ -87,7 +89,11 @@ def test_a_path_that_cannot_be_a_socket_means_no_daemon(path) -> None:
 
 
 def test_a_silent_daemon_is_given_up(path) -> None:
-    with daemon(path, lambda connection: connection.recv(1000) and connection.recv(1)) as client:
+    def listen(connection: socket.socket) -> None:
+        while connection.recv(1000):
+            pass
+
+    with daemon(path, listen, patience=0.2) as client:
         assert code_of(client) == "timeout"
 
 

@@ -49,11 +49,11 @@ def test_members_that_answer_are_compared() -> None:
 
 def test_who_does_not_answer_is_asked_again_and_then_named() -> None:
     daemon = a_daemon(NodeState.DEAD)
-    found = doctor(daemon, timeout=0.7)
+    found = doctor(daemon, timeout=2.0)
     assert odd(found) == {"answers": ["node2"]}
     assert found["answers"]["what"] == "node2 (dead) does not answer"
     asked = [message for _, message in daemon.engine.said]
-    assert len(asked) == 2
+    assert len(asked) > 1
     assert len(set(asked)) == 1
 
 

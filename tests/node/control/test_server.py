@@ -63,11 +63,11 @@ def serving(request, tmp_path):
 
 
 async def ask(path: str, method: str, **params: object) -> object:
-    return await asyncio.to_thread(ControlClient(path, 5.0).call, method, **params)
+    return await asyncio.to_thread(ControlClient(path, 30.0).call, method, **params)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - the server has no event for this
             await asyncio.sleep(0.01)
 

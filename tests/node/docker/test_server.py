@@ -51,7 +51,7 @@ async def say(path: Path, data: bytes) -> bytes:
         writer.write(data)
         said = b""
         with suppress(ConnectionResetError):  # closed with more to come
-            while piece := await asyncio.wait_for(reader.read(4096), 5):
+            while piece := await asyncio.wait_for(reader.read(4096), 30):
                 said += piece
         return said
     finally:
@@ -157,7 +157,7 @@ def test_whoever_sends_too_much_hears_why(tmp_path: Path):
 
     def send(path: Path) -> bytes:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(30)
             connection.connect(str(path))
             connection.sendall(head + b"[" * size)
             return connection.recv(4096)

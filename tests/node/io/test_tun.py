@@ -15,7 +15,6 @@ import pytun
 
 from node.io import tun as tun_module
 from node.io.tun import Tun, TunError, TunQueue
-from overlay.wire.ip import parse_untrusted
 from overlay.wire.virtio import (
     NO_OFFLOAD,
     READ_SIZE,
@@ -26,7 +25,21 @@ from overlay.wire.virtio import (
 from tests.support.builders import checksums_are_right, pseudo4, slow_checksum, udp4, udp6
 from tests.support.namespace import current, in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.tun import FAR, FAR_PORT, NEAR, PORT, drain, listener, read, with_tun
+from tests.support.tun import (
+    FAR,
+    FAR_PORT,
+    NEAR,
+    PORT,
+    SOON,
+    drain,
+    echo_requests,
+    listener,
+    read,
+    waiting,
+    with_silent_tun,
+    with_tun,
+)
+from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
 
@@ -221,7 +234,6 @@ def test_an_interface_that_is_down_reads_nothing_and_refuses_writes():
 @pytest.mark.parametrize("offload", [True, False])
 def test_packets_are_read_one_behind_the_other(offload: bool):
     def work(tun: Tun) -> None:
-        drain(tun)
         datas = [bytes([number]) * (10 + number) for number in range(9)]
         with listener(4, socket.SOCK_DGRAM) as client:
             for data in datas:
@@ -237,12 +249,11 @@ def test_packets_are_read_one_behind_the_other(offload: bool):
                 at += size + 3
         assert found == datas
 
-    with_tun(work, offload=offload)
+    with_silent_tun(work, offload=offload)
 
 
 def test_a_run_of_reads_ends_behind_a_large_packet_and_where_room_gets_short():
     def work(tun: Tun) -> None:
-        drain(tun)
         with listener(4, socket.SOCK_DGRAM) as client:
             for size in (10, 1400, 10, 1300, 10):
                 client.sendto(bytes(size), (FAR[4], PORT))
@@ -252,7 +263,7 @@ def test_a_run_of_reads_ends_behind_a_large_packet_and_where_room_gets_short():
         assert tun.read_run(room[: READ_SIZE - 1], **bounds) == []
         assert len(tun.read_run(room[:READ_SIZE], **bounds)) == 1
 
-    with_tun(work, offload=True)
+    with_silent_tun(work, offload=True)
 
 
 def test_reading_a_run_from_a_removed_interface_raises():
@@ -301,22 +312,6 @@ def test_a_removed_interface_whose_name_was_taken_stays_gone():
 
 
 # -- queues ----------------------------------------------------------------------------------------
-
-
-def echo_requests(count: int) -> None:
-    """Datagrams from so many ports: as many flows."""
-    for _ in range(count):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.sendto(b"flow", (FAR[4], FAR_PORT))
-
-
-def waiting(tun: Tun) -> int:
-    """How many IPv4 datagrams wait in a queue."""
-    room, found = memoryview(bytearray(70_000)), 0
-    while size := tun.read_into(room):
-        view = parse_untrusted(bytes(room[:size]), VIRTIO_HEADER_SIZE)
-        found += view is not None and view.version == 4 and view.protocol == 17
-    return found
 
 
 def test_a_second_queue_gets_its_share_from_when_it_is_attached() -> None:
@@ -412,7 +407,7 @@ def test_one_that_is_kept_outlives_its_reader_and_is_attached_to_again() -> None
         tun.keep()
         index = socket.if_nametoindex("tun0")
         os.close(tun.fileno())  # as when the process is killed
-        assert "NO-CARRIER" in link("tun0")
+        eventually(lambda: "NO-CARRIER" in link("tun0"), within=SOON)
         echo_requests(3)  # refused by nobody: they are dropped
         again = Tun("tun0")
         assert again.kept

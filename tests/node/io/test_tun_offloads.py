@@ -34,7 +34,7 @@ from overlay.wire.virtio import (
 from tests.support.builders import tcp4, udp4
 from tests.support.namespace import in_namespace, ip
 from tests.support.privileged import NEEDS_KERNEL
-from tests.support.tun import FAR, NEAR, PORT, with_tun
+from tests.support.tun import FAR, NEAR, PORT, SOON, with_tun
 
 pytestmark = NEEDS_KERNEL
 
@@ -100,24 +100,19 @@ class Relay:
                 version = 4 if family == socket.AF_INET else 6
                 self._wait_for_route(self.clients[family, kind], server, FAR[version])
         for one in (*self.clients.values(), *self.servers.values()):
-            one.settimeout(5.0)
+            one.settimeout(SOON)
         return self
 
     @staticmethod
     def _wait_for_route(client: socket.socket, server: socket.socket, target: str) -> None:
         """The kernel makes IPv6 addresses usable a little after it said they were there."""
         server.settimeout(0.1)
-        for _ in range(50):
-            client.sendto(b"ready?", (target, PORT))
-            try:
-                server.recv(10)
-            except TimeoutError:
-                continue
-            break
-        server.setblocking(False)
-        with contextlib.suppress(BlockingIOError):  # earlier ones that came late after all
-            while server.recv(10):
-                pass
+        for number in range(200):
+            client.sendto(b"%d" % number, (target, PORT))
+            with contextlib.suppress(TimeoutError):
+                while server.recv(10) != b"%d" % number:  # earlier ones that came late after all
+                    pass
+                return
 
     def __exit__(self, *_: object) -> None:
         os.close(self._end_now)
@@ -181,7 +176,7 @@ def test_tcp_super_packets_arrive_through_any_far_end(version: int, far_end):
         client, server = relay.clients[key], relay.servers[key]
         client.connect((FAR[version], PORT))
         with server.accept()[0] as connection:
-            connection.settimeout(5.0)
+            connection.settimeout(SOON)
             sending = threading.Thread(target=client.sendall, args=(data,))
             sending.start()
             assert receive(connection, len(data)) == data
@@ -200,7 +195,7 @@ def test_without_offload_packets_have_the_size_of_the_mtu(version: int):
         client, server = relay.clients[key], relay.servers[key]
         client.connect((FAR[version], PORT))
         with server.accept()[0] as connection:
-            connection.settimeout(5.0)
+            connection.settimeout(SOON)
             client.sendall(data)
             assert receive(connection, len(data)) == data
     assert max(relay.sizes) == VIRTIO_HEADER_SIZE + 1500

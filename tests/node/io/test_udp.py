@@ -41,7 +41,7 @@ def reads(udp: UdpSocket, size: int) -> list[tuple[bytes, int, Endpoint]]:
     """Reads until `size` bytes are there or nothing more comes."""
     taken: list[tuple[bytes, int, Endpoint]] = []
     while sum(len(one[0]) for one in taken) < size:
-        if not select.select([udp], [], [], 2.0)[0]:
+        if not select.select([udp], [], [], 20.0)[0]:
             break
         received = udp.receive()
         if received is not None:

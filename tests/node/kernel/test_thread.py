@@ -9,6 +9,7 @@ from node.kernel.errors import KernelError
 from node.kernel.netlink import Netlink
 from node.kernel.thread import KernelThread
 from node.loop import LoopKind, run
+from tests.support.processes import PATIENCE
 
 KINDS = list(LoopKind)
 
@@ -64,11 +65,11 @@ def test_a_cancelled_caller_does_not_stop_what_was_begun() -> None:
 
         def slow(_: Netlink) -> None:
             begun.set()
-            release.wait(5)
+            release.wait(PATIENCE)
             done.set()
 
         waiting = asyncio.ensure_future(thread.call(slow))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, PATIENCE)
         waiting.cancel()
         release.set()
         await thread.call(Netlink.link_index, "lo")

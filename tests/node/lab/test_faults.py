@@ -15,6 +15,7 @@ from node.lab.store import LabInfo
 from node.lab.topology import Topology, plan
 from node.lab.wiring import namespaces, wire
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import PATIENCE
 from tests.support.waiting import eventually
 
 LAB = f"kf{os.getpid()}"
@@ -79,7 +80,7 @@ class TestOnARealKernel:
 
     def must_hear(self, source: int, target: int) -> None:
         # A ping that nobody drops may still be late on a busy machine.
-        eventually(lambda: self.hears(source, target), within=10.0)
+        eventually(lambda: self.hears(source, target), within=PATIENCE)
 
     def test_a_cut_silences_two_nodes_and_no_others(self) -> None:
         bridge = TOPOLOGY.bridge_netns

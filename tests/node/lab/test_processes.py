@@ -13,6 +13,8 @@ from node import children
 from node.errors import NodeError
 from node.lab import processes
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import PATIENCE
+from tests.support.waiting import eventually
 
 FAKE = """
 import os, signal, sys, time
@@ -86,10 +88,10 @@ class TestWithRealProcesses:
         assert not processes.has_ended(pid)
         assert os.getsid(pid) == pid
         assert processes.daemon_pid(tmp_path / "node") is None
-        assert processes.signal_daemon(state, signal.SIGTERM, 5.0)
+        assert processes.signal_daemon(state, signal.SIGTERM, PATIENCE)
         assert processes.daemon_pid(state) is None
         assert processes.has_ended(pid)
-        assert not processes.signal_daemon(state, signal.SIGTERM, 5.0)
+        assert not processes.signal_daemon(state, signal.SIGTERM, PATIENCE)
 
     def test_all_daemons_of_a_lab_are_ended_at_once(self, state: Path, tmp_path: Path) -> None:
         other = state.with_name("node2")
@@ -106,7 +108,7 @@ class TestWithRealProcesses:
         with pytest.raises(NodeError, match="did not end"):
             processes.signal_daemon(state, signal.SIGTERM, 0.1)
         processes.end_all(state, patience=0.1)
-        assert processes.daemon_pid(state) is None
+        eventually(lambda: processes.daemon_pid(state) is None, within=PATIENCE)
 
     def test_processes_that_only_mention_the_folder_are_let_live(self, state: Path) -> None:
         bystander = subprocess.Popen(

@@ -11,7 +11,7 @@ import pytest
 from node.lanes import pipe
 from node.lanes.pipe import ENDED, Pipe, make_pair
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class End:

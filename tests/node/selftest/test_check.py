@@ -121,7 +121,7 @@ def delivered(payload: bytes, broken: type[Tun], offload: tuple[str, ...]) -> li
         pseudo = sum_of_pseudo(addresses, len(packet) - 20)
         partial = packet[:26] + pseudo.to_bytes(2, sys.byteorder) + packet[28:]
         one.tun.inject(header.encode() + partial)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while sum(map(len, received)) < len(payload):
                 await asyncio.sleep(0)
                 try:
