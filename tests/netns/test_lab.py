@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +26,8 @@ from node.lab.store import LabInfo, LabStore
 from node.lab.topology import belongs_to
 from node.lab.verbs import lab_cut, lab_exec, lab_heal, lab_kill, lab_start, lab_status
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import PATIENCE
+from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, pytest.mark.alone("netns")]
 
@@ -62,23 +63,20 @@ def lab() -> Iterator[LabInfo]:
 
 
 def ping(namespace: str, target: str, *options: str) -> str:
-    argv = ["ping", "-c1", "-W1", *options, target]
+    argv = ["ping", "-c1", *options, target]
     done = netns.run_in(
         namespace, subprocess.run, argv, capture_output=True, text=True, check=False
     )
     return str(done.stdout + done.stderr)
 
 
-def answered(namespace: str, target: str) -> bool:
-    return "bytes from" in ping(namespace, target)
+def answered(namespace: str, target: str, wait: int = 10) -> bool:
+    """Whether one ping is answered, however busy the machine is; `wait` if none shall be."""
+    return "bytes from" in ping(namespace, target, f"-W{wait}")
 
 
-def soon(holds: Callable[[], bool], patience: float = 10.0) -> float:
-    """Seconds until something holds; fails when that takes too long."""
-    started = time.monotonic()
-    while not holds():
-        assert time.monotonic() - started < patience, "it never came to hold"
-    return time.monotonic() - started
+def soon(holds: Callable[[], bool]) -> None:
+    eventually(holds, within=PATIENCE)
 
 
 def places(name: str) -> dict[str, dict[str, Any]]:
@@ -116,8 +114,8 @@ def test_hops_are_counted_and_shown(lab: LabInfo, family: str) -> None:
 
 
 def test_status_shows_a_lab_that_is_up(lab: LabInfo) -> None:
+    soon(lambda: lab_status(LAB)["state"] == "up")
     status = lab_status(LAB)
-    assert status["state"] == "up"
     assert [node["sees"] for node in status["nodes"]] == [2, 2, 2]
     assert len({pod["address"] for node in status["nodes"] for pod in node["pods"]}) == 6
 
@@ -135,12 +133,12 @@ def test_a_cut_separates_two_nodes_and_healing_joins_them(lab: LabInfo) -> None:
     one, two, three = (found[f"node{number}-pod1"] for number in (1, 2, 3))
     lab_cut(LAB, "node1", "node2")
     assert lab_status(LAB)["cuts"] == [["node1", "node2"]]
-    assert not answered(one["netns"], two["address"])
-    assert not answered(two["netns"], one["address"])
+    assert not answered(one["netns"], two["address"], 1)
+    assert not answered(two["netns"], one["address"], 1)
     assert answered(one["netns"], three["address"])
     assert answered(two["netns"], three["address"])
     lab_heal(LAB)
-    soon(lambda: answered(one["netns"], two["address"]))
+    soon(lambda: answered(one["netns"], two["address"], 1))
     soon(lambda: lab_status(LAB)["state"] == "up")
 
 
@@ -149,7 +147,9 @@ def test_a_killed_daemon_comes_back_as_the_same_node(lab: LabInfo) -> None:
     identity = ask(lab, "node2", "get", kind="nodes")
     lab_kill(LAB, "node2")
     assert lab_status(LAB)["state"] == "degraded"
-    assert [node["state"] for node in lab_status(LAB)["nodes"]] == ["ready", "stopped", "ready"]
+    # The others are well until they miss it, and that may be soon.
+    stopped = [node["state"] == "stopped" for node in lab_status(LAB)["nodes"]]
+    assert stopped == [False, True, False]
     lab_start(LAB, "node2")
     after = places(LAB)
     assert {name: place["address"] for name, place in after.items()} == {
@@ -160,8 +160,7 @@ def test_a_killed_daemon_comes_back_as_the_same_node(lab: LabInfo) -> None:
         for rows in (identity, ask(lab, "node2", "get", kind="nodes"))
     ]
     assert own[0] == own[1]
-    waited = soon(lambda: answered(before["node1-pod1"]["netns"], before["node2-pod1"]["address"]))
-    assert waited < 3.0
+    soon(lambda: answered(before["node1-pod1"]["netns"], before["node2-pod1"]["address"], 1))
     soon(lambda: lab_status(LAB)["state"] == "up")
 
 
@@ -182,13 +181,13 @@ def test_two_labs_run_side_by_side_and_the_machine_notices_neither(lab: LabInfo)
     try:
         lab_up(SECOND, 2, 1, underlay="ipv6", mtu=1400)
         assert machine() == before
-        assert lab_status(SECOND)["state"] == "up"
+        soon(lambda: lab_status(SECOND)["state"] == "up")
         found = places(SECOND)
         assert answered(found["node1-pod1"]["netns"], found["node2-pod1"]["address"])
     finally:
         assert lab_down(SECOND)
     assert machine() == before
-    assert lab_status(LAB)["state"] == "up"
+    soon(lambda: lab_status(LAB)["state"] == "up")
     assert not [name for name in netns.names() if belongs_to(SECOND, name)]
 
 

@@ -34,7 +34,7 @@ pytestmark = NEEDS_KERNEL
 
 GARBAGE = 200
 SPOOFED = 50
-SOON = 15.0
+SOON = 20.0
 
 
 def balance(ledger: dict[str, Any]) -> int:

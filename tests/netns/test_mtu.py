@@ -23,7 +23,7 @@ from tests.support.labs import Lab, LabMaker, Place
 from tests.support.machines import Machine
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import run
-from tests.support.traffic import copy, echo_datagrams, opened, ping, reaches
+from tests.support.traffic import copy, echo_datagrams, is_answered, opened, ping, reaches
 from tests.support.waiting import eventually
 
 pytestmark = NEEDS_KERNEL
@@ -33,17 +33,19 @@ COPY = 64 << 20
 FULL = {4: 1472, 6: 1452}
 """Payload of the largest echo request that fits 1500 bytes, by family of the pods' addresses."""
 
-PROBED = 5.0
-"""Seconds until the path MTU is known: three tries of half a second for each of a few sizes."""
+PROBED = 20.0
+"""Seconds until the path MTU is known: three tries of half a second for each of a few sizes, and
+more where a busy machine comes too late for them."""
 
-TOLD = 5.0
-"""Seconds until full packets pass again when the kernel says that they became too large."""
+TOLD = 10.0
+"""Seconds until full packets pass again when the kernel says that they became too large: at once,
+on a machine that has time."""
 
 UNTOLD = 15.0
 """The same when nobody says so: the far end misses segments for a second, says so, and three tries
 of half a second prove it. Without that, it would be the next confirmation, up to 30 seconds."""
 
-LOOKS = 10.0
+LOOKS = 20.0
 """Seconds until a link that carries more than before is made use of."""
 
 
@@ -76,7 +78,9 @@ def test_pods_send_1500_bytes_and_no_more(narrow: tuple[Lab, int], family: int) 
     lab, _ = narrow
     near, far = lab["node1-pod1"], lab["node2-pod1"]
     full = FULL[family]
-    said, lost = ping(near, far.at(family), "-M", "do", "-s", str(full), "-i", "0.2", count=3)
+    said, lost = ping(
+        near, far.at(family), "-M", "do", "-s", str(full), "-i", "0.2", count=3, wait=10
+    )
     assert lost == 0.0, said
     said, lost = ping(near, far.at(family), "-M", "do", "-s", str(full + 1))
     assert lost == 1.0, said
@@ -217,7 +221,7 @@ def test_pods_may_have_9000_bytes_over_any_underlay(make_lab: LabMaker, mtu: int
     link_up_to(lab, mtu)
     near, far = lab["node1-pod1"], lab["node2-pod1"]
     for family, headers in ((4, 28), (6, 48)):
-        assert reaches(near, far.at(family), "-M", "do", "-s", str(9000 - headers))
+        assert is_answered(near, far.at(family), "-M", "do", "-s", str(9000 - headers))
         assert not reaches(near, far.at(family), "-M", "do", "-s", str(9001 - headers))
         copy(near, far, COPY, family=family)
         echo_datagrams(far, near, [1, 1472, 8952, 8972, 8973, 60_000], family=family)

@@ -17,7 +17,7 @@ from tests.support.labs import Place
 from tests.support.machines import YardMaker
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.runtimes import Podman, Remains, answering, asked_at, install, needs
-from tests.support.traffic import copy, echo_datagrams, reaches
+from tests.support.traffic import copy, echo_datagrams, is_answered, reaches
 from tests.support.waiting import eventually
 
 pytestmark = [*NEEDS_KERNEL, needs("podman", "crun", "conmon", "iptables", "busybox")]
@@ -180,7 +180,7 @@ def test_containers_go_on_after_the_daemon_was_killed(
     host = podmen[0].host
     host.down(kill=True)
     for family in (4, 6):
-        assert reaches(near, web.at(family))
+        assert is_answered(near, web.at(family))
     host.up()
     for family in (4, 6):
         eventually(lambda family=family: reaches(db, web.at(family)), within=SOON)

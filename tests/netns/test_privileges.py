@@ -56,7 +56,11 @@ def capabilities(pid: int) -> set[tuple[str, int]]:
     """Of all threads of a process; the inheritable and the ambient set are to be empty."""
     found = set()
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        rows = (row.partition(":") for row in (thread / "status").read_text().splitlines())
+        try:
+            text = (thread / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        rows = (row.partition(":") for row in text.splitlines())
         fields = {key: value.strip() for key, _, value in rows}
         assert fields["NoNewPrivs"] == "1", thread
         assert int(fields["CapInh"], 16) == int(fields["CapAmb"], 16) == 0, thread

@@ -42,7 +42,7 @@ pytestmark = NEEDS_KERNEL
 OF_A_FOUNDER = [file for file in FILES if file not in (REQUEST, STATE)]
 """Files read whole of a running founder: the state is a journal, a request comes before a node."""
 
-BOUNDED = 30.0
+BOUNDED = 45.0
 """Seconds after which a join must have given up."""
 
 

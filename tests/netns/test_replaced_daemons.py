@@ -188,7 +188,7 @@ def loaded(one: Node, other: Node) -> Iterator[Load]:
         *(other.places[name] for name in ("db", "beta")),
     )
     ends = [(db, web), (alpha, beta)]
-    across = [Numbered(*pair, drain=0.5) for pair in ends]
+    across = [Numbered(*pair) for pair in ends]
     within = [Numbered(web, alpha), Numbered(alpha, web)]
     with ExitStack() as stack:
         streams = [stack.enter_context(Stream(*pair)) for pair in ends]
@@ -213,6 +213,7 @@ def killed(host: Host) -> None:
     host.up()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [taken_over, killed])
 def test_containers_and_engines_notice_nothing(
     one: Node, other: Node, how: Callable[[Host], None]
@@ -253,14 +254,13 @@ def test_one_that_cannot_serve_docker_does_not_take_over(one: Node, where: str) 
 def test_containers_come_and_go_while_a_daemon_is_taken_over(one: Node, other: Node) -> None:
     """Neither engine is refused anything, whatever the moment in which it asks."""
     done = [False]
+    counts = {"passing-pod": 0, "passing-container": 0}
 
-    def churn(run: Callable[[str], Place], name: str) -> int:
-        count = 0
+    def churn(run: Callable[[str], Place], name: str) -> None:
         while not done[0]:
             run(name)
             one.remove(name)
-            count += 1
-        return count
+            counts[name] += 1
 
     with ThreadPoolExecutor() as executor:
         churned = [
@@ -270,7 +270,10 @@ def test_containers_come_and_go_while_a_daemon_is_taken_over(one: Node, other: N
         try:
             for _ in range(3):
                 one.host.take_over()
+            while min(counts.values()) < 2 and not any(job.done() for job in churned):
+                one.host.take_over()
         finally:
             done[0] = True
-    assert all(job.result() >= 2 for job in churned)
+    for job in churned:
+        job.result()
     assert one.host.machine.ask("ipam.check")["findings"] == []

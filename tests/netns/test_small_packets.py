@@ -16,7 +16,7 @@ from tests.support.judge import UDP_L4, VNET, parted
 from tests.support.labs import Lab, Place
 from tests.support.privileged import NEEDS_KERNEL
 from tests.support.processes import PATIENCE
-from tests.support.traffic import opened, reaches
+from tests.support.traffic import is_answered, opened
 from tests.support.waiting import eventually
 from tests.support.wiretap import SO_RCVBUFFORCE, UDP, UDP_SIZE, Wiretap
 
@@ -114,7 +114,7 @@ def test_a_run_of_datagrams_is_written_to_the_far_tun_in_a_few_packets(
     if "uso" not in lab.ask("node2", "status")["offloads"]:
         pytest.skip("super-packets of UDP came with Linux 6.2")
     near, far = lab["node1-pod1"], lab["node2-pod1"]
-    assert reaches(near, far.at(family))
+    assert is_answered(near, far.at(family))
     with flow(near, far, family) as one, Wiretap(lab["node2"].netns, "muslin0") as tap:
         with paused(lab, "node1"):
             sent = one.send([size] * WINDOW)

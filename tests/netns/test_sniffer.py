@@ -23,6 +23,7 @@ from tests.netns.test_strangers import say
 from tests.support.canaries import addresses, pieces, readable
 from tests.support.labs import Lab, LabMaker
 from tests.support.privileged import NEEDS_KERNEL
+from tests.support.processes import PATIENCE
 from tests.support.waiting import eventually
 from tests.support.wiretap import Wiretap
 
@@ -61,7 +62,9 @@ def heard(make_module_lab: LabMaker) -> Iterator[Heard]:
                 say(near, far, kind, CANARY * 20)
             say(lab["node3-pod1"], near, socket.SOCK_STREAM, CANARY * 20)
         made = lab.ask("node3", "pod.add", name=POD)
-        eventually(lambda: POD in {row["name"] for row in lab.get("node1", "pods")}, within=10.0)
+        eventually(
+            lambda: POD in {row["name"] for row in lab.get("node1", "pods")}, within=PATIENCE
+        )
         stored += long_things(lab)
         lab.ask("node3", "pod.del", name=POD)
         eventually(

@@ -44,7 +44,7 @@ POD = {4: "10.244.1.9", 6: "fd00:0:0:1::9"}
 PORT = 2000
 MANY = 70
 """More than fit one super-packet."""
-SOON = 5.0
+SOON = 20.0
 
 
 class Site:

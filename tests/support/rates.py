@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from overlay.views import PodView
-from tests.support.processes import attempt, background
+from tests.support.processes import PATIENCE, attempt, background
 
-PATIENCE = 10.0
 DATAGRAM = 1400
 
 

@@ -20,6 +20,10 @@ PIECE = content(64 << 10)
 PACE = 0.002
 """Seconds between two pieces: 30 MB/s, which leaves the daemons time for everything else."""
 
+SILENCE = 3 * PATIENCE
+"""Seconds without a byte. TCP doubles its waits: who was cut off while a daemon started, for which
+there is `PATIENCE`, hears nothing for as long again."""
+
 
 class Stream:
     """A TCP connection that carries bytes until its `with` block ends; all of them arrive intact.
@@ -40,7 +44,8 @@ class Stream:
         self._sender.connect(server.getsockname())
         receiver, (self.peer, _) = server.accept()
         self._receiver = self._stack.enter_context(receiver)
-        self._receiver.settimeout(PATIENCE)
+        for end in (self._sender, self._receiver):
+            end.settimeout(SILENCE)
         self._sent, self._received = hashlib.sha256(), hashlib.sha256()
         self._enough = threading.Event()
         self.moved = 0
@@ -82,4 +87,4 @@ class Stream:
     def moves(self) -> None:
         """Another megabyte arrives."""
         before = self.moved
-        eventually(lambda: self.moved > before + (1 << 20), within=PATIENCE)
+        eventually(lambda: self.moved > before + (1 << 20), within=SILENCE)

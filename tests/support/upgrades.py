@@ -27,6 +27,7 @@ from tests.support.labs import Lab, Place
 from tests.support.manager import LAUNCH, Manager
 from tests.support.numbered import Numbered
 from tests.support.processes import PATIENCE, Background, background
+from tests.support.streams import SILENCE
 from tests.support.traffic import opened
 from tests.support.waiting import eventually
 
@@ -55,7 +56,8 @@ def take_over(lab: Lab) -> float:
     pid = start_daemon(node.netns, lab.info.state(NODE), lab.info.log(NODE), lab.info.settings)
     eventually(lambda: _answers(lab, pid), within=SOON)
     took = time.monotonic() - began
-    assert daemon_pid(lab.info.state(NODE)) == pid != before
+    # The first has said its last word when the second answers, and may still be about to end.
+    eventually(lambda: daemon_pid(lab.info.state(NODE)) == pid != before, within=SOON)
     return took
 
 
@@ -185,7 +187,7 @@ def loaded(lab: Lab, *, seconds: int = 0) -> Iterator[Load]:
         yield load
         load.check()
         if iperf is not None:
-            load.tcp = json.loads(iperf.rest(seconds + PATIENCE))
+            load.tcp = json.loads(iperf.rest(seconds + SILENCE))
 
 
 @contextmanager

@@ -229,7 +229,9 @@ class Scene:
         after = self.foreign()
         assert after == foreign, set(after) ^ set(foreign)
         eventually(lambda: self._problems() == [], within=PATIENCE)
-        return Outcome(seconds, lost, tuple(self._repairs()[logged:]))
+        # A daemon that has much to do tells a little after it has put right.
+        told = eventually(lambda: self._repairs()[logged:], within=PATIENCE)
+        return Outcome(seconds, lost, tuple(told))
 
     def is_right(self) -> bool:
         """Whether everything of ours is as it was; an AssertionError says what is not."""
